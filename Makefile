@@ -1,0 +1,24 @@
+# Two commands do everything on a fresh machine: `make demo` runs the main job, `make test` passes the tests.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test lint fast vm e2e wheel bench clean
+
+demo: $(VENV)/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" examples/quickstart/demo.sh
+
+test: $(VENV)/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/suites.py lint fast wheel vm e2e
+
+lint fast vm e2e wheel: $(VENV)/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/suites.py $@
+
+bench: $(VENV)/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
+
+$(VENV)/ready: pyproject.toml scripts/venv.sh
+	scripts/venv.sh $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

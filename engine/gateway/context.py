@@ -1,0 +1,90 @@
+"""What every connection of one gateway shares: the policy of the moment, the journal, the way out, who is running."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from engine.gateway.errors import GatewayError
+from engine.gateway.journal import Entry, Journal
+from engine.gateway.limits import Limits
+from engine.gateway.policy import Decision, Policy
+from engine.gateway.upstream import AddressRefused, Connect, Resolver, Streams, UpstreamUnreachable, open_upstream
+
+
+class Refused(GatewayError):
+    """The guest asked for something it may not have. `decision` is set where the policy said so."""
+
+    def __init__(self, brief: str, *, decision: Decision | None = None) -> None:
+        super().__init__(brief)
+        self.decision = decision
+
+
+@dataclass
+class Context:
+    """One gateway's shared state; owned by the Gateway."""
+
+    policy: Policy
+    journal: Journal
+    resolver: Resolver
+    connect: Connect
+    limits: Limits
+    live: dict[Entry, asyncio.Task[None]] = field(default_factory=dict)
+
+    @contextmanager
+    def recording(self, entry: Entry) -> Iterator[None]:
+        """Own one journal line: it is written once, when settled or at the end, also on cancellation."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.live[entry] = task
+        try:
+            yield
+        except asyncio.CancelledError:
+            if entry in self.live:
+                entry.reason = f"{entry.reason}; cut off" if entry.reason else "cut off"
+            raise
+        finally:
+            self.settle(entry)
+
+    def settle(self, entry: Entry) -> None:
+        """Write the line now, unless it has been written."""
+        if self.live.pop(entry, None) is not None:
+            self.journal.write(entry)
+
+    def judge(self, entry: Entry) -> Decision:
+        """Decide about the entry's host and port, and note the verdict. Raises Refused."""
+        decision = self.policy.decide(entry.host or "", entry.port)
+        entry.rule = decision.rule.origin if decision.rule else None
+        entry.reason = decision.reason
+        if not decision.allowed:
+            raise Refused(decision.reason, decision=decision)
+        entry.verdict = "allowed"
+        return decision
+
+    async def dial(self, entry: Entry, decision: Decision) -> Streams:
+        """Connect to the host that the decision allowed. Raises Refused and UpstreamUnreachable."""
+        try:
+            return await open_upstream(
+                entry.host or "",
+                entry.port,
+                private=decision.rule is not None and decision.rule.private,
+                resolver=self.resolver,
+                connect=self.connect,
+                limits=self.limits,
+            )
+        except AddressRefused as error:
+            raise Refused(error.brief) from error
+        except UpstreamUnreachable as error:
+            entry.verdict = "failed"
+            entry.reason = f"{error.brief}: {error.details}" if error.details else error.brief
+            raise
+
+    def apply(self, policy: Policy) -> None:
+        """Judge by another policy from now on, and cut what it no longer allows."""
+        self.policy = policy
+        for entry, task in list(self.live.items()):
+            if entry.verdict == "allowed" and not policy.decide(entry.host or "", entry.port).allowed:
+                entry.reason = "no longer allowed"
+                task.cancel()

@@ -1,0 +1,121 @@
+"""The journal: what the guest asked for, and what became of it. JSON lines, bounded on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from engine.gateway.errors import GatewayError
+
+Verdict = Literal["allowed", "refused", "failed"]
+Protocol = Literal["tls", "http"]
+
+_LONGEST = 1024  # characters of one field: the guest chooses them
+
+
+@dataclass(eq=False)
+class Entry:
+    """One line in the making. `bytes_out` went from the guest to the network, `bytes_in` came back."""
+
+    port: int
+    verdict: Verdict = "failed"
+    protocol: Protocol | None = None  # None: it never said enough to tell
+    host: str | None = None
+    method: str | None = None
+    path: str | None = None  # without the query, which often carries tokens
+    rule: str | None = None  # the rule's origin
+    reason: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+class Journal:
+    """Appends entries to `path`; at `max_bytes` the file becomes `path.1` and so on, `keep` old files stay.
+
+    Raises GatewayError when the file cannot be opened. Later failures (a full disk) do not stop the gateway: `lost`
+    counts the lines that could not be written.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = 16 << 20, keep: int = 2, *, sandbox: str = "") -> None:
+        self.path = Path(path)
+        self.max_bytes = max_bytes
+        self.keep = keep
+        self.sandbox = sandbox
+        self.lost = 0
+        self._fd = -1
+        try:
+            self._open()
+        except OSError as error:
+            raise GatewayError(f"cannot open the journal {self.path}", str(error)) from error
+
+    def write(self, entry: Entry) -> None:
+        """Append one line. When it returns, the line is with the kernel."""
+        line = self._format(entry)
+        try:
+            if self._fd < 0:
+                self._open()
+            if self._size and self._size + len(line) > self.max_bytes:
+                self._rotate()
+            self._size += os.write(self._fd, line)
+        except OSError:
+            self.lost += 1
+
+    def close(self) -> None:
+        """Close the file; a later write opens it again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self.keep, 0, -1):
+            older = self._numbered(number - 1)
+            if older.exists():
+                older.replace(self._numbered(number))
+        if self.keep <= 0:
+            self.path.unlink(missing_ok=True)
+        self._open()
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
+
+    def _format(self, entry: Entry) -> bytes:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        fields = {
+            "time": now,
+            "sandbox": self.sandbox,
+            "verdict": entry.verdict,
+            "protocol": entry.protocol,
+            "host": _clip(entry.host),
+            "port": entry.port,
+        }
+        if entry.protocol == "http":
+            fields |= {"method": _clip(entry.method), "path": _clip(entry.path)}
+        fields |= {
+            "rule": _clip(entry.rule),
+            "reason": _clip(entry.reason),
+            "bytes_in": entry.bytes_in,
+            "bytes_out": entry.bytes_out,
+            "duration_ms": round((time.monotonic() - entry.started) * 1000),
+        }
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def _clip(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

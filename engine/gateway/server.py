@@ -1,0 +1,200 @@
+"""The gateway of one sandbox: a unix socket for each guest port, and everything that runs behind them.
+
+The guest resolves every name to one address; QEMU hands each connection to port N at that address to the socket for
+N. TLS and plain HTTP share the sockets: the first byte tells them apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from engine.gateway import upstream
+from engine.gateway.context import Context
+from engine.gateway.errors import GatewayError
+from engine.gateway.http import HttpSession
+from engine.gateway.journal import Entry, Journal
+from engine.gateway.limits import Limits
+from engine.gateway.policy import Policy
+from engine.gateway.splice import close
+from engine.gateway.tls import FIRST_BYTE, serve_tls
+from engine.gateway.upstream import Connect, Resolver, Streams
+
+_LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # sun_path, less its NUL
+_FILES_FOR_OTHERS = 128  # descriptors left to the rest of the process
+
+
+class Gateway:
+    """A running gateway. `sockets` maps guest ports to socket paths."""
+
+    def __init__(self, context: Context) -> None:
+        self.sockets: dict[int, Path] = {}
+        self._context = context
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._servers: list[asyncio.Server] = []
+        self._closing = False
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._context.policy
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._tasks)
+
+    def set_policy(self, policy: Policy) -> tuple[int, ...]:
+        """Judge by this policy from now on; connections that it does not allow are cut.
+
+        Returns the ports that it needs and that have no listener: they come with the machine's next start.
+        """
+        self._context.apply(policy)
+        return tuple(port for port in policy.ports() if port not in self.sockets)
+
+    def _accept(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine, so that the task is ours from the start and not the stream library's."""
+        if self._closing:  # accepted just before the listener closed
+            writer.transport.abort()
+            return
+        limit = self._context.limits.connections
+        if len(self._tasks) >= limit:
+            entry = Entry(port=port, verdict="refused", reason=f"{limit} connections are open already")
+            self._context.journal.write(entry)
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._serve((reader, writer), port), name=f"gateway connection to port {port}")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug of ours: the connection is gone, the gateway goes on, and the loop's handler gets the traceback.
+            context = {"message": "gateway connection failed", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(context)
+
+    async def _serve(self, guest: Streams, port: int) -> None:
+        limits = self._context.limits
+        deadline = asyncio.get_running_loop().time() + limits.head_s
+        try:
+            first, why = await self._first_bytes(guest, deadline)
+            if not first:
+                self._context.journal.write(Entry(port=port, reason=why))
+            elif first[0] == FIRST_BYTE:
+                await serve_tls(self._context, guest, port, first, deadline)
+            else:
+                await HttpSession(self._context, guest, port, first).serve(deadline)
+            await close(guest, limits)
+        finally:
+            guest[1].transport.abort()
+
+    async def _first_bytes(self, guest: Streams, deadline: float) -> tuple[bytes, str]:
+        """What the guest says first, or nothing and why."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await guest[0].read(self._context.limits.head_bytes), "closed before it named a host"
+        except TimeoutError:
+            return b"", f"silent for {self._context.limits.head_s:g} s"
+        except OSError:
+            return b"", "broke off before it named a host"
+
+    async def _listen(self, port: int, directory: Path) -> None:
+        path = directory / f"gw-{port}.sock"
+        listener = _bind(path)
+        try:
+            server = await asyncio.start_unix_server(
+                partial(self._accept, port), sock=listener, limit=self._context.limits.chunk_bytes
+            )
+        except BaseException:
+            listener.close()
+            path.unlink(missing_ok=True)
+            raise
+        self.sockets[port] = path
+        self._servers.append(server)
+
+    async def _close(self) -> None:
+        self._closing = True
+        for server in self._servers:
+            server.close()
+        for path in self.sockets.values():
+            path.unlink(missing_ok=True)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for server in self._servers:
+            await server.wait_closed()
+
+
+@asynccontextmanager
+async def start_gateway(
+    policy: Policy,
+    directory: Path,
+    journal: Journal,
+    *,
+    resolver: Resolver | None = None,
+    connect: Connect | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Gateway]:
+    """Listen on `directory/gw-PORT.sock` (mode 0600) for each of `policy.ports()`; serve until the block ends.
+
+    At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
+    replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
+    Raises GatewayError when a socket cannot be made.
+    """
+    context = Context(
+        policy=policy,
+        journal=journal,
+        resolver=resolver or upstream.resolve,
+        connect=connect or upstream.connect,
+        limits=_affordable(limits or Limits()),
+    )
+    gateway = Gateway(context)
+    try:
+        for port in policy.ports():
+            await gateway._listen(port, directory)
+        yield gateway
+    finally:
+        await gateway._close()
+
+
+def _affordable(limits: Limits) -> Limits:
+    """Fewer connections when the process may not open two descriptors for each: EMFILE would stall the listeners."""
+    try:
+        import resource
+    except ImportError:
+        return limits
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return limits
+    return replace(limits, connections=min(limits.connections, max(1, (soft - _FILES_FOR_OTHERS) // 2)))
+
+
+def _bind(path: Path) -> socket.socket:
+    """A bound socket that only its owner may connect to; a dead one in its place is replaced."""
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise GatewayError(
+            f"the socket path is longer than {_LONGEST_SOCKET_PATH} bytes: {path}",
+            hint="use a shorter runtime directory",
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.exists() and stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+        listener.bind(str(path))
+        path.chmod(0o600)  # before it listens: until then every connect fails, whatever the umask said
+        listener.setblocking(False)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise GatewayError(f"cannot make the gateway's socket {path}", str(error)) from error
+    return listener

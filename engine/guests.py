@@ -1,0 +1,151 @@
+"""A guest on the network it is allowed: memory, gateway, machine, channel, identity, in one context."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.gateway.journal import Journal
+from engine.gateway.policy import Policy
+from engine.gateway.server import Gateway, start_gateway
+from vmm.channel import GuestChannel
+from vmm.errors import VmmError
+from vmm.machine import Machine, start_machine
+from vmm.memory import open_memory
+from vmm.snapshot import Shape, Snapshot
+from vmm.spec import Drive, GuestForward, HostForward, MachineSpec, Memory, Network, kernel_arguments
+from vmm.tools import Tools
+
+BOOT_S = {"tcg": 240.0}  # a cold boot under emulation takes 30 s here; a busy CI host has taken four times that
+BOOT_ACCELERATED_S = 60.0
+HELLO_S = 20.0
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every machine of one guest image shares: tools, root file system, initramfs and shape."""
+
+    tools: Tools
+    root: Path
+    initrd: Path
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a restored guest is told about itself: everything that must differ from the snapshot's other clones.
+
+    `environment` goes to /etc/environment, `files` are (path, mode, text) written as root.
+    """
+
+    hostname: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[tuple[str, int, str], ...] = ()
+
+    def request(self) -> dict[str, Any]:
+        """The guest agent's arguments, with fresh randomness and the host's clock."""
+        return {
+            "hostname": self.hostname,
+            "machine_id": secrets.token_hex(16),
+            "entropy": base64.b64encode(secrets.token_bytes(64)).decode(),
+            "time_ns": time.time_ns(),
+            "environment": [f"{name}={value}" for name, value in sorted(self.environment.items())],
+            "files": [{"path": path, "mode": mode, "content": text} for path, mode, text in self.files],
+        }
+
+
+@dataclass
+class Guest:
+    """A guest that answers. `memory` describes its shared memory; None: it has private pages of a snapshot."""
+
+    machine: Machine
+    channel: GuestChannel
+    gateway: Gateway
+    memory: int | None
+
+
+@contextlib.asynccontextmanager
+async def open_guest(
+    base: Base,
+    *,
+    name: str,
+    disk: Path,
+    parent: Snapshot | None,
+    shared_memory: bool,
+    policy: Policy,
+    identity: Identity,
+    runtime: Path,
+    journal: Journal,
+    console_log: Path | None = None,
+    host_forwards: tuple[HostForward, ...] = (),
+    on_step: Callable[[str], None] = lambda title: None,
+) -> AsyncIterator[Guest]:
+    """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
+
+    `disk` is its writable qcow2; `runtime` a short directory for sockets. Shared memory is a private copy of the
+    snapshot's and is what virtiofs and saving need. Raises VmmError with the console's last lines when nothing answers.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(start_gateway(policy, runtime, journal))
+        descriptor, memory = await _memory(stack, base.shape, parent, shared_memory)
+        forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
+        spec = MachineSpec(
+            name=name,
+            accelerator=base.shape.accelerator,
+            cpus=base.shape.cpus,
+            memory=memory,
+            kernel=base.tools.kernel,
+            initrd=base.initrd,
+            append=kernel_arguments(),
+            drives=(Drive(base.root, "root", "raw", read_only=True), Drive(disk, "disk")),
+            network=Network(forwards, host_forwards),
+            spare_ports=base.shape.spare_ports,
+            incoming=parent is not None,
+        )
+        inherited = () if descriptor is None else (descriptor,)
+        on_step("starting the machine" if parent is None else "restoring the machine")
+        machine = await stack.enter_async_context(
+            start_machine(spec, base.tools, console_log=console_log, pass_fds=inherited)
+        )
+        if parent is not None:
+            await machine.restore(parent.state)
+        channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
+        await _answered(machine, channel, booting=parent is None)
+        await channel.call("identity", timeout_s=HELLO_S, **identity.request())
+        yield Guest(machine, channel, gateway, descriptor)
+
+
+async def _memory(
+    stack: contextlib.AsyncExitStack, shape: Shape, parent: Snapshot | None, shared: bool
+) -> tuple[int | None, Memory]:
+    if parent is not None and not shared:
+        # Clones without live mounts map the snapshot's own pages: nothing is copied until it is written.
+        return None, Memory(shape.memory, parent.ram, shared=False)
+    template = None if parent is None else parent.ram
+    manager = open_memory(shape.memory, template)
+    descriptor = await asyncio.to_thread(manager.__enter__)
+    stack.push(manager)
+    return descriptor, Memory(shape.memory, Path(f"/proc/self/fd/{descriptor}"), shared=True)
+
+
+async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -> None:
+    limit = BOOT_S.get(machine.spec.accelerator, BOOT_ACCELERATED_S) if booting else HELLO_S
+    hello = asyncio.ensure_future(channel.hello(timeout_s=limit))
+    ended = asyncio.ensure_future(machine.wait())
+    try:
+        await asyncio.wait({hello, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if hello.done() and hello.exception() is None:
+            return
+        why = "the machine ended" if ended.done() else f"nothing answered in the guest within {limit:.0f} s"
+        raise VmmError(f"the guest did not come up: {why}", details=machine.console.last_words() or None)
+    finally:
+        for task in (hello, ended):
+            task.cancel()
+        await asyncio.gather(hello, ended, return_exceptions=True)

@@ -1,0 +1,19 @@
+#!/bin/sh
+# First hook: what is installed now is a minimal Debian. It becomes the container image localhost/debian:13.
+set -eu
+root=$1
+# mmdebstrap numbers the lists it is given; people look for this one.
+mv "$root"/etc/apt/sources.list.d/*sources.list "$root/etc/apt/sources.list"
+if ls /build/certificates/*.crt > /dev/null 2>&1; then
+    mkdir -p "$root/usr/local/share/ca-certificates"
+    cp /build/certificates/*.crt "$root/usr/local/share/ca-certificates/"
+fi
+chroot "$root" update-ca-certificates
+echo "==> packing the container base image"
+mkdir -p "$root/usr/share/sandbox"
+# Services must not start when packages are installed into a container: mmdebstrap's policy-rc.d stays in, on purpose.
+tar --create --file /work/debian-13.tar --directory "$root" --numeric-owner --sort=name --one-file-system \
+    --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' --exclude='./tmp/*' --exclude='./run/*' \
+    --exclude='./var/lib/apt/lists/*' --exclude='./var/cache/apt/*' --exclude='./var/log/*' \
+    --exclude='./usr/share/sandbox' .
+mv /work/debian-13.tar "$root/usr/share/sandbox/debian-13.tar"

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Second hook: the packages of the guest, its user, and a record of how its package clients are configured.
+set -eu
+root=$1
+# shellcheck disable=SC2046 # one package a line, written by us
+APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --yes --no-install-recommends install $(cat /build/packages)
+
+chroot "$root" useradd --create-home --uid 1000 --user-group --groups docker --shell /bin/bash agent
+mkdir -p "$root/etc/sudoers.d"
+echo 'agent ALL=(ALL:ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/agent"
+chmod 0440 "$root/etc/sudoers.d/agent"
+chroot "$root" install -d -o agent -g agent /workspace
+
+echo "==> asking the package clients for their configuration"
+cp /build/clients.py "$root/usr/share/sandbox/clients.py"
+chroot "$root" python3 -I /usr/share/sandbox/clients.py > "$root/usr/share/sandbox/clients.json"
+rm "$root/usr/share/sandbox/clients.py"
+rm -rf "$root/root/.npm" "$root/root/.cache"
+
+# Every machine gets its own; "empty" and not "absent", which systemd would take for a first boot.
+: > "$root/etc/machine-id"
+rm -f "$root/var/lib/dbus/machine-id" "$root/etc/hostname" "$root/etc/resolv.conf"
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*.log "$root"/var/log/apt

@@ -1,0 +1,288 @@
+"""Where everything lives. The only module with names of files and directories; docs/state.md mirrors `PATHS`.
+
+Three roots: the cache (can be made again), the state (cannot) and the runtime directory (sockets; gone after a reboot).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from engine.errors import EngineError
+
+APP = "sandbox"
+SOCKET_PATH_MAX = 103  # bytes: 108 on Linux and 104 on macOS, one of them the terminating NUL
+ROOTS = ("cache", "state", "runtime")
+TMP, LOCKS = "tmp", "locks"  # reserved: no kind of entry is called so
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_KEY = re.compile(r"[0-9a-f]{8,64}")
+
+# (root, path in it, what it is, what deleting it does)
+PATHS: tuple[tuple[str, str, str, str], ...] = (
+    ("cache", "README", "says what the directory is", "written again by the next command"),
+    ("cache", "<kind>/<key>/", "one finished cache entry, never changed afterwards", "built again when needed"),
+    ("cache", "<kind>/<key>/entry.json", "kind, key, inputs, parents, when, how long, size", "only with its entry"),
+    ("cache", "<kind>/<key>/complete", "written last; its time is the last use of the entry", "only with its entry"),
+    ("cache", "tmp/<kind>-<key>-<random>/", "an entry being built, or being deleted", "safe when no build runs"),
+    ("cache", "locks/<kind>-<key>.lock", "held by the process that builds the entry", "safe when no build runs"),
+    ("cache", "locks/<kind>-<key>.json", "who holds that lock, for those who wait", "safe when no build runs"),
+    ("state", "README", "says what the directory is", "written again by the next command"),
+    ("state", "instances/<name>/", "one sandbox", "use `sandbox down <name>`"),
+    ("state", "instances/<name>/instance.json", "the record: project, plan, supervisor, ports", "the sandbox is lost"),
+    ("state", "instances/<name>/supervisor.log", "what the supervisor did", "safe"),
+    ("state", "instances/<name>/console.log", "the guest's console", "safe"),
+    ("state", "instances/<name>/journal.jsonl", "every connection that the gateway decided on", "safe"),
+    ("state", "instances/<name>/disk.qcow2", "the sandbox's own disk, over the snapshot's", "the sandbox is lost"),
+    ("state", "instances/<name>/ram", "the sandbox's own memory file, with live mounts", "the sandbox is lost"),
+    ("state", "locks/<name>.lock", "held while a sandbox of that name is brought up or down", "safe when nothing runs"),
+    ("state", "projects/<project>/plan.json", "what the last build was made of; explains the next plan", "safe"),
+    ("runtime", "README", "says what the directory is", "written again by the next command"),
+    (
+        "runtime",
+        "<name>/control.sock",
+        "where the supervisor answers (a long name is cut and hashed)",
+        "only after `sandbox down <name>`",
+    ),
+    ("runtime", "<name>/gw-<port>.sock", "where the guest's connections arrive", "only with its sandbox"),
+    ("runtime", "<name>/mount-<number>.sock", "where virtiofsd serves one mount", "only with its sandbox"),
+    (
+        "runtime",
+        ".build-<random>/",
+        "the same sockets, of a machine that builds a cache entry",
+        "safe when no build runs",
+    ),
+)
+
+_README = {
+    "cache": "The cache of `sandbox`: tools, guest images and snapshots of machines, by content.\n"
+    "Everything here can be made again. Delete all of it while no sandbox exists; a snapshot in use by a sandbox is\n"
+    "part of that sandbox's disk.\n",
+    "state": "The sandboxes of `sandbox`: one directory each under instances/.\n"
+    "Delete with `sandbox down NAME`, not by hand: a running one would lose its disk.\n",
+    "runtime": "Sockets of running sandboxes. Delete nothing here while one runs; a reboot empties it.\n",
+}
+
+
+class Sockets:
+    """The unix sockets of one machine, in a `directory` of its own (made, mode 0700, by the caller)."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def control(self) -> Path:
+        return self._socket("control.sock")
+
+    def gateway(self, port: int) -> Path:
+        return self._socket(f"gw-{port}.sock")
+
+    def mount(self, number: int) -> Path:
+        return self._socket(f"mount-{number}.sock")
+
+    def _socket(self, name: str) -> Path:
+        path = self.directory / name
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+            raise EngineError(
+                f"the path of a socket is too long: {path}",
+                details=f"the operating system allows {SOCKET_PATH_MAX} bytes",
+                hint="set SANDBOX_RUNTIME_DIR to a shorter directory, or choose a shorter name",
+            )
+        return path
+
+
+@dataclass(frozen=True)
+class InstancePaths:
+    """The files of one sandbox: those that last in `directory`, its sockets in `sockets`."""
+
+    directory: Path
+    sockets: Sockets
+
+    @property
+    def record(self) -> Path:
+        return self.directory / "instance.json"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.directory / "supervisor.log"
+
+    @property
+    def console_log(self) -> Path:
+        return self.directory / "console.log"
+
+    @property
+    def journal(self) -> Path:
+        return self.directory / "journal.jsonl"
+
+    @property
+    def disk(self) -> Path:
+        return self.directory / "disk.qcow2"
+
+    @property
+    def ram(self) -> Path:
+        return self.directory / "ram"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The three roots, and the path of everything below them. Asking for a path creates nothing."""
+
+    cache: Path
+    state: Path
+    runtime: Path
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Layout:
+        """The roots that `env` asks for, made ready (`prepare`).
+
+        SANDBOX_CACHE_DIR, SANDBOX_STATE_DIR and SANDBOX_RUNTIME_DIR override; else the platform's places for the user
+        that runs this process. Raises EngineError.
+        """
+        layout = cls(
+            cache=_override(env, "SANDBOX_CACHE_DIR") or platform_root("cache"),
+            state=_override(env, "SANDBOX_STATE_DIR") or platform_root("state"),
+            runtime=_override(env, "SANDBOX_RUNTIME_DIR") or _default_runtime(env),
+        )
+        layout.prepare()
+        return layout
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables with which a child process finds the same roots."""
+        return {f"SANDBOX_{root.upper()}_DIR": str(getattr(self, root)) for root in ROOTS}
+
+    def prepare(self) -> None:
+        """Make the roots, each with its README; nobody else can look into state and runtime.
+
+        Raises EngineError when one cannot be made, or when the runtime directory is not safe: whoever else could write
+        there could answer in the place of a supervisor.
+        """
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.runtime.parent.mkdir(parents=True, exist_ok=True)
+            self.runtime.mkdir(exist_ok=True, mode=0o700)
+            _check_private(self.runtime)
+            for root in ROOTS:
+                readme = getattr(self, root) / "README"
+                if not readme.exists():
+                    readme.write_text(_README[root])
+        except OSError as error:
+            raise EngineError(
+                f"cannot use {error.filename}: {error.strerror}",
+                hint="SANDBOX_CACHE_DIR, SANDBOX_STATE_DIR and SANDBOX_RUNTIME_DIR choose other places",
+            ) from error
+
+    # -- cache
+
+    def kind(self, kind: str) -> Path:
+        return self.cache / _checked(_KIND, kind, "kind of cache entry", forbidden=(TMP, LOCKS))
+
+    def entry(self, kind: str, key: str) -> Path:
+        return self.kind(kind) / _checked(_KEY, key, "cache key")
+
+    def entry_record(self, entry: Path) -> Path:
+        return entry / "entry.json"
+
+    def entry_marker(self, entry: Path) -> Path:
+        return entry / "complete"
+
+    @property
+    def temporary(self) -> Path:
+        return self.cache / TMP
+
+    def temporary_entry(self, kind: str, key: str, random: str) -> Path:
+        """As deep as the finished entries: relative paths to them (backing files) stay right when it moves."""
+        return self.temporary / f"{self.kind(kind).name}-{_checked(_KEY, key, 'cache key')}-{random}"
+
+    def entry_lock(self, kind: str, key: str) -> Path:
+        return self.cache / LOCKS / f"{self.kind(kind).name}-{_checked(_KEY, key, 'cache key')}.lock"
+
+    def entry_lock_owner(self, kind: str, key: str) -> Path:
+        return self.entry_lock(kind, key).with_suffix(".json")
+
+    # -- state and runtime
+
+    @property
+    def instances(self) -> Path:
+        return self.state / "instances"
+
+    def instance(self, name: str) -> InstancePaths:
+        """Raises EngineError for a name that is not one plain path component."""
+        checked = _checked(_NAME, name, "sandbox name")
+        return InstancePaths(self.instances / checked, Sockets(self.runtime / _shorten(checked)))
+
+    def instance_lock(self, name: str) -> Path:
+        return self.state / LOCKS / f"{_checked(_NAME, name, 'sandbox name')}.lock"
+
+    def build_sockets(self, random: str) -> Sockets:
+        """Of a machine that builds a cache entry. The dot keeps it apart from every sandbox's name."""
+        return Sockets(self.runtime / f".build-{random}")
+
+    def project_plan(self, project: Path) -> Path:
+        digest = hashlib.sha256(os.fsencode(project.resolve())).hexdigest()[:16]
+        return self.state / "projects" / digest / "plan.json"
+
+
+def platform_root(root: str) -> Path:
+    """The platform's place for this process's user. Tests make this raise."""
+    if root == "cache":
+        return platformdirs.user_cache_path(APP, appauthor=False)
+    return platformdirs.user_state_path(APP, appauthor=False)
+
+
+def _default_runtime(env: Mapping[str, str]) -> Path:
+    # After `su`, XDG_RUNTIME_DIR still names the other user's directory: use it only when it is ours.
+    given = env.get("XDG_RUNTIME_DIR", "")
+    if given.startswith("/"):
+        try:
+            if Path(given).stat().st_uid == os.getuid():
+                return Path(given) / APP
+        except OSError:
+            pass
+    return Path("/tmp") / f"{APP}-{os.getuid()}"
+
+
+def _override(env: Mapping[str, str], variable: str) -> Path | None:
+    value = env.get(variable, "")
+    if not value:
+        return None
+    if not Path(value).is_absolute():
+        raise EngineError(f"{variable} must be an absolute path, not {value!r}")
+    return Path(value)
+
+
+def _check_private(directory: Path) -> None:
+    seen = directory.lstat()
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
+        raise EngineError(
+            f"{directory} is not a directory of yours",
+            details="somebody else who owns it could answer in the place of a sandbox",
+            hint="remove it, or set SANDBOX_RUNTIME_DIR to a directory that only you can enter",
+        )
+    if seen.st_mode & 0o077:
+        raise EngineError(
+            f"{directory} can be entered by others (mode {stat.S_IMODE(seen.st_mode):o})",
+            hint=f"chmod 700 {directory}",
+        )
+
+
+def _shorten(name: str) -> str:
+    """A long name would not fit a socket's path below every runtime directory."""
+    if len(name) <= 24:
+        return name
+    return f"{name[:15]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _checked(pattern: re.Pattern[str], text: str, what: str, forbidden: tuple[str, ...] = ()) -> str:
+    """Everything that becomes part of a path goes through here, so that none climbs out of its root."""
+    if not pattern.fullmatch(text) or text in forbidden:
+        raise EngineError(f"{text!r} is not a {what}", hint=f"it must match {pattern.pattern}")
+    return text

@@ -1,0 +1,50 @@
+"""Telling whether a process is still the one that was meant: pids are used again."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+PS_S = 5.0
+
+
+def describe_process(pid: int) -> str | None:
+    """A text that no other process of this host has, ever; None when there is no such process or only its remains.
+
+    On Linux the boot and the start time in ticks; elsewhere what `ps` says (within PS_S).
+    """
+    if Path("/proc/self/stat").exists():
+        return _describe_by_proc(pid)
+    return _describe_by_ps(pid)
+
+
+def is_same_process(pid: int, described: str) -> bool:
+    """Whether the process that `described` was taken from still runs."""
+    return describe_process(pid) == described
+
+
+def _describe_by_proc(pid: int) -> str | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    # The name may itself hold spaces and parentheses: count from the last one. Field 3 is the state, 22 the start.
+    after_name = text.rpartition(")")[2].split()
+    if after_name[0] in ("Z", "X"):  # killed, and only not yet collected by its parent
+        return None
+    return f"{boot}/{after_name[19]}"
+
+
+def _describe_by_ps(pid: int) -> str | None:
+    result = subprocess.run(
+        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={"LC_ALL": "C", "TZ": "UTC"},
+        timeout=PS_S,
+        check=False,
+    )
+    state, _, started = result.stdout.strip().partition(" ")
+    return " ".join(started.split()) if started and not state.startswith("Z") else None

@@ -1,0 +1,227 @@
+"""The process that owns one sandbox: QEMU, virtiofsd, the gateway, the ports and the control socket.
+
+`up` starts it with a socket as standard input, sends one Launch as a line of JSON and reads events, one JSON object a
+line, until `ready` or `failed`. Before that, the end of the socket (`up` was interrupted or killed) ends the sandbox;
+after it, the supervisor lives until `down`, a signal, or the end of QEMU. Its death is the death of everything it owns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError
+from engine.gateway.errors import GatewayError
+from engine.gateway.journal import Journal
+from engine.guests import Guest, open_guest
+from engine.instances import Instance, load_instance, save_instance
+from engine.launch import Launch
+from engine.layout import InstancePaths, Layout
+from engine.loopback import relay_ipv6
+from engine.services import start_services, wait_healthy
+from vmm.channel import Relay
+from vmm.errors import VmmError
+from vmm.process import guarded_directory
+from vmm.snapshot import load_snapshot
+from vmm.virtiofs import SharedDirectory, serve_directory
+
+MOUNT_S = 30.0
+
+
+class Events:
+    """What `up` hears. Events after it went away are dropped."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.started = time.monotonic()
+
+    def send(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"event": event, "after_s": round(time.monotonic() - self.started, 3), **fields})
+        print(line, flush=True)  # the supervisor's log
+        with contextlib.suppress(Exception):
+            self._writer.write(line.encode() + b"\n")
+
+    def step(self, title: str) -> None:
+        self.send("step", title=title)
+
+    async def close(self) -> None:
+        with contextlib.suppress(Exception):
+            await self._writer.drain()
+            self._writer.close()
+
+
+@dataclass
+class Sandbox:
+    """A started sandbox and what it reported about itself."""
+
+    launch: Launch
+    guest: Guest
+    services: list[dict[str, Any]]
+
+
+@contextlib.asynccontextmanager
+async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[Sandbox]:
+    """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open."""
+    async with contextlib.AsyncExitStack() as stack:
+        runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
+        base = launch.base()
+        journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
+        servers = [
+            await stack.enter_async_context(
+                serve_directory(
+                    SharedDirectory(Path(mount.source), f"mount{index}", mount.read_only),
+                    base.tools,
+                    paths.sockets.mount(index),
+                )
+            )
+            for index, mount in enumerate(launch.mounts)
+        ]
+        guest = await stack.enter_async_context(
+            open_guest(
+                base,
+                name=launch.name,
+                disk=paths.disk,
+                parent=load_snapshot(Path(launch.snapshot)),
+                shared_memory=bool(servers),
+                policy=launch.policy(),
+                identity=launch.identity,
+                runtime=runtime,
+                journal=journal,
+                console_log=paths.console_log,
+                host_forwards=launch.forwards,
+                on_step=events.step,
+            )
+        )
+        if servers:
+            events.step("mounting")
+        for index, (mount, server) in enumerate(zip(launch.mounts, servers, strict=True)):
+            await guest.machine.plug_mount(f"mount{index}", index, server)
+            await guest.channel.call(
+                "mount", timeout_s=MOUNT_S, tag=f"mount{index}", target=mount.target, ro=mount.read_only
+            )
+        if launch.late:
+            events.step(f"starting {', '.join(launch.late)}")
+            await start_services(guest.channel, launch.late, lambda line: events.send("line", text=line))
+        services: list[dict[str, Any]] = []
+        if launch.services:
+            events.step("checking the health of services")
+            services = await wait_healthy(guest.channel, launch.project_name, launch.services)
+        for forward in launch.forwards:
+            await stack.enter_async_context(relay_ipv6(forward.host_port))
+        yield Sandbox(launch, guest, services)
+
+
+async def supervise(connection: socket.socket) -> int:
+    """The whole life of one sandbox. Returns the exit code of the process."""
+    reader, writer = await asyncio.open_connection(sock=connection, limit=64 * 1024 * 1024)
+    launch = Launch.from_json(await reader.readline())
+    events = Events(writer)
+    layout = Layout.from_environment({**os.environ, **launch.roots})
+    paths = layout.instance(launch.name)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    up = asyncio.Event()
+    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop))
+    # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
+    abandoned = asyncio.create_task(reader.read(1))
+    stopping = asyncio.create_task(stop.wait())
+    ready = asyncio.create_task(up.wait())
+    try:
+        await asyncio.wait({life, abandoned, stopping, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done() and not life.done():
+            life.cancel()
+        return await life
+    except asyncio.CancelledError:
+        return 130
+    finally:
+        for task in (abandoned, stopping, ready):
+            task.cancel()
+        await events.close()
+
+
+async def _live(
+    launch: Launch, layout: Layout, paths: InstancePaths, events: Events, up: asyncio.Event, stop: asyncio.Event
+) -> int:
+    record = load_instance(layout, launch.name)
+    assert record is not None, "`up` writes the record before it starts us"
+    try:
+        async with start_sandbox(launch, paths, events) as sandbox:
+            services = {row["name"]: row for row in sandbox.services}
+            record = _update(layout, record, state="running", services=services)
+            handlers = {"down": _down(stop), "status": _status(layout, launch.name)}
+            async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
+                events.send("ready", services=sandbox.services)
+                up.set()
+                await events.close()
+                return await _until_the_end(sandbox, record, layout, stop)
+    except (VmmError, EngineError, GatewayError) as error:
+        _update(layout, record, state="failed", summary={**record.summary, "error": error.brief})
+        events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
+        return 1
+    except OSError as error:
+        _update(layout, record, state="failed", summary={**record.summary, "error": str(error)})
+        events.send("failed", brief=f"the sandbox could not be started: {error}", details=None, hint=None)
+        return 1
+
+
+async def _until_the_end(sandbox: Sandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:
+    ended = asyncio.create_task(sandbox.guest.machine.wait())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (ended, stopping):
+        task.cancel()
+    if stop.is_set():
+        return 0
+    words = sandbox.guest.machine.console.last_words()
+    _update(
+        layout, record, state="failed", summary={**record.summary, "error": f"the machine ended by itself\n{words}"}
+    )
+    return 1
+
+
+def _update(layout: Layout, record: Instance, **changes: Any) -> Instance:
+    # `up` adds our pid to the record while we start.
+    changed = dataclasses.replace(load_instance(layout, record.name) or record, **changes)
+    save_instance(layout, changed)
+    return changed
+
+
+def _down(stop: asyncio.Event) -> Any:
+    async def handle(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        stop.set()
+        return {}
+
+    return handle
+
+
+def _status(layout: Layout, name: str) -> Any:
+    async def handle(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        return {"state": getattr(load_instance(layout, name), "state", "stopped")}
+
+    return handle
+
+
+def main() -> None:
+    """Entry of `python -m engine.supervisor`: standard input is the socket to `up`, output goes to the log."""
+    connection = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.exit(asyncio.run(supervise(connection)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What the toolchain is made of: data only, one table an architecture."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+from engine.errors import EngineError
+
+RECIPE_VERSION = 3  # raise it when anything in this package changes what ends up in the directory
+SUITE = "trixie"
+MINIMUM_QEMU = 10  # older ones corrupt emulated guests with more than one CPU
+NEEDED_BYTES = 700 * 1024 * 1024  # the most that lies in the directory while it is made
+
+
+class ToolchainError(EngineError):
+    """The toolchain could not be made or loaded."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Where a program is in its package, and the argument that makes it print its version."""
+
+    name: str
+    path: str
+    version_argument: str
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The names that differ between architectures."""
+
+    debian: str
+    triplet: str
+    loader: str
+    qemu: str
+    qemu_package: str
+    kernel_package: str
+
+
+ARCHITECTURES = {
+    "x86_64": Architecture(
+        debian="amd64",
+        triplet="x86_64-linux-gnu",
+        loader="ld-linux-x86-64.so.2",
+        qemu="qemu-system-x86_64",
+        qemu_package="qemu-system-x86",
+        kernel_package="linux-image-cloud-amd64",
+    ),
+    # The names are Debian's; nobody has run this one yet.
+    "aarch64": Architecture(
+        debian="arm64",
+        triplet="aarch64-linux-gnu",
+        loader="ld-linux-aarch64.so.1",
+        qemu="qemu-system-aarch64",
+        qemu_package="qemu-system-arm",
+        kernel_package="linux-image-cloud-arm64",
+    ),
+}
+
+PROGRAM_PACKAGES = ("qemu-utils", "virtiofsd", "erofs-utils", "e2fsprogs", "netcat-openbsd")
+KERNEL_PACKAGES = ("busybox-static", "kmod")
+
+# Dependencies of those packages that only their maintainer scripts or other programs need. Skipping them saves
+# unpacking; whether everything that is needed is there is checked afterwards with the loader's own list.
+NOT_UNPACKED = (
+    "adduser",
+    "apt",
+    "base-passwd",
+    "coreutils",
+    "cpio",
+    "debconf",
+    "debian-archive-keyring",
+    "dpkg",
+    "dracut-install",
+    "initramfs-tools*",
+    "klibc-utils",
+    "libapt-pkg*",
+    "libklibc",
+    "libperl*",
+    "libpython*",
+    "libsqlite3-0",
+    "libsystemd-shared",
+    "linux-base",
+    "login.defs",
+    "media-types",
+    "mmdebstrap",
+    "mount",
+    "netbase",
+    "openssl-provider-legacy",
+    "passwd",
+    "perl*",
+    "python*",
+    "readline-common",
+    "sqv",
+    "systemd",
+    "tar",
+    "tzdata",
+    "udev",
+    "uidmap",
+    "libpam-modules*",
+)
+
+# Read by QEMU at run time. One directory holds them all, so one -L finds them.
+FIRMWARE = (
+    "usr/share/seabios/*.bin",
+    "usr/share/qemu/kvmvapic.bin",
+    "usr/share/qemu/linuxboot*.bin",
+    "usr/share/qemu/multiboot*.bin",
+    "usr/share/qemu/pvh.bin",
+    "usr/share/qemu/efi-virtio.rom",
+)
+
+# Opened by name while running, so no list of dependencies shows them.
+EXTRA_LIBRARIES = ("libgcc_s.so.1",)
+
+
+def architecture() -> Architecture:
+    """This machine's entry. Raises ToolchainError for a machine that has none."""
+    machine = {"arm64": "aarch64", "AMD64": "x86_64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
+    if machine not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ToolchainError(f"there is no toolchain for {machine} machines", hint=f"known are: {known}")
+    return ARCHITECTURES[machine]
+
+
+def programs(arch: Architecture) -> dict[str, Program]:
+    """The programs by their field in `vmm.tools.Tools`."""
+    return {
+        "qemu": Program(arch.qemu, f"usr/bin/{arch.qemu}", "--version"),
+        "qemu_img": Program("qemu-img", "usr/bin/qemu-img", "--version"),
+        "virtiofsd": Program("virtiofsd", "usr/libexec/virtiofsd", "--version"),
+        "mkfs_erofs": Program("mkfs.erofs", "usr/bin/mkfs.erofs", "--version"),
+        "mkfs_ext4": Program("mkfs.ext4", "usr/sbin/mke2fs", "-V"),
+        "connect": Program("nc", "usr/bin/nc.openbsd", "-h"),
+    }

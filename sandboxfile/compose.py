@@ -1,0 +1,208 @@
+"""The Compose sections, judged by a library of the Compose specification.
+
+The library is stricter than Compose in a few places (images on a registry with a port and no dot, `on-failure:3`, mount
+options without effect, ...). What our own checks judge, or what Compose is known to take, is softened before it looks.
+The last word has `docker compose config` in the guest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib.machinery import PathFinder
+from typing import Any
+
+from .diagnostics import Problem, did_you_mean, one_of, quote
+from .images import check_image
+from .positions import KeyPath
+from .published import parse_ports
+
+SECTIONS = ("services", "volumes", "networks", "configs")
+
+_PLACE = re.compile(r" at line \d+ column \d+$")
+_UNKNOWN_KEY = re.compile(r'extension key `(.*)` does not start with "x-"', re.DOTALL)
+_WRONG_TYPE = re.compile(r"invalid (?:type|value): (.*), expected (.*)", re.DOTALL)
+_WRONG_WORD = re.compile(r"unknown variant `(.*)`, expected one of (.*)", re.DOTALL)
+_IGNORED_MOUNT_OPTIONS = ("cached", "delegated", "consistent")
+
+_Check = Callable[[dict[str, Any]], str | None]
+
+
+def check_compose(data: dict[str, Any]) -> list[Problem]:
+    """All problems of the Compose sections of the file's plain data.
+
+    Expects nothing of the data's shape: what is no mapping of mappings is the model's to report and is left out here.
+    """
+    document = {}
+    for section in SECTIONS:
+        if isinstance(entries := data.get(section), dict):
+            document[section] = {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
+    services = document.get("services", {})
+    problems = [problem for name, service in services.items() for problem in _own_checks(name, service)]
+    if not any(document.values()):
+        return problems
+    document["services"] = {name: _soften(service) for name, service in services.items()}
+    check = _judge()
+    if check(document) is None:
+        return problems
+    return problems + _blame(document, check)
+
+
+@cache
+def _judge() -> _Check:
+    parse = _native_parser()
+
+    def check(document: dict[str, Any]) -> str | None:
+        try:
+            parse(json.dumps(document))
+        except ValueError as error:
+            return _PLACE.sub("", str(error))
+        return None
+
+    return check
+
+
+def _native_parser() -> Callable[[str], object]:
+    """The library's parser. Its package also builds 1600 lines of models, which takes 0.1 s of a command's start and
+    which only messages need; so the extension module is loaded alone, and through the package where that fails."""
+    name = "compose_spec.compose_spec"
+    package = importlib.util.find_spec("compose_spec")
+    if "compose_spec" not in sys.modules and name not in sys.modules and package is not None:
+        spec = PathFinder.find_spec(name, package.submodule_search_locations)
+        if spec is not None and spec.loader is not None:
+            native = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(native)
+            sys.modules[name] = native
+    native = sys.modules.get(name) or importlib.import_module(name)
+    return native.PyCompose.from_json  # type: ignore[no-any-return]
+
+
+def _own_checks(name: str, service: dict[str, Any]) -> list[Problem]:
+    path: KeyPath = ("services", name)
+    problems = []
+    if service.get("image") is None and service.get("build") is None and "extends" not in service:
+        problems.append(Problem(path, "needs an image or a build", "such as image: postgres:17, or build: ./web"))
+    image = service.get("image")
+    if isinstance(image, str) and (wrong := check_image(image)):
+        problems.append(Problem((*path, "image"), *wrong))
+    ports = service.get("ports")
+    for index, entry in enumerate(ports if isinstance(ports, list) else ()):
+        try:
+            parse_ports(entry)
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            problems.append(Problem((*path, "ports", index), message, hint or None))
+    if "secrets" in service:
+        message = "secrets cannot be given to a service: no credential enters the machine"
+        hint = "name it in an endpoint's `secret`, or use a config for data that is no secret"
+        problems.append(Problem((*path, "secrets"), message, hint, at_key=True))
+    return problems
+
+
+def _soften(service: dict[str, Any]) -> dict[str, Any]:
+    soft = {key: value for key, value in service.items() if key not in ("ports", "secrets")}
+    if isinstance(soft.get("image"), str):
+        soft["image"] = "checked"
+    if isinstance(soft.get("restart"), str):
+        soft["restart"] = re.sub(r"^on-failure:[0-9]+$", "on-failure", soft["restart"])
+    if isinstance(soft.get("hostname"), str):
+        soft["hostname"] = re.sub(r"(?<=[A-Za-z0-9])_+(?=[A-Za-z0-9])", "-", soft["hostname"])
+    if isinstance(soft.get("extra_hosts"), list):
+        soft["extra_hosts"] = [_colon(entry) for entry in soft["extra_hosts"]]
+    if isinstance(soft.get("volumes"), list):
+        soft["volumes"] = [_without_ignored_options(entry) for entry in soft["volumes"]]
+    if not isinstance(service.get("ports", []), list):
+        soft["ports"] = service["ports"]
+    return soft
+
+
+def _colon(entry: Any) -> Any:
+    return entry.replace("=", ":", 1) if isinstance(entry, str) else entry
+
+
+def _without_ignored_options(entry: Any) -> Any:
+    if not isinstance(entry, str) or entry.count(":") != 2:
+        return entry
+    mount, _, options = entry.rpartition(":")
+    kept = [option for option in options.split(",") if option not in _IGNORED_MOUNT_OPTIONS]
+    return f"{mount}:{','.join(kept)}" if kept else mount
+
+
+def _blame(document: dict[str, Any], check: _Check) -> list[Problem]:
+    """Which values make the document fail: every part is tried alone, ever smaller parts of those that fail.
+
+    The library stops at its first error and counts columns of a text that nobody wrote, so its own place is no use.
+    """
+    problems = []
+    for section, entries in document.items():
+        for name, entry in entries.items():
+            path: KeyPath = (section, name)
+            if message := check({"services": {}, section: {name: {}}}):
+                problems.append(Problem(path, message, at_key=True))
+                continue
+            for key, value in entry.items():
+
+                def wrap(part: Any, section: str = section, name: str = name, key: str = key) -> dict[str, Any]:
+                    return {"services": {}, section: {name: {key: part}}}
+
+                problems += _narrow((*path, key), value, lambda part, wrap=wrap: check(wrap(part)))  # type: ignore[misc]
+            if not any(problem.path[:2] == path for problem in problems) and (
+                message := check({"services": {}, section: {name: entry}})
+            ):
+                problems.append(Problem(path, message))
+    return problems or [Problem(("services",), check(document) or "is not valid")]
+
+
+def _narrow(path: KeyPath, value: Any, check: Callable[[Any], str | None]) -> list[Problem]:
+    message = check(value)
+    if message is None:
+        return []
+    if (unknown := _UNKNOWN_KEY.search(message)) and unknown.group(1) == path[-1]:
+        return [_translate(path, message)]
+    parts: list[tuple[str | int, Any, Callable[[Any], str | None]]] = []
+    if isinstance(value, dict):
+        parts = [(key, item, lambda part, key=key: check({key: part})) for key, item in value.items()]  # type: ignore[misc]
+    elif isinstance(value, list):
+        parts = [(index, item, lambda part: check([part])) for index, item in enumerate(value)]
+    failing = [(key, item, inner, inner(item)) for key, item, inner in parts]
+    # A part alone may fail for what is no longer beside it; only if one fails as the whole did is a part to blame.
+    if any(inner_message == message for *_, inner_message in failing):
+        found = []
+        for key, item, inner, inner_message in failing:
+            if inner_message is not None and not inner_message.startswith("missing field"):
+                found += _narrow((*path, key), item, inner)
+        return found
+    return [_translate(path, message)]
+
+
+def _translate(path: KeyPath, message: str) -> Problem:
+    if match := _WRONG_TYPE.fullmatch(message):
+        got, expected = match.groups()
+        return Problem(path, f"must be {expected}, got {got.replace('`', chr(39))}")
+    if match := _WRONG_WORD.fullmatch(message):
+        words = tuple(re.findall("`([^`]*)`", match.group(2)))
+        return Problem(
+            path, f"must be {one_of(words)}, got {quote(match.group(1))}", did_you_mean(match.group(1), words)
+        )
+    if (match := _UNKNOWN_KEY.search(message)) is None:
+        return Problem(path, message)
+    name = match.group(1)
+    if path[-1] != name:
+        path = (*path, name)
+    known = set(_known_keys(path[:-1]))
+    if name in known:
+        return Problem(path, "is not supported by the Compose version in the guest", at_key=True)
+    return Problem(path, "unknown key", did_you_mean(name, known), at_key=True)
+
+
+def _known_keys(path: KeyPath) -> list[str]:
+    from compose_spec.models import ComposeSpecification  # slow to import: only for a message
+
+    from .shape import fields_at
+
+    return list(fields_at(ComposeSpecification, path))

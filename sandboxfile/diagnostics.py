@@ -1,0 +1,135 @@
+"""What is wrong with a file, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .positions import KeyPath, Position, render_path
+
+_LINE_WIDTH = 100  # longer lines are cut around the caret
+_VALUE_WIDTH = 60  # longer values are cut in messages
+_SHOWN_AT_ONCE = 50  # a file with more problems than this is not the file the user meant to write
+
+
+class Problem(NamedTuple):
+    """A finding without its place, as the checks of values make them; the source adds file, line and column."""
+
+    path: KeyPath
+    message: str
+    hint: str | None = None
+    at_key: bool = False  # the caret goes under the key instead of the value
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One problem of a file.
+
+    `position` is None when the problem has no place (the file is missing); `line` is the text of the line there.
+    """
+
+    position: Position | None
+    path: KeyPath
+    message: str
+    hint: str | None = None
+    file: str = "Sandboxfile.yaml"
+    line: str | None = None
+
+    def render(self) -> str:
+        """`FILE:LINE:COLUMN: PATH: MESSAGE`, the line itself, a caret under the column, and the hint. No colour."""
+        place = printable(self.file)
+        if self.position is not None:
+            place += f":{self.position.line}:{self.position.column}"
+        where = f"{printable(render_path(self.path))}: " if self.path else ""
+        rows = [f"{place}: {where}{printable(self.message)}"]
+        if self.position is not None and self.line is not None and self.line.strip():
+            rows += _point(self.line, self.position.column)
+        if self.hint:
+            rows.append(f"  hint: {printable(self.hint)}")
+        return "\n".join(rows)
+
+    __str__ = render
+
+
+class SandboxfileError(Exception):
+    """A file that cannot be used: `brief` is one line, `details` all problems with their places, `hint` what to do."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(sorted(diagnostics, key=_order))
+        if not self.diagnostics:
+            raise ValueError("an error needs at least one diagnostic")
+        count = len(self.diagnostics)
+        file = printable(self.diagnostics[0].file)
+        self.brief = f"{file} has {count} problems" if count > 1 else f"{file} has a problem"
+        shown = [diagnostic.render() for diagnostic in self.diagnostics[:_SHOWN_AT_ONCE]]
+        if count > _SHOWN_AT_ONCE:
+            shown.append(f"... and {count - _SHOWN_AT_ONCE} more")
+        self.details = "\n".join(shown)
+        self.hint = self.diagnostics[0].hint if count == 1 else None
+        super().__init__(self.brief)
+
+    def __str__(self) -> str:
+        return self.details
+
+
+def printable(text: str) -> str:
+    """`text` with everything that a terminal could obey or hide (escapes, direction marks) written as an escape."""
+    return "".join(_visible(char) for char in text)
+
+
+def quote(value: object) -> str:
+    """A value for a message: cut when long, on one line, escapes visible."""
+    text = repr(value)
+    if len(text) > _VALUE_WIDTH:
+        text = f"{text[:_VALUE_WIDTH]}..."
+    return printable(text)
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
+    """A hint naming the candidate nearest to `word`, if one is near enough to be a slip of the finger."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    near = difflib.get_close_matches(word.lower()[:80], by_lower, n=1, cutoff=0.6)
+    return f"did you mean {quote(by_lower[near[0]])}?" if near else None
+
+
+def one_of(candidates: Sequence[str]) -> str:
+    """`a, b or c`."""
+    *most, last = candidates
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _order(diagnostic: Diagnostic) -> tuple[Position, str, str]:
+    return (diagnostic.position or Position(0, 0), render_path(diagnostic.path), diagnostic.message)
+
+
+def _visible(char: str) -> str:
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _point(line: str, column: int) -> list[str]:
+    """The line, cut around the column when it is long, and a caret under the column."""
+    index = min(column - 1, len(line))
+    start = max(0, index - _LINE_WIDTH // 2) if len(line) > _LINE_WIDTH else 0
+    end = start + _LINE_WIDTH
+    before = ("..." if start else "") + _shown(line[start:index])
+    after = _shown(line[index:end]) + ("..." if end < len(line) else "")
+    return [f"  {before}{after}".rstrip(), f"  {' ' * _width(before)}^"]
+
+
+def _shown(text: str) -> str:
+    return printable(text.replace("\t", " "))
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that `text` takes: wide East Asian characters take two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )

@@ -1,0 +1,36 @@
+"""Names of container images, by the reference grammar of the distribution project."""
+
+from __future__ import annotations
+
+import re
+
+from .diagnostics import quote
+
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_NAME = re.compile(rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
+
+
+def check_image(text: str) -> tuple[str, str | None] | None:
+    """None when `text` names an image, else what is wrong and a hint."""
+    shown = quote(text)
+    if match := re.match(r"[A-Za-z]+://(.*)", text):
+        return f"is no image name: {shown}", f"write {match.group(1)}"
+    rest, at, digest = text.partition("@")
+    if at and (not _DIGEST.fullmatch(digest) or (digest.startswith("sha256:") and len(digest) != 71)):
+        return f"has no valid digest after the @: {shown}", "such as @sha256: and 64 hexadecimal digits"
+    name, tag = rest, None
+    if ":" in rest.rpartition("/")[2]:
+        name, _, tag = rest.rpartition(":")
+    if tag is not None and not _TAG.fullmatch(tag):
+        return f"has no valid tag after the colon: {shown}", "letters, digits, _, . and -, such as postgres:17"
+    if len(name) > 255 or not _NAME.fullmatch(name):
+        lower = text.replace(name, name.lower())
+        hint = (
+            f"write {lower}" if _NAME.fullmatch(name.lower()) else "such as postgres:17 or registry.example/team/app:1"
+        )
+        return f"is no image name: {shown}", hint
+    return None

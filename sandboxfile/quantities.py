@@ -1,0 +1,45 @@
+"""Sizes as people write them, to bytes."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+SIZE_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?\s?([kK]|[mM]|[gG]|[tT]|[kK]i|Mi|Gi|Ti|[kK]iB|MiB|GiB|TiB)$"
+
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s?([a-zA-Z]*)")
+_FACTORS = {"k": KIB, "m": MIB, "g": GIB, "t": TIB}
+
+
+def parse_size(text: str) -> int:
+    """`4GiB`, `512MiB`, `1.5g` in bytes. All units are powers of 1024, as Docker and QEMU read them.
+
+    Raises ValueError with a message for people, also for `GB`, which some read as 1000 and some as 1024.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("must be a size such as 4GiB or 512MiB")
+    number, unit = match.groups()
+    if not unit:
+        raise ValueError(f"has no unit: write {number}MiB or {number}GiB")
+    if re.fullmatch("[kKmMgGtT][bB]", unit):
+        raise ValueError(f"has a unit of two meanings: write {number}{unit[0].upper()}iB")
+    if not re.search(SIZE_PATTERN, text):
+        raise ValueError(f"has the unknown unit {unit!r}: write MiB or GiB")
+    size = Fraction(number) * _FACTORS[unit[0].lower()]
+    if size.denominator != 1:
+        raise ValueError("is not a whole number of bytes")
+    return int(size)
+
+
+def format_size(size: int) -> str:
+    """Bytes in the largest unit that shows them exactly: 4294967296 as `4GiB`."""
+    for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size} bytes"

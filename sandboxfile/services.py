@@ -1,0 +1,121 @@
+"""Questions to the `services` section. All functions expect services that the loader has accepted."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .mounts import Mount
+from .published import parse_ports
+
+Services = Mapping[str, Mapping[str, Any]]
+
+_REMOTE_CONTEXT = re.compile(r"^([a-z0-9+.-]+://|git@|github\.com/)")
+
+
+class PublishedPort(NamedTuple):
+    """One published port of a service. `host_port` is a port of the guest's Docker, None for any free one."""
+
+    service: str
+    host_port: int | None
+    guest_port: int
+    protocol: str
+
+
+class BindMount(NamedTuple):
+    """A directory or file that a service mounts: `source` as written, a path of the guest or of the project."""
+
+    service: str
+    source: str
+    target: str
+
+
+def published_ports(services: Services) -> tuple[PublishedPort, ...]:
+    """All published ports in file order, ranges expanded."""
+    return tuple(
+        PublishedPort(name, mapping.host_port, mapping.guest_port, mapping.protocol)
+        for name, service in services.items()
+        for entry in service.get("ports") or ()
+        for mapping in parse_ports(entry)
+    )
+
+
+def build_contexts(services: Services) -> dict[str, str]:
+    """Service to its build context, relative to the project, normalised; remote contexts (URLs) are left out."""
+    contexts = {}
+    for name, service in services.items():
+        build = service.get("build")
+        if build is None:
+            continue
+        context = build if isinstance(build, str) else build.get("context", ".")
+        if not _REMOTE_CONTEXT.match(context):
+            contexts[name] = posixpath.normpath(context)
+    return contexts
+
+
+def bind_mounts(services: Services) -> list[BindMount]:
+    """All bind mounts in file order, short and long forms; named volumes and anonymous ones are no bind mounts."""
+    return [
+        BindMount(name, source, target)
+        for name, service in services.items()
+        for entry in service.get("volumes") or ()
+        for kind, source, target in [volume_entry(entry)]
+        if kind == "bind"
+    ]
+
+
+def volume_entry(entry: Any) -> tuple[str, str, str]:
+    """(`bind`, `volume` or another type, source or "", target) of one entry of a service's `volumes`."""
+    if isinstance(entry, Mapping):
+        return str(entry.get("type", "volume")), str(entry.get("source", "")), str(entry.get("target", ""))
+    parts = str(entry).split(":")
+    if len(parts) == 1:
+        return "volume", "", parts[0]
+    kind = "bind" if parts[0].startswith((".", "/", "~")) else "volume"
+    return kind, parts[0], parts[1]
+
+
+def env_files(services: Services) -> dict[str, tuple[str, ...]]:
+    """Service to the files of its environment, relative to the project as written."""
+    files = {}
+    for name, service in services.items():
+        entries = service.get("env_file") or ()
+        entries = entries if isinstance(entries, (list, tuple)) else [entries]
+        paths = tuple(str(entry["path"]) if isinstance(entry, Mapping) else str(entry) for entry in entries)
+        if paths:
+            files[name] = paths
+    return files
+
+
+def dependencies(services: Services) -> dict[str, tuple[str, ...]]:
+    """Service to the services that it waits for or lives in, from `depends_on` and `network_mode: service:...`."""
+    found = {}
+    for name, service in services.items():
+        needed = list(service.get("depends_on") or ())
+        mode = str(service.get("network_mode", ""))
+        if mode.startswith("service:"):
+            needed.append(mode.removeprefix("service:"))
+        found[name] = tuple(dict.fromkeys(needed))
+    return found
+
+
+def services_needing_mounts(services: Services, mounts: Iterable[Mount] = ()) -> tuple[str, ...]:
+    """Services, in file order, that can only start when the host's directories are mounted.
+
+    Those that bind a path of the project or a path below a mount's target, and those that depend on such a service.
+    """
+    targets = [mount.target for mount in mounts]
+    late = {bind.service for bind in bind_mounts(services) if _is_live(bind.source, targets)}
+    needed = dependencies(services)
+    while more := {name for name in services if name not in late and late.intersection(needed[name])}:
+        late |= more
+    return tuple(name for name in services if name in late)
+
+
+def _is_live(source: str, targets: list[str]) -> bool:
+    if not source.startswith(("/", "~")):
+        return True
+    path = posixpath.normpath(source)
+    return any(path == target or path.startswith(f"{target}/") or target.startswith(f"{path}/") for target in targets)

@@ -1,0 +1,328 @@
+"""One builder per entry, whole or not there, and nothing left behind, whatever happens to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from engine.errors import EngineError
+from engine.layout import Layout
+from engine.store import Build, Store
+
+KEY, PARENT = "ab" * 16, "cd" * 16
+BUILDER = """
+import asyncio, os, sys
+from engine.layout import Layout
+from engine.store import Store
+
+async def main():
+    async with Store(Layout.from_environment(os.environ)).build("disk", sys.argv[1], on_wait=print) as build:
+        (build.directory / "half").write_text("half")
+        print("building", flush=True)
+        sys.stdin.read()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def layout() -> Layout:
+    return Layout.from_environment(os.environ)
+
+
+@pytest.fixture
+def store(layout: Layout) -> Store:
+    return Store(layout)
+
+
+def never_wait(message: str) -> None:
+    raise AssertionError(message)
+
+
+async def fill(store: Store, key: str = KEY, text: str = "x", kind: str = "disk", **options: object) -> Build:
+    async with store.build(kind, key, on_wait=never_wait, **options) as build:  # type: ignore[arg-type]
+        if build.existing is None:
+            (build.directory / "file").write_text(text)
+    return build
+
+
+def leftovers(layout: Layout) -> list[str]:
+    return [path.name for path in (*layout.temporary.glob("*"), *layout.runtime.glob(".build-*"))]
+
+
+def test_an_entry_is_there_after_its_build_and_not_before(store: Store, layout: Layout) -> None:
+    async def scenario() -> None:
+        async with store.build("disk", KEY, on_wait=never_wait, inputs={"size": "4"}) as build:
+            (build.directory / "file").write_text("x")
+            assert build.existing is None
+            assert build.directory.parent.parent == layout.cache  # as deep as an entry
+            assert build.sockets.directory.stat().st_mode & 0o777 == 0o700
+            assert store.find("disk", KEY) is None
+
+    asyncio.run(scenario())
+    found = store.find("disk", KEY)
+    assert found == layout.entry("disk", KEY)
+    assert (found / "file").read_text() == "x"
+    entry = store.entry("disk", KEY)
+    assert entry is not None
+    assert entry.inputs == {"size": "4"}
+    assert entry.size > 0
+    assert [entry.key for entry in store.entries()] == [KEY]
+    assert leftovers(layout) == []
+
+
+def test_a_second_build_finds_the_first(store: Store) -> None:
+    async def scenario() -> Build:
+        await fill(store)
+        return await fill(store, text="other")
+
+    assert asyncio.run(scenario()).existing == store.find("disk", KEY)
+    assert (store.layout.entry("disk", KEY) / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("failure", [ValueError("no"), asyncio.CancelledError(), KeyboardInterrupt()])
+def test_a_failed_build_leaves_nothing(store: Store, layout: Layout, failure: BaseException) -> None:
+    async def scenario() -> None:
+        with pytest.raises(type(failure)):
+            async with store.build("disk", KEY, on_wait=never_wait) as build:
+                (build.directory / "file").write_text("x")
+                raise failure
+        assert leftovers(layout) == []
+        assert store.find("disk", KEY) is None
+        await fill(store)  # and the lock is free
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_task_leaves_nothing(store: Store, layout: Layout) -> None:
+    async def scenario() -> None:
+        inside = asyncio.Event()
+
+        async def build() -> None:
+            async with store.build("disk", KEY, on_wait=never_wait):
+                inside.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(build())
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert leftovers(layout) == []
+
+    asyncio.run(scenario())
+
+
+def test_two_tasks_build_once_and_the_second_says_for_whom_it_waits(store: Store) -> None:
+    async def scenario() -> None:
+        inside, go, waits, messages = asyncio.Event(), asyncio.Event(), asyncio.Event(), []
+
+        async def first() -> None:
+            async with store.build("image", KEY, on_wait=never_wait) as build:
+                inside.set()
+                await go.wait()
+                (build.directory / "file").write_text("first")
+
+        def on_wait(message: str) -> None:
+            messages.append(message)
+            waits.set()
+
+        async def second() -> Path | None:
+            await inside.wait()
+            async with store.build("image", KEY, on_wait=on_wait) as build:
+                return build.existing
+
+        one, two = asyncio.create_task(first()), asyncio.create_task(second())
+        await waits.wait()
+        go.set()
+        await one
+        assert await two == store.find("image", KEY)
+        assert len(messages) == 1
+        prefix, since = messages[0].split(" since ")
+        assert prefix == f"image {KEY[:6]} is being built by process {os.getpid()}"
+        assert datetime.strptime(since, "%H:%M:%S")
+
+    asyncio.run(scenario())
+
+
+def other_process(then: Callable[[subprocess.Popen[str]], None]) -> None:
+    """`then` runs while another process is in the middle of building KEY."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUILDER, KEY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "building\n"
+            then(process)
+        finally:
+            process.kill()
+
+
+def test_another_process_is_waited_for(store: Store) -> None:
+    async def scenario(process: subprocess.Popen[str]) -> None:
+        messages: list[str] = []
+
+        def on_wait(message: str) -> None:
+            messages.append(message)
+            assert process.stdin is not None
+            process.stdin.close()  # lets it finish
+
+        async with store.build("disk", KEY, on_wait=on_wait) as build:
+            assert build.existing is not None
+            assert (build.existing / "half").exists()
+        assert f"process {process.pid} since" in messages[0]
+
+    other_process(lambda process: asyncio.run(scenario(process)))
+
+
+def test_what_a_killed_process_leaves_is_swept_but_not_what_runs(store: Store, layout: Layout) -> None:
+    def kill(process: subprocess.Popen[str]) -> None:
+        assert store.sweep() == 0
+        assert len(leftovers(layout)) == 2  # the entry in the making, and its sockets
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(leftovers(layout)) == 2
+        assert store.sweep() == 1
+        assert leftovers(layout) == []
+        assert store.find("disk", KEY) is None
+
+    other_process(kill)
+
+
+def test_a_build_removes_what_a_killed_one_of_the_same_key_left(store: Store, layout: Layout) -> None:
+    layout.temporary_entry("disk", KEY, "dead").mkdir(parents=True)
+    asyncio.run(fill(store))
+    assert leftovers(layout) == []
+
+
+def test_an_entry_without_marker_is_none_and_is_replaced(store: Store, layout: Layout) -> None:
+    asyncio.run(fill(store, text="lost in a power cut"))
+    layout.entry_marker(layout.entry("disk", KEY)).unlink()
+    assert store.find("disk", KEY) is None
+    assert store.entries() == []
+    asyncio.run(fill(store, text="again"))
+    assert (layout.entry("disk", KEY) / "file").read_text() == "again"
+    assert leftovers(layout) == []
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"kind": 1}'])
+def test_an_entry_with_a_damaged_record_is_none(store: Store, layout: Layout, damage: str) -> None:
+    asyncio.run(fill(store))
+    layout.entry_record(layout.entry("disk", KEY)).write_text(damage)
+    assert store.find("disk", KEY) is None
+
+
+def test_a_child_counts_only_with_the_very_parent_it_continues(store: Store) -> None:
+    async def scenario() -> None:
+        await fill(store, PARENT)
+        await fill(store, KEY, parents=[("disk", PARENT)])
+        assert store.find("disk", KEY)
+        store.remove("disk", PARENT)
+        assert store.find("disk", KEY) is None
+        await fill(store, PARENT)  # the same key, but another build of it
+        entry = store.entry("disk", KEY)
+        assert entry is not None
+        assert store.broken_parent(entry) == f"disk/{PARENT}"
+        assert store.find("disk", KEY) is None
+        build = await fill(store, KEY, text="new", parents=[("disk", PARENT)])
+        assert build.existing is None
+        found = store.find("disk", KEY)
+        assert found is not None
+        assert (found / "file").read_text() == "new"
+
+    asyncio.run(scenario())
+
+
+def test_a_grandchild_falls_with_its_grandparent(store: Store) -> None:
+    async def scenario() -> None:
+        middle = "ef" * 16
+        await fill(store, PARENT)
+        await fill(store, middle, parents=[("disk", PARENT)])
+        await fill(store, KEY, parents=[("disk", middle)])
+        store.remove("disk", PARENT)
+        assert store.find("disk", KEY) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_parent_that_is_gone_is_said(store: Store) -> None:
+    with pytest.raises(EngineError, match="disk cdcdcdcd has disappeared"):
+        asyncio.run(fill(store, parents=[("disk", PARENT)]))
+
+
+def test_a_full_disk_is_explained(store: Store, layout: Layout) -> None:
+    async def scenario() -> None:
+        async with store.build("disk", KEY, on_wait=never_wait) as build:
+            (build.directory / "file").write_bytes(b"x" * 4_000_000)
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:
+                raise RuntimeError("another package's words") from error
+
+    with pytest.raises(EngineError, match=f"no space left in {layout.cache}") as caught:
+        asyncio.run(scenario())
+    assert "more than" in str(caught.value.details)
+    assert "SANDBOX_CACHE_DIR" in str(caught.value.hint)
+    assert leftovers(layout) == []
+
+
+def test_needed_space_is_asked_for_first(store: Store) -> None:
+    with pytest.raises(EngineError, match="no space left") as caught:
+        asyncio.run(fill(store, needed_bytes=10**18))
+    assert "about 1,000,000,000,000 MB needed" in str(caught.value.details)
+
+
+def test_finding_notes_the_use(store: Store, layout: Layout) -> None:
+    asyncio.run(fill(store))
+    marker = layout.entry_marker(layout.entry("disk", KEY))
+    os.utime(marker, (1000, 1000))
+    assert store.entries()[0].last_used == datetime.fromtimestamp(1000, UTC)  # looking is not using
+    store.find("disk", KEY)
+    assert store.entries()[0].last_used > datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_remove(store: Store, layout: Layout) -> None:
+    asyncio.run(fill(store))
+    assert store.remove("disk", KEY)
+    assert not store.remove("disk", KEY)
+    assert leftovers(layout) == []
+
+
+def test_what_is_being_built_is_not_removed(store: Store) -> None:
+    async def scenario() -> None:
+        async with store.build("disk", KEY, on_wait=never_wait):
+            with pytest.raises(EngineError, match="is being built"):
+                store.remove("disk", KEY)
+
+    asyncio.run(scenario())
+
+
+def test_sparse_files_count_what_they_take(store: Store) -> None:
+    async def scenario() -> None:
+        async with store.build("disk", KEY, on_wait=never_wait) as build:
+            with (build.directory / "ram").open("wb") as file:
+                file.truncate(1 << 40)
+
+    asyncio.run(scenario())
+    assert store.entries()[0].size < 1 << 20
+
+
+def test_many_files_are_sealed_too(store: Store) -> None:
+    async def scenario() -> None:
+        async with store.build("toolchain", KEY, on_wait=never_wait) as build:
+            for number in range(100):
+                (build.directory / str(number)).touch()
+            (build.directory / "link").symlink_to("/nowhere")
+
+    asyncio.run(scenario())
+    assert store.find("toolchain", KEY)

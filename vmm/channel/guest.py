@@ -1,0 +1,371 @@
+"""The host's end of a channel: calls, commands and streams over one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
+
+from vmm.channel.errors import GuestError
+from vmm.channel.stream import Stream
+from vmm.guest.agent import (
+    FLUSH,
+    HELLO,
+    HELLO_OK,
+    NONCE_SIZE,
+    OPEN,
+    PROTOCOL,
+    RESTARTED,
+    STDERR,
+    STDOUT,
+    Decoder,
+    Frame,
+    decode_object,
+    encode_frame,
+    encode_message,
+    encode_request,
+)
+
+READ_SIZE = 1 << 18
+ANSWER_MARGIN_S = 2.0  # beyond an operation's own deadline, for its answer to arrive
+HELLO_AGAIN_S = 3.0
+CLOSE_S = 1.0
+OUTPUT_LIMIT = 64 << 20  # what `run` keeps of each of stdout and stderr: the end of it
+
+
+class Hello(NamedTuple):
+    """Who answers. `boot_id` differs after a reboot, not after a restore."""
+
+    version: str
+    protocol: int
+    boot_id: str
+    kernel: str
+    hostname: str
+
+
+class Completed(NamedTuple):
+    """A finished command. `code` is 128+n for signal n. Output above OUTPUT_LIMIT lost its beginning."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Sink(Protocol):
+    """Where the frames of one stream go."""
+
+    def accept(self, frame: Frame) -> None: ...
+
+    def lose(self, error: GuestError) -> None: ...
+
+
+class GuestChannel:
+    """A connection to the guest's agent, or to a supervisor that relays to it. An async context manager.
+
+    One task reads and never waits for a stream: each stream holds what was sent under its own credit.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._decoder = Decoder()
+        self._sinks: dict[int, Sink] = {}
+        self._next = 1
+        self.peer: Hello | None = None
+        self._lost: GuestError | None = GuestError("the channel has not said hello yet")
+        self._answer: asyncio.Future[bytes] | None = None
+        self._nonce = b""
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin to read."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._read(), name="channel reader")
+
+    async def close(self) -> None:
+        """End all streams (their processes with them, where the peer is a relay) and the connection."""
+        self._lose(GuestError("the channel was closed"))
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await close_writer(self._writer)
+
+    @property
+    def lost(self) -> GuestError | None:
+        """Why the channel is of no use now; None while it is."""
+        return self._lost
+
+    async def hello(self, timeout_s: float = 10.0, *, flush: bool = True) -> Hello:
+        """Take the guest over: what a previous host had started there is ended. May be repeated, after a reboot.
+
+        `flush` clears half a frame of a previous host out of the pipe; a fresh connection needs none. Waits up to
+        `timeout_s`; raises GuestError when nobody answers, or somebody of another protocol.
+        """
+        self.start()
+        self._lose(GuestError("the channel was reset"))
+        self._nonce = secrets.token_bytes(NONCE_SIZE)
+        self._answer = asyncio.get_running_loop().create_future()
+        self._decoder.expect(self._nonce)
+        self._writer.write((FLUSH if flush else b"") + encode_frame(0, HELLO, 0, self._nonce))
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._answer.done():
+                    # An agent that restarts swallows what was on its way, hence again; the same nonce resets once.
+                    await asyncio.wait({self._answer}, timeout=HELLO_AGAIN_S)
+                    transport = self._writer.transport
+                    if not self._answer.done() and not transport.get_write_buffer_size():
+                        self._writer.write(encode_frame(0, HELLO, 0, self._nonce))
+        except TimeoutError:
+            raise GuestError(f"the guest's agent did not answer within {timeout_s:g} s") from None
+        try:
+            hello = _read_hello(decode_object(self._answer.result()))
+        except (ValueError, KeyError, TypeError) as error:
+            raise GuestError("the guest's agent answered with nonsense", str(error)) from None
+        if hello.protocol != PROTOCOL:
+            raise GuestError(
+                f"the guest's agent speaks protocol {hello.protocol}, this program {PROTOCOL}",
+                hint="the snapshot was made by another version: build it anew",
+            )
+        self._lost = None
+        self.peer = hello
+        return hello
+
+    async def call(self, op: str, timeout_s: float, **args: Any) -> dict[str, Any]:
+        """One operation of the agent (or supervisor), and its answer. `timeout_s` is its deadline, there and here.
+
+        Raises GuestError when it fails or nothing answers in time; the operation is then cancelled.
+        """
+        async with self.open(op, timeout_s=timeout_s, **args) as stream:
+            try:
+                async with asyncio.timeout(timeout_s + ANSWER_MARGIN_S):
+                    return await stream.result()
+            except TimeoutError:
+                raise GuestError(f"{op}: no answer from the guest within {timeout_s:g} s") from None
+
+    @contextlib.asynccontextmanager
+    async def open(self, op: str, **args: Any) -> AsyncIterator[Stream]:
+        """A conversation: the request, then chunks both ways, then a result; closed with the block."""
+        stream = self.open_stream(op, args)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    @contextlib.asynccontextmanager
+    async def open_exec(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | int = "root",
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bool = False,
+        tty: bool = False,
+        rows: int = 24,
+        cols: int = 80,
+    ) -> AsyncIterator[ExecStream]:
+        """A command in the guest. Leaving the block before it ended ends its whole process group: TERM, later KILL."""
+        request = {"argv": list(argv), "user": user, "cwd": cwd, "env": dict(env or {})}
+        async with self.open("exec", **request, stdin=stdin, tty=tty, rows=rows, cols=cols) as stream:
+            yield ExecStream(stream)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | int = "root",
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+        timeout_s: float,
+        on_output: Callable[[str, bytes], None] | None = None,
+    ) -> Completed:
+        """Run a command to its end. `on_output` gets ("stdout" or "stderr", bytes) as they come.
+
+        A code other than 0 is no error. Raises GuestError when it cannot be run at all or takes longer than `timeout_s`
+        (its last output in `details`); then, as on cancellation, the command is ended.
+        """
+        kept = {STDOUT: Tail(OUTPUT_LIMIT), STDERR: Tail(OUTPUT_LIMIT)}
+        names = {STDOUT: "stdout", STDERR: "stderr"}
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self.open_exec(argv, user=user, cwd=cwd, env=env, stdin=stdin is not None) as command,
+            ):
+                feeding = asyncio.create_task(command.feed(stdin)) if stdin is not None else None
+                try:
+                    async for fd, data in command:
+                        if fd in kept:
+                            kept[fd].append(data)
+                            if on_output:
+                                on_output(names[fd], data)
+                finally:
+                    if feeding:
+                        feeding.cancel()
+                        await asyncio.gather(feeding, return_exceptions=True)
+                code = await command.wait()
+        except TimeoutError:
+            said = (kept[STDERR].join() or kept[STDOUT].join())[-2000:].decode(errors="replace")
+            raise GuestError(f"{argv[0]}: not done within {timeout_s:g} s", said or None) from None
+        return Completed(code, kept[STDOUT].join(), kept[STDERR].join())
+
+    # streams
+
+    def open_stream(self, op: str, request: dict[str, Any]) -> Stream:
+        """A stream that the caller must close. Raises GuestError when there is no guest or the request is too long."""
+        if self._lost:
+            raise self._lost
+        try:
+            message = encode_request(op, request)
+        except ValueError as error:
+            raise GuestError(f"{op}: {error}") from None
+        number = self._next
+        stream = Stream(number, self.write, self.drain)
+        stream.on_end = lambda: self.detach(number)
+        self.attach(stream)
+        self._writer.write(encode_message(number, OPEN, message))
+        return stream
+
+    def attach(self, sink: Sink) -> int:
+        """Give `sink` a stream number of its own. Raises GuestError when there is no guest."""
+        if self._lost:
+            raise self._lost
+        number = self._next
+        self._next += 1
+        self._sinks[number] = sink
+        return number
+
+    def detach(self, number: int) -> None:
+        self._sinks.pop(number, None)
+
+    def write(self, frames: bytes) -> None:
+        """Queue encoded frames."""
+        if not self._lost:
+            self._writer.write(frames)
+
+    async def drain(self) -> None:
+        """Wait while more is queued for the peer than it takes."""
+        with contextlib.suppress(ConnectionError):  # the reader says so to whom it concerns
+            await self._writer.drain()
+
+    async def _read(self) -> None:
+        try:
+            while data := await self._reader.read(READ_SIZE):
+                for frame in self._decoder.feed(data):
+                    self._dispatch(frame)
+                if self._decoder.skipped:
+                    self._lose(GuestError("the guest's agent sent garbage"))
+                    self._decoder.skipped = 0
+        except OSError as error:
+            self._gone(GuestError("the connection to the guest broke", str(error)))
+        else:
+            self._gone(GuestError("the guest is gone"))
+
+    def _dispatch(self, frame: Frame) -> None:
+        if sink := self._sinks.get(frame.stream):
+            sink.accept(frame)
+        elif frame.stream == 0 and frame.kind == HELLO_OK:
+            if self._answer and not self._answer.done() and frame.payload[:NONCE_SIZE] == self._nonce:
+                self._answer.set_result(frame.payload[NONCE_SIZE:])
+        elif frame.stream == 0 and frame.kind == RESTARTED:
+            self._lose(GuestError("the guest's agent restarted"))
+
+    def _gone(self, error: GuestError) -> None:
+        self._lose(error)
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(error)
+            self._answer.exception()  # seen, even when nobody waits any more
+
+    def _lose(self, error: GuestError) -> None:
+        self._lost = error
+        sinks, self._sinks = self._sinks, {}
+        for sink in sinks.values():
+            sink.lose(error)
+
+
+class ExecStream:
+    """A running command: iterate for (fd, bytes) until it ends. With a terminal everything comes as fd 1."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+        return self._stream.__aiter__()
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Waits until the command's pipe has room. When it has ended or does not read, data is dropped in silence."""
+        await self._stream.send(data)
+
+    def close_stdin(self) -> None:
+        self._stream.send_eof()
+
+    async def feed(self, data: bytes) -> None:
+        """All of its input, then its end."""
+        await self.write_stdin(data)
+        self.close_stdin()
+
+    def resize(self, rows: int, cols: int) -> None:
+        self._stream.control(resize=[rows, cols])
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command's process group."""
+        self._stream.control(signal=int(number))
+
+    def close(self) -> None:
+        """End it: TERM to its process group, KILL some seconds later. Does not wait."""
+        self._stream.close()
+
+    async def wait(self) -> int:
+        """The exit code, 128+n for signal n; output not yet read is thrown away. Raises GuestError when it is lost."""
+        code = (await self._stream.result()).get("code")
+        if not isinstance(code, int) or not 0 <= code <= 255:
+            raise GuestError("the guest reported no exit code")
+        return code
+
+
+class Tail:
+    """The last `limit` bytes, in whole chunks."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._chunks: deque[bytes] = deque()
+
+    def append(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        while self._size > self._limit:
+            self._size -= len(self._chunks.popleft())
+
+    def join(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+async def close_writer(writer: asyncio.StreamWriter) -> None:
+    """Close it; what is still queued gets CLOSE_S to leave, as the peer may never read again."""
+    writer.close()
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await writer.wait_closed()
+    except OSError:
+        pass
+    finally:
+        writer.transport.abort()
+
+
+def _read_hello(answer: dict[str, Any]) -> Hello:
+    text = {key: str(answer[key])[:200] for key in ("version", "boot_id", "kernel", "hostname")}
+    return Hello(protocol=int(answer["protocol"]), **text)

@@ -1,0 +1,68 @@
+"""The serial console: a bounded log on disk and the last lines in memory, for last words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from pathlib import Path
+
+LOG_LIMIT = 8 * 1024 * 1024  # a guest can print without end; the host's disk must not notice
+TAIL_LINES = 40
+
+
+class Console:
+    """Reads one end of the console's socket until it closes and keeps at most twice LOG_LIMIT bytes on disk."""
+
+    def __init__(self, connection: socket.socket, log: Path | None) -> None:
+        self._connection = connection
+        self._log = log
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._partial = b""
+        self._arrived = asyncio.Condition()
+
+    def last_words(self) -> str:
+        """The last lines the guest printed."""
+        partial = [self._partial.decode(errors="replace")] if self._partial.strip() else []
+        return "\n".join([*self._tail, *partial])
+
+    async def wait_for(self, text: str, timeout_s: float) -> str:
+        """Wait until a line with `text` is among the last ones and return it; raises TimeoutError."""
+
+        def found() -> str | None:
+            return next((line for line in self.last_words().splitlines() if text in line), None)
+
+        async with asyncio.timeout(timeout_s), self._arrived:
+            await self._arrived.wait_for(lambda: found() is not None)
+        return found() or ""
+
+    async def read(self) -> None:
+        """The reader's loop: run as a task, ends when QEMU closes the socket."""
+        loop = asyncio.get_running_loop()
+        self._connection.setblocking(False)
+        written = 0
+        file = self._log.open("ab", buffering=0) if self._log else None
+        try:
+            while True:
+                with contextlib.suppress(ConnectionResetError):
+                    if chunk := await loop.sock_recv(self._connection, 65536):
+                        if file is not None and self._log is not None:
+                            if written > LOG_LIMIT:
+                                file.close()
+                                self._log.replace(self._log.with_suffix(".old.log"))
+                                file, written = self._log.open("ab", buffering=0), 0
+                            written += file.write(chunk) or 0
+                        await self._take(chunk)
+                        continue
+                return
+        finally:
+            if file is not None:
+                file.close()
+
+    async def _take(self, chunk: bytes) -> None:
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        self._partial = self._partial[-4096:]
+        self._tail.extend(line.decode(errors="replace").rstrip("\r") for line in lines)
+        async with self._arrived:
+            self._arrived.notify_all()

@@ -1,0 +1,158 @@
+"""A running machine: QEMU's process, its control session, its console and its channel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from vmm.console import Console
+from vmm.errors import VmmError
+from vmm.process import spawn
+from vmm.qemu_args import qemu_arguments
+from vmm.qmp import Qmp, connect_qmp
+from vmm.spec import MachineSpec
+from vmm.tools import Tools
+
+GREETING_S = 30.0  # QEMU greets within 0.2 s; a loaded host may take long to map its libraries
+RESTORE_S = 60.0
+SAVE_S = 300.0
+
+
+class Machine:
+    """Made by `start_machine`. `channel` is the host's end of the virtio-serial port (a connected socket)."""
+
+    def __init__(
+        self, spec: MachineSpec, process: asyncio.subprocess.Process, qmp: Qmp, console: Console, channel: socket.socket
+    ) -> None:
+        self.spec = spec
+        self.process = process
+        self.qmp = qmp
+        self.console = console
+        self.channel = channel
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def wait(self) -> int:
+        """Wait until QEMU has ended; returns its exit code."""
+        return await self.process.wait()
+
+    async def channel_streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The channel as a stream pair; call once."""
+        return await asyncio.open_connection(sock=self.channel)
+
+    async def restore(self, state: Path) -> None:
+        """Load the device state of a snapshot into a machine started with `incoming`, and let it run.
+
+        Raises VmmError with QEMU's reason (another QEMU version or machine shape) or after RESTORE_S seconds.
+        """
+        await self._set_capabilities()
+        await self.qmp.migrate("migrate-incoming", f"file:{state}", timeout_s=RESTORE_S)
+        await self.qmp.execute("cont")
+
+    async def save(self, state: Path) -> None:
+        """Stop the machine and write its device state; the memory file then holds the memory. Takes up to SAVE_S."""
+        await self.qmp.execute("stop", timeout_s=60)
+        await self._set_capabilities()
+        await self.qmp.migrate("migrate", f"file:{state}", timeout_s=SAVE_S)
+
+    async def _set_capabilities(self) -> None:
+        wanted = [{"capability": name, "state": True} for name in ("events", "x-ignore-shared")]
+        await self.qmp.execute("migrate-set-capabilities", capabilities=wanted)
+
+    async def shrink_memory(self, floor: int, *, timeout_s: float = 60.0) -> None:
+        """Take the guest's free pages away and give the room back: pages freed long ago keep their old bytes otherwise.
+
+        `floor` is what the guest keeps meanwhile, in bytes. Best effort: a guest that hands out slowly is not an error.
+        """
+        full = self.spec.memory.size
+        for target in (max(floor, 256 * 1024 * 1024), full):
+            await self.qmp.execute("balloon", value=min(target, full))
+            await self._settle_balloon(min(target, full), timeout_s)
+
+    async def _settle_balloon(self, target: int, timeout_s: float) -> None:
+        last, deadline = -1, asyncio.get_running_loop().time() + timeout_s
+        while asyncio.get_running_loop().time() < deadline:
+            actual = (await self.qmp.execute("query-balloon"))["actual"]
+            if abs(actual - target) < 4 * 1024 * 1024 or (actual == last and target < actual):
+                return
+            last = actual
+            await asyncio.sleep(0.25)
+
+    async def plug_mount(self, tag: str, slot: int, server: Path) -> None:
+        """Hot-plug a virtiofs device with `tag` into spare port `slot`; a virtiofsd listens on `server`."""
+        address = {"type": "unix", "data": {"path": str(server)}}
+        backend = {"type": "socket", "data": {"addr": address, "server": False}}
+        await self.qmp.execute("chardev-add", id=f"fs{slot}", backend=backend)
+        await self.qmp.execute(
+            "device_add",
+            driver="vhost-user-fs-pci",
+            id=f"fsdev{slot}",
+            chardev=f"fs{slot}",
+            tag=tag,
+            bus=f"slot{slot}",
+            queue_size=1024,
+        )
+
+    async def quit(self) -> None:
+        """Ask QEMU to flush its disks and end; waits up to 30 s."""
+        with contextlib.suppress(VmmError):
+            await self.qmp.execute("quit")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), 30)
+
+
+@contextlib.asynccontextmanager
+async def start_machine(
+    spec: MachineSpec, tools: Tools, *, console_log: Path | None = None, pass_fds: Sequence[int] = ()
+) -> AsyncIterator[Machine]:
+    """Start QEMU for the length of the block; ready when QEMU answers (the guest may not yet).
+
+    `pass_fds` are inherited by QEMU (its memory). Raises VmmError with QEMU's own last words.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        ours: dict[str, socket.socket] = {}
+        theirs: dict[str, socket.socket] = {}
+        for name in ("qmp", "console", "channel"):
+            ours[name], theirs[name] = socket.socketpair()
+            stack.enter_context(ours[name])
+            stack.enter_context(theirs[name])
+        arguments = qemu_arguments(
+            spec,
+            fds={name: end.fileno() for name, end in theirs.items()},
+            connect=tools.connect.command("-N", "-U"),
+            data=tools.qemu_data,
+        )
+        errors = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack owns it
+        process = await stack.enter_async_context(
+            spawn(
+                [*tools.qemu.argv, *arguments],
+                env=tools.qemu.env,
+                stderr=errors,
+                pass_fds=[*(end.fileno() for end in theirs.values()), *pass_fds],
+            )
+        )
+        for end in theirs.values():
+            end.close()  # so that QEMU's exit closes the last copy and we see the end of the stream
+        console = Console(ours["console"], console_log)
+        reader = asyncio.create_task(console.read(), name=f"console {spec.name}")
+        stack.push_async_callback(_finish, reader)
+        try:
+            qmp = await stack.enter_async_context(connect_qmp(ours["qmp"], timeout_s=GREETING_S))
+        except VmmError as error:
+            errors.seek(0)
+            words = errors.read()[-4000:].decode(errors="replace").strip()
+            raise VmmError("QEMU did not start", details=words or error.details) from error
+        yield Machine(spec, process, qmp, console, ours["channel"])
+
+
+async def _finish(task: asyncio.Task[None]) -> None:
+    # QEMU has ended by now (the stack unwinds in reverse), or ends right after: the reader stops by itself.
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

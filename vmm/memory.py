@@ -1,0 +1,94 @@
+"""Guest memory as files: copying a snapshot's pages into a machine's own memory, and writing them out small."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CHUNK = 1024 * 1024
+GRAIN = 16 * 1024  # zero runs shorter than this are written: fewer extents, hardly more bytes
+_ZERO_CHUNK = bytes(CHUNK)
+_ZERO_GRAIN = bytes(GRAIN)
+
+
+def make_memory(size: int, template: Path | None = None) -> int:
+    """Anonymous shareable memory of `size` bytes, filled from the data extents of `template`; returns the descriptor.
+
+    It has no name, so nothing is left when the last process that holds it is gone. Raises OSError (ENOMEM, ENOSPC).
+    """
+    descriptor = os.memfd_create("sandbox-ram", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, size)
+        if template is not None:
+            with template.open("rb") as file:
+                for start, end in data_extents(file.fileno(), size):
+                    os.lseek(descriptor, start, os.SEEK_SET)
+                    offset = start
+                    while offset < end:
+                        sent = os.sendfile(descriptor, file.fileno(), offset, end - offset)
+                        if sent == 0:
+                            raise OSError(errno.EIO, "the memory file of the snapshot is shorter than it says")
+                        offset += sent
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_memory(descriptor: int, size: int, target: Path) -> int:
+    """Write the memory behind `descriptor` to `target`, leaving holes for zero pages; returns the bytes written."""
+    written = 0
+    with target.open("wb") as file:
+        out = file.fileno()
+        os.ftruncate(out, size)
+        for start, end in data_extents(descriptor, size):
+            for offset in range(start, end, CHUNK):
+                chunk = os.pread(descriptor, min(CHUNK, end - offset), offset)
+                if chunk == _ZERO_CHUNK[: len(chunk)]:
+                    continue
+                for begin, stop in _nonzero_runs(chunk):
+                    written += os.pwrite(out, chunk[begin:stop], offset + begin)
+        os.fsync(out)
+    return written
+
+
+def _nonzero_runs(chunk: bytes) -> Iterator[tuple[int, int]]:
+    begin: int | None = None
+    for position in range(0, len(chunk), GRAIN):
+        grain = chunk[position : position + GRAIN]
+        if grain == _ZERO_GRAIN[: len(grain)]:
+            if begin is not None:
+                yield begin, position
+                begin = None
+        elif begin is None:
+            begin = position
+    if begin is not None:
+        yield begin, len(chunk)
+
+
+def data_extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """The (start, end) byte ranges of a sparse file that hold data."""
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return
+            raise
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, min(end, size)
+        offset = end
+
+
+@contextlib.contextmanager
+def open_memory(size: int, template: Path | None = None) -> Iterator[int]:
+    """`make_memory` for the length of a block."""
+    descriptor = make_memory(size, template)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""MachineSpec -> QEMU's arguments. Pure: the same value always gives the same list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from vmm.errors import VmmError
+from vmm.spec import CHANNEL_PORT_NAME, Drive, MachineSpec, Network
+
+MIB = 1024 * 1024
+# The guest needs none of these; each costs boot time under emulation and surface everywhere.
+MACHINE_OFF = "smbus=off,sata=off,usb=off,vmport=off,hpet=off"
+
+
+def qemu_arguments(
+    spec: MachineSpec, *, fds: Mapping[str, int], connect: Sequence[str], data: Sequence[str]
+) -> list[str]:
+    """All arguments after QEMU's own command.
+
+    `fds` maps "qmp", "console" and, when the spec has a channel, "channel" to inherited socket descriptors; `connect`
+    is the command that joins its stdin and stdout to a unix socket, given as last argument; `data` are the -L options.
+    Raises VmmError when a path cannot be written in QEMU's option syntax.
+    """
+    if spec.memory.size % MIB:
+        raise VmmError("guest memory must be a whole number of MiB")
+    arguments = [*data, "-name", f"sandbox-{spec.name}", "-nodefaults", "-no-user-config", "-display", "none"]
+    arguments += ["-no-reboot", "-boot", "strict=on", "-msg", "timestamp=on"]
+    arguments += ["-M", f"q35,{MACHINE_OFF},memory-backend=ram", "-accel", _accelerator(spec)]
+    arguments += ["-cpu", "max" if spec.accelerator == "tcg" else "host", "-smp", f"cpus={spec.cpus}"]
+    arguments += ["-m", f"size={spec.memory.size // MIB}M", "-object", _memory(spec)]
+    arguments += ["-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", spec.append]
+    for name in ("qmp", "console"):
+        arguments += ["-chardev", f"socket,id={name},fd={fds[name]}"]
+    arguments += ["-mon", "chardev=qmp,mode=control", "-serial", "chardev:console"]
+    for drive in spec.drives:
+        arguments += _drive(drive)
+    if spec.channel:
+        arguments += ["-device", "virtio-serial-pci,id=vserial", "-chardev", f"socket,id=channel,fd={fds['channel']}"]
+        arguments += ["-device", f"virtserialport,bus=vserial.0,chardev=channel,name={CHANNEL_PORT_NAME}"]
+    if spec.network is not None:
+        arguments += ["-netdev", _network(spec.network, connect)]
+        arguments += ["-device", "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile="]
+    arguments += ["-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"]
+    # Free pages of the guest go back to the host by themselves: idle sandboxes and snapshots stay small.
+    arguments += ["-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on"]
+    for number in range(spec.spare_ports):
+        arguments += ["-device", f"pcie-root-port,id=slot{number},chassis={number + 1},slot={number + 1}"]
+    if spec.incoming:
+        arguments += ["-incoming", "defer"]
+    return arguments
+
+
+def _accelerator(spec: MachineSpec) -> str:
+    return "tcg,thread=multi" if spec.accelerator == "tcg" else spec.accelerator
+
+
+def _memory(spec: MachineSpec) -> str:
+    memory = spec.memory
+    if memory.path is None:
+        return f"memory-backend-ram,id=ram,size={memory.size}"
+    share = "on" if memory.shared else "off"
+    return f"memory-backend-file,id=ram,size={memory.size},mem-path={quote(str(memory.path))},share={share}"
+
+
+def _drive(drive: Drive) -> list[str]:
+    read_only = "on" if drive.read_only else "off"
+    # discard=unmap lets fstrim in the guest shrink the file; snapshots and overlays stay small.
+    block = f"driver={drive.format},node-name={drive.serial},read-only={read_only},discard=unmap"
+    file = f"file.driver=file,file.filename={quote(str(drive.path))},file.locking=off"
+    return [
+        "-blockdev",
+        f"{block},{file}",
+        "-device",
+        f"virtio-blk-pci,drive={drive.serial},serial={drive.serial},id=blk-{drive.serial}",
+    ]
+
+
+def _network(network: Network, connect: Sequence[str]) -> str:
+    parts = ["user,id=net0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"]
+    for forward in network.host_forwards:
+        parts.append(f"hostfwd=tcp:{forward.host_address}:{forward.host_port}-10.0.2.15:{forward.guest_port}")
+    for guest in network.guest_forwards:
+        command = " ".join(_shell_word(word) for word in (*connect, str(guest.socket)))
+        parts.append(f"guestfwd=tcp:{guest.address}:{guest.port}-cmd:{quote(command)}")
+    return ",".join(parts)
+
+
+def quote(value: str) -> str:
+    """A value inside one of QEMU's comma-separated options: commas are doubled.
+
+    Raises VmmError for control characters, which the option syntax cannot carry.
+    """
+    if any(ord(character) < 32 for character in value):
+        raise VmmError(f"QEMU cannot be given a path with control characters: {value!r}")
+    return value.replace(",", ",,")
+
+
+def _shell_word(word: str) -> str:
+    # QEMU splits a guestfwd command with GLib's shell rules.
+    if word and all(character.isalnum() or character in "/._-+=:@%" for character in word):
+        return word
+    return "'" + word.replace("'", "'\\''") + "'"

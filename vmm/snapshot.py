@@ -1,0 +1,75 @@
+"""A snapshot: four immutable files that are a machine in the middle of its life.
+
+`disk.qcow2` (backed by its parent's), `ram` (sparse, one byte of file per byte of guest memory), `state` (QEMU's
+migration stream of the devices) and `meta.json` (the shape that a machine must have to be restored from it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vmm.errors import VmmError
+from vmm.machine import Machine
+from vmm.memory import write_memory
+from vmm.spec import SPARE_PORTS, Accelerator
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What must be the same when a machine is restored as when it was saved. `memory` in bytes."""
+
+    accelerator: Accelerator
+    cpus: int
+    memory: int
+    qemu: str
+    spare_ports: int = SPARE_PORTS
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of one snapshot in `directory`."""
+
+    directory: Path
+    shape: Shape
+
+    @property
+    def disk(self) -> Path:
+        return self.directory / "disk.qcow2"
+
+    @property
+    def ram(self) -> Path:
+        return self.directory / "ram"
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state"
+
+
+def load_snapshot(directory: Path) -> Snapshot:
+    """Raises VmmError when the files are not a snapshot that this version can read."""
+    try:
+        meta = json.loads((directory / "meta.json").read_text())
+        if meta["format"] != FORMAT:
+            raise VmmError(f"the snapshot in {directory} has format {meta['format']}, this version reads {FORMAT}")
+        return Snapshot(directory, Shape(**meta["shape"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VmmError(f"no readable snapshot in {directory}", details=str(error)) from error
+
+
+async def save_snapshot(machine: Machine, memory: int, shape: Shape, directory: Path) -> Snapshot:
+    """Save the running `machine` into `directory`, where its disk.qcow2 already is, and end it.
+
+    `memory` is the descriptor of its (shared) memory. Raises VmmError, OSError (disk full).
+    """
+    snapshot = Snapshot(directory, shape)
+    await machine.save(snapshot.state)
+    await machine.quit()
+    await asyncio.to_thread(write_memory, memory, shape.memory, snapshot.ram)
+    meta = {"format": FORMAT, "shape": asdict(shape)}
+    (directory / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+    return snapshot

@@ -1,0 +1,93 @@
+"""What a machine is made of: frozen values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+GUEST_ADDRESS = "10.0.2.15"
+GATEWAY_ADDRESS = "10.0.2.100"  # every name resolves to this one in the guest
+CHANNEL_PORT_NAME = "org.sandbox.agent"
+SPARE_PORTS = 8  # PCIe root ports for hot-plugged mounts; part of the machine's shape, so of every snapshot
+
+Accelerator = Literal["kvm", "hvf", "whpx", "tcg"]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A virtio disk. The guest finds it by `serial` (at most 20 characters)."""
+
+    path: Path
+    serial: str
+    format: Literal["raw", "qcow2"] = "qcow2"
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class GuestForward:
+    """Connections of the guest to `address`:`port` are handed to the unix socket `socket`."""
+
+    port: int
+    socket: Path
+    address: str = GATEWAY_ADDRESS
+
+
+@dataclass(frozen=True)
+class HostForward:
+    """Connections to `host_address`:`host_port` on the host reach `guest_port` in the guest."""
+
+    host_port: int
+    guest_port: int
+    host_address: str = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Network:
+    """QEMU's user network with restrict=on: nothing is reachable but the forwards."""
+
+    guest_forwards: tuple[GuestForward, ...] = ()
+    host_forwards: tuple[HostForward, ...] = ()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Guest memory of `size` bytes.
+
+    `path` is the backing file (may be /proc/self/fd/N of an inherited descriptor); `shared` maps it so that other
+    processes (virtiofsd) and a snapshot see the pages; otherwise the machine gets private copy-on-write pages of it.
+    """
+
+    size: int
+    path: Path | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """Everything that decides QEMU's command line."""
+
+    name: str
+    accelerator: Accelerator
+    cpus: int
+    memory: Memory
+    kernel: Path
+    initrd: Path
+    append: str
+    drives: tuple[Drive, ...]
+    network: Network | None = None
+    spare_ports: int = SPARE_PORTS
+    incoming: bool = False
+    channel: bool = True
+
+
+def kernel_arguments(*, role: str = "machine") -> str:
+    """The kernel command line of our guests.
+
+    Taken from what was measured to boot reliably under emulation: no timer calibration, expedited RCU, one UART, and
+    the CPU's random source trusted. CPU vulnerability mitigations stay on: the guest runs untrusted code.
+    """
+    return (
+        "console=ttyS0 quiet panic=-1 random.trust_cpu=on tsc=reliable no_timer_check "
+        f"rcupdate.rcu_expedited=1 8250.nr_uarts=1 net.ifnames=0 sandbox.role={role}"
+    )
