@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import secrets
 import time
@@ -54,9 +53,9 @@ class Identity:
         return {
             "hostname": self.hostname,
             "machine_id": secrets.token_hex(16),
-            "entropy": base64.b64encode(secrets.token_bytes(64)).decode(),
+            "entropy": secrets.token_hex(64),
             "time_ns": time.time_ns(),
-            "environment": [f"{name}={value}" for name, value in sorted(self.environment.items())],
+            "environment": dict(self.environment),
             "files": [{"path": path, "mode": mode, "content": text} for path, mode, text in self.files],
         }
 

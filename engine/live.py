@@ -29,11 +29,11 @@ class LiveReporter:
 
     def __init__(self, stream: TextIO, console: Console | None = None) -> None:
         self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
-        self._live = Live(console=self._console, get_renderable=self._render, transient=True, refresh_per_second=8)
         self._running: dict[str, _Running] = {}
         self._titles: dict[str, str] = {}
         self._tails = Tails()
         self._lock = RLock()  # rich draws from a thread of its own
+        self._live = Live(console=self._console, get_renderable=self._render, transient=True, refresh_per_second=8)
 
     def __enter__(self) -> Self:
         self._live.start()

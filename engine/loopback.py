@@ -38,13 +38,17 @@ async def relay_ipv6(port: int) -> AsyncIterator[None]:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        other: asyncio.StreamWriter | None = None
         try:
-            other_reader, other_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(_pump(reader, other_writer), _pump(other_reader, writer))
-        except OSError:
-            writer.close()
+            other_reader, other = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(_pump(reader, other), _pump(other_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass  # refused or reset by one side, or we are leaving: nobody is there to be told
         finally:
             tasks.discard(task)
+            writer.close()
+            if other is not None:
+                other.close()
 
     try:
         server = await asyncio.start_server(serve, "::1", port)

@@ -26,15 +26,7 @@ class Registries:
     @classmethod
     def of_image(cls, image: Path) -> Registries:
         """With the defaults recorded in the cache entry of a guest image."""
-        clients = json.loads((image / "clients.json").read_text())
-        pip = clients["pip"]
-        return cls(
-            {
-                "debian": [word for line in clients["apt"]["sources"] for word in line.split() if "://" in word],
-                "npm": [clients["npm"]["registry"]],
-                "pypi": [pip["index"], f"https://{pip['files_host']}/"],
-            }
-        )
+        return cls(json.loads((image / "clients.json").read_text()))
 
     def policy(self, endpoints: Iterable[Endpoint]) -> Policy:
         """One rule per endpoint, several for a named group. Raises RegistryError when nobody knows the group."""
@@ -56,7 +48,8 @@ def client_files(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int, str], .
     settings = client_settings({endpoint.group for endpoint in endpoints if endpoint.group})
     files = []
     if settings.debian is not None:
-        files.append(("/etc/apt/sources.list", 0o644, "".join(f"{line}\n" for line in source_lines(settings.debian, SUITE))))
+        text = "".join(f"{line}\n" for line in source_lines(settings.debian, SUITE))
+        files.append(("/etc/apt/sources.list", 0o644, text))
     if settings.pip_index_url is not None:
         lines = ["[global]", f"cert = {CERTIFICATES}", f"index-url = {settings.pip_index_url}"]
         for name, values in (

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from engine.gateway.errors import GatewayError
 from engine.gateway.policy import WEB_PORTS, Rule
 
 MIRROR_VARIABLE = "SANDBOX_DEBIAN_MIRROR"  # "ARCHIVE_URL [SECURITY_URL]"
@@ -55,12 +56,16 @@ class Registry:
     from_host: bool  # the user's own configuration, as against the image's
 
     def rules(self) -> tuple[Rule, ...]:
-        """Rules that allow the group. The user's own mirrors may be on a private network."""
-        ports = [(host, None if port in WEB_PORTS else port) for host, port in self.hosts]
-        return tuple(
-            Rule(host, port=port, origin=f"group {self.group}", private=self.from_host)
-            for host, port in dict.fromkeys(ports)
-        )
+        """Rules that allow the group. The user's own mirrors may be on a private network.
+
+        Raises RegistryError for a registry that is configured by address: the guest reaches names only.
+        """
+        ports = dict.fromkeys((host, None if port in WEB_PORTS else port) for host, port in self.hosts)
+        origin = f"group {self.group}"
+        try:
+            return tuple(Rule(host, port=port, origin=origin, private=self.from_host) for host, port in ports)
+        except GatewayError as error:
+            raise RegistryError(error.brief, f"it comes from the {self.origin}", "give the registry a name") from error
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,8 @@ def _host_debian() -> tuple[tuple[_Source, ...], str]:
     named = dict(word.split("=", 1) for word in shlex.split(places or "") if "=" in word)
     parts = Path(named["PARTS"]) if named.get("PARTS") else None
     files = [Path(named["LIST"])] if named.get("LIST") else []
-    files += sorted(path for path in parts.iterdir() if path.suffix in (".list", ".sources")) if _is_dir(parts) else []
+    if parts is not None and parts.is_dir():
+        files += sorted(path for path in parts.iterdir() if path.suffix in (".list", ".sources"))
     found = [source for path in files for source in _read_sources(_text(path), deb822=path.suffix == ".sources")]
     return tuple(found), "host's apt sources"
 
@@ -342,7 +348,8 @@ def _clean(urls: Iterable[str]) -> tuple[str, ...]:
         except ValueError:
             continue
         if parts.scheme in ("http", "https") and host:
-            netloc = f"{host}:{port}" if port else host
+            name = f"[{host}]" if ":" in host else host
+            netloc = f"{name}:{port}" if port else name
             cleaned.append(urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", "")))
     return tuple(dict.fromkeys(cleaned))
 
@@ -360,7 +367,3 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _is_dir(path: Path | None) -> bool:
-    return path is not None and path.is_dir()

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -216,6 +217,8 @@ def _status(layout: Layout, name: str) -> Any:
 
 def main() -> None:
     """Entry of `python -m engine.supervisor`: standard input is the socket to `up`, output goes to the log."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors for each connection of the guest
     connection = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

@@ -171,7 +171,7 @@ def _launch(project: Project, built: Built, name: str) -> Launch:
             MountPoint(str((loaded.project / Path(m.source).expanduser()).resolve()), m.target, m.mode == "ro")
             for m in sandbox.mounts
         ),
-        rules=registries.policy(sandbox.endpoints).rules,
+        rules=tuple(registries.policy(sandbox.endpoints).rules),
         forwards=_forwards(loaded),
         identity=Identity(
             hostname=name,
@@ -205,7 +205,7 @@ async def _supervised(layout: Layout, record: Instance, launch: Launch, on_event
             stdout=log,
             stderr=log,
             cwd="/",
-            env=_environment(),
+            env=_environment(layout),
             start_new_session=True,
         )
         theirs.close()
@@ -245,10 +245,10 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _environment(layout: Layout) -> dict[str, str]:
     """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
     variables = {name: os.environ[name] for name in ("XDG_RUNTIME_DIR", "VIRTUAL_ENV") if name in os.environ}
-    return clean_environment(variables)
+    return clean_environment({**variables, **layout.to_environment()})
 
 
 def _tail(path: Path, lines: int = 20) -> str:

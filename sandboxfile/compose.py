@@ -12,7 +12,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.machinery import PathFinder
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from .diagnostics import Problem, did_you_mean, one_of, quote
 from .images import check_image
 from .positions import KeyPath
-from .published import parse_ports
+from .published import MOST_PORTS, parse_ports
 
 SECTIONS = ("services", "volumes", "networks", "configs")
 
@@ -44,6 +44,7 @@ def check_compose(data: dict[str, Any]) -> list[Problem]:
             document[section] = {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
     services = document.get("services", {})
     problems = [problem for name, service in services.items() for problem in _own_checks(name, service)]
+    problems += _port_checks(services)
     if not any(document.values()):
         return problems
     document["services"] = {name: _soften(service) for name, service in services.items()}
@@ -90,18 +91,26 @@ def _own_checks(name: str, service: dict[str, Any]) -> list[Problem]:
     image = service.get("image")
     if isinstance(image, str) and (wrong := check_image(image)):
         problems.append(Problem((*path, "image"), *wrong))
-    ports = service.get("ports")
-    for index, entry in enumerate(ports if isinstance(ports, list) else ()):
-        try:
-            parse_ports(entry)
-        except ValueError as error:
-            message, _, hint = str(error).partition("; ")
-            problems.append(Problem((*path, "ports", index), message, hint or None))
     if "secrets" in service:
         message = "secrets cannot be given to a service: no credential enters the machine"
         hint = "name it in an endpoint's `secret`, or use a config for data that is no secret"
         problems.append(Problem((*path, "secrets"), message, hint, at_key=True))
     return problems
+
+
+def _port_checks(services: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+    count = 0
+    for name, service in services.items():
+        ports = service.get("ports")
+        for index, entry in enumerate(ports if isinstance(ports, list) else ()):
+            try:
+                count += len(parse_ports(entry))
+            except ValueError as error:
+                message, _, hint = str(error).partition("; ")
+                yield Problem(("services", name, "ports", index), message, hint or None)
+            if count > MOST_PORTS:
+                yield Problem(("services", name, "ports", index), f"all services publish more than {MOST_PORTS} ports")
+                return
 
 
 def _soften(service: dict[str, Any]) -> dict[str, Any]:
@@ -169,15 +178,18 @@ def _narrow(path: KeyPath, value: Any, check: Callable[[Any], str | None]) -> li
         parts = [(key, item, lambda part, key=key: check({key: part})) for key, item in value.items()]  # type: ignore[misc]
     elif isinstance(value, list):
         parts = [(index, item, lambda part: check([part])) for index, item in enumerate(value)]
-    failing = [(key, item, inner, inner(item)) for key, item, inner in parts]
+    failing = [
+        (key, item, inner, text) for key, item, inner in parts if (text := inner(item)) and _blamable(text, item)
+    ]
     # A part alone may fail for what is no longer beside it; only if one fails as the whole did is a part to blame.
-    if any(inner_message == message for *_, inner_message in failing):
-        found = []
-        for key, item, inner, inner_message in failing:
-            if inner_message is not None and not inner_message.startswith("missing field"):
-                found += _narrow((*path, key), item, inner)
-        return found
+    if any(text == message for *_, text in failing):
+        return [problem for key, item, inner, _ in failing for problem in _narrow((*path, key), item, inner)]
     return [_translate(path, message)]
+
+
+def _blamable(message: str, part: Any) -> bool:
+    """A missing field is not the fault of the scalar that is there, but of a mapping."""
+    return not message.startswith("missing field") or isinstance(part, (dict, list))
 
 
 def _translate(path: KeyPath, message: str) -> Problem:

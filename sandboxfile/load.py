@@ -47,7 +47,7 @@ def load(path: Path) -> Loaded:
     """Read and check the file at `path`. Raises SandboxfileError, also when there is no such file."""
     try:
         text = _read(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else _reason(error)
         hint = (
             f"in a project, its name is {FILE_NAMES[0]}"
@@ -104,10 +104,10 @@ def _read(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, IsADirectoryError):
         return "this is a directory"
-    return f"cannot be read: {error.strerror or error}"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def _shown(path: Path) -> str:

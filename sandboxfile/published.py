@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .diagnostics import quote
 
 _EXAMPLE = 'such as "8080:80"'
-_MOST_PORTS = 1000
+MOST_PORTS = 1000
 
 
 class PortMapping(NamedTuple):
@@ -33,9 +33,19 @@ def parse_ports(entry: Any) -> list[PortMapping]:
     ports, slash, protocol = text.partition("/")
     parts = ports.rsplit(":", 2)
     address = parts[0].removeprefix("[").removesuffix("]") if len(parts) == 3 else ""
-    if address and not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]*", address):
+    if address and not _is_address(address):
         raise ValueError(f"has no valid address before the ports: {quote(entry)}; {_EXAMPLE}")
     return _expand(entry, address, parts[-2] if len(parts) > 1 else "", parts[-1], protocol if slash else "tcp")
+
+
+def _is_address(text: str) -> bool:
+    from ipaddress import ip_address  # seldom needed
+
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _long(entry: dict[str, Any]) -> list[PortMapping]:
@@ -73,6 +83,6 @@ def _range(entry: Any, text: str) -> range:
     last = int(match.group(2) or first)
     if not (1 <= first <= last <= 65535):
         raise ValueError(f"ports are numbers from 1 to 65535, got {quote(text)}; {_EXAMPLE}")
-    if last - first >= _MOST_PORTS:
-        raise ValueError(f"a range may have at most {_MOST_PORTS} ports, got {quote(text)}")
+    if last - first >= MOST_PORTS:
+        raise ValueError(f"a range may have at most {MOST_PORTS} ports, got {quote(text)}")
     return range(first, last + 1)

@@ -26,10 +26,12 @@ from ruamel.yaml.events import (
 
 from .diagnostics import Diagnostic, Problem, quote
 from .positions import KeyPath, Position, Positions
+from .scalars import UnusableScalar, resolve_scalar
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
 MAX_VALUES = 20_000
+MAX_EXPANDED = 4 * MAX_BYTES  # characters of all values, those of aliases counted each time
 
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 # Control characters, line breaks that not every editor shows, marks that change the direction of text: a reviewer
@@ -37,12 +39,6 @@ _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
-    word: value for value in (True, False) for word in (str(value), str(value).lower(), str(value).upper())
-}
 _MERGE = "<<"
 
 
@@ -237,32 +233,13 @@ class _Composer:
             self._replace(position, f"the tag {shown} is not used here", "remove it, or quote the value", path)
 
     def _scalar(self, event: Any, position: Position, path: KeyPath) -> Any:
-        text: str = event.value
-        if not event.implicit[0]:  # quoted, a block, or tagged
-            return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _INTEGER.fullmatch(text):
-            digits = text.lstrip("+-")
-            if len(digits) > 1 and digits.isdigit() and digits[0] == "0":
-                hint = f"write 0o{digits.lstrip('0') or '0'} if it is octal, else remove the zero or quote it"
-                self._replace(position, f"a leading zero makes {quote(text)} ambiguous", hint, path)
-                return 0
-            # 19 digits hold every 64-bit number; the length is looked at first because reading a long one is slow.
-            number = int(text, 0) if len(text) <= 20 and digits != "0" else 0
-            if len(text) > 20 or abs(number) >= 2**63:
-                self._replace(position, f"the number {quote(text)} is too large", "quote it if it is text", path)
-                return 0
-            return number
-        if _FLOAT.fullmatch(text) and len(text) <= 40:
-            return float(text) if abs(float(text)) < 1e300 else self._not_finite(text, position, path)
-        if _NOT_FINITE.fullmatch(text):
-            return self._not_finite(text, position, path)
-        return text
-
-    def _not_finite(self, text: str, position: Position, path: KeyPath) -> float:
-        self._replace(position, f"{quote(text)} is not a usable number", "quote it if it is text", path)
-        return 0.0
+        if not event.implicit[0] or event.ctag is not None:  # quoted, a block, or tagged
+            return event.value
+        try:
+            return resolve_scalar(event.value)
+        except UnusableScalar as unusable:
+            self._replace(position, unusable.message, unusable.hint, path)
+            return unusable.stand_in
 
 
 class _Builder:
@@ -271,6 +248,7 @@ class _Builder:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._count = 0
+        self._characters = 0
 
     def build(self, node: _Node, path: KeyPath, depth: int, key: Position | None = None) -> Any:
         self._enter(node, path, depth)
@@ -286,6 +264,10 @@ class _Builder:
         self._count += 1
         if self._count > MAX_VALUES:
             raise _StopReading(node.position, f"the aliases expand to more than {MAX_VALUES} values", path=path[:4])
+        self._characters += sum(len(name) for name, _, _ in node.value) if node.is_mapping else _length(node.value)
+        if self._characters > MAX_EXPANDED:
+            message = f"the aliases expand to more than {MAX_EXPANDED // 1024} KiB"
+            raise _StopReading(node.position, message, path=path[:4])
         if depth > MAX_DEPTH:
             raise _StopReading(node.position, f"the aliases nest deeper than {MAX_DEPTH} levels", path=path[:4])
 
@@ -306,6 +288,10 @@ class _Builder:
             if name != _MERGE:
                 data[name] = self.build(value, (*path, name), depth + 1, key)
         return data
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str) else 1
 
 
 def _begin(event: Any) -> Position:

@@ -44,7 +44,7 @@ def wheel() -> list[list[str]]:
     return [
         [PYTHON, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(scratch / "dist"), str(ROOT)],
         [PYTHON, "-m", "venv", "--without-pip", str(scratch / "venv")],
-        ["sh", "-c", f'exec {PYTHON} -m pip --python {scratch}/venv/bin/python install --quiet {scratch}/dist/*.whl'],
+        ["sh", "-c", f"exec {PYTHON} -m pip --python {scratch}/venv/bin/python install --quiet {scratch}/dist/*.whl"],
         *([sandbox, "validate", str(example)] for example in examples),
         [sandbox, "--help"],
         ["rm", "-rf", str(scratch)],

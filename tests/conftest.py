@@ -15,9 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from engine import layout
+
+# No timed asserts: on a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile("sandbox", deadline=None)
+hypothesis.settings.load_profile("sandbox")
 
 HERE = Path(__file__).parent
 SHARING = (HERE / "vm", HERE / "e2e")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
+from io import FileIO
 from pathlib import Path
 
 LOG_LIMIT = 8 * 1024 * 1024  # a guest can print without end; the host's disk must not notice
@@ -18,6 +19,7 @@ class Console:
     def __init__(self, connection: socket.socket, log: Path | None) -> None:
         self._connection = connection
         self._log = log
+        self._file: FileIO | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._partial = b""
         self._arrived = asyncio.Condition()
@@ -38,27 +40,39 @@ class Console:
         return found() or ""
 
     async def read(self) -> None:
-        """The reader's loop: run as a task, ends when QEMU closes the socket."""
+        """The reader's loop: run as a task, ends when QEMU closes the socket.
+
+        A log that cannot be written (disk full) is given up, not the reading: QEMU would stop at a full socket.
+        """
         loop = asyncio.get_running_loop()
         self._connection.setblocking(False)
-        written = 0
-        file = self._log.open("ab", buffering=0) if self._log else None
         try:
-            while True:
-                with contextlib.suppress(ConnectionResetError):
-                    if chunk := await loop.sock_recv(self._connection, 65536):
-                        if file is not None and self._log is not None:
-                            if written > LOG_LIMIT:
-                                file.close()
-                                self._log.replace(self._log.with_suffix(".old.log"))
-                                file, written = self._log.open("ab", buffering=0), 0
-                            written += file.write(chunk) or 0
-                        await self._take(chunk)
-                        continue
-                return
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await loop.sock_recv(self._connection, 65536):
+                    try:
+                        self._write(chunk)
+                    except OSError:
+                        self._close_log()
+                        self._log = None
+                    await self._take(chunk)
         finally:
-            if file is not None:
-                file.close()
+            self._close_log()
+
+    def _write(self, chunk: bytes) -> None:
+        if self._log is None:
+            return
+        if self._file is None:
+            self._file = self._log.open("ab", buffering=0)
+        if self._file.tell() + len(chunk) > LOG_LIMIT:  # what an earlier machine left in the log counts too
+            self._close_log()
+            self._log.replace(self._log.with_suffix(".old.log"))
+            self._file = self._log.open("ab", buffering=0)
+        self._file.write(chunk)
+
+    def _close_log(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     async def _take(self, chunk: bytes) -> None:
         *lines, self._partial = (self._partial + chunk).split(b"\n")

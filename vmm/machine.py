@@ -20,6 +20,7 @@ from vmm.tools import Tools
 GREETING_S = 30.0  # QEMU greets within 0.2 s; a loaded host may take long to map its libraries
 RESTORE_S = 60.0
 SAVE_S = 300.0
+LAST_WORDS_S = 1.0
 
 
 class Machine:
@@ -129,6 +130,9 @@ async def start_machine(
             data=tools.qemu_data,
         )
         errors = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack owns it
+        console = Console(ours["console"], console_log)
+        reader = asyncio.create_task(console.read(), name=f"console {spec.name}")
+        stack.push_async_callback(_finish, reader, theirs["console"])
         process = await stack.enter_async_context(
             spawn(
                 [*tools.qemu.argv, *arguments],
@@ -139,9 +143,6 @@ async def start_machine(
         )
         for end in theirs.values():
             end.close()  # so that QEMU's exit closes the last copy and we see the end of the stream
-        console = Console(ours["console"], console_log)
-        reader = asyncio.create_task(console.read(), name=f"console {spec.name}")
-        stack.push_async_callback(_finish, reader)
         try:
             qmp = await stack.enter_async_context(connect_qmp(ours["qmp"], timeout_s=GREETING_S))
         except VmmError as error:
@@ -151,8 +152,11 @@ async def start_machine(
         yield Machine(spec, process, qmp, console, ours["channel"])
 
 
-async def _finish(task: asyncio.Task[None]) -> None:
-    # QEMU has ended by now (the stack unwinds in reverse), or ends right after: the reader stops by itself.
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+async def _finish(reader: asyncio.Task[None], console: socket.socket) -> None:
+    # QEMU has ended by now (the stack unwinds in reverse): what it still printed is read, then comes the end.
+    console.close()
+    try:
+        await asyncio.wait({reader}, timeout=LAST_WORDS_S)
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)

@@ -17,20 +17,23 @@ _ZERO_GRAIN = bytes(GRAIN)
 def make_memory(size: int, template: Path | None = None) -> int:
     """Anonymous shareable memory of `size` bytes, filled from the data extents of `template`; returns the descriptor.
 
-    It has no name, so nothing is left when the last process that holds it is gone. Raises OSError (ENOMEM, ENOSPC).
+    It has no name, so nothing is left when the last process that holds it is gone. Raises OSError (ENOMEM, ENOSPC, EIO
+    for a template that is shorter than `size`: its end would silently become zeros).
     """
     descriptor = os.memfd_create("sandbox-ram", os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, size)
         if template is not None:
             with template.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < size:
+                    raise OSError(errno.EIO, "the memory file of the snapshot is too short", str(template))
                 for start, end in data_extents(file.fileno(), size):
                     os.lseek(descriptor, start, os.SEEK_SET)
                     offset = start
                     while offset < end:
                         sent = os.sendfile(descriptor, file.fileno(), offset, end - offset)
                         if sent == 0:
-                            raise OSError(errno.EIO, "the memory file of the snapshot is shorter than it says")
+                            raise OSError(errno.EIO, "the memory file of the snapshot shrank", str(template))
                         offset += sent
     except BaseException:
         os.close(descriptor)
@@ -50,9 +53,16 @@ def write_memory(descriptor: int, size: int, target: Path) -> int:
                 if chunk == _ZERO_CHUNK[: len(chunk)]:
                     continue
                 for begin, stop in _nonzero_runs(chunk):
-                    written += os.pwrite(out, chunk[begin:stop], offset + begin)
+                    written += _write(out, chunk[begin:stop], offset + begin)
         os.fsync(out)
     return written
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> int:
+    done = 0
+    while done < len(data):  # a disk that gets full writes a part, and says so only the next time
+        done += os.pwrite(descriptor, data[done:], offset + done)
+    return done
 
 
 def _nonzero_runs(chunk: bytes) -> Iterator[tuple[int, int]]:
@@ -79,6 +89,8 @@ def data_extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
             if error.errno == errno.ENXIO:  # nothing but a hole up to the end
                 return
             raise
+        if start >= size:
+            return
         end = os.lseek(descriptor, start, os.SEEK_HOLE)
         yield start, min(end, size)
         offset = end

@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from vmm.errors import VmmError
+from vmm.session import end_session
 
 LEASH = Path(__file__).with_name("leash.py")
 OUTPUT_LIMIT = 64 * 1024 * 1024
+STREAM_LIMIT = 1024 * 1024  # the longest line that readline() of a child's output returns
 STOP_GRACE_S = 5.0
 
 
@@ -51,7 +54,9 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables every child may see (PATH, HOME, locale, proxies of the package clients), plus `extra`."""
     keep = ("PATH", "HOME", "TMPDIR", "LANG", "USER", "LOGNAME")
     proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy", "ftp_proxy")]
-    environment = {name: os.environ[name] for name in (*keep, *proxies) if name in os.environ}
+    # Our own directories: they say whose a process is.
+    roots = [name for name in os.environ if name.startswith("SANDBOX_") and name.endswith("_DIR")]
+    environment = {name: os.environ[name] for name in (*keep, *proxies, *roots) if name in os.environ}
     environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     environment["LC_ALL"] = "C.UTF-8"
     environment.update(extra or {})
@@ -72,56 +77,65 @@ async def spawn(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start `argv` for as long as the block runs; `env` is added to `clean_environment()`.
 
-    On leaving, its whole session gets TERM, after `grace_s` seconds KILL, and is waited for.
+    On leaving, its whole session gets TERM, after `grace_s` seconds (or at once, when cancelled again) KILL, and is
+    waited for. Raises ProcessError when it cannot be started; a missing command ends with code 127 instead.
     """
-    leash = (sys.executable, "-I", "-S", str(LEASH), str(os.getpid()))
-    process = await asyncio.create_subprocess_exec(
-        *leash,
-        *argv,
-        env=clean_environment(env),
-        cwd=cwd,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=tuple(pass_fds),
-        start_new_session=True,
-        limit=1024 * 1024,
-    )
+    loop = asyncio.get_running_loop()
+    try:
+        # What create_subprocess_exec does, but we need the transport: see _end.
+        transport, protocol = await loop.subprocess_exec(
+            lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=STREAM_LIMIT, loop=loop),
+            *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid())),
+            *argv,
+            env=clean_environment(env),
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:  # no such directory, too many arguments, a null byte
+        raise ProcessError(argv, None, str(error), "could not be started") from error
+    process = asyncio.subprocess.Process(transport, protocol, loop)
     try:
         yield process
     finally:
-        await asyncio.shield(asyncio.ensure_future(end(process, grace_s)))
+        await _finish(process, transport, grace_s)
 
 
-async def end(process: asyncio.subprocess.Process, grace_s: float = STOP_GRACE_S) -> None:
-    """End the process and its session: TERM, `grace_s` seconds, KILL, then wait until it is reaped."""
-    if process.returncode is None:
-        _signal_session(process.pid, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), grace_s)
-        if process.returncode is None:
-            _signal_session(process.pid, signal.SIGKILL)
-            await process.wait()
-    for member in _session_members(process.pid):
-        # They outlived their leader and have nobody else to end them.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(member, signal.SIGKILL)
+async def _finish(process: asyncio.subprocess.Process, transport: asyncio.SubprocessTransport, grace_s: float) -> None:
+    """`_end` to its end, whoever is cancelled meanwhile: we (then there is no more grace) or, at a loop's end, it."""
+    task = asyncio.ensure_future(_end(process, transport, grace_s))
+    cancelled = False
+    while True:
+        try:
+            await asyncio.shield(task)
+            break
+        except asyncio.CancelledError:
+            cancelled = True
+            if task.done():
+                task = asyncio.ensure_future(_end(process, transport, grace_s))
+            elif process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    if cancelled:
+        raise asyncio.CancelledError
 
 
-def _signal_session(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-
-
-def _session_members(session: int) -> list[int]:
-    """Processes of a session whose leader is gone; its number is not given to others while a member lives."""
-    members = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # pid (comm) state ppid pgrp session ...: comm may hold anything, so count from the last bracket.
-            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
-                members.append(int(stat.parent.name))
-    return members
+async def _end(process: asyncio.subprocess.Process, transport: asyncio.SubprocessTransport, grace_s: float) -> None:
+    try:
+        await end_session(process.pid, reaped=lambda: process.returncode is not None, grace_s=grace_s)
+    finally:
+        # Process.wait() also waits for the pipes, which a descendant in a session of its own may hold for ever.
+        for number in range(3):
+            pipe = transport.get_pipe_transport(number)
+            if isinstance(pipe, asyncio.WriteTransport) and pipe.get_write_buffer_size():
+                pipe.abort()
+            elif pipe is not None:
+                pipe.close()
+        await process.wait()
+        transport.close()
 
 
 async def run(
@@ -146,8 +160,11 @@ async def run(
         assert process.stdout is not None and process.stderr is not None
         try:
             async with asyncio.timeout(timeout_s):
-                readers = (_collect(process.stdout, out, on_line), _collect(process.stderr, err, on_line))
-                await asyncio.gather(*readers, _feed(process, stdin))
+                await _gather(
+                    _collect(process.stdout, out, on_line),
+                    _collect(process.stderr, err, on_line),
+                    _feed(process, stdin),
+                )
                 code = await process.wait()
         except TimeoutError:
             text = (out + err).decode(errors="replace")
@@ -155,6 +172,17 @@ async def run(
     if check and code != 0:
         raise ProcessError(argv, code, (out + err).decode(errors="replace"))
     return Completed(tuple(argv), code, bytes(out), bytes(err))
+
+
+async def _gather(*parts: Coroutine[Any, Any, None]) -> None:
+    """asyncio.gather, but when one part fails (`on_line` raised) the others do not go on without us."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _feed(process: asyncio.subprocess.Process, data: bytes | None) -> None:
@@ -191,6 +219,8 @@ def guarded_directory(path: Path) -> Iterator[Path]:
     """Make `path` (mode 0700) for the length of the block, and have it removed even if this process is killed."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     reader, writer = os.pipe()
+    # The guard is born deaf, and does not die of ^C in the moment before it can say so itself.
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         # Not on a leash: it must outlive us. It ends when the pipe closes, which the kernel does for us.
         guard = subprocess.Popen(
@@ -207,8 +237,10 @@ def guarded_directory(path: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(reader)
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
     try:
         yield path
     finally:
         os.close(writer)
         guard.wait()
+        shutil.rmtree(path, ignore_errors=True)  # somebody may have killed the guard

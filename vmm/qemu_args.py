@@ -23,7 +23,7 @@ def qemu_arguments(
     """
     if spec.memory.size % MIB:
         raise VmmError("guest memory must be a whole number of MiB")
-    arguments = [*data, "-name", f"sandbox-{spec.name}", "-nodefaults", "-no-user-config", "-display", "none"]
+    arguments = [*data, "-name", quote(f"sandbox-{spec.name}"), "-nodefaults", "-no-user-config", "-display", "none"]
     arguments += ["-no-reboot", "-boot", "strict=on", "-msg", "timestamp=on"]
     arguments += ["-M", f"q35,{MACHINE_OFF},memory-backend=ram", "-accel", _accelerator(spec)]
     arguments += ["-cpu", "max" if spec.accelerator == "tcg" else "host", "-smp", f"cpus={spec.cpus}"]

@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError, Runstate
 
 from vmm.errors import VmmError
 
@@ -44,17 +44,38 @@ class Qmp:
         return str(await self.execute("human-monitor-command", command_line=line))
 
     async def migrate(self, command: str, uri: str, *, timeout_s: float) -> None:
-        """Run `migrate` or `migrate-incoming` and wait until it completed; raises VmmError with QEMU's reason."""
-        async with asyncio.timeout(timeout_s):
-            with self._client.listener("MIGRATION") as events:
-                await self.execute(command, uri=uri)
-                async for event in events:
-                    status = cast(dict[str, Any], event).get("data", {}).get("status")
-                    if status == "completed":
-                        return
-                    if status in ("failed", "cancelled"):
-                        answer = await self.execute("query-migrate")
-                        raise VmmError(f"{command} {status}", details=answer.get("error-desc"))
+        """Run `migrate` or `migrate-incoming` and wait until it completed.
+
+        Raises VmmError with QEMU's reason, when QEMU ends meanwhile, or after `timeout_s` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                status = await self._migrate(command, uri)
+                if status != "completed":
+                    answer = await self.execute("query-migrate")
+                    raise VmmError(f"{command} {status}", details=answer.get("error-desc"))
+        except TimeoutError:
+            raise VmmError(f"{command} was not done after {timeout_s:.0f} s") from None
+
+    async def _migrate(self, command: str, uri: str) -> str:
+        with self._client.listener("MIGRATION") as events:
+            await self.execute(command, uri=uri)
+            # The events of a QEMU that dies just stop coming: look for that too.
+            last = asyncio.ensure_future(_last_status(events))
+            gone = asyncio.ensure_future(self._gone())
+            try:
+                await asyncio.wait({last, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not last.done():
+                    raise VmmError(f"QEMU ended during {command}")
+                return last.result()
+            finally:
+                last.cancel()
+                gone.cancel()
+                await asyncio.wait({last, gone})
+
+    async def _gone(self) -> None:
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
 
     async def close(self) -> None:
         """End the session; never raises."""
@@ -62,10 +83,18 @@ class Qmp:
             await asyncio.wait_for(self._client.disconnect(), 2)
 
 
+async def _last_status(events: EventListener) -> str:
+    while True:
+        status = cast(dict[str, Any], (await events.get()).get("data", {})).get("status")
+        if status in ("completed", "failed", "cancelled"):
+            return str(status)
+
+
 @contextlib.asynccontextmanager
 async def connect_qmp(connection: socket.socket, *, timeout_s: float) -> AsyncIterator[Qmp]:
     """Negotiate on a connected socket: a greeting proves that QEMU lives. Waits at most `timeout_s` seconds."""
     client = QMPClient("sandbox")
+    client.events.event_filter = lambda event: False  # nobody reads this list of all events; it would only grow
     try:
         async with asyncio.timeout(timeout_s):
             await client.connect(connection)

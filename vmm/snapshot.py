@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,7 +70,17 @@ async def save_snapshot(machine: Machine, memory: int, shape: Shape, directory: 
     snapshot = Snapshot(directory, shape)
     await machine.save(snapshot.state)
     await machine.quit()
-    await asyncio.to_thread(write_memory, memory, shape.memory, snapshot.ram)
+    if machine.process.returncode != 0:
+        raise VmmError("QEMU did not end properly after saving: its disk may not be complete")
+    # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
+    await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
     meta = {"format": FORMAT, "shape": asdict(shape)}
     (directory / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
     return snapshot
+
+
+def _write(memory: int, size: int, target: Path) -> None:
+    try:
+        write_memory(memory, size, target)
+    finally:
+        os.close(memory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -35,7 +34,7 @@ def virtiofsd_arguments(shared: SharedDirectory, listener: int, *, uid: int, gid
         arguments += [f"--translate-{kind}", f"squash-guest:0:{host}:{ALL_IDS}"]
         arguments += [f"--translate-{kind}", f"host:{host}:{GUEST_USER}:1"]
     # Entering a chroot needs root. An ordinary user's virtiofsd can reach only what that user can.
-    arguments += ["--sandbox", "chroot" if os.geteuid() == 0 else "none", "--inode-file-handles", "never"]
+    arguments += ["--sandbox", "chroot" if os.geteuid() == 0 else "none", "--inode-file-handles=never"]
     if shared.read_only:
         arguments.append("--readonly")
     return arguments
@@ -53,29 +52,33 @@ def host_owner(source: Path) -> tuple[int, int]:
 async def serve_directory(shared: SharedDirectory, tools: Tools, server: Path) -> AsyncIterator[Path]:
     """Serve `shared` on the unix socket `server` (made here, removed after) for the length of the block.
 
-    We listen before virtiofsd starts, so QEMU can connect at once. Raises VmmError when virtiofsd ends early.
+    We listen before virtiofsd starts, so QEMU can connect at once. Raises VmmError when there is no such directory, and
+    turns a VmmError of the block into one with virtiofsd's words when virtiofsd had failed.
     """
-    with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryFile() as errors:
+    if not shared.source.is_dir():
+        raise VmmError(f"{shared.source} is not a directory" if shared.source.exists() else f"no {shared.source}")
+    uid, gid = host_owner(shared.source)
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(tempfile.TemporaryFile())
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(server))
+        stack.callback(server.unlink, missing_ok=True)
         server.chmod(0o600)
         listener.listen(1)
-        uid, gid = host_owner(shared.source)
-        arguments = virtiofsd_arguments(shared, listener.fileno(), uid=uid, gid=gid)
-        try:
-            async with spawn(
-                [*tools.virtiofsd.argv, *arguments],
-                env=tools.virtiofsd.env,
-                stderr=errors,
-                pass_fds=[listener.fileno()],
-                grace_s=1.0,
-            ) as process:
-                # A bad argument or directory ends it in its first milliseconds; otherwise QEMU's connect is the proof.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(process.wait()), 0.02)
-                if process.returncode is not None:
-                    errors.seek(0)
-                    words = errors.read()[-2000:].decode(errors="replace").strip()
-                    raise VmmError(f"virtiofsd could not serve {shared.source}", details=words)
+        async with spawn(
+            [*tools.virtiofsd.argv, *virtiofsd_arguments(shared, listener.fileno(), uid=uid, gid=gid)],
+            env=tools.virtiofsd.env,
+            stderr=errors,
+            pass_fds=[listener.fileno()],
+            grace_s=1.0,
+        ) as process:
+            # virtiofsd has the only copy now: when it is gone, QEMU is refused instead of waiting for ever.
+            listener.close()
+            try:
                 yield server
-        finally:
-            server.unlink(missing_ok=True)
+            except VmmError as error:
+                if not process.returncode:
+                    raise
+                errors.seek(0)
+                words = errors.read()[-2000:].decode(errors="replace").strip()
+                raise VmmError(f"virtiofsd could not serve {shared.source}", details=words) from error

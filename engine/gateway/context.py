@@ -56,7 +56,7 @@ class Context:
     def judge(self, entry: Entry) -> Decision:
         """Decide about the entry's host and port, and note the verdict. Raises Refused."""
         decision = self.policy.decide(entry.host or "", entry.port)
-        entry.rule = decision.rule.origin if decision.rule else None
+        entry.rule = (decision.rule.origin or decision.rule.host) if decision.rule else None
         entry.reason = decision.reason
         if not decision.allowed:
             raise Refused(decision.reason, decision=decision)

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.image.build_root import make_build_root
+from engine.image.builder import run_in_builder
 from engine.image.native import can_build_natively, run_natively
 from engine.image.recipe import ImageError
 from engine.registries import DebianMirrors, debian_mirrors
+from vmm.spec import Accelerator
 from vmm.tools import Tools
 
 Place = Literal["auto", "native", "builder"]
@@ -39,11 +41,13 @@ async def build_image(
     progress: Callable[[str], None],
     place: Place = "auto",
     mirrors: DebianMirrors | None = None,
+    accelerator: Accelerator = "tcg",
 ) -> Image:
     """Fill the empty `directory` with the guest image.
 
     Raises ImageError or ToolchainError: mirror out of reach, a package that does not install, a full disk. Takes two
-    minutes natively and ten in the builder machine under emulation; `auto` takes the builder where native is impossible.
+    minutes natively and ten in an emulated builder machine, which `auto` takes where native is impossible;
+    `accelerator` is what that machine uses.
     """
     mirrors = mirrors or debian_mirrors()
     directory = directory.resolve()
@@ -57,15 +61,15 @@ async def build_image(
         for path in (root, work, output):
             path.mkdir(parents=True)
         await make_build_root(root, directory / "work/apt", mirrors, progress=progress)
+        # The kernel comes from the toolchain, which also boots it: only its modules go into the image.
+        shutil.copytree(tools.modules, root / "build/modules" / tools.kernel_release, symlinks=True)
         if place == "native":
             progress("building the guest image on this machine")
             proxies = {f"{scheme}_proxy": url for scheme, url in urllib.request.getproxies().items()}
             await run_natively(root, work, output, progress=progress, proxies=proxies)
         else:
-            from engine.image.builder import run_in_builder
-
             progress("building the guest image in a builder machine, without privileges")
-            await run_in_builder(root, work, output, tools, mirrors, progress=progress)
+            await run_in_builder(root, work, output, tools, mirrors, progress=progress, accelerator=accelerator)
         for name in (PACKAGES, CLIENTS, ROOT):
             (output / name).replace(directory / name)
         shutil.rmtree(directory / "work")

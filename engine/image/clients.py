@@ -1,4 +1,4 @@
-"""Prints, as JSON, where the guest's package clients would fetch from. Runs in the guest's root while it is built."""
+"""Prints, as JSON, where the guest's package clients fetch from: group -> URLs. Runs in the guest's new root."""
 
 import json
 import subprocess
@@ -6,21 +6,23 @@ import sys
 from pathlib import Path
 
 
-def npm() -> dict[str, str]:
+def npm() -> list[str]:
     asked = subprocess.run(["npm", "config", "get", "registry"], stdout=subprocess.PIPE, check=True, cwd="/")
-    return {"registry": asked.stdout.decode().strip()}
+    return [asked.stdout.decode().strip()]
 
 
-def pip() -> dict[str, str]:
+def pypi() -> list[str]:
     # pip has no command for its defaults.
     from pip._internal.models.index import PyPI
 
-    return {"index": PyPI.simple_url, "files_host": PyPI.file_storage_domain}
+    return [PyPI.simple_url, f"https://{PyPI.file_storage_domain}"]
 
 
-def apt() -> dict[str, list[str]]:
+def debian() -> list[str]:
     lines = Path("/etc/apt/sources.list").read_text().splitlines()
-    return {"sources": [line for line in lines if line.startswith("deb ")]}
+    # "deb [options] URL suite component": the options hold no URL.
+    urls = (word for line in lines for word in line.split() if word.startswith(("http://", "https://")))
+    return list(dict.fromkeys(urls))
 
 
-json.dump({"apt": apt(), "npm": npm(), "pip": pip()}, sys.stdout, indent=1, sort_keys=True)
+json.dump({"debian": debian(), "npm": npm(), "pypi": pypi()}, sys.stdout, indent=1, sort_keys=True)

@@ -38,7 +38,9 @@ def _has_ids(name: str, file: Path) -> bool:
         lines = file.read_text().splitlines()
     except OSError:
         return False
-    return any(line.split(":")[0] == name and int(line.split(":")[2]) >= 65536 for line in lines if line.count(":") == 2)
+    return any(
+        line.split(":")[0] == name and int(line.split(":")[2]) >= 65536 for line in lines if line.count(":") == 2
+    )
 
 
 def _free_memory() -> int:
@@ -87,6 +89,8 @@ def explain(brief: str, output: str) -> ImageError:
     hint = None
     if "No space left" in output or "don't have enough free space" in output:
         hint = "the disk is full: free some space and run it again"
-    elif any(word in output for word in ("Hash Sum mismatch", "Failed to fetch", "Could not connect", "Temporary failure")):
+    elif any(
+        word in output for word in ("Hash Sum mismatch", "Failed to fetch", "Could not connect", "Temporary failure")
+    ):
         hint = "packages could not be fetched: is the mirror reachable? Run it again"
     return ImageError(f"the guest image could not be built: {brief}", "\n".join(lines[-25:]), hint)

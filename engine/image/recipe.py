@@ -11,7 +11,7 @@ from engine.errors import EngineError
 from engine.toolchain.recipe import SUITE, architecture
 
 RECIPE_VERSION = 1  # raise it when something outside the files and lists named in `image_key` changes the image
-SCRIPTS = ("recipe.sh", "hook-base.sh", "hook-packages.sh", "clients.py")
+SCRIPTS = ("recipe.sh", "hook-base.sh", "hook-packages.sh", "clients.py")  # as found beside this file
 CA_DIRECTORY = Path("/usr/local/share/ca-certificates")
 # Fixed, so that equal contents give an equal image.
 FILESYSTEM_UUID = "5a4e6b0c-1c5d-4f0e-9c0a-5f6d0f1a7b21"
@@ -182,6 +182,9 @@ class RecipeProgress:
     def __call__(self, line: str) -> None:
         if line.startswith(STAGE):
             self._report(line.removeprefix(STAGE))
+            return
+        if line.startswith("I: "):  # mmdebstrap's own stages
+            self._report(line.removeprefix("I: ").removesuffix("..."))
             return
         for start, verb in (("Unpacking ", "unpacked"), ("Setting up ", "set up")):
             if line.startswith(start):

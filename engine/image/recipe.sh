@@ -10,6 +10,9 @@ chmod 1777 /work/tmp
 echo "==> installing Debian packages"
 xargs -d '\n' mmdebstrap < /build/arguments
 
+mkdir -p /work/root/usr/lib/modules
+cp -a /build/modules/. /work/root/usr/lib/modules/
+
 echo "==> recording what is in the image"
 dpkg-query --admindir=/work/root/var/lib/dpkg -W -f '${Package}\t${Version}\n' > /out/packages.txt
 cp /work/root/usr/share/sandbox/clients.json /out/clients.json
@@ -17,5 +20,4 @@ cp /work/root/usr/share/sandbox/clients.json /out/clients.json
 echo "==> packing the image"
 # shellcheck disable=SC2046 # one word a line, written by us
 mkfs.erofs $(cat /build/filesystem) /out/root.erofs /work/root
-rm -rf /work/root /work/tmp
 echo "==> image ready"

@@ -123,8 +123,8 @@ class Member(tarfile.TarInfo):
 def unpack(receive: Callable[[], bytes], parent: Path, member_root: str, name: str, limit: int | None) -> Copied:
     """Unpack a tar stream whose members all lie in `member_root`, as `parent / name` (or into `parent`, name empty).
 
-    Not `tarfile.extractall(filter="data")`: in several 3.11 and 3.12 releases that filter can be led astray by chains of
-    symlinks. Here no link is ever followed, as each directory on the way is opened by its parent's descriptor.
+    Not `tarfile.extractall(filter="data")`: in several 3.11 and 3.12 releases that filter can be led astray by chains
+    of symlinks. Here no link is ever followed, as each directory on the way is opened by its parent's descriptor.
     """
     stream = cast("IO[bytes]", Receiver(receive))
     try:
@@ -148,7 +148,7 @@ def unpack(receive: Callable[[], bytes], parent: Path, member_root: str, name: s
 
 
 def _safe_parts(name: str, member_root: str) -> list[str]:
-    """The member's path below `member_root`, which is one name, or "." for none. Raises GuestError for a hostile one."""
+    """The member's path below `member_root`, which is one name, or "." for none. GuestError for a hostile one."""
     parts = name.split("/")
     while member_root == "." and parts and parts[0] == ".":
         del parts[0]

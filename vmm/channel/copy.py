@@ -79,14 +79,12 @@ async def copy_out(channel: GuestChannel, src: str, dst: Path | str, *, limit: i
     """
     from vmm.channel.archive import unpack
 
-    contents = posixpath.basename(src) in ("", ".") and src not in ("/", "/.")
-    contents = contents and src.endswith("/.")
     clean = posixpath.normpath(src)
     found = await _stat(channel, clean)
     if found["kind"] == "missing":
         raise GuestError(f"{src}: no such file or directory in the guest")
     is_directory = found["kind"] == "directory"
-    whole = is_directory and (contents or clean == "/")
+    whole = is_directory and (src.endswith("/.") or clean == "/")
     target = Path(dst)
     if target.is_dir():
         parent, name = target, "" if whole else posixpath.basename(clean)
@@ -99,7 +97,8 @@ async def copy_out(channel: GuestChannel, src: str, dst: Path | str, *, limit: i
         if not parent.is_dir():
             raise GuestError(f"{parent}: no such directory")
     where, member = (clean, ".") if whole else posixpath.split(clean)
-    argv = ["tar", "-c", "--hard-dereference", "--numeric-owner", "-f", "-", "-C", where or "/", "--", member]
+    times = ["--format=posix", "--pax-option=delete=atime,delete=ctime"]  # fractions of seconds
+    argv = ["tar", "-c", *times, "--hard-dereference", "--numeric-owner", "-f", "-", "-C", where or "/", "--", member]
     async with channel.open_exec(argv) as command:
         said = Tail(4096)
         loop = asyncio.get_running_loop()

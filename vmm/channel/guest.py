@@ -76,6 +76,7 @@ class GuestChannel:
         self._sinks: dict[int, Sink] = {}
         self._next = 1
         self.peer: Hello | None = None
+        self._ended: GuestError | None = None
         self._lost: GuestError | None = GuestError("the channel has not said hello yet")
         self._answer: asyncio.Future[bytes] | None = None
         self._nonce = b""
@@ -115,6 +116,8 @@ class GuestChannel:
         `timeout_s`; raises GuestError when nobody answers, or somebody of another protocol.
         """
         self.start()
+        if self._ended:
+            raise self._ended
         self._lose(GuestError("the channel was reset"))
         self._nonce = secrets.token_bytes(NONCE_SIZE)
         self._answer = asyncio.get_running_loop().create_future()
@@ -284,6 +287,7 @@ class GuestChannel:
             self._lose(GuestError("the guest's agent restarted"))
 
     def _gone(self, error: GuestError) -> None:
+        self._ended = error
         self._lose(error)
         if self._answer and not self._answer.done():
             self._answer.set_exception(error)

@@ -209,6 +209,7 @@ class Agent:
         self.fd = fd
         self.is_port = is_port
         self.streams: dict[int, Exec | Task] = {}
+        self.starting: set[Exec] = set()
         self.dying: list[Exec] = []
         self.out = bytearray()
         self._decoder = Decoder()
@@ -238,8 +239,10 @@ class Agent:
     def run(self) -> None:
         """Serve until the peer is gone for good (never, on a port); what it had started is then ended."""
         self.send(0, RESTARTED)  # a host that was talking to a predecessor of this process must not wait for it
-        while not (self._stopping and not self.dying):
+        while True:
             self._flush()
+            if self._stopping and not self.dying and not self.starting:
+                return
             timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
             for fd, events in self._poll.poll(timeout):
                 handler = self._handlers.get(fd)
@@ -519,6 +522,7 @@ class Exec:
         self._grace_over = False
         self._resize: tuple[int, int] | None = None
         self._signals: list[int] = []
+        agent.starting.add(self)
         agent.submit(lambda: spawn(request), self._spawned)
 
     def accept(self, frame: Frame) -> None:
@@ -565,6 +569,7 @@ class Exec:
         return True
 
     def _spawned(self, future: Future[Child]) -> None:
+        self._agent.starting.discard(self)
         error = future.exception()
         if isinstance(error, SpawnFailure):
             if not self._closed:
@@ -1310,6 +1315,7 @@ def main() -> int:
     import stat, subprocess, termios, urllib.parse  # noqa: E401, F401
 
     pwd.getpwuid(0)
+    os.environ.setdefault("PATH", DEFAULT_PATH)
     if options.port:
         fd = os.open(options.port, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     else:

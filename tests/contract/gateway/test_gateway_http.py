@@ -177,6 +177,7 @@ BAD_REQUESTS = {
     "https target": "GET https://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
     "relative target": "GET x HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
     "connect": "CONNECT api.example.com:80 HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
+    "connect to a path": "CONNECT / HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
     "websocket": get(extra="Connection: Upgrade\r\nUpgrade: websocket\r\n").decode(),
     "both lengths": get(extra="Content-Length: 4\r\nTransfer-Encoding: chunked\r\n").decode() + "0\r\n\r\n" + HIDDEN,
     "two lengths": get(extra="Content-Length: 4\r\nContent-Length: 5\r\n").decode() + HIDDEN,

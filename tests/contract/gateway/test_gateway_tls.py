@@ -102,7 +102,16 @@ def test_a_dead_upstream_is_an_internal_error_and_failed() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "not an address"],
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "169.254.169.254",
+        "100.64.0.1",
+        "::1",
+        "fe80::1%eth0",
+        "::ffff:10.0.0.1",
+        "not an address",
+    ],
 )
 def test_a_name_that_leads_inside_is_refused(address: str) -> None:
     async def scenario() -> None:

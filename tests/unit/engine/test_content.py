@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.content import content_key, hash_tree, list_tree, match_dockerignore, read_dockerignore
+from engine.content import _record, content_key, hash_tree, list_tree, match_dockerignore, read_dockerignore
 from engine.errors import EngineError
 
 
@@ -71,6 +71,11 @@ def test_every_change_changes_the_key(tree: Path, change: object) -> None:
     before = hash_tree(tree)
     change(tree)  # type: ignore[operator]
     assert hash_tree(tree) != before
+
+
+def test_no_name_can_pass_for_another_record(tmp_path: Path) -> None:
+    assert _record("f", "ab", b"c") != _record("f", "a", b"bc")
+    assert _record("f", "a", b"") + _record("f", "b", b"") != _record("f", "af b", b"")
 
 
 def test_one_file_has_a_key_of_its_own(tree: Path) -> None:

@@ -326,3 +326,17 @@ def test_many_files_are_sealed_too(store: Store) -> None:
 
     asyncio.run(scenario())
     assert store.find("toolchain", KEY)
+
+
+def test_directories_without_write_permission_are_removed(store: Store, layout: Layout) -> None:
+    async def scenario() -> None:
+        with pytest.raises(ValueError, match="no"):
+            async with store.build("toolchain", KEY, on_wait=never_wait) as build:
+                (build.directory / "usr" / "share").mkdir(parents=True)
+                (build.directory / "usr" / "share" / "file").touch()
+                (build.directory / "usr" / "share").chmod(0o555)
+                (build.directory / "usr").chmod(0)  # stops an ordinary user; root passes anyway
+                raise ValueError("no")
+
+    asyncio.run(scenario())
+    assert leftovers(layout) == []

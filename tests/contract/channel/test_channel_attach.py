@@ -1,0 +1,171 @@
+"""`attach` in a process of its own, as `sandbox exec` runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+T = 20
+
+PROGRAM = """
+import asyncio, os, sys
+from pathlib import Path
+from vmm.channel.client import attach, connect
+async def main():
+    flags, *argv = sys.argv[2:]
+    async with await connect(Path(sys.argv[1])) as client:
+        return await attach(client, argv, tty="t" in flags, interactive="i" in flags, user=os.geteuid())
+sys.exit(asyncio.run(main()))
+"""
+
+
+@pytest.fixture
+def control(harness: Any) -> Iterator[Path]:
+    """The socket of a relay that runs in a thread of its own."""
+    started: dict[str, Any] = {}
+    ready = threading.Event()
+
+    async def serve() -> None:
+        async with harness.start_relay() as (_, _, path):
+            started.update(path=path, stop=asyncio.Event(), loop=asyncio.get_running_loop())
+            ready.set()
+            await started["stop"].wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(T)
+        yield started["path"]
+    finally:
+        started["loop"].call_soon_threadsafe(started["stop"].set)
+        thread.join()
+
+
+def command(control: Path, flags: str, *argv: str) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, str(control), flags, *argv]
+
+
+@contextlib.contextmanager
+def terminal(control: Path, flags: str, *argv: str) -> Iterator[Any]:
+    child = pexpect.spawn(
+        command(control, flags, *argv)[0], command(control, flags, *argv)[1:], timeout=T, dimensions=(30, 90)
+    )
+    try:
+        yield child
+    finally:
+        child.close(force=True)
+
+
+def test_terminal_size_resize_and_code(control: Path) -> None:
+    text = "stty size; trap 'stty size; exit 7' WINCH; echo ready; while :; do read x; done"
+    with terminal(control, "it", "sh", "-c", text) as child:
+        child.expect_exact("30 90\r\n")
+        child.expect_exact("ready\r\n")
+        child.setwinsize(11, 22)
+        child.expect_exact("11 22\r\n")
+        child.expect(pexpect.EOF)
+        child.wait()
+        assert child.exitstatus == 7
+
+
+def test_keys_go_to_the_guest_and_the_terminal_is_restored(control: Path) -> None:
+    child = pexpect.spawn("sh", timeout=T, env={**os.environ, "PS1": "$ "})
+    try:
+        child.expect_exact("$ ")
+        child.sendline("stty -a | cksum; echo before")
+        child.expect(r"\n(\d+ \d+)\r\nbefore\r\n")
+        before = child.match.group(1)
+        script = Path(control).parent / "program"
+        script.write_text(PROGRAM)
+        child.sendline(f"{sys.executable} {script} {control} it sh -c 'echo up; exec cat'; echo code $?")
+        child.expect_exact("up\r\n")
+        child.send("abc\r")
+        child.expect_exact("abc\r\nabc\r\n")  # the guest's terminal echoes, then cat answers
+        child.send("\x03")  # a key, not a signal for us
+        child.expect_exact("code 130\r\n")
+        child.sendline("stty -a | cksum; echo after")
+        child.expect(r"\n(\d+ \d+)\r\nafter\r\n")
+        assert child.match.group(1) == before
+    finally:
+        child.close(force=True)
+
+
+def test_a_terminal_is_restored_when_we_are_told_to_end(control: Path, harness: Any) -> None:
+    with terminal(control, "it", "sh", "-c", "echo pid $$; exec sleep 1000") as child:
+        child.expect(r"pid (\d+)\r\n")
+        pid = int(child.match.group(1))
+        child.kill(signal.SIGTERM)
+        child.expect(pexpect.EOF)
+        child.wait()
+        assert child.exitstatus == 128 + signal.SIGTERM
+        asyncio.run(harness.wait_until(lambda: not harness.is_alive(pid)))
+
+
+def test_streams_stay_separate_and_stdin_is_read_only_when_asked(control: Path) -> None:
+    text = "cat; echo err >&2; exit 5"
+    done = subprocess.run(command(control, "-", "sh", "-c", text), input=b"data", capture_output=True, timeout=T)
+    assert (done.returncode, done.stdout, done.stderr) == (5, b"", b"err\n")
+    done = subprocess.run(
+        command(control, "i", "sh", "-c", text), input=b"data" * 200_000, capture_output=True, timeout=T
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, b"data" * 200_000, b"err\n")
+    done = subprocess.run(command(control, "i", "sh", "-c", "exit 3"), stdin=subprocess.DEVNULL, timeout=T)
+    assert done.returncode == 3
+
+
+def test_a_file_can_be_standard_input(control: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(300_000))
+    with file.open("rb") as stdin:
+        done = subprocess.run(command(control, "i", "wc", "-c"), stdin=stdin, capture_output=True, timeout=T)
+    assert done.stdout == b"300000\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_signals_are_passed_on(control: Path, number: signal.Signals) -> None:
+    text = f"trap 'echo caught; exit 9' {number.name[3:]}; sleep 1000 & echo ready; wait"
+    with subprocess.Popen(command(control, "-", "sh", "-c", text), stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        assert process.stdout.read() == b"caught\n"
+        assert process.wait(T) == 9
+
+
+def test_a_broken_pipe_on_our_side_ends_the_command(control: Path, harness: Any) -> None:
+    text = "echo $$; exec yes"
+    with subprocess.Popen(command(control, "-", "sh", "-c", text), stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        process.stdout.close()
+        assert process.wait(T) == 128 + signal.SIGPIPE
+    asyncio.run(harness.wait_until(lambda: not harness.is_alive(pid)))
+
+
+def test_killed_client_leaves_nothing_in_the_guest(control: Path, harness: Any) -> None:
+    with subprocess.Popen(
+        command(control, "-", "sh", "-c", "echo $$; exec sleep 1000"), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        process.kill()
+    asyncio.run(harness.wait_until(lambda: not harness.is_alive(pid)))
+
+
+def test_the_client_imports_nothing_heavy() -> None:
+    probe = "import sys, vmm.channel.client; print(*sorted(m for m in sys.modules if '.' not in m))"
+    modules = subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=T, check=True).stdout.split()
+    assert not {b"pydantic", b"tarfile", b"http", b"rich", b"click", b"yaml", b"networkx", b"qemu", b"json.tool"} & set(
+        modules
+    )

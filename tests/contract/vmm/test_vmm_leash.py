@@ -1,0 +1,148 @@
+"""Children and directories of a process that is killed with -9 do not outlive it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vmm.process import GUARD, LEASH, guarded_directory
+
+Ended = Callable[[int, float], bool]
+ROOT = Path(__file__).parents[3]
+STARTER = """
+import asyncio
+from vmm.process import spawn
+
+async def main():
+    async with spawn(["sleep", "600"]) as process:
+        print(process.pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+OWNER = """
+import signal, sys
+from pathlib import Path
+from vmm.process import guarded_directory
+
+with guarded_directory(Path(sys.argv[1])) as directory:
+    (directory / "below").mkdir()
+    (directory / "below" / "file").write_text("x")
+    print("made", flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a Python program that can import vmm, in a session of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program, *arguments]
+        process = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_child_dies_with_its_killed_starter(start: Callable[..., subprocess.Popen[str]], ended: Ended) -> None:
+    starter = start(STARTER)
+    assert starter.stdout is not None
+    child = int(starter.stdout.readline())
+    assert not ended(child, 0)
+    starter.send_signal(signal.SIGKILL)
+    assert ended(child, 2)
+
+
+def test_who_starts_after_its_parents_death_ends_at_once() -> None:
+    stranger = os.getppid()
+    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(stranger), "echo", "ran"], capture_output=True)
+    assert (done.returncode, done.stdout) == (125, b"")
+
+
+def test_a_missing_command_says_so() -> None:
+    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(os.getpid()), "no-such"], capture_output=True)
+    assert done.returncode == 127
+    assert done.stderr == b"cannot run no-such: No such file or directory\n"
+
+
+def test_a_command_that_is_no_program_says_so(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(os.getpid()), tmp_path], capture_output=True)
+    assert done.returncode == 127
+    assert b"Permission denied" in done.stderr
+
+
+def test_the_directory_is_private_and_removed(tmp_path: Path) -> None:
+    with guarded_directory(tmp_path / "a" / "b") as directory:
+        assert directory.stat().st_mode & 0o777 == 0o700
+        (directory / "file").write_text("x")
+    assert not directory.exists()
+    assert directory.parent.exists()
+
+
+def test_the_directory_is_removed_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), guarded_directory(tmp_path / "a") as directory:
+        (directory / "file").write_text("x")
+        raise KeyError
+    assert not directory.exists()
+
+
+def test_the_directory_is_removed_although_its_guard_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guards: list[subprocess.Popen[bytes]] = []
+    original = subprocess.Popen
+
+    def popen(*args: object, **options: object) -> subprocess.Popen[bytes]:
+        guards.append(original(*args, **options))  # type: ignore[call-overload]
+        return guards[0]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with guarded_directory(tmp_path / "a") as directory:
+        guards[0].kill()
+        guards[0].wait()
+    assert not directory.exists()
+
+
+def test_a_killed_owner_leaves_no_directory(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    directory = tmp_path / "a"
+    owner = start(OWNER, str(directory))
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "made\n"
+    [guard] = [int(pid) for pid in Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()]
+    descriptor = os.pidfd_open(guard)
+    try:
+        # ^C and a closed terminal reach the guard too, but it waits for the owner's end.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            os.kill(guard, number)
+        owner.send_signal(signal.SIGKILL)
+        assert select.select([descriptor], [], [], 20)[0]
+    finally:
+        os.close(descriptor)
+    assert not directory.exists()
+
+
+def test_a_guard_waits_for_the_last_holder_of_the_pipe(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    command = [sys.executable, "-I", "-S", GUARD, tmp_path / "a"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as guard:
+        assert guard.stdin is not None
+        guard.stdin.write(b"anything")
+        guard.stdin.flush()
+        assert guard.poll() is None
+        assert (tmp_path / "a").exists()
+    assert not (tmp_path / "a").exists()

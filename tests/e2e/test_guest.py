@@ -1,0 +1,143 @@
+"""What people do by hand in the guest, and what it may not do."""
+
+from __future__ import annotations
+
+import pytest
+from world import World
+
+OPEN = """
+    name: byhand
+    mounts: [.:/workspace]
+    endpoints: [debian, pypi, npm]
+    ports: ["0:8123"]
+"""
+CLOSED = "name: closed\nmounts: [.:/workspace]\n"
+
+
+def test_docker_build_run_and_compose(world: World) -> None:
+    project = world.project(
+        "name: docker\nmounts: [.:/workspace]\nports: [8123]\n",
+        {
+            "image/Dockerfile": 'FROM localhost/debian:13\nRUN echo built-here > /made\nCMD ["cat", "/made"]\n',
+            "stack/compose.yaml": (
+                "services:\n  one:\n    image: localhost/debian:13\n    command: sh -c 'echo ready; sleep 1000'\n"
+            ),
+        },
+    )
+    world.up(project)
+    world.run(project, "docker build -q -t mine image").ok()
+    assert world.run(project, "docker run --rm mine").ok().out == "built-here\n"
+    world.run(project, "cd stack && docker compose up -d").ok()
+    assert "ready" in world.run(project, "cd stack && docker compose logs").ok().out
+    world.run(project, "cd stack && docker compose down -t 1").ok()
+    # A published port of a container by hand, through the file's port, on the host's loopback.
+    serve = "docker run -d -p 8123:80 -v /usr:/usr:ro localhost/debian:13 python3 -m http.server 80 -d /etc/apt"
+    world.run(project, serve).ok()
+    host = world.listed(project)[0]["ports"][0]["host"]
+    import urllib.error
+    import urllib.request
+
+    from world import wait_until
+
+    def look() -> int | str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{host}/", timeout=10) as answer:
+                return int(answer.status)
+        except (urllib.error.URLError, OSError) as error:
+            return str(error)
+
+    assert wait_until(look, lambda seen: seen == 200, "the published port does not answer") == 200
+
+
+def test_registries_by_their_groups(world: World) -> None:
+    project = world.project("name: byhand\nmounts: [.:/workspace]\nendpoints: [debian, pypi, npm]\n")
+    world.up(project)
+    world.run(project, "sudo apt-get update -qq && sudo apt-get install -y -qq hello && hello").ok()
+    assert world.run(project, "npm view is-number name").ok().out.strip() == "is-number"
+    world.run(project, "cd /tmp && pip download --no-deps -q six && ls six-*").ok()
+    inside = "docker run --rm localhost/debian:13 sh -c 'apt-get update -qq && apt-get install -y -qq hello && hello'"
+    assert "Hello, world!" in world.run(project, inside).ok().out
+    verdicts = {line["verdict"] for line in world.journal(project)}
+    assert verdicts == {"allowed"}
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        pytest.param("curl -sS -m 10 https://example.com/", id="https"),
+        pytest.param("curl -sS -m 10 -f http://example.com/", id="http"),
+        pytest.param("cd /tmp && npm view is-number name --fetch-retries 0", id="npm"),
+        pytest.param("cd /tmp && pip download --no-deps -q --retries 0 six", id="pip"),
+        pytest.param(
+            "docker run --rm localhost/debian:13 apt-get update -o APT::Update::Error-Mode=any", id="container"
+        ),
+    ],
+)
+def test_without_the_endpoint_it_is_refused_and_journalled(world: World, attempt: str) -> None:
+    project = world.project(CLOSED)
+    world.up(project)
+    assert world.run(project, attempt, timeout_s=120).code != 0
+    lines = world.journal(project)
+    assert lines and {line["verdict"] for line in lines} == {"refused"}
+    assert all(line["duration_ms"] < 1000 for line in lines)
+
+
+def test_no_other_road_leads_out(world: World) -> None:
+    project = world.project("name: roads\nmounts: [.:/workspace]\nendpoints: [debian]\n")
+    world.up(project)
+    roads = {
+        "a raw address": "curl -sS -m 5 -k https://1.1.1.1/",
+        "the host's side of the user network": "curl -sS -m 5 http://10.0.2.2/",
+        "slirp's name server": 'python3 -c "import socket as s; c=s.socket(s.AF_INET,s.SOCK_DGRAM); c.settimeout(3); '
+        "c.sendto(b'x'*12,('10.0.2.3',53)); c.recv(9)\"",
+        "ICMP": "ping -c1 -W2 10.0.2.2",
+        "an allowed name with another SNI": "curl -sS -m 5 -k --connect-to ::10.0.2.100: https://10.0.2.100/",
+        "metadata": "curl -sS -m 5 http://169.254.169.254/",
+    }
+    for name, attempt in roads.items():
+        assert world.run(project, f"sudo {attempt}").code != 0, name
+
+
+def test_exec_streams_codes_and_environment(world: World) -> None:
+    project = world.project("name: execs\nmounts: [.:/workspace]\n")
+    world.up(project)
+    ran = world.run(project, "echo out; echo err >&2; exit 42")
+    assert (ran.code, ran.out, ran.err) == (42, "out\n", "err\n")
+    assert world.sandbox("exec", "-i", "--", "cat", cwd=project, stdin="through\n").ok().out == "through\n"
+    assert (
+        world.sandbox("exec", "-w", "/etc", "-e", "A=b c", "--", "sh", "-c", 'echo "$PWD $A"', cwd=project).ok().out
+        == "/etc b c\n"
+    )
+    assert world.sandbox("exec", "-u", "root", "--", "id", "-u", cwd=project).ok().out == "0\n"
+    assert world.run(project, "id -un; pwd; sudo id -un").ok().out.split() == ["agent", "/workspace", "root"]
+    missing = world.sandbox("exec", "--", "no-such-command", cwd=project)
+    assert missing.code == 127 and "no-such-command" in missing.err
+    assert world.sandbox("exec", "--", "sh", "-c", "kill -9 $$", cwd=project).code == 137
+
+
+def test_files_belong_to_the_user_on_both_sides(world: World) -> None:
+    project = world.project(
+        "name: files\nmounts: [.:/workspace, ./kept:/kept:ro]\n", {"from-host": "h\n", "kept/secret": "s\n"}
+    )
+    world.up(project)
+    owner = project.stat().st_uid
+    assert (
+        world.run(project, "stat -c %U from-host; echo more >> from-host; mkdir d; echo g > d/from-guest").ok().out
+        == "agent\n"
+    )
+    assert (project / "from-host").read_text() == "h\nmore\n"
+    assert (project / "d" / "from-guest").stat().st_uid == owner
+    assert world.run(project, "sudo sh -c 'echo r > by-root'").ok()
+    assert (project / "by-root").stat().st_uid == owner
+    refused = world.run(project, "sudo sh -c 'mount -o remount,rw /kept; echo x > /kept/new; echo x >> /kept/secret'")
+    assert refused.code != 0
+    assert (project / "kept" / "secret").read_text() == "s\n" and not (project / "kept" / "new").exists()
+
+
+def test_copying_in_and_out(world: World) -> None:
+    project = world.project("name: copies\nmounts: [.:/workspace]\n", {"tree/a": "1\n", "tree/b/c": "2\n"})
+    world.up(project)
+    world.sandbox("cp", "tree", "copies:/home/agent/tree", cwd=project).ok()
+    assert world.run(project, "cat ~/tree/a ~/tree/b/c; stat -c %U ~/tree/b/c").ok().out == "1\n2\nagent\n"
+    world.sandbox("cp", ":/home/agent/tree/b", "back", cwd=project).ok()
+    assert (project / "back" / "c").read_text() == "2\n"

@@ -1,0 +1,135 @@
+"""Who may import whom. Read from the source, so that an import inside a function counts too."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("sandboxfile", "vmm", "engine")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+# run by Python as processes of their own, never imported for what they print
+PROGRAMS = ("engine/supervisor.py", "vmm/guard.py", "vmm/leash.py", "sandboxfile/schema.py")
+NETWORK = {
+    "aiohttp",
+    "asyncio",
+    "ftplib",
+    "http",
+    "httpx",
+    "requests",
+    "smtplib",
+    "socket",
+    "socketserver",
+    "ssl",
+    "subprocess",
+    "urllib",
+    "urllib3",
+}
+
+
+def imports(where: str, source: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            above = where.split("/")[: -node.level]
+            yield node.lineno, ".".join([*above, *([node.module] if node.module else [])])
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, node.module or ""
+
+
+def complaints(where: str, source: str) -> Iterator[str]:
+    """`where` is the path from the repository's root."""
+    package = where.split("/")[0]
+    in_cli = where.startswith("engine/cli/")
+    for line, module in imports(where, source):
+        top = module.split(".")[0]
+        if top in PACKAGES and top != package and package != "engine":
+            yield f"{where}:{line}: {package} must not import {top}"
+        if top == "click" and not in_cli:
+            yield f"{where}:{line}: only engine/cli imports click"
+        if top == "engine" and module.startswith("engine.cli") and not in_cli:
+            yield f"{where}:{line}: nothing imports the command line"
+        if top == "ruamel" and where != "sandboxfile/source.py":
+            yield f"{where}:{line}: only sandboxfile/source.py imports ruamel"
+        if top == "networkx" and where not in ("engine/graph.py", "engine/plan.py", "engine/scheduler.py"):
+            yield f"{where}:{line}: networkx only in engine/graph.py, plan.py, scheduler.py"
+        if package == "sandboxfile" and top in NETWORK and module != "urllib.parse":
+            yield f"{where}:{line}: sandboxfile is pure, it must not import {module}"
+        if where.startswith("vmm/guest/") and top not in sys.stdlib_module_names:
+            yield f"{where}:{line}: what runs in the guest has the standard library only, not {module}"
+
+
+def forbidden_calls(where: str, source: str) -> Iterator[str]:
+    """Printing and ending the process are the command line's, and those of programs of their own."""
+    is_program = where.startswith(("engine/cli/", "vmm/guest/")) or where in PROGRAMS
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        text = ast.unparse(node.func)
+        if text in ("print", "sys.exit", "exit", "os._exit", "sys.stdout.write") and not is_program:
+            yield f"{where}:{node.lineno}: {text} below engine/cli"
+        for keyword in node.keywords:
+            if keyword.arg == "preexec_fn" or (keyword.arg == "shell" and ast.unparse(keyword.value) != "False"):
+                yield f"{where}:{node.lineno}: {keyword.arg}"
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_layers(path: Path) -> None:
+    assert list(complaints(name(path), path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_calls(path: Path) -> None:
+    assert list(forbidden_calls(name(path), path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("sandboxfile/a.py", "import vmm.spec"),
+        ("sandboxfile/a.py", "from engine import layout"),
+        ("vmm/a.py", "import sandboxfile"),
+        ("vmm/a.py", "def f():\n    from engine.errors import EngineError"),
+        ("engine/a.py", "import click"),
+        ("engine/a.py", "from engine.cli.main import main"),
+        ("engine/a.py", "import ruamel.yaml"),
+        ("sandboxfile/model.py", "from ruamel.yaml import YAML"),
+        ("vmm/a.py", "import networkx as nx"),
+        ("sandboxfile/a.py", "from urllib.request import urlopen"),
+        ("sandboxfile/a.py", "import requests"),
+        ("vmm/guest/agent.py", "import click"),
+        ("engine/store.py", "from .cli import main"),
+    ],
+)
+def test_the_rules_catch(where: str, source: str) -> None:
+    assert list(complaints(where, source))
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("engine/a.py", "print(1)"),
+        ("engine/a.py", "import sys; sys.exit(1)"),
+        ("vmm/a.py", "run(a, shell=True)"),
+        ("vmm/a.py", "run(a, preexec_fn=f)"),
+    ],
+)
+def test_the_call_rules_catch(where: str, source: str) -> None:
+    assert list(forbidden_calls(where, source))
+
+
+def test_what_is_allowed() -> None:
+    assert not list(complaints("engine/cli/main.py", "import click, vmm.spec, sandboxfile, engine.graph"))
+    assert not list(complaints("sandboxfile/endpoints.py", "from urllib.parse import urlsplit"))
+    assert not list(complaints("sandboxfile/deep/a.py", "from . import b\nfrom ..model import Sandbox"))
+    assert not list(forbidden_calls("engine/cli/main.py", "import sys; sys.exit(print())"))
