@@ -1,0 +1,105 @@
+"""The graph of one Sandboxfile: which content-addressed nodes stand between nothing and a machine that is ready.
+
+    toolchain -> accelerator, image, initramfs, disk -> booted -> packages -> setup[i] -> images -> services
+
+Every guest node is a snapshot of the machine after it, and runs in a clone of the snapshot before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine.accelerator import Verdict
+from engine.build import steps
+from engine.build.compose import Compose
+from engine.build.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
+from engine.build.project import inside
+from engine.content import read_dockerignore
+from engine.graph import Graph, Node, content_key, hash_tree
+from engine.toolchain import toolchain_key
+from sandboxfile import Loaded
+from vmm.snapshot import Shape
+from vmm.spec import SPARE_PORTS
+
+UNKNOWN = "not probed yet"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The graph and the node whose snapshot `up` restores."""
+
+    graph: Graph
+    ready: str
+
+
+def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) -> Chain:
+    """The whole graph for a checked file. `verdict` is None while nothing has been probed: keys below are then
+    placeholders that match no cache entry. Raises EngineError (a build context that cannot be read)."""
+    sandbox = loaded.sandbox
+    nodes = tool_nodes()
+    tool_key = nodes[0].key
+    base = guest_nodes(tool_key, sandbox.machine.disk, session.build_place)
+    nodes += base
+
+    shape = machine_shape(loaded, verdict)
+    machine = {name: str(value) for name, value in dataclasses.asdict(shape).items()}
+    previous = Node(
+        "booted",
+        "booted",
+        "booted machine with Docker",
+        content_key("booted", steps.VERSION, *(node.key for node in base), **machine),
+        GUEST_NEEDS,
+        {**machine, **{node.id: node.key for node in base}},
+        functools.partial(steps.boot, session=session),
+        requires_entries=True,
+    )
+    nodes.append(previous)
+
+    def follow(id: str, kind: str, title: str, inputs: Mapping[str, str], step: steps.Step) -> None:
+        nonlocal previous
+        previous = Node(
+            id,
+            kind,
+            title,
+            content_key(kind, steps.VERSION, previous.key, **inputs),
+            (*GUEST_NEEDS, previous.id),
+            {**inputs, "parent": previous.key},
+            functools.partial(step.build, session=session, parent=previous.id),
+            requires_entries=True,
+        )
+        nodes.append(previous)
+
+    if sandbox.packages:
+        names = sorted(set(sandbox.packages))
+        step: steps.Step = steps.Packages(tuple(names))
+        follow("packages", "packages", f"{len(names)} Debian packages", {"packages": " ".join(names)}, step)
+    for index, entry in enumerate(sandbox.setup):
+        described = {"run": entry.run, "user": entry.user, "env": json.dumps(dict(entry.env), sort_keys=True)}
+        for name in entry.inputs:
+            described[f"inputs {name}"] = hash_tree(inside(loaded.project, name))
+        title = entry.run.strip().splitlines()[0]
+        follow(f"setup[{index}]", "setup", title, described, steps.Setup(entry, index))
+    if sandbox.services:
+        compose = Compose.of(loaded)
+        contexts = {
+            f"context {name}": hash_tree(path, ignore=read_dockerignore(path))
+            for name, path in compose.contexts.items()
+        }
+        images = {"images": compose.image_configuration(), **contexts}
+        follow("images", "images", "images of the services", images, steps.Images(compose))
+        if compose.early:
+            services = {"services": compose.configuration()}
+            title = f"{', '.join(compose.early)} up and healthy"
+            follow("services", "services", title, services, steps.Services(compose))
+    return Chain(Graph(nodes), previous.id)
+
+
+def machine_shape(loaded: Loaded, verdict: Verdict | None) -> Shape:
+    """What every machine of this file has in common; QEMU's version is the toolchain's, known by its key."""
+    machine = loaded.sandbox.machine
+    accelerator = verdict.accelerator if verdict else UNKNOWN
+    return Shape(accelerator, machine.cpus, machine.memory, toolchain_key()[0], SPARE_PORTS)  # type: ignore[arg-type]
