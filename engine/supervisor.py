@@ -30,7 +30,7 @@ from engine.instances import Instance, load_instance, save_instance
 from engine.launch import Launch
 from engine.layout import InstancePaths, Layout
 from engine.loopback import relay_ipv6
-from engine.services import start_services, wait_healthy
+from engine.services import start_services, wait_healthy, write_compose
 from vmm.channel import Relay
 from vmm.errors import VmmError
 from vmm.process import guarded_directory
@@ -113,6 +113,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
             )
         if launch.late:
             events.step(f"starting {', '.join(launch.late)}")
+            assert launch.compose is not None, "services come with their project"
+            await write_compose(guest.channel, launch.compose)
             await start_services(guest.channel, launch.late, lambda line: events.send("line", text=line))
         services: list[dict[str, Any]] = []
         if launch.services:

@@ -90,7 +90,9 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) 
             for name, path in compose.contexts.items()
         }
         images = {"images": compose.image_configuration(), **contexts}
-        follow("images", "images", "images of the services", images, steps.Images(compose))
+        files = {f"file {target}": hash_tree(path) for target, path in compose.files.items()}
+        # Compose reads every file it names before it does anything.
+        follow("images", "images", "images of the services", {**images, **files}, steps.Images(compose))
         if compose.early:
             services = {"services": compose.configuration()}
             title = f"{', '.join(compose.early)} up and healthy"

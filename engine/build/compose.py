@@ -3,58 +3,49 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.build.project import inside
 from engine.errors import EngineError
 from sandboxfile import Loaded
-from sandboxfile.services import bind_mounts, build_contexts
+from sandboxfile.services import bind_mounts, build_contexts, env_files, services_needing_mounts
 
 BUILD_ROOT = PurePosixPath("/var/lib/sandbox/build")
+FILE_ROOT = PurePosixPath("/var/lib/sandbox/files")
 
 
 @dataclass(frozen=True)
 class Compose:
     """The project as the guest sees it.
 
-    `document` is the Compose file; `contexts` the host directory of each built service; `early` can start without the
-    live mounts and are in the snapshot, `late` bind-mount one (or depend on such a service) and start in each sandbox.
+    `document` is the Compose file; `contexts` the host directory of each built service; `files` the project's files
+    that services are configured with, by their path in the guest. `early` services can start without the live mounts
+    and are in the snapshot; `late` ones bind-mount one (or depend on such a service) and start in each sandbox.
     """
 
     document: dict[str, Any]
     contexts: dict[str, Path]
+    files: dict[str, Path]
     early: tuple[str, ...]
     late: tuple[str, ...]
 
     @classmethod
     def of(cls, loaded: Loaded) -> Compose:
-        """Raises EngineError (exit code 2) when a service binds a host path that no mount brings into the sandbox."""
+        """Raises EngineError (exit code 2) for files that are not there and binds that no mount covers."""
         sandbox = loaded.sandbox
-        contexts = {name: inside(loaded.project, path) for name, path in build_contexts(sandbox.services).items()}
-        services = {name: dict(service or {}) for name, service in sandbox.services.items()}
-        bound: set[str] = set()
-        for name, source, _ in bind_mounts(sandbox.services):
-            guest = guest_path(loaded, source)
-            if guest is None:
-                problem = loaded.diagnostic(
-                    ("services", name, "volumes"),
-                    f"binds {source!r}, which no mount brings into the sandbox",
-                    "add it to mounts, or use a named volume",
-                )
-                raise EngineError(str(problem), exit_code=2)
-            services[name]["volumes"] = [_rebind(volume, source, guest) for volume in services[name]["volumes"]]
-            bound.add(name)
-        for name in contexts:
-            services[name]["build"] = _rebuild(services[name]["build"], str(BUILD_ROOT / name))
-        late = _dependents(services, bound)
+        translation = Translation(loaded)
+        services = {name: translation.service(name, dict(service or {})) for name, service in sandbox.services.items()}
         document: dict[str, Any] = {"name": sandbox.name, "services": services}
-        for section in ("volumes", "networks", "configs"):
+        for section in ("volumes", "networks"):
             if value := getattr(sandbox, section):
                 document[section] = dict(value)
-        early = tuple(name for name in sorted(services) if name not in late)
-        return cls(document, contexts, early, tuple(sorted(late)))
+        if sandbox.configs:
+            document["configs"] = {name: translation.config(name, config) for name, config in sandbox.configs.items()}
+        late = services_needing_mounts(sandbox.services, sandbox.mounts)
+        early = tuple(name for name in services if name not in late)
+        return cls(document, translation.contexts, translation.files, early, late)
 
     def configuration(self) -> str:
         """The canonical text of the project: JSON is YAML."""
@@ -68,33 +59,57 @@ class Compose:
         return json.dumps(parts, sort_keys=True)
 
 
-def guest_path(loaded: Loaded, source: str) -> str | None:
-    """Where a host path of the project is in the guest, through the first mount that contains it."""
-    wanted = (loaded.project / source).resolve()
-    for mount in loaded.sandbox.mounts:
-        root = (loaded.project / mount.source).resolve()
-        if wanted.is_relative_to(root):
-            return str(PurePosixPath(mount.target) / wanted.relative_to(root))
-    return None
+@dataclass
+class Translation:
+    """Paths of the project become paths of the guest; remembers what has to be copied there."""
+
+    loaded: Loaded
+    contexts: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def service(self, name: str, service: dict[str, Any]) -> dict[str, Any]:
+        one = {name: service}
+        for _, source, _ in bind_mounts(one):
+            # An absolute path is one of the machine that runs Docker, and that is the guest.
+            if not source.startswith(("/", "~")):
+                service["volumes"] = [rebind(entry, source, self._bound(name, source)) for entry in service["volumes"]]
+        for context in build_contexts(one).values():
+            self.contexts[name] = inside(self.loaded.project, context)
+            build = service["build"]
+            moved = {"context": str(BUILD_ROOT / name)}
+            service["build"] = {**build, **moved} if isinstance(build, dict) else moved
+        if paths := env_files(one).get(name):
+            service["env_file"] = [self._copied(path, f"{name}.{index}.env") for index, path in enumerate(paths)]
+        return service
+
+    def config(self, name: str, config: Any) -> Any:
+        if isinstance(config, dict) and "file" in config:
+            return {**config, "file": self._copied(str(config["file"]), f"{name}.config")}
+        return config
+
+    def _copied(self, path: str, name: str) -> str:
+        target = str(FILE_ROOT / name)
+        self.files[target] = inside(self.loaded.project, path)
+        return target
+
+    def _bound(self, service: str, source: str) -> str:
+        wanted = (self.loaded.project / source).resolve()
+        for mount in self.loaded.sandbox.mounts:
+            root = (self.loaded.project / Path(mount.source).expanduser()).resolve()
+            if wanted.is_relative_to(root):
+                return str(PurePosixPath(mount.target) / wanted.relative_to(root))
+        problem = self.loaded.diagnostic(
+            ("services", service, "volumes"),
+            f"binds {source!r}, which no mount brings into the sandbox",
+            "add it to mounts, or use a named volume",
+        )
+        raise EngineError(str(problem), exit_code=2)
 
 
-def _rebind(volume: Any, source: str, guest: str) -> Any:
-    if isinstance(volume, str) and volume.split(":", 1)[0] == source:
-        return guest + volume[len(source) :]
-    if isinstance(volume, dict) and volume.get("type") == "bind" and volume.get("source") == source:
-        return {**volume, "source": guest}
-    return volume
-
-
-def _rebuild(build: Any, context: str) -> Any:
-    return {**build, "context": context} if isinstance(build, dict) else {"context": context}
-
-
-def _dependents(services: dict[str, dict[str, Any]], roots: set[str]) -> set[str]:
-    """`roots` and every service that depends on one of them, directly or not."""
-    found = set(roots)
-    while more := {
-        name for name, service in services.items() if name not in found and found & set(service.get("depends_on") or ())
-    }:
-        found |= more
-    return found
+def rebind(entry: Any, source: str, target: str) -> Any:
+    """One entry of a service's volumes with the bind source `source` replaced by `target`; others as they are."""
+    if isinstance(entry, str) and entry.split(":", 1)[0] == source:
+        return target + entry[len(source) :]
+    if isinstance(entry, dict) and entry.get("type") == "bind" and entry.get("source") == source:
+        return {**entry, "source": target}
+    return entry

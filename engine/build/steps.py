@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from engine.build.compose import BUILD_ROOT, Compose
+from engine.build.compose import BUILD_ROOT, FILE_ROOT, Compose
 from engine.build.foundation import load_base
 from engine.build.project import inside
 from engine.errors import EngineError
@@ -67,7 +67,10 @@ class Step:
             except EngineError as error:
                 if session.on_failure is not None:
                     await session.on_failure(guest, error)
-                raise
+                    raise
+                look = "`sandbox up --shell-on-failure` opens a shell in the guest as it was then"
+                hint = f"{error.hint}\n{look}" if error.hint else look
+                raise EngineError(error.brief, error.details, hint) from error
             await _save(guest, context, shape)
 
 
@@ -144,12 +147,11 @@ class Images(Step):
     endpoints = None
 
     async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        await write_compose(guest.channel, self.compose.configuration())
+        await execute(guest, context, ["mkdir", "-p", str(BUILD_ROOT)], title="making room for build contexts")
         for name, source in self.compose.contexts.items():
             context.log(f"copying the build context of {name}")
-            target = str(BUILD_ROOT / name)
-            await execute(guest, context, ["mkdir", "-p", str(BUILD_ROOT)], title="making room for build contexts")
-            await copy_in(guest.channel, source, target)
+            await copy_in(guest.channel, source, str(BUILD_ROOT / name))
+        await put_project(guest, context, self.compose)
         pull = ["docker", "compose", "-f", FILE, "pull", "--quiet", "--ignore-buildable", "--policy", "missing"]
         if any("build" not in service for service in self.compose.document["services"].values()):
             await execute(guest, context, pull, title="pulling images")
@@ -166,8 +168,16 @@ class Services(Step):
     endpoints = None
 
     async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        await write_compose(guest.channel, self.compose.configuration())
+        await put_project(guest, context, self.compose)
         await start_services(guest.channel, self.compose.early, context.log)
+
+
+async def put_project(guest: Guest, context: BuildContext, compose: Compose) -> None:
+    """The Compose file and the files that it names, as they are now."""
+    await execute(guest, context, ["mkdir", "-p", str(FILE_ROOT)], title="making room for files of services")
+    for target, source in compose.files.items():
+        await copy_in(guest.channel, source, target)
+    await write_compose(guest.channel, compose.configuration())
 
 
 async def execute(

@@ -103,7 +103,7 @@ class World:
                 known = command + (directory / "environ").read_bytes()
                 pid = int(directory.name)
                 if command and pid not in mine and any(mark in known for mark in marks):
-                    found[pid] = command.replace(b"\0", b" ").decode(errors="replace")[:200]
+                    found[pid] = command.replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
         return found
