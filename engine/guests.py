@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,7 +18,7 @@ from engine.gateway.server import Gateway, start_gateway
 from vmm.channel import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
-from vmm.memory import open_memory
+from vmm.memory import make_memory
 from vmm.snapshot import Shape, Snapshot
 from vmm.spec import Drive, GuestForward, HostForward, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools
@@ -127,10 +128,13 @@ async def _memory(
     if parent is not None and not shared:
         # Clones without live mounts map the snapshot's own pages: nothing is copied until it is written.
         return None, Memory(shape.memory, parent.ram, shared=False)
-    template = None if parent is None else parent.ram
-    manager = open_memory(shape.memory, template)
-    descriptor = await asyncio.to_thread(manager.__enter__)
-    stack.push(manager)
+    making = asyncio.ensure_future(asyncio.to_thread(make_memory, shape.memory, parent.ram if parent else None))
+    try:
+        descriptor = await asyncio.shield(making)
+    except asyncio.CancelledError:
+        os.close(await making)  # the thread cannot be stopped, and its descriptor has no other owner
+        raise
+    stack.callback(os.close, descriptor)
     return descriptor, Memory(shape.memory, Path(f"/proc/self/fd/{descriptor}"), shared=True)
 
 

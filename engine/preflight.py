@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from engine.loopback import port_is_free
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.pending import not_yet
-from sandboxfile.services import published_ports
-from vmm.spec import SPARE_PORTS
+from sandboxfile.positions import KeyPath
+from sandboxfile.services import build_contexts, published_ports
 
 GIB = 1024**3
 
 
-def check_host(loaded: Loaded, *, ports: bool = True) -> None:
+def check_supported(loaded: Loaded) -> None:
+    """Raises SandboxfileError with everything that this version cannot do yet, each with its place."""
+    _raise_if_any(_check_version(loaded))
+
+
+def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = ()) -> None:
     """Raises SandboxfileError with everything this host or this version cannot do, each with its place.
 
-    `ports` also looks whether the host's ports are free: not for a sandbox that already runs, which holds them itself.
+    `ports` also looks whether the host's ports are free; those in `held` are ours to take.
     """
-    problems = [loaded.diagnostic(path, message) for path, message in not_yet(loaded.sandbox)]
-    problems += [*_check_machine(loaded), *_check_mounts(loaded)]
+    problems = [*_check_version(loaded), *_check_machine(loaded), *_check_mounts(loaded), *_check_paths(loaded)]
     if ports:
-        problems += _check_ports(loaded)
-    if problems:
-        raise SandboxfileError(tuple(problems))
+        problems += _check_ports(loaded, held)
+    _raise_if_any(problems)
 
 
 def host_memory() -> int:
@@ -33,22 +35,38 @@ def host_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def _raise_if_any(problems: Collection[Diagnostic] | Iterator[Diagnostic]) -> None:
+    if found := tuple(problems):
+        raise SandboxfileError(found)
+
+
+def _check_version(loaded: Loaded) -> Iterator[Diagnostic]:
+    return (loaded.diagnostic(path, message) for path, message in not_yet(loaded.sandbox))
+
+
 def _check_machine(loaded: Loaded) -> Iterator[Diagnostic]:
     have, wanted = host_memory(), loaded.sandbox.machine.memory
     if wanted > have:
-        yield loaded.diagnostic(
-            ("machine", "memory"), f"{wanted / GIB:.1f} GiB is more than this host has ({have / GIB:.1f} GiB)"
-        )
+        message = f"{wanted / GIB:.1f} GiB is more than this host has ({have / GIB:.1f} GiB)"
+        yield loaded.diagnostic(("machine", "memory"), message)
 
 
 def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
+    from vmm.spec import SPARE_PORTS
+
     for index, mount in enumerate(loaded.sandbox.mounts):
-        source = loaded.project / Path(mount.source).expanduser()
-        place = ("mounts", index, "source")
-        if not source.exists():
-            hint = f"make it first: mkdir -p {source}"
-            yield loaded.diagnostic(place, f"{mount.source!r} does not exist on this host", hint)
-        elif not source.is_dir():
+        place: KeyPath = ("mounts", index, "source")
+        try:
+            source = loaded.project / Path(mount.source).expanduser()
+            found, is_directory = source.exists(), source.is_dir()
+        except (RuntimeError, OSError) as error:  # ~nobody; a loop of links; a directory that may not be entered
+            yield loaded.diagnostic(place, f"{mount.source!r} cannot be used: {getattr(error, 'strerror', error)}")
+            continue
+        if not found:
+            yield loaded.diagnostic(
+                place, f"{mount.source!r} does not exist on this host", f"make it first: mkdir -p {source}"
+            )
+        elif not is_directory:
             yield loaded.diagnostic(place, f"{mount.source!r} is not a directory", "mount the directory that holds it")
         elif not os.access(source, os.R_OK | os.X_OK):
             yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
@@ -56,14 +74,38 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
         yield loaded.diagnostic(("mounts", SPARE_PORTS), f"a machine has room for {SPARE_PORTS} mounts")
 
 
-def _check_ports(loaded: Loaded) -> Iterator[Diagnostic]:
-    wanted: list[tuple[tuple[str | int, ...], int | None]] = [
+def _check_paths(loaded: Loaded) -> Iterator[Diagnostic]:
+    """What is copied into the guest must be there, and in the project: the file is untrusted."""
+    wanted: list[tuple[KeyPath, str]] = [
+        (("setup", index, "inputs", number), name)
+        for index, step in enumerate(loaded.sandbox.setup)
+        for number, name in enumerate(step.inputs)
+    ]
+    for service, context in build_contexts(loaded.sandbox.services).items():
+        build = loaded.sandbox.services[service]["build"]
+        wanted.append((("services", service, "build", *(() if isinstance(build, str) else ("context",))), context))
+    project = loaded.project.resolve()
+    for place, name in wanted:
+        try:
+            path = (project / name).resolve(strict=True)
+        except (OSError, RuntimeError):
+            yield loaded.diagnostic(place, f"{name!r} does not exist in the project")
+            continue
+        if not path.is_relative_to(project):
+            yield loaded.diagnostic(place, f"{name!r} leads out of the project, to {path}")
+
+
+def _check_ports(loaded: Loaded, held: Collection[int]) -> Iterator[Diagnostic]:
+    from engine.loopback import port_is_free
+
+    wanted: list[tuple[KeyPath, int | None]] = [
         (("ports", index), port.host) for index, port in enumerate(loaded.sandbox.ports)
     ]
-    for service, host_port, _, _ in published_ports(loaded.sandbox.services):
-        wanted.append((("services", service, "ports"), host_port))
+    for service, host_port, _, protocol in published_ports(loaded.sandbox.services):
+        if protocol == "tcp":  # the others are published in the guest only
+            wanted.append((("services", service, "ports"), host_port))
     for place, port in wanted:
-        if port is None:
+        if port is None or port in held:
             continue
         try:
             free = port_is_free(port)

@@ -11,6 +11,7 @@ from engine.errors import EngineError
 from engine.graph import BuildContext, Graph, Node
 from engine.plan import Plan
 from engine.report import Reporter
+from engine.room import while_room
 from engine.store import Store
 
 OUR_BUG = 3  # exit code
@@ -116,14 +117,13 @@ class _Run:
         ) as build:
             if build.existing is not None:
                 return build.existing
-            await node.build(
-                BuildContext(
-                    directory=build.directory,
-                    parents={need.id: self._done[need.id] for need in needs},
-                    log=lambda line: self._reporter.node_line(node.id, line),
-                    sockets=build.sockets,
-                )
+            context = BuildContext(
+                directory=build.directory,
+                parents={need.id: self._done[need.id] for need in needs},
+                log=lambda line: self._reporter.node_line(node.id, line),
+                sockets=build.sockets,
             )
+            await while_room(node.build(context), build.directory)
         return self._store.layout.entry(node.kind, node.key)
 
     def _why_skipped(self, node: Node) -> str:

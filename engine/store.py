@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import secrets
-import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +18,7 @@ from filelock import FileLock, Timeout
 from engine.errors import EngineError
 from engine.jsonfile import read_json, write_json
 from engine.layout import LOCKS, TMP, Layout, Sockets
+from engine.room import explain_full_disk, require_room
 from engine.trees import disk_usage, remove_tree, sync, sync_tree
 
 POLL_S = 0.1  # between two tries of a lock: flock has no way to wait that an event loop could share
@@ -146,9 +145,9 @@ class Store:
                 yield Build(existing, sockets, existing)
                 return
             try:
-                with self._explain_full_disk(directory, needed_bytes):
+                with explain_full_disk(self.layout.cache, directory, needed_bytes):
                     self._sweep_key(kind, key)  # ours is the lock, so what lies there was left by a crash
-                    self._require_space(needed_bytes)
+                    require_room(self.layout.cache, needed_bytes)
                     continued = self._parent_builds(parents)
                     directory.mkdir(parents=True)
                     sockets.directory.mkdir(parents=True, mode=0o700)
@@ -211,23 +210,29 @@ class Store:
 
     @contextlib.asynccontextmanager
     async def _locked(self, kind: str, key: str, on_wait: Callable[[str], None]) -> AsyncIterator[None]:
+        owner = self.layout.entry_lock_owner(kind, key)
+        with explain_full_disk(self.layout.cache, owner):
+            lock = await self._acquire(kind, key, on_wait)
+        try:
+            with contextlib.suppress(OSError):  # on a full disk: those who wait learn less
+                write_json(owner, {"pid": os.getpid(), "since": time.time()})
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    async def _acquire(self, kind: str, key: str, on_wait: Callable[[str], None]) -> FileLock:
         lock, owner = self._lock(kind, key), self.layout.entry_lock_owner(kind, key)
         waited = False
         while True:
             try:
                 lock.acquire(blocking=False)
-                break
+                return lock
             except Timeout:
                 if not waited:
                     on_wait(f"{kind} {key[:6]} is being built by {_describe_owner(owner)}")
                 waited = True
                 await asyncio.sleep(POLL_S)
-        try:
-            write_json(owner, {"pid": os.getpid(), "since": time.time()})
-            yield
-        finally:
-            owner.unlink(missing_ok=True)
-            lock.release()
 
     def _parent_builds(self, parents: Sequence[tuple[str, str]]) -> dict[str, str]:
         builds = {}
@@ -270,26 +275,6 @@ class Store:
         remove_tree(path)
         remove_tree(self.layout.build_sockets(path.name.rpartition("-")[2]).directory)
 
-    def _require_space(self, needed_bytes: int) -> None:
-        if needed_bytes and shutil.disk_usage(self.layout.cache).free < needed_bytes:
-            raise OSError(errno.ENOSPC, "not enough space", str(self.layout.cache))
-
-    @contextlib.contextmanager
-    def _explain_full_disk(self, directory: Path, needed_bytes: int) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if not _is_disk_full(error):
-                raise
-            written = disk_usage(directory)
-            free = shutil.disk_usage(self.layout.cache).free
-            needed = f"about {_megabytes(needed_bytes)}" if needed_bytes else f"more than {_megabytes(written + free)}"
-            raise EngineError(
-                f"no space left in {self.layout.cache}",
-                details=f"{needed} needed there, {_megabytes(written + free)} free",
-                hint="free some space, or set SANDBOX_CACHE_DIR to a directory on a larger disk",
-            ) from error
-
 
 def _describe_owner(path: Path) -> str:
     try:
@@ -297,16 +282,3 @@ def _describe_owner(path: Path) -> str:
         return f"process {owner['pid']} since {datetime.fromtimestamp(owner['since']):%H:%M:%S}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"  # it holds the lock and has not yet said who it is
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Also when it is the cause of another package's error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1_000_000:,.0f} MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -77,6 +78,8 @@ async def serve_directory(shared: SharedDirectory, tools: Tools, server: Path) -
             try:
                 yield server
             except VmmError as error:
+                with contextlib.suppress(TimeoutError):  # QEMU may have heard of its end before we did
+                    await asyncio.wait_for(process.wait(), 0.2)
                 if not process.returncode:
                     raise
                 errors.seek(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,50 +11,96 @@ from typing import Any
 
 import click
 
+from engine.cli.emphasis import emphasize
+
+FAILED, BAD_USAGE, OUR_BUG, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 130, 141
+
+# The machine's or the user's doing, not ours: told in one line, without a traceback.
+_OUTSIDE = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM", "EIO", "EFBIG")
+    if hasattr(errno, name)
+)
+
 
 def guarded(action: Callable[[], Any]) -> int:
-    """Run `action` and return the exit code; an int that it returns is the code."""
+    """Run `action`, tell what went wrong on standard error, and return the exit code; an int it returns is the code."""
     try:
-        code = action()
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return 130
+        try:
+            code = action()
+            sys.stdout.flush()
+            return code if isinstance(code, int) else 0
+        except BaseException as error:
+            return show(error)
     except BrokenPipeError:
-        # Whoever read our output has gone: not an error, and nothing more may be written at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
-    except BaseExceptionGroup as group:
-        return show(group.exceptions[0])
-    except Exception as error:
-        return show(error)
+        _discard_output()  # whoever read our output or errors has gone: nothing is wrong, nobody is there to be told
+        return PIPE_BROKEN
 
 
 def show(error: BaseException) -> int:
-    """Print an error as brief, details and hint, and return its exit code."""
-    if isinstance(error, KeyboardInterrupt):
-        return 130
+    """Print an error as brief, details and hint, and return its exit code. Raises BrokenPipeError."""
+    error = _first(error)
+    if isinstance(error, BrokenPipeError):
+        raise error
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        _tell(error.format_message(), None, f"`{context.command_path} --help`" if context else None)
+        return error.exit_code
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else FAILED
     if hasattr(error, "diagnostics"):  # a bad file: each problem with its place, line and caret
         print(error, file=sys.stderr)
-        return 2
-    if not hasattr(error, "brief"):
-        import traceback
+        return BAD_USAGE
+    if hasattr(error, "brief"):
+        _tell(error.brief, getattr(error, "details", None), getattr(error, "hint", None))
+        return int(getattr(error, "exit_code", FAILED))
+    if isinstance(error, OSError) and error.errno in _OUTSIDE:
+        _discard_output()  # it may be the output that cannot be written: nothing may be tried again at exit
+        about = f"{error.filename}: " if error.filename else ""
+        _tell(f"{about}{error.strerror}", None, "free some space" if error.errno == errno.ENOSPC else None)
+        return FAILED
+    return _show_bug(error)
 
-        traceback.print_exception(error)
-        print("\nerror: this is a bug in sandbox; please report it with the lines above", file=sys.stderr)
-        return 3
-    print(f"error: {error.brief}", file=sys.stderr)
-    for line in str(getattr(error, "details", None) or "").splitlines():
-        print(f"  {line}", file=sys.stderr)
-    if hint := getattr(error, "hint", None):
-        print(f"hint: {hint}", file=sys.stderr)
-    return int(getattr(error, "exit_code", 1))
+
+def _tell(brief: str, details: object, hint: str | None) -> None:
+    from engine.report import clean_line
+
+    # Details are often the last words of a guest, which must not steer this terminal.
+    print(f"{emphasize('error:', 'red', sys.stderr)} {clean_line(brief)}", file=sys.stderr)
+    for line in str(details or "").splitlines():
+        print(f"  {clean_line(line)}".rstrip(), file=sys.stderr)
+    if hint:
+        print(f"{emphasize('hint:', 'cyan', sys.stderr)} {clean_line(hint)}", file=sys.stderr)
+
+
+def _show_bug(error: BaseException) -> int:
+    import traceback
+
+    traceback.print_exception(error)
+    print("\nerror: this is a bug in sandbox; please report it with the lines above", file=sys.stderr)
+    return OUR_BUG
+
+
+def _first(error: BaseException) -> BaseException:
+    """Of a group, the error that says most: one meant for people before one that is not."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    inner = [_first(each) for each in error.exceptions]
+    return next((each for each in inner if hasattr(each, "brief") or hasattr(each, "diagnostics")), inner[0])
+
+
+def _discard_output() -> None:
+    """Whatever is still in a buffer goes nowhere, instead of failing again when Python flushes at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)

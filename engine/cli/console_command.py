@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import click
 
+from engine.cli.options import follow_option, name_argument
+
 
 @click.command("console")
-@click.option("-f", "--follow", is_flag=True, help="Wait for more, until ^C.")
-@click.argument("name", required=False)
+@follow_option
+@name_argument
 def command(name: str | None, follow: bool) -> None:
-    """Show the guest's serial console (kernel and boot messages)."""
+    """Show the guest's serial console: kernel and boot messages, without colours and other escapes."""
     from engine.cli.follow import print_file
     from engine.cli.selection import choose, open_layout
+    from engine.report import clean_line
 
     layout = open_layout()
-    print_file(layout.instance(choose(layout, name).name).console_log, follow=follow)
+    print_file(layout.instance(choose(layout, name).name).console_log, clean_line, follow=follow)

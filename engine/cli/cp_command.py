@@ -2,41 +2,65 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from vmm.channel import GuestChannel
+    from vmm.channel.copy import Copied
 
-@click.command("cp")
+
+@click.command(
+    "cp",
+    epilog="""\b
+Examples:
+  sandbox cp data.csv :/tmp/             into this project's sandbox
+  sandbox cp shop:/var/log/app ./logs    out of the sandbox called shop
+  sandbox cp fixtures/. :/srv            what is in a directory, without the directory
+""",
+)
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST")
 def command(source: str, destination: str) -> None:
-    """Copy a file or directory: one side is NAME:/absolute/path (or :/absolute/path in the project)."""
+    """Copy a file or directory into or out of a sandbox.
+
+    One side is NAME:/absolute/path, or :/absolute/path inside the project; the other is a path of this host.
+    """
+    from engine.cli.running import run
     from engine.cli.selection import choose_running, open_layout
 
     inbound, outbound = _guest_side(destination), _guest_side(source)
-    if (inbound is None) == (outbound is None):
-        raise click.UsageError("one side must be NAME:/absolute/path and the other a path of this host")
-    name, path = inbound or outbound or ("", "")
-    _, control = choose_running(open_layout(), name or None)
-    if inbound:
+    if inbound is not None and outbound is None:
+        name = inbound[0]
         if not Path(source).exists() and not Path(source).is_symlink():
-            raise click.UsageError(f"{source} does not exist")
-        asyncio.run(_copy(control, Path(source), path, inbound=True))
+            raise click.UsageError(f"{source} does not exist on this host")
+    elif outbound is not None and inbound is None:
+        name = outbound[0]
     else:
-        asyncio.run(_copy(control, Path(destination), path, inbound=False))
+        raise click.UsageError("one side must be NAME:/absolute/path, and the other a path of this host")
+    _, control = choose_running(open_layout(), name or None)
+
+    async def copy(client: GuestChannel) -> Copied:
+        from vmm.channel import copy_in, copy_out
+
+        if inbound is not None:
+            return await copy_in(client, source, inbound[1])
+        assert outbound is not None
+        return await copy_out(client, outbound[1], destination)
+
+    async def connected() -> Copied:
+        from vmm.channel.client import connect
+
+        async with await connect(control) as client:
+            return await copy(client)
+
+    for line in run(connected()).skipped:
+        click.echo(f"left out: {line!r}"[:500] if not line.isprintable() else f"left out: {line}", err=True)
 
 
 def _guest_side(text: str) -> tuple[str, str] | None:
+    """(name or "", path) of NAME:/path; None for a path of the host, such as ./a:/b."""
     name, colon, path = text.partition(":")
     return (name, path) if colon and path.startswith("/") and "/" not in name else None
-
-
-async def _copy(control: Path, host: Path, guest: str, *, inbound: bool) -> None:
-    from vmm.channel.copy import copy_in, copy_out
-
-    from vmm.channel.client import connect
-
-    async with await connect(control) as client:
-        await (copy_in(client, host, guest) if inbound else copy_out(client, guest, host))

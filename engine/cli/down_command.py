@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
+from engine.cli.options import complete_names
 
-@click.command("down")
+if TYPE_CHECKING:
+    from engine.instances import Listed
+    from engine.layout import Layout
+
+
+@click.command(
+    "down",
+    epilog="""\b
+Examples:
+  sandbox down               the sandbox of this project
+  sandbox down shop shop-2
+  sandbox down --all --yes   in scripts
+""",
+)
 @click.option("--all", "every", is_flag=True, help="Every sandbox of this user.")
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-def command(every: bool, yes: bool, names: tuple[str, ...]) -> None:
-    """Stop sandboxes and remove everything they left: machine, disk, sockets, logs. Mounted files stay."""
-    from engine.cli.selection import choose, open_layout
-    from engine.down import take_down
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+def command(every: bool, yes: bool, names: tuple[str, ...]) -> int:
+    """Stop sandboxes and remove everything they left: machine, disk, sockets, logs.
+
+    Files in mounted directories stay, and so does what was built: the next `up` is fast.
+    """
+    from engine.cli.boundary import show
+    from engine.cli.running import run
+    from engine.cli.selection import open_layout
+    from engine.down import bring_down
+    from engine.errors import EngineError
+
+    if every and names:
+        raise click.UsageError("--all and a name exclude each other")
+    layout = open_layout()
+    chosen = _chosen(layout, every, names)
+    if every and chosen and not yes:
+        _confirm(chosen)
+    code = 0
+    for listed in chosen:
+        try:
+            run(bring_down(layout, listed.name))
+            click.echo(f"{listed.name} is down")
+        except EngineError as error:  # one that is stuck must not keep the others up
+            code = max(code, show(error))
+    return code
+
+
+def _chosen(layout: Layout, every: bool, names: tuple[str, ...]) -> list[Listed]:
+    from engine.cli.selection import choose, find
     from engine.instances import list_instances
 
-    layout = open_layout()
     if every:
         chosen = list_instances(layout)
-        if not chosen:
-            click.echo("no sandboxes")
-            return
-        if not yes and sys.stdin.isatty():
-            click.confirm(f"Take down {', '.join(item.name for item in chosen)}?", abort=True, err=True)
+    elif names:
+        return [choose(layout, name) for name in dict.fromkeys(names)]
     else:
-        chosen = [choose(layout, name) for name in names] if names else [choose(layout, None)]
-    for item in chosen:
-        asyncio.run(take_down(layout, item))
-        click.echo(f"{item.name} is down")
+        found = find(layout, None)
+        chosen = [found] if found else []
+    if not chosen:
+        click.echo("nothing to take down" if every else "no sandbox of this project runs", err=True)
+    return chosen
+
+
+def _confirm(chosen: list[Listed]) -> None:
+    names = ", ".join(listed.name for listed in chosen)
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody is here to approve taking down {names}: --yes does")
+    click.confirm(f"Take down {names}?", abort=True, err=True)

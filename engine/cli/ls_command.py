@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from engine.cli.options import json_option
+
+if TYPE_CHECKING:
+    from engine.instances import Listed
+
+KEPT = ("project", "file", "created", "pid", "ports", "mounts", "services")
+
 
 @click.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable: an array of objects.")
+@json_option("Machine-readable: an array of objects.")
 def command(as_json: bool) -> None:
-    """List sandboxes: name, status, project, ports and services."""
+    """List the sandboxes of this user: name, status, project, ports and services."""
+    from engine.cli.columns import align
     from engine.cli.selection import open_layout
     from engine.instances import list_instances
 
     found = list_instances(open_layout())
     if as_json:
-        rows = [
-            {"name": item.name, "status": item.liveness, "message": item.status, **_record(item.instance)}
-            for item in found
-        ]
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not found:
-        click.echo("no sandboxes; `sandbox up` starts the one of this project")
-        return
-    table = [("NAME", "STATUS", "PROJECT", "PORTS", "SERVICES")]
-    for item in found:
-        record = item.instance
-        ports = " ".join(f"{port['host']}->{port['guest']}" for port in record.ports) if record else ""
-        services = " ".join(sorted(record.services)) if record else ""
-        table.append((item.name, item.status, record.project if record else "?", ports or "-", services or "-"))
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        import json
+
+        click.echo(json.dumps([to_json(listed) for listed in found], indent=2))
+    elif found:
+        click.echo(align([("NAME", "STATUS", "PROJECT", "PORTS", "SERVICES"), *map(to_row, found)]))
+    else:
+        click.echo("no sandboxes; `sandbox up` starts the one of this project", err=True)
 
 
-def _record(instance: object) -> dict[str, object]:
-    if instance is None:
-        return {}
-    record = asdict(instance)  # type: ignore[call-overload]
-    keep = ("project", "file", "created", "pid", "ports", "mounts", "services")
-    return {name: record[name] for name in keep}
+def to_json(listed: Listed) -> dict[str, Any]:
+    """`status` is one word, `message` says more; what is in the record is missing where it cannot be read."""
+    record = {key: getattr(listed.instance, key) for key in KEPT} if listed.instance else {}
+    return {"name": listed.name, "status": listed.liveness, "message": listed.status, **record}
+
+
+def to_row(listed: Listed) -> tuple[str, ...]:
+    record = listed.instance
+    if record is None:
+        return listed.name, listed.status, "?", "-", "-"
+    ports = " ".join(f"{port['host']}->{port['guest']}" for port in record.ports)
+    return listed.name, listed.status, record.project, ports or "-", " ".join(sorted(record.services)) or "-"

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-# name -> what it does; one module of this package each, with a `command` in it.
-COMMANDS = {
-    "up": "Start the sandbox that Sandboxfile.yaml describes.",
-    "down": "Stop sandboxes and remove everything they left.",
-    "exec": "Run a command in a sandbox.",
-    "cp": "Copy files into or out of a sandbox.",
-    "ls": "List sandboxes.",
-    "logs": "Show what services printed.",
-    "console": "Show the guest's serial console.",
-    "journal": "Show what the network gateway allowed and refused.",
-    "plan": "Show what `up` would do, and why.",
-    "validate": "Check Sandboxfile.yaml.",
-    "doctor": "Show tools, accelerator and directories.",
+PROGRAM = "sandbox"
+COMPLETE = "_SANDBOX_COMPLETE"  # set by the shell while a line is typed: click's protocol
+
+# Section -> name -> what it does; one module of this package for each, with a `command` in it.
+SECTIONS = {
+    "Commands": {
+        "up": "Start the sandbox that Sandboxfile.yaml describes.",
+        "exec": "Run a command in a sandbox.",
+        "cp": "Copy files into or out of a sandbox.",
+        "ls": "List sandboxes.",
+        "down": "Stop sandboxes and remove everything they left.",
+    },
+    "Looking closer": {
+        "logs": "Show what services printed.",
+        "journal": "Show what the network gateway allowed and refused.",
+        "console": "Show the guest's serial console.",
+        "plan": "Show what `up` would build, and why.",
+        "validate": "Check a Sandboxfile.yaml.",
+        "doctor": "Show tools, accelerator and directories.",
+        "completion": "Print shell completion for bash, zsh or fish.",
+    },
 }
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
 
 class LazyGroup(click.Group):
@@ -33,43 +43,63 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"engine.cli.{cmd_name}_command")
-        command: click.Command = module.command
+        command: click.Command = importlib.import_module(f"engine.cli.{cmd_name}_command").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()), col_max=12)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS:
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
             import difflib
 
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else " `sandbox --help` lists them."
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
+            hint = f"Did you mean {close[0]!r}?" if close else "`sandbox --help` lists them."
+            ctx.fail(f"There is no command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="sandboxfile", prog_name="sandbox")
-def cli() -> None:
+@click.command(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="sandboxfile", prog_name=PROGRAM)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Run coding agents in microVMs that a committed Sandboxfile.yaml describes.
 
     \b
-      sandbox up              start the sandbox of this project and run its agent
-      sandbox exec -it bash   look around inside
-      sandbox down            leave nothing behind
+      sandbox up                    start the sandbox of this project and run its agent
+      sandbox exec -it -- bash      look around inside
+      sandbox down                  leave nothing behind
+
+    Inside a project a sandbox's name can be left out. Exit codes: 0, 1 failed, 2 bad file or usage, 3 a bug of ours,
+    130 interrupted; those of `exec` and of an agent in the foreground are the command's own.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script: runs one command and ends the process with its exit code."""
     from engine.cli.boundary import guarded
 
-    sys.exit(guarded(lambda: cli.main(args=arguments, prog_name="sandbox", standalone_mode=False)))
+    sys.exit(guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> Any:
+    # Not click's own `main`: it ends the process with 1 when a reader of our output has gone, which is no failure.
+    if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, PROGRAM, COMPLETE, instruction)
+    with cli.make_context(PROGRAM, list(arguments)) as context:
+        return cli.invoke(context)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from engine.cli.options import json_option, path_argument
+
 
 @click.command("plan")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@json_option("Machine-readable: an object with `steps`.")
+@path_argument
 def command(path: Path | None, as_json: bool) -> None:
-    """Show what `up` would do, and why. Changes nothing."""
-    from engine.cli.selection import load_file, open_layout
+    """Show what `up` would build, and why. Changes nothing.
+
+    PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards.
+    """
+    from engine.cli.project_file import load_file
+    from engine.cli.selection import open_layout
     from engine.preflight import check_host
-    from engine.up import Project
 
     loaded = load_file(path)
     check_host(loaded, ports=False)
+    from engine.up import Project  # takes a while: not for a file that is refused
+
     plan = Project.of(loaded, open_layout()).plan()
-    click.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.render(), nl=as_json)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(plan.to_json(), indent=2))
+    else:
+        click.echo(plan.render(), nl=False)

@@ -1,4 +1,4 @@
-"""Which sandbox or file a command means when it is not told."""
+"""Which sandbox a command means, when it is told and when it is not."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
-from engine.instances import Instance, Listed, list_instances, look_up
-from engine.layout import Layout
 
 if TYPE_CHECKING:
-    from sandboxfile import Loaded
+    from engine.instances import Instance, Listed
+    from engine.layout import Layout
+
+STARTS_ONE = "`sandbox up` starts one"
 
 
 def open_layout() -> Layout:
-    """The user's directories."""
+    """The user's directories. Raises EngineError."""
+    from engine.layout import Layout
+
     return Layout.from_environment(os.environ)
+
+
+def check_name(layout: Layout, name: str) -> str:
+    """The name itself. Raises EngineError (exit code 2) when no sandbox can be called so."""
+    try:
+        layout.instance(name)
+    except EngineError as error:
+        rule = "lower-case letters, digits, '-', '_' and '.', at most 64, beginning with a letter or digit"
+        raise EngineError(error.brief, error.details, f"a name has {rule}", exit_code=2) from None
+    return name
 
 
 def choose(layout: Layout, name: str | None) -> Listed:
@@ -24,57 +37,57 @@ def choose(layout: Layout, name: str | None) -> Listed:
 
     Raises EngineError when there is none or more than one.
     """
-    if name is not None:
-        listed = look_up(layout, name)
-        if listed.instance is None and listed.liveness == "stopped":
-            known = ", ".join(other.name for other in list_instances(layout))
-            raise EngineError(f"there is no sandbox called {name}", hint=f"there is: {known}" if known else NONE)
-        return listed
-    here = Path.cwd()
-    around = [
-        (len(Path(listed.instance.project).parts), listed)
-        for listed in list_instances(layout, answers=lambda control: True)
-        if listed.instance is not None and here.is_relative_to(listed.instance.project)
-    ]
-    if not around:
-        raise EngineError("no sandbox of this project runs", hint=NONE)
-    nearest = [listed for depth, listed in around if depth == max(depth for depth, _ in around)]
-    if len(nearest) > 1:
-        names = ", ".join(listed.name for listed in nearest)
-        raise EngineError(f"this project has several sandboxes: {names}", hint="say which one")
-    return nearest[0]
+    found = find(layout, name)
+    if found is None:
+        raise EngineError("no sandbox of this project runs", hint=_others(layout) or STARTS_ONE)
+    return found
 
 
-NONE = "`sandbox up` starts one"
+def find(layout: Layout, name: str | None) -> Listed | None:
+    """Like `choose`, but None where the project has no sandbox."""
+    return _named(layout, name) if name is not None else _of_project(layout)
 
 
 def choose_running(layout: Layout, name: str | None) -> tuple[Instance, Path]:
     """The record and control socket of a sandbox that should answer. Raises EngineError."""
     listed = choose(layout, name)
     if listed.liveness not in ("running", "unresponsive") or listed.instance is None:
-        raise EngineError(f"the sandbox {listed.name} is not running ({listed.status})", hint=NONE)
+        hint = "`sandbox up` starts it again" if listed.liveness != "starting" else "wait for `sandbox up` to end"
+        raise EngineError(f"the sandbox {listed.name} is not running ({listed.status})", hint=hint)
     return listed.instance, layout.instance(listed.name).sockets.control
 
 
-def load_file(path: Path | None) -> Loaded:
-    """The checked file: `path` is a directory or a file, default the nearest one upwards.
+def _named(layout: Layout, name: str) -> Listed:
+    from engine.instances import look_up
 
-    Raises EngineError (exit code 2) when there is none, SandboxfileError for its problems.
-    """
-    from sandboxfile import find, load
+    listed = look_up(layout, check_name(layout, name))
+    if listed.instance is None and listed.liveness == "stopped":
+        raise EngineError(f"there is no sandbox called {name}", hint=_others(layout) or STARTS_ONE)
+    return listed
 
-    if path is not None and not path.is_dir():
-        return load(path.absolute())
-    start = (path or Path.cwd()).absolute()
-    if path is not None:
-        found = next((path / name for name in ("Sandboxfile.yaml", "Sandboxfile.yml") if (path / name).is_file()), None)
-    else:
-        found = find(start)
-    if found is None:
-        where = f"in {start}" if path is not None else f"in {start} or any directory above it"
-        raise EngineError(
-            f"no Sandboxfile.yaml {where}",
-            hint="a first one: printf 'version: \"1\"\\nmounts: [.:/workspace]\\n' > Sandboxfile.yaml",
-            exit_code=2,
-        )
-    return load(found)
+
+def _of_project(layout: Layout) -> Listed | None:
+    from engine.instances import list_instances
+
+    here = Path.cwd()
+    around = [
+        (len(Path(listed.instance.project).parts), listed)
+        # Whether it answers is for whoever talks to it to find out: asking all of them would take time.
+        for listed in list_instances(layout, answers=lambda control: True)
+        if listed.instance is not None and here.is_relative_to(listed.instance.project)
+    ]
+    nearest = [listed for depth, listed in around if depth == max(depth for depth, _ in around)]
+    if len(nearest) > 1:
+        names = ", ".join(listed.name for listed in nearest)
+        raise EngineError(f"this project has several sandboxes: {names}", hint="say which one by its name")
+    return nearest[0] if nearest else None
+
+
+def _others(layout: Layout) -> str | None:
+    names = ", ".join(names_of_sandboxes(layout))
+    return f"there is: {names}" if names else None
+
+
+def names_of_sandboxes(layout: Layout) -> list[str]:
+    """All names, without a look at what runs."""
+    return sorted(path.parent.name for path in layout.instances.glob("*/instance.json"))

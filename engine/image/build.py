@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +41,13 @@ async def build_image(
     place: Place = "auto",
     mirrors: DebianMirrors | None = None,
     accelerator: Accelerator = "tcg",
+    sockets: Path | None = None,
 ) -> Image:
     """Fill the empty `directory` with the guest image.
 
     Raises ImageError or ToolchainError: mirror out of reach, a package that does not install, a full disk. Takes two
     minutes natively and ten in an emulated builder machine, which `auto` takes where native is impossible;
-    `accelerator` is what that machine uses.
+    `accelerator` is what that machine uses, `sockets` a short private directory for it (default: one of its own).
     """
     mirrors = mirrors or debian_mirrors()
     directory = directory.resolve()
@@ -65,11 +65,12 @@ async def build_image(
         shutil.copytree(tools.modules, root / "build/modules" / tools.kernel_release, symlinks=True)
         if place == "native":
             progress("building the guest image on this machine")
-            proxies = {f"{scheme}_proxy": url for scheme, url in urllib.request.getproxies().items()}
-            await run_natively(root, work, output, progress=progress, proxies=proxies)
+            await run_natively(root, work, output, progress=progress)
         else:
             progress("building the guest image in a builder machine, without privileges")
-            await run_in_builder(root, work, output, tools, mirrors, progress=progress, accelerator=accelerator)
+            await run_in_builder(
+                root, work, output, tools, mirrors, progress=progress, accelerator=accelerator, sockets=sockets
+            )
         for name in (PACKAGES, CLIENTS, ROOT):
             (output / name).replace(directory / name)
         shutil.rmtree(directory / "work")

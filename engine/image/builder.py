@@ -53,6 +53,7 @@ async def run_in_builder(
     *,
     progress: Callable[[str], None],
     accelerator: Accelerator = "tcg",
+    sockets: Path | None = None,
 ) -> None:
     """Run the recipe of the build root `root` in a machine; its results go to `output`, its disks lie in `work`.
 
@@ -66,28 +67,30 @@ async def run_in_builder(
     drives = await _make_disks(root, work, tools)
     initrd = work / "initramfs"
     initrd.write_bytes(pack_initramfs(tools))
-    with tempfile.TemporaryDirectory(prefix="sandbox-", dir=_short_directory()) as sockets:
-        async with contextlib.AsyncExitStack() as stack:
-            journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl")))
-            gateway = await stack.enter_async_context(start_gateway(policy, Path(sockets), journal))
-            forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
-            spec = MachineSpec(
-                name="builder",
-                accelerator=accelerator,
-                cpus=max(1, min(4, os.cpu_count() or 1)),
-                memory=Memory(_memory_size()),
-                kernel=tools.kernel,
-                initrd=initrd,
-                append=kernel_arguments(role="builder"),
-                drives=drives,
-                network=Network(forwards),
-                spare_ports=0,
-            )
-            try:
-                machine = await stack.enter_async_context(start_machine(spec, tools, console_log=work / "console.log"))
-                await _follow(machine, RecipeProgress(progress))
-            except VmmError as error:
-                raise ImageError(f"the builder machine failed: {error.brief}", error.details, error.hint) from error
+    async with contextlib.AsyncExitStack() as stack:
+        if sockets is None:
+            own = tempfile.TemporaryDirectory(prefix="sandbox-", dir=_short_directory())
+            sockets = Path(stack.enter_context(own))
+        journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl")))
+        gateway = await stack.enter_async_context(start_gateway(policy, sockets, journal))
+        forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
+        spec = MachineSpec(
+            name="builder",
+            accelerator=accelerator,
+            cpus=max(1, min(4, os.cpu_count() or 1)),
+            memory=Memory(_memory_size()),
+            kernel=tools.kernel,
+            initrd=initrd,
+            append=kernel_arguments(role="builder"),
+            drives=drives,
+            network=Network(forwards),
+            spare_ports=0,
+        )
+        try:
+            machine = await stack.enter_async_context(start_machine(spec, tools, console_log=work / "console.log"))
+            await _follow(machine, RecipeProgress(progress))
+        except VmmError as error:
+            raise ImageError(f"the builder machine failed: {error.brief}", error.details, error.hint) from error
     progress("reading the image from the builder machine")
     await asyncio.to_thread(_read_output, work / "output.raw", output)
 

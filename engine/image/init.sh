@@ -63,6 +63,11 @@ for port in /sys/class/virtio-ports/*; do
     if [ -s "$port/name" ]; then ln -sf "../${port##*/}" "/dev/virtio-ports/$(cat "$port/name")"; fi
 done
 
+# Their drivers load when somebody opens them, so something must be there to open.
+mkdir -p /dev/net
+mknod -m 0666 /dev/net/tun c 10 200
+mknod -m 0660 /dev/loop-control c 10 237
+
 program=/sbin/init
 if [ "$role" = builder ]; then
     mkdir -p /disk/build

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.image.recipe import ImageError, RecipeProgress
+from engine.toolchain.apt import host_settings
 from vmm.process import ProcessError, run
 
 BUILD_TIMEOUT_S = 1800.0
@@ -27,7 +28,10 @@ def native_prefix() -> tuple[str, ...] | None:
         return None
     if os.geteuid() == 0:
         return (unshare, *NAMESPACES)
-    name = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # containers run as numbers that no file names
+        return None
     if shutil.which("newuidmap") is None or not _has_ids(name, Path("/etc/subuid")) or _free_memory() < MEMORY_NEEDED:
         return None
     return (unshare, "--user", "--map-root-user", "--map-auto", *NAMESPACES)
@@ -65,9 +69,7 @@ async def can_build_natively() -> bool:
     return True
 
 
-async def run_natively(
-    root: Path, work: Path, output: Path, *, progress: Callable[[str], None], proxies: Mapping[str, str]
-) -> None:
+async def run_natively(root: Path, work: Path, output: Path, *, progress: Callable[[str], None]) -> None:
     """Run the recipe in the build root `root`, working in `work`, results in `output`. Takes about two minutes.
 
     Raises ImageError with the recipe's last words, or after BUILD_TIMEOUT_S seconds.
@@ -78,9 +80,15 @@ async def run_natively(
     memory = "tmpfs" if os.geteuid() != 0 else "directory"
     argv = [*prefix, "/bin/sh", str(ENTER), str(root), str(work), str(output), memory]
     try:
-        await run(argv, env=proxies, timeout_s=BUILD_TIMEOUT_S, on_line=RecipeProgress(progress))
+        await run(argv, env=apt_proxies(), timeout_s=BUILD_TIMEOUT_S, on_line=RecipeProgress(progress))
     except ProcessError as error:
         raise explain(error.brief, error.output) from error
+
+
+def apt_proxies() -> dict[str, str]:
+    """The proxies of the host's apt as variables: the recipe's apt does not read the host's configuration."""
+    names = {"Acquire::http::Proxy": "http_proxy", "Acquire::https::Proxy": "https_proxy"}
+    return {names[name]: url for name, url in host_settings(tuple(names)).items() if url != "DIRECT"}
 
 
 def explain(brief: str, output: str) -> ImageError:

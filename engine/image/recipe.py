@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from engine.errors import EngineError
+from engine.toolchain.apt import host_settings
 from engine.toolchain.recipe import SUITE, architecture
 
 RECIPE_VERSION = 1  # raise it when something outside the files and lists named in `image_key` changes the image
@@ -94,13 +95,23 @@ NOT_INSTALLED_PATHS = (
 )
 INSTALLED_PATHS = ("/usr/share/doc/*/copyright",)
 
+MIRROR_SETTINGS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
+
 
 class ImageError(EngineError):
     """The guest image could not be built."""
 
 
-def mmdebstrap_arguments(debian_architecture: str) -> list[str]:
-    """The arguments in the build root: result in /work/root, sources and hooks from /build."""
+def mirror_settings() -> dict[str, str]:
+    """What the host's apt must be told about its mirror, the guest's must be told too: a frozen one is out of date."""
+    return host_settings(MIRROR_SETTINGS)
+
+
+def mmdebstrap_arguments(debian_architecture: str, settings: Mapping[str, str]) -> list[str]:
+    """The arguments in the build root: result in /work/root, sources and hooks from /build.
+
+    `settings` are further apt settings, for the build and for the guest.
+    """
     options = ["force-unsafe-io"]  # the root is packed into an image: no state of it survives a crash anyway
     options += [f"path-exclude={path}" for path in NOT_INSTALLED_PATHS]
     options += [f"path-include={path}" for path in INSTALLED_PATHS]
@@ -115,6 +126,7 @@ def mmdebstrap_arguments(debian_architecture: str) -> list[str]:
         *(f"--dpkgopt={option}" for option in options),
         '--aptopt=Acquire::Languages "none"',
         '--aptopt=Acquire::Retries "3"',
+        *(f'--aptopt={name} "{value}"' for name, value in sorted(settings.items())),
         f"--include={','.join(BASE_PACKAGES)}",
         "--customize-hook=/build/hook-base.sh",
         "--customize-hook=/build/hook-packages.sh",
@@ -139,7 +151,7 @@ def image_key(tool_key: str) -> tuple[str, dict[str, str]]:
         "toolchain": tool_key,
         "suite": SUITE,
         "architecture": architecture().debian,
-        "mmdebstrap": digest(json.dumps(mmdebstrap_arguments(architecture().debian)).encode()),
+        "mmdebstrap": digest(json.dumps(mmdebstrap_arguments(architecture().debian, mirror_settings())).encode()),
         "packages": " ".join(sorted((*BASE_PACKAGES, *GUEST_PACKAGES))),
         "build packages": digest(" ".join(sorted(BUILD_ROOT_PACKAGES)).encode()),
         "filesystem": f"{FILESYSTEM_UUID} {EPOCH}",
@@ -163,7 +175,7 @@ def write_inputs(directory: Path, source_lines: Sequence[str], certificates: dic
     for name, data in certificates.items():
         (directory / "certificates" / name).write_bytes(data)
     lists = {
-        "arguments": mmdebstrap_arguments(architecture().debian),
+        "arguments": mmdebstrap_arguments(architecture().debian, mirror_settings()),
         "packages": list(GUEST_PACKAGES),
         "sources.list": list(source_lines),
         "filesystem": ["-U", FILESYSTEM_UUID, "-T", str(EPOCH)],
@@ -183,8 +195,9 @@ class RecipeProgress:
         if line.startswith(STAGE):
             self._report(line.removeprefix(STAGE))
             return
-        if line.startswith("I: "):  # mmdebstrap's own stages
-            self._report(line.removeprefix("I: ").removesuffix("..."))
+        if line.startswith("I: "):  # mmdebstrap's own stages; what it skips or calls is in the recipe
+            if not line.startswith(("I: skipping", "I: running")):
+                self._report(line.removeprefix("I: ").removesuffix("..."))
             return
         for start, verb in (("Unpacking ", "unpacked"), ("Setting up ", "set up")):
             if line.startswith(start):

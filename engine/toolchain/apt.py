@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.registries import DebianMirrors, debian_mirrors
 from engine.toolchain.recipe import ToolchainError, architecture
-from vmm.process import ProcessError, run
+from vmm.process import ProcessError, clean_environment, run
 
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -54,6 +56,25 @@ def find_keyring() -> Path:
         "the keys of Debian's archive are missing, so packages could not be verified",
         hint="install the package debian-archive-keyring",
     )
+
+
+def host_settings(names: Sequence[str]) -> dict[str, str]:
+    """The values of these apt settings on the host, those that are set; empty where there is no apt."""
+    words = [word for number, name in enumerate(names) for word in (f"V{number}", name)]
+    try:
+        asked = subprocess.run(
+            ["apt-config", "shell", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=clean_environment(),
+            timeout=10,
+            check=True,
+            text=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    found = dict(word.split("=", 1) for word in shlex.split(asked.stdout) if "=" in word)
+    return {name: found[f"V{number}"] for number, name in enumerate(names) if found.get(f"V{number}")}
 
 
 def source_lines(mirrors: DebianMirrors, suite: str, options: str = "") -> list[str]:

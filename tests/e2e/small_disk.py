@@ -95,6 +95,7 @@ def mount_small_disk(path: Path, megabytes: int, shown: Sequence[tuple[Path, str
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"]},  # it is no process of the world's
     ) as holder:
         assert holder.stdout is not None and holder.stderr is not None
         if holder.stdout.readline() != b"ready\n":

@@ -184,7 +184,7 @@ import asyncio, sys
 from pathlib import Path
 from engine.image.native import run_natively
 root, work, out = (Path(word) for word in sys.argv[1:])
-asyncio.run(run_natively(root, work, out, progress=lambda line: print(line, flush=True), proxies={}))
+asyncio.run(run_natively(root, work, out, progress=lambda line: print(line, flush=True)))
 """
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from vmm import console as module
 from vmm.console import TAIL_LINES, Console
+from vmm.machine import _finish as finish_reading
 
 Runner = Callable[..., Any]
 
@@ -146,5 +147,33 @@ def test_a_reset_is_an_end(run_clean: Runner) -> None:
             console._connection.send(b"unread")
             guest.close()
             await asyncio.wait_for(task, 20)
+
+    run_clean(main())
+
+
+def test_a_machines_last_words_are_read_after_its_end(run_clean: Runner) -> None:
+    async def main() -> str:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            console = Console(ours, None)
+            reader = asyncio.create_task(console.read())
+            theirs.sendall(b"line\n" * 1000 + b"Kernel panic\n")
+            await finish_reading(reader, theirs)
+            return console.last_words()
+
+    assert run_clean(main()).endswith("Kernel panic")
+
+
+def test_a_console_that_somebody_still_holds_does_not_hold_us(
+    run_clean: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmm.machine.LAST_WORDS_S", 0.05)
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, theirs.dup():
+            reader = asyncio.create_task(Console(ours, None).read())
+            await finish_reading(reader, theirs)
+            assert reader.cancelled()
 
     run_clean(main())

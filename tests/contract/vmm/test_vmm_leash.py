@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -17,11 +18,14 @@ from vmm.process import GUARD, LEASH, guarded_directory
 Ended = Callable[[int, float], bool]
 ROOT = Path(__file__).parents[3]
 STARTER = """
-import asyncio
+import asyncio, sys
 from vmm.process import spawn
 
 async def main():
-    async with spawn(["sleep", "600"]) as process:
+    command = ["sh", "-c", "echo running; exec sleep 600"]
+    async with spawn(command, stdout=asyncio.subprocess.PIPE) as process:
+        if sys.argv[1] == "running":
+            await process.stdout.readline()
         print(process.pid, flush=True)
         await asyncio.Event().wait()
 
@@ -59,13 +63,19 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def test_a_child_dies_with_its_killed_starter(start: Callable[..., subprocess.Popen[str]], ended: Ended) -> None:
-    starter = start(STARTER)
+@pytest.mark.parametrize("moment", ["starting", "running"])
+def test_a_child_dies_with_its_killed_starter(
+    moment: str, start: Callable[..., subprocess.Popen[str]], ended: Ended
+) -> None:
+    starter = start(STARTER, moment)
     assert starter.stdout is not None
     child = int(starter.stdout.readline())
-    assert not ended(child, 0)
     starter.send_signal(signal.SIGKILL)
-    assert ended(child, 2)
+    try:
+        assert ended(child, 2)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def test_who_starts_after_its_parents_death_ends_at_once() -> None:

@@ -32,8 +32,7 @@ class ScriptedQemu:
         reader, writer = await asyncio.open_connection(sock=self.connection)
         try:
             writer.write(json.dumps(GREETING).encode() + b"\r\n")
-            while line := await reader.readline():
-                command = json.loads(line)
+            async for command in commands(reader):
                 self.seen.append((command["execute"], command.get("arguments")))
                 answers = self.script[command["execute"]]
                 if answers is END:
@@ -48,12 +47,25 @@ class ScriptedQemu:
             writer.close()
 
 
+async def commands(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    """The client sends its commands without anything between them."""
+    text, decoder = "", json.JSONDecoder()
+    while chunk := await reader.read(65536):
+        text += chunk.decode()
+        while text:
+            try:
+                command, end = decoder.raw_decode(text)
+            except ValueError:
+                break
+            text = text[end:].lstrip()
+            yield command
+
+
 @contextlib.asynccontextmanager
-async def session(**script: Any) -> AsyncIterator[tuple[Qmp, ScriptedQemu]]:
+async def session(script: dict[str, Any]) -> AsyncIterator[tuple[Qmp, ScriptedQemu]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        qemu = ScriptedQemu(theirs, {name.replace("_", "-"): answers for name, answers in script.items()})
-        qemu.script["qmp_capabilities"] = qemu.script.pop("qmp-capabilities", qemu.script["qmp_capabilities"])
+        qemu = ScriptedQemu(theirs, script)
         task = asyncio.create_task(qemu.serve())
         try:
             async with connect_qmp(ours, timeout_s=20) as qmp:
@@ -69,7 +81,10 @@ def status(word: str) -> dict[str, Any]:
 
 def test_commands_and_answers(run_clean: Runner) -> None:
     async def main() -> None:
-        async with session(query_status=[{"return": {"status": "running"}}], balloon=[{"return": {}}]) as (qmp, qemu):
+        async with session({"query-status": [{"return": {"status": "running"}}], "balloon": [{"return": {}}]}) as (
+            qmp,
+            qemu,
+        ):
             assert await qmp.execute("query-status") == {"status": "running"}
             assert await qmp.execute("balloon", value=5) == {}
             assert qemu.seen[0][0] == "qmp_capabilities"
@@ -80,7 +95,7 @@ def test_commands_and_answers(run_clean: Runner) -> None:
 
 def test_names_get_their_hyphens(run_clean: Runner) -> None:
     async def main() -> None:
-        async with session(human_monitor_command=[{"return": "text\r\n"}]) as (qmp, qemu):
+        async with session({"human-monitor-command": [{"return": "text\r\n"}]}) as (qmp, qemu):
             assert await qmp.monitor("info version") == "text\r\n"
             assert qemu.seen[1:] == [("human-monitor-command", {"command-line": "info version"})]
 
@@ -90,33 +105,21 @@ def test_names_get_their_hyphens(run_clean: Runner) -> None:
 def test_a_refusal_carries_qemus_words(run_clean: Runner) -> None:
     async def main() -> None:
         error = {"error": {"class": "GenericError", "desc": "Bus 'slot9' not found"}}
-        async with session(device_add=[error], cont=[{"return": {}}]) as (qmp, _):
-            with pytest.raises(VmmError, match="^QEMU refused device_add$") as caught:
+        async with session({"device_add": [error], "cont": [{"return": {}}]}) as (qmp, _):
+            with pytest.raises(VmmError, match=r"^QEMU refused device_add$") as caught:
                 await qmp.execute("device_add", driver="x")
             assert "Bus 'slot9' not found" in (caught.value.details or "")
             await qmp.execute("cont")  # the session goes on
 
-    # QMP's own name has an underscore here
-    async def renamed() -> None:
-        ours, theirs = socket.socketpair()
-        error = {"error": {"class": "GenericError", "desc": "Bus 'slot9' not found"}}
-        with ours, theirs:
-            qemu = ScriptedQemu(theirs, {"device_add": [error], "cont": [{"return": {}}]})
-            task = asyncio.create_task(qemu.serve())
-            async with connect_qmp(ours, timeout_s=20) as qmp:
-                with pytest.raises(VmmError, match="^QEMU refused device_add$") as caught:
-                    await qmp.execute("device_add", driver="x")
-                assert "Bus 'slot9' not found" in (caught.value.details or "")
-                await qmp.execute("cont")
-            await task
-
-    assert main
-    run_clean(renamed())
+    run_clean(main())
 
 
 def test_no_answer_has_a_deadline_and_a_late_one_is_dropped(run_clean: Runner) -> None:
     async def main() -> None:
-        async with session(stop=SILENCE, cont=[{"return": {"late": True}, "id": None}, {"return": {}}]) as (qmp, _):
+        async with session({"stop": SILENCE, "cont": [{"return": {"late": True}, "id": None}, {"return": {}}]}) as (
+            qmp,
+            _,
+        ):
             with pytest.raises(VmmError, match="did not answer stop within 0 s"):
                 await qmp.execute("stop", timeout_s=0.05)
             assert await qmp.execute("cont") in ({}, {"late": True})
@@ -126,7 +129,7 @@ def test_no_answer_has_a_deadline_and_a_late_one_is_dropped(run_clean: Runner) -
 
 def test_the_peers_end_answers_what_is_open_and_what_follows(run_clean: Runner) -> None:
     async def main() -> None:
-        async with session(quit=END) as (qmp, _):
+        async with session({"quit": END}) as (qmp, _):
             for _ in range(2):
                 with pytest.raises(VmmError, match="QEMU was gone before it answered quit"):
                     await qmp.execute("quit", timeout_s=20)
@@ -163,7 +166,7 @@ def test_refused_capabilities(run_clean: Runner) -> None:
     async def main() -> None:
         refusal = {"error": {"class": "CommandNotFound", "desc": "no"}}
         with pytest.raises(VmmError, match="QEMU did not greet"):
-            async with session(qmp_capabilities=[refusal]):
+            async with session({"qmp_capabilities": [refusal]}):
                 raise AssertionError
 
     run_clean(main())
@@ -176,7 +179,7 @@ def test_migration_completes(run_clean: Runner, early: bool) -> None:
     answers = [*events, {"return": {}}] if early else [{"return": {}}, *events]
 
     async def main() -> None:
-        async with session(migrate=answers) as (qmp, qemu):
+        async with session({"migrate": answers}) as (qmp, qemu):
             await qmp.migrate("migrate", "file:/x/state", timeout_s=20)
             assert qemu.seen[1:] == [("migrate", {"uri": "file:/x/state"})]
 
@@ -188,8 +191,11 @@ def test_migration_fails_with_qemus_reason(run_clean: Runner, word: str) -> None
     reason = [{"return": {"status": "failed", "error-desc": "No space left on device"}}]
 
     async def main() -> None:
-        async with session(migrate=[{"return": {}}, status("active"), status(word)], query_migrate=reason) as (qmp, _):
-            with pytest.raises(VmmError, match=f"^migrate {word}$") as caught:
+        async with session({"migrate": [{"return": {}}, status("active"), status(word)], "query-migrate": reason}) as (
+            qmp,
+            _,
+        ):
+            with pytest.raises(VmmError, match=rf"^migrate {word}$") as caught:
                 await qmp.migrate("migrate", "file:/x", timeout_s=20)
             assert caught.value.details == "No space left on device"
 
@@ -200,7 +206,7 @@ def test_migration_refused(run_clean: Runner) -> None:
     refusal = {"error": {"class": "GenericError", "desc": "State blocked by non-migratable device"}}
 
     async def main() -> None:
-        async with session(migrate=[refusal]) as (qmp, _):
+        async with session({"migrate": [refusal]}) as (qmp, _):
             with pytest.raises(VmmError, match="QEMU refused migrate") as caught:
                 await qmp.migrate("migrate", "file:/x", timeout_s=20)
             assert "non-migratable" in (caught.value.details or "")
@@ -212,8 +218,8 @@ def test_qemu_ends_during_migration(run_clean: Runner) -> None:
     """The deadline is an hour: the end itself must be seen."""
 
     async def main() -> None:
-        async with session(migrate_incoming=[{"return": {}}, status("active"), END]) as (qmp, _):
-            with pytest.raises(VmmError, match="QEMU (ended during|was gone)"):
+        async with session({"migrate-incoming": [{"return": {}}, status("active"), END]}) as (qmp, _):
+            with pytest.raises(VmmError, match=r"QEMU (ended during|was gone)"):
                 await qmp.migrate("migrate-incoming", "file:/x", timeout_s=3600)
 
     run_clean(main())
@@ -221,7 +227,7 @@ def test_qemu_ends_during_migration(run_clean: Runner) -> None:
 
 def test_migration_has_a_deadline(run_clean: Runner) -> None:
     async def main() -> None:
-        async with session(migrate=[{"return": {}}, status("active")], stop=[{"return": {}}]) as (qmp, _):
+        async with session({"migrate": [{"return": {}}, status("active")], "stop": [{"return": {}}]}) as (qmp, _):
             with pytest.raises(VmmError, match="migrate was not done after 0 s"):
                 await qmp.migrate("migrate", "file:/x", timeout_s=0.05)
             await qmp.execute("stop")
@@ -231,10 +237,10 @@ def test_migration_has_a_deadline(run_clean: Runner) -> None:
 
 def test_events_that_nobody_waits_for_are_not_kept(run_clean: Runner) -> None:
     async def main() -> None:
-        async with session(stop=[*[status("active")] * 100, {"return": {}}]) as (qmp, _):
+        async with session({"stop": [*[status("active")] * 100, {"return": {}}]}) as (qmp, _):
             await qmp.execute("stop")
             assert qmp._client.events.empty()
-            assert not qmp._client.events.history()
+            assert not qmp._client.events.history
 
     run_clean(main())
 
@@ -244,7 +250,7 @@ def test_cancelled_at_any_moment_nothing_is_left(run_clean: Runner, rounds: int)
     """While it connects, negotiates, executes."""
 
     async def use() -> None:
-        async with session(stop=SILENCE) as (qmp, _):
+        async with session({"stop": SILENCE}) as (qmp, _):
             await qmp.execute("stop", timeout_s=60)
 
     async def main() -> None:

@@ -20,11 +20,15 @@ def test_the_key_follows_packages_scripts_certificates_and_tools(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(recipe, "host_certificates", lambda: {})
+    monkeypatch.setattr(recipe, "mirror_settings", lambda: {})
     key, inputs = image_key("toolchain-1")
     assert image_key("toolchain-1") == (key, inputs)
     keys = {key, image_key("toolchain-2")[0]}
     with monkeypatch.context() as patch:
         patch.setattr(recipe, "GUEST_PACKAGES", ("git",))
+        keys.add(image_key("toolchain-1")[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "mirror_settings", lambda: {"Acquire::Check-Date": "false"})
         keys.add(image_key("toolchain-1")[0])
     with monkeypatch.context() as patch:
         patch.setattr(recipe, "host_certificates", lambda: {"corp.crt": b"one"})
@@ -37,19 +41,21 @@ def test_the_key_follows_packages_scripts_certificates_and_tools(
         (tmp_path / "hook-base.sh").write_text("#!/bin/sh\n")
         patch.setattr(recipe, "__file__", str(tmp_path / "recipe.py"))
         keys.add(image_key("toolchain-1")[0])
-    assert len(keys) == 6
+    assert len(keys) == 7
 
 
 def test_the_arguments_are_the_same_wherever_it_is_built() -> None:
-    arguments = mmdebstrap_arguments("amd64")
+    arguments = mmdebstrap_arguments("amd64", {"Acquire::Check-Date": "false"})
     assert "--mode=root" in arguments and "--variant=minbase" in arguments
+    assert '--aptopt=Acquire::Check-Date "false"' in arguments
     assert arguments[-3:] == ["trixie", "/work/root", "/build/sources.list"]
     base, packages = (index for index, word in enumerate(arguments) if word.startswith("--customize-hook="))
     # The container base image is packed before the guest's packages go in.
     assert "hook-base" in arguments[base] and "hook-packages" in arguments[packages]
 
 
-def test_the_inputs_are_written_for_the_scripts(tmp_path: Path) -> None:
+def test_the_inputs_are_written_for_the_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "mirror_settings", lambda: {})
     write_inputs(tmp_path, ["deb http://mirror.example/debian trixie main"], {"corp.crt": b"certificate"})
     assert (tmp_path / "certificates/corp.crt").read_bytes() == b"certificate"
     assert (tmp_path / "sources.list").read_text() == "deb http://mirror.example/debian trixie main\n"

@@ -1,0 +1,72 @@
+"""The same guest without a snapshot: how long QEMU takes from its start until Docker answers."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.build.chain import machine_shape, make_chain
+from engine.build.foundation import GUEST_NEEDS, load_base, load_verdict
+from engine.build.steps import Session
+from engine.gateway.journal import Journal
+from engine.gateway.policy import Policy
+from engine.guests import Base, Identity, open_guest
+from engine.layout import Layout
+from engine.store import Store
+from sandboxfile import load
+from vmm.disk import make_overlay
+from vmm.process import guarded_directory
+
+LIMIT_S = 600.0
+DOCKER_S = 300.0
+
+
+class ColdBoot:
+    """Boots the machine of one file from its image and an empty disk, both from the cache."""
+
+    def __init__(self, file: Path, env: Mapping[str, str]) -> None:
+        layout = Layout.from_environment(env)
+        store, loaded = Store(layout), load(file)
+        verdict = load_verdict(store)
+        if verdict is None:
+            raise RuntimeError("no accelerator was probed yet: `sandbox up` does that")
+        self.accelerator = verdict.accelerator
+        shape = machine_shape(loaded, verdict)
+        graph = make_chain(loaded, verdict, Session(layout, loaded, shape)).graph
+        entries = {}
+        for name in GUEST_NEEDS:
+            node = graph.nodes[name]
+            path = store.find(node.kind, node.key)
+            if path is None:
+                raise RuntimeError(f"{node.title} is not in the cache: `sandbox up` builds it")
+            entries[name] = path
+        self._base: Base = load_base(entries, shape)
+        self._disk = entries["disk"] / "disk.raw"
+
+    def run(self) -> float:
+        """Seconds until Docker answers. Raises VmmError, and TimeoutError after LIMIT_S."""
+        return asyncio.run(self._run())
+
+    async def _run(self) -> float:
+        async with asyncio.timeout(LIMIT_S):
+            with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as scratch:
+                directory = Path(scratch)
+                with guarded_directory(directory / "run") as runtime, Journal(directory / "journal.jsonl") as journal:
+                    began = time.perf_counter()
+                    await make_overlay(self._base.tools, directory / "disk.qcow2", self._disk, "raw")
+                    async with open_guest(
+                        self._base,
+                        name="bench-cold",
+                        disk=directory / "disk.qcow2",
+                        parent=None,
+                        shared_memory=False,
+                        policy=Policy(()),
+                        identity=Identity("bench-cold"),
+                        runtime=runtime,
+                        journal=journal,
+                    ) as guest:
+                        await guest.channel.call("wait_unit", timeout_s=DOCKER_S, unit="docker.service")
+                        return time.perf_counter() - began

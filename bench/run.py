@@ -1,0 +1,205 @@
+"""The numbers of the README: each beside a peer that is measured in the same run, as a ratio.
+
+    make bench                              all of it, a few minutes with a warm cache
+    python bench/run.py --runs 7 --json numbers.json
+    python bench/run.py --only cli gateway  without starting a machine
+
+The cache is the user's, so that nothing is built twice; the sandbox itself lives in directories of its own and is taken
+down whatever happens. Nothing here asserts anything about time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cold_boot import ColdBoot
+from gateway_speed import SIZE, gateway_downloads
+from series import Comparison, Series, alternate, load_average, machine_facts, run_command, time_command
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "examples" / "quickstart"
+PUBLISHED = 8080  # by the example's web service
+ELSEWHERE = (18080, 28080)  # always the same, so that the cache knows them from the last time
+BUILD_S = 3600.0  # a cold cache, under emulation
+CALL_S = 300.0
+SMALL_FILES = 100
+NAME = "bench"
+PASS = [sys.executable, "-c", "pass"]
+
+
+@dataclass
+class Bench:
+    """One run: a project and directories that belong to it."""
+
+    project: Path
+    env: dict[str, str]
+    runs: int
+    cold_runs: int
+
+    def sandbox(self, *argv: str) -> list[str]:
+        # What the installed `sandbox` script does, with the interpreter that runs us.
+        return [sys.executable, "-c", "from engine.cli.main import main; main()", *argv]
+
+    def seconds(self, argv: list[str], timeout_s: float = CALL_S) -> Callable[[], float]:
+        return lambda: time_command(argv, cwd=self.project, env=self.env, timeout_s=timeout_s)
+
+    def call(self, *argv: str, timeout_s: float = CALL_S, stdin: str = "") -> str:
+        return run_command(self.sandbox(*argv), cwd=self.project, env=self.env, timeout_s=timeout_s, stdin=stdin)
+
+
+@contextmanager
+def prepare(runs: int, cold_runs: int) -> Iterator[Bench]:
+    """A copy of the quickstart, with state of its own; at the end nothing of it runs and nothing of it is left."""
+    with tempfile.TemporaryDirectory(prefix="sb-") as scratch:
+        base = Path(scratch)
+        project = base / "quickstart"
+        shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("RESULT.md"))
+        file = project / "Sandboxfile.yaml"
+        file.write_text(file.read_text().replace(f'"{PUBLISHED}:', f'"{free_port()}:'))
+        env = {**os.environ, "SANDBOX_STATE_DIR": str(base / "state"), "SANDBOX_RUNTIME_DIR": str(base / "run")}
+        bench = Bench(project, env, runs, cold_runs)
+        try:
+            yield bench
+        finally:
+            subprocess.run(
+                bench.sandbox("down", "--all", "--yes"),
+                cwd=base,
+                env=env,
+                timeout=CALL_S,
+                check=False,
+                stdout=subprocess.DEVNULL,
+            )
+
+
+def free_port() -> int:
+    """The example's own port, or one of the others. Raises RuntimeError when all are taken."""
+    for port in (PUBLISHED, *ELSEWHERE):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"the ports {PUBLISHED}, {', '.join(map(str, ELSEWHERE))} are all in use")
+
+
+def measure_cli(bench: Bench) -> Iterator[Comparison]:
+    """What the command line costs before it does anything."""
+    file = str(bench.project / "Sandboxfile.yaml")
+    python = ("python -c pass", bench.seconds(PASS))
+    for argv in (["--help"], ["validate", file]):
+        title = f"sandbox {argv[0]}"
+        yield alternate(title, bench.runs, (title, bench.seconds(bench.sandbox(*argv))), python)
+
+
+def measure_gateway(bench: Bench) -> Iterator[Comparison]:
+    """The gateway alone, no guest."""
+    found = gateway_downloads(bench.runs)
+    size = f"{SIZE // 1024**2} MiB"
+    peer = Series(f"{size} over loopback", found["direct"])
+    yield Comparison(f"gateway, http, {size}", Series("through the gateway, http", found["http"]), peer)
+    yield Comparison(f"gateway, tls, {size}", Series("through the gateway, spliced", found["tls"]), peer)
+
+
+def measure_machine(bench: Bench) -> Iterator[Comparison]:
+    """A warm `up` until the services are healthy, beside a boot of the same guest until Docker answers."""
+    say("the first `up`, which builds what is not cached")
+    up = bench.sandbox("up", "-d", "--yes", "--progress", "plain", "--name", NAME)
+    down = bench.sandbox("down", NAME)
+    first = bench.seconds(up, BUILD_S)()
+    say(f"done in {first:.1f} s; now warm ones")
+    ours, downs = Series("services healthy"), Series("sandbox down")
+    for _ in range(bench.runs):
+        downs.seconds.append(bench.seconds(down)())
+        ours.seconds.append(bench.seconds(up)())
+    yield from measure_running(bench)
+    downs.seconds.append(bench.seconds(down)())
+    say("cold boots")
+    boot = ColdBoot(bench.project / "Sandboxfile.yaml", bench.env)
+    peer = Series("cold boot, Docker answers", [boot.run() for _ in range(bench.cold_runs)])
+    yield Comparison("sandbox up, warm", ours, peer)
+    yield Comparison("sandbox down", downs, peer)
+
+
+def measure_running(bench: Bench) -> Iterator[Comparison]:
+    """With the sandbox up."""
+    python = ("python -c pass", bench.seconds(PASS))
+    exec_true = bench.sandbox("exec", NAME, "--", "true")
+    yield alternate("sandbox exec -- true", bench.runs, ("exec -- true", bench.seconds(exec_true)), python)
+    # By turns, in the guest, so that the way in does not count.
+    places = ["/workspace", "/home/agent"]
+    script = (Path(__file__).parent / "files_in_guest.py").read_text()
+    said = bench.call(
+        "exec", "-i", NAME, "--", "python3", "-", *places, str(SMALL_FILES), str(bench.runs), stdin=script
+    )
+    found = json.loads(said)
+    name = f"{SMALL_FILES} small files, live mount"
+    yield Comparison(name, Series("virtiofs", found[places[0]]), Series("guest's own disk", found[places[1]]))
+
+
+SUITES = {"cli": measure_cli, "gateway": measure_gateway, "machine": measure_machine}
+
+
+def find_accelerator(bench: Bench) -> str:
+    """What the cache knows about this host; "not probed" before the first `up`."""
+    try:
+        return ColdBoot(bench.project / "Sandboxfile.yaml", bench.env).accelerator
+    except RuntimeError:
+        return "not probed"
+
+
+def say(text: str) -> None:
+    print(f"... {text}", file=sys.stderr, flush=True)
+
+
+def show(facts: dict[str, object], comparisons: list[Comparison]) -> None:
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    rows = [("", "median (min-max)", "peer", "its median (min-max)", "ratio")]
+    rows += [(c.name, str(c.ours), c.peer.what, str(c.peer), f"{c.ratio:.3g}") for c in comparisons]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5, help="how often each thing is measured (default 5)")
+    parser.add_argument("--cold-runs", type=int, default=2, help="how many cold boots (default 2)")
+    parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="not everything")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured there as well")
+    options = parser.parse_args()
+    if options.runs < 1 or options.cold_runs < 1:
+        parser.error("at least one run")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started is taken down then, too
+    began = time.perf_counter()
+    comparisons: list[Comparison] = []
+    with prepare(options.runs, options.cold_runs) as bench:
+        facts = machine_facts()
+        for suite in options.only:
+            say(suite)
+            comparisons += SUITES[suite](bench)
+        facts |= {"accelerator": find_accelerator(bench), "load_after": load_average()}
+    show(facts, comparisons)
+    say(f"{time.perf_counter() - began:.0f} s in all")
+    if options.json:
+        value = {"machine": facts, "comparisons": [comparison.to_json() for comparison in comparisons]}
+        options.json.write_text(json.dumps(value, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Arguments and options that several commands share, with their shell completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The sandboxes that there are."""
+    from engine.cli.selection import names_of_sandboxes, open_layout
+    from engine.errors import EngineError
+
+    try:
+        return [name for name in names_of_sandboxes(open_layout()) if name.startswith(incomplete)]
+    except (EngineError, OSError):
+        return []  # no place to say so while a line is being typed
+
+
+def complete_services(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The services of the sandbox that the command line means so far."""
+    from engine.cli.selection import choose, open_layout
+    from engine.errors import EngineError
+
+    try:
+        instance = choose(open_layout(), ctx.params.get("name")).instance
+    except (EngineError, OSError):
+        return []
+    return [name for name in sorted(instance.services) if name.startswith(incomplete)] if instance else []
+
+
+def name_argument(function: F) -> F:
+    """[NAME]: the sandbox."""
+    return click.argument("name", required=False, shell_complete=complete_names)(function)
+
+
+def name_option(function: F) -> F:
+    """-n NAME: the sandbox, where an argument means something else."""
+    text = "The sandbox; default: the one of this project."
+    return click.option("-n", "--name", metavar="NAME", help=text, shell_complete=complete_names)(function)
+
+
+def path_argument(function: F) -> F:
+    """[PATH]: a Sandboxfile or its directory."""
+    return click.argument("path", required=False, type=click.Path(path_type=Path))(function)
+
+
+def json_option(text: str) -> Callable[[F], F]:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def follow_option(function: F) -> F:
+    """-f."""
+    return click.option("-f", "--follow", is_flag=True, help="Wait for more, until ^C.")(function)

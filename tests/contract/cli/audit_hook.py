@@ -1,0 +1,15 @@
+# Loaded as sitecustomize by the processes under test: writes down what reaches beyond the process.
+import os
+import sys
+
+WATCHED = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.exec", "os.system", "socket.getaddrinfo")
+
+
+def hook(event, args):
+    if event in WATCHED or (event == "socket.connect" and isinstance(args[1], tuple)):
+        with open(os.environ["AUDIT_FILE"], "a") as file:  # noqa: PTH123
+            file.write(f"{event} {args[1] if event == 'socket.connect' else args[0]!r}\n")
+
+
+if "AUDIT_FILE" in os.environ:
+    sys.addaudithook(hook)

@@ -1,0 +1,72 @@
+"""A supervisor with the real agent as a child process in the place of a machine: `fake_supervisor.py NAME PROJECT`.
+
+Writes the record, serves the control socket, says "ready", and ends at `down`, at a signal, or with its standard input.
+With --echo it answers `exec` itself with the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from engine.instances import Instance, save_instance
+from engine.layout import Layout
+from engine.processes import describe_process
+from vmm.channel import GuestChannel, Relay
+from vmm.guest import agent as agent_module
+
+
+async def serve(name: str, project: Path, flags: list[str]) -> None:
+    layout = Layout.from_environment(os.environ)
+    control = layout.instance(name).sockets.control
+    control.parent.mkdir(mode=0o700, exist_ok=True)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(0, stop.set)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+
+    async def down(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        stop.set()
+        return {}
+
+    async def echo(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        await stream.send(json.dumps(request).encode() + b"\n", 1)
+        return {"code": 0}
+
+    handlers = {"down": down, **({"exec": echo} if "--echo" in flags else {})}
+    record = Instance(
+        name=name,
+        project=str(project),
+        file=str(project / "Sandboxfile.yaml"),
+        plan_key="0",
+        created="2026-01-01T00:00:00+00:00",
+        state="running",
+        pid=os.getpid(),
+        process=describe_process(os.getpid()),
+        ports=[{"host": 8080, "guest": 80}],
+        services={"web": {"state": "running", "health": "healthy"}, "db": {"state": "running", "health": ""}},
+        summary={"working_directory": str(project)},
+    )
+    ours, theirs = socket.socketpair()
+    argv = [sys.executable, "-E", agent_module.__file__, "--fd", str(theirs.fileno())]
+    with subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL) as agent:  # noqa: ASYNC220
+        theirs.close()
+        try:
+            async with GuestChannel(*await asyncio.open_connection(sock=ours)) as channel:
+                await channel.hello(20)
+                async with Relay(channel, control, handlers):
+                    save_instance(layout, record)
+                    print("ready", flush=True)
+                    await stop.wait()
+        finally:
+            agent.kill()
+
+
+asyncio.run(serve(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))

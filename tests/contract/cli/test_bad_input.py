@@ -1,0 +1,222 @@
+"""Every bad input: a message that says what and where, exit code 2, and nothing has begun."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cli_world import CommandLine
+
+from engine.layout import Layout
+
+HEAD = 'version: "1"\n'
+TIB_IN_GIB = 1024
+
+
+@dataclass(frozen=True)
+class Bad:
+    """`text` of the file (None: there is none), and what must be said about it. PORT stands for a port in use."""
+
+    id: str
+    text: str | None
+    said: tuple[str, ...]
+    argv: tuple[str, ...] = ()
+
+
+FILES = (
+    Bad("no-file", None, ("there is no Sandboxfile.yaml in", "or any directory above it", "hint: a first one")),
+    Bad("empty-file", "", ("Sandboxfile.yaml", "empty")),
+    Bad("only-a-comment", "# nothing\n", ("Sandboxfile.yaml", "empty")),
+    Bad("tab", HEAD + "machine:\n\tcpus: 2\n", ("Sandboxfile.yaml:3:1: ", "tab", "^")),
+    Bad(
+        "duplicate-key",
+        HEAD + "name: a\nname: b\n",
+        ("Sandboxfile.yaml:3:1: ", "duplicate key, the first one is in line 2", "^"),
+    ),
+    Bad("unknown-key", HEAD + "mount: [.:/workspace]\n", ("Sandboxfile.yaml:2:1: ", "did you mean 'mounts'?", "^")),
+    Bad("unknown-nested-key", HEAD + "machine: {memroy: 4GiB}\n", ("Sandboxfile.yaml:2:", "did you mean 'memory'?")),
+    Bad(
+        "mount-source-missing",
+        HEAD + "mounts:\n  - ./nowhere:/workspace\n",
+        ("Sandboxfile.yaml:3:5: mounts[0].source: './nowhere' does not exist on this host", "hint: make it first"),
+    ),
+    Bad("mount-of-nobody", HEAD + "mounts: ['~nobody-of-that-name/x:/workspace']\n", ("mounts[0].source", "cannot be")),
+    Bad("mount-of-a-file", HEAD + "mounts: [./Sandboxfile.yaml:/workspace]\n", ("mounts[0].source", "not a directory")),
+    Bad(
+        "target-not-absolute",
+        HEAD + "mounts:\n  - .:workspace\n",
+        ("Sandboxfile.yaml:3:", "mounts[0].target: must be absolute, got 'workspace'"),
+    ),
+    Bad(
+        "two-mounts-on-one-target",
+        HEAD + "mounts:\n  - .:/workspace\n  - ./other:/workspace\n",
+        ("Sandboxfile.yaml:4:", "is mounted on '/workspace', as mounts[0]"),
+    ),
+    Bad(
+        "port-taken",
+        HEAD + 'ports: ["PORT:80"]\n',
+        ("Sandboxfile.yaml:2:", "ports[0]: port PORT of this host is in use", "hint: choose another"),
+    ),
+    Bad(
+        "published-port-taken",
+        HEAD + 'services: {web: {image: "localhost/debian:13", ports: ["PORT:80"]}}\n',
+        ("services.web.ports: port PORT of this host is in use",),
+    ),
+    Bad(
+        "bad-image-name", HEAD + "services: {db: {image: Not An Image}}\n", ("Sandboxfile.yaml:2:", "services.db.image")
+    ),
+    Bad(
+        "cycle",
+        HEAD + "services:\n  a: {image: a, depends_on: [b]}\n  b: {image: b, depends_on: [a]}\n",
+        ("Sandboxfile.yaml:", "depends_on", "a", "b"),
+    ),
+    Bad(
+        "too-much-memory",
+        HEAD + f"machine: {{memory: {TIB_IN_GIB}GiB}}\n",
+        ("Sandboxfile.yaml:2:", "machine.memory: 1024.0 GiB is more than this host has"),
+    ),
+    Bad("build-context-missing", HEAD + "services: {web: {build: ./web}}\n", ("services.web.build", "does not exist")),
+    Bad(
+        "build-context-outside-through-a-link",
+        HEAD + "services: {web: {build: {context: ./outside}}}\n",
+        ("services.web.build.context", "leads out of the project"),
+    ),
+    Bad("inputs-missing", HEAD + "setup: [{run: 'true', inputs: [lock]}]\n", ("setup[0].inputs[0]", "does not exist")),
+    Bad("secret", HEAD + "secrets: {github: {env: GH_TOKEN}}\n", ("Sandboxfile.yaml:2:", "not implemented yet")),
+    Bad(
+        "methods",
+        HEAD + "endpoints: [{host: api.example.com, methods: [GET]}]\n",
+        ("Sandboxfile.yaml:2:", "endpoints[0].methods", "need interception, which is not implemented yet"),
+    ),
+    Bad(
+        "paths",
+        HEAD + "endpoints: [{host: api.example.com, paths: ['/a/**']}]\n",
+        ("endpoints[0].paths", "not implemented yet"),
+    ),
+    Bad("clone", HEAD + "mounts: ['.:/workspace:clone']\n", ("mounts[0].mode", "clone are not implemented yet")),
+    Bad("hide", HEAD + "mounts: [{source: ., target: /w, hide: [.env]}]\n", ("mounts[0].hide", "not implemented yet")),
+    Bad("agent-use", HEAD + "agent: {use: claude-code}\n", ("Sandboxfile.yaml:2:", "agent.use", "not implemented yet")),
+    Bad(
+        "tcp",
+        HEAD + "endpoints: [{host: db.example.com, port: 5432, protocol: tcp}]\n",
+        ("endpoints[0].protocol", "not implemented yet"),
+    ),
+    Bad("path-missing", HEAD, ("../elsewhere does not exist",), ("../elsewhere",)),
+    Bad("path-without-a-file", HEAD, ("there is no Sandboxfile.yaml in", "other"), ("other",)),
+    Bad("invalid-name", HEAD, ("'Not a Name' is not a sandbox name", "hint: a name has"), ("--name", "Not a Name")),
+    Bad("empty-name", HEAD, ("'' is not a sandbox name",), ("--name", "")),
+    Bad("name-that-climbs", HEAD, ("'../../x' is not a sandbox name",), ("--name", "../../x")),
+    Bad(
+        "mount-outside-without-a-terminal",
+        HEAD + "mounts: [../hooks:/hooks:ro]\n",
+        ("directories outside its project", "hooks -> /hooks (ro)", "error: nobody is here to approve that", "--yes"),
+    ),
+    Bad(
+        "mount-outside-through-a-link",
+        HEAD + "mounts: [./outside:/hooks]\n",
+        ("directories outside its project", "nobody is here to approve that"),
+    ),
+    Bad("unknown-option", HEAD, ("No such option", "--detach"), ("--detatch",)),
+    Bad("two-paths", HEAD, ("unexpected extra argument",), (".", "other")),
+)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port of the host that somebody has."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+def assert_nothing_has_begun(sandbox: CommandLine, layout: Layout) -> None:
+    assert sandbox.effects() == []
+    assert not layout.instances.exists() or list(layout.instances.iterdir()) == []
+    assert [path.name for path in layout.runtime.iterdir()] == ["README"]
+    assert [path.name for path in layout.cache.iterdir()] == ["README"]
+
+
+@pytest.mark.parametrize("case", FILES, ids=lambda case: case.id)
+def test_up_refuses(case: Bad, sandbox: CommandLine, layout: Layout, port: int) -> None:
+    (sandbox.project / "other").mkdir()
+    (sandbox.project / "outside").symlink_to("../hooks")
+    if case.id == "too-much-memory" and os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") > TIB_IN_GIB << 30:
+        pytest.skip("this host has more")
+    if case.text is not None:
+        sandbox.file(case.text.replace("PORT", str(port)))
+    ran = sandbox("up", "-d", *case.argv)
+    for words in case.said:
+        assert words.replace("PORT", str(port)) in ran.err
+    assert (ran.code, ran.out) == (2, "")
+    assert_nothing_has_begun(sandbox, layout)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_an_unreadable_file(sandbox: CommandLine, layout: Layout) -> None:
+    sandbox.file(HEAD).chmod(0)
+    ran = sandbox("up", "-d")
+    assert ran.code == 2 and "Permission denied" in ran.err
+    assert_nothing_has_begun(sandbox, layout)
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
+def test_something_else_under_the_files_name(kind: str, sandbox: CommandLine, layout: Layout) -> None:
+    path = sandbox.project / "Sandboxfile.yaml"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+    ran = sandbox("up", "-d", "Sandboxfile.yaml")
+    assert ran.code == 2 and "Sandboxfile.yaml" in ran.err
+    assert_nothing_has_begun(sandbox, layout)
+
+
+def test_all_problems_at_once(sandbox: CommandLine, layout: Layout, port: int) -> None:
+    sandbox.file(
+        HEAD + f"machine: {{memory: 1TiB}}\nmounts: [./nowhere:/a, './x:/b:clone']\nports: ['{port}:80']\n"
+        "secrets: {key: {env: KEY}}\n"
+    )
+    ran = sandbox("up", "-d")
+    lines = [line.split(":")[1] for line in ran.err.splitlines() if line.startswith("Sandboxfile.yaml:")]
+    assert ran.code == 2
+    assert lines == sorted(lines) and set(lines) == {"2", "3", "4", "5"}
+    assert_nothing_has_begun(sandbox, layout)
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+def test_the_other_readers_of_the_file_refuse_alike(command: str, sandbox: CommandLine) -> None:
+    for text, words in ((HEAD + "nmae: x\n", "did you mean 'name'?"), (HEAD + "agent: {use: x}\n", "not implemented")):
+        sandbox.file(text)
+        ran = sandbox(command)
+        assert (ran.code, ran.out) == (2, "") and words in ran.err
+    assert sandbox(command, "elsewhere").code == 2
+
+
+def test_the_hook_sees(sandbox: CommandLine) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import subprocess, socket, contextlib\n"
+        "subprocess.run(['true'])\n"
+        "with contextlib.suppress(OSError): socket.create_connection(('127.0.0.1', 1))\n"
+    )
+    with contextlib.suppress(subprocess.CalledProcessError):
+        subprocess.run([sys.executable, "-c", code], env=sandbox.environment(), check=True)
+    seen = "\n".join(sandbox.effects())
+    assert "subprocess.Popen" in seen and "127.0.0.1" in seen
+
+
+def test_a_file_elsewhere_is_named_as_one_would_open_it(sandbox: CommandLine, tmp_path: Path) -> None:
+    (sandbox.project / "deep" / "er").mkdir(parents=True)
+    sandbox.file(HEAD + "nmae: x\n")
+    assert "../../Sandboxfile.yaml:2:1: " in sandbox("up", cwd=sandbox.project / "deep" / "er").err
+    assert "project/Sandboxfile.yaml:2:1: " in sandbox("validate", "project", cwd=tmp_path).err

@@ -1,0 +1,83 @@
+"""What each command does not import: somebody waits for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+from cli_world import DEADLINE_S, CommandLine
+
+# Whatever only building, checking the file or drawing needs.
+HEAVY = {"compose_spec", "h11", "jsonschema", "keyring", "mitmproxy", "networkx", "pydantic", "pydantic_core", "qemu"}
+HEAVY |= {"rich", "ruamel", "sandboxfile", "textual"}
+# Not even these, where nothing is talked to: 30 to 60 ms on a slow machine.
+CHANNEL = frozenset({"asyncio", "ssl", "vmm"})
+
+PROGRAM = """
+import atexit, sys
+arguments, sys.argv = sys.argv[1:], ["sandbox"]
+atexit.register(lambda: print("IMPORTED", *sorted({name.split(".")[0] for name in sys.modules}), file=sys.stderr))
+from engine.cli.main import main
+main(arguments)
+"""
+
+
+def imported(sandbox: CommandLine, argv: Sequence[str]) -> tuple[int, set[str]]:
+    """Exit code and top-level modules of one command."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *argv],
+        cwd=sandbox.project,
+        env=sandbox.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    words = done.stderr.splitlines()[-1].split()
+    assert words[0] == "IMPORTED", done.stderr
+    return done.returncode, set(words[1:])
+
+
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("--version",), (), ("exec", "--help"), ("up", "--help"), ("completion", "zsh")], ids=" ".join
+)
+def test_help(sandbox: CommandLine, argv: tuple[str, ...]) -> None:
+    code, modules = imported(sandbox, argv)
+    assert code == 0 and not modules & (HEAVY | CHANNEL | {"filelock", "platformdirs"})
+
+
+@pytest.mark.usefixtures("fake")
+def test_commands_that_talk(sandbox: CommandLine, me: str) -> None:
+    code, modules = imported(sandbox, ("exec", "-u", me, "--", "true"))
+    assert code == 0 and not modules & HEAVY
+    assert "vmm" in modules
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("argv", [("ls",), ("ls", "--json"), ("console",), ("journal",)], ids=" ".join)
+def test_commands_that_look(sandbox: CommandLine, argv: tuple[str, ...]) -> None:
+    code, modules = imported(sandbox, argv)
+    assert code == 0 and not modules & HEAVY
+    assert "vmm" not in modules
+
+
+def test_logs_and_down(sandbox: CommandLine) -> None:
+    for argv in (("logs",), ("down",)):
+        _, modules = imported(sandbox, argv)
+        assert not modules & HEAVY
+
+
+def test_this_would_notice(sandbox: CommandLine) -> None:
+    sandbox.file('version: "1"\n')
+    code, modules = imported(sandbox, ("validate",))
+    assert code == 0 and {"pydantic", "ruamel"} <= modules
+    assert not modules & {"networkx", "rich", "compose_spec", "asyncio"}
+
+
+def test_a_refused_file_costs_no_more_than_reading_it(sandbox: CommandLine) -> None:
+    sandbox.file('version: "1"\nmounts: [./nowhere:/workspace]\n')
+    for command in ("up", "plan"):
+        code, modules = imported(sandbox, (command,))
+        assert code == 2 and not modules & {"networkx", "rich", "h11", "compose_spec"}

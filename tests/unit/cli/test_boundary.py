@@ -1,0 +1,61 @@
+"""Errors as text and exit codes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import click
+import pytest
+
+from engine.cli.boundary import guarded
+from engine.errors import EngineError
+from sandboxfile import Diagnostic, SandboxfileError
+from vmm.errors import VmmError
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+BAD_FILE = SandboxfileError([Diagnostic(None, (), "this is wrong")])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (EngineError("broken", "one\ntwo", "mend it"), 1, "error: broken\n  one\n  two\nhint: mend it\n"),
+        (EngineError("misused", exit_code=2), 2, "error: misused\n"),
+        (VmmError("no machine"), 1, "error: no machine\n"),
+        (EngineError("a", "\x1b[31mred\x1b[0m\x07"), 1, "error: a\n  red\n"),
+        (BAD_FILE, 2, "Sandboxfile.yaml: this is wrong\n"),
+        (click.UsageError("not so"), 2, "error: not so\n"),
+        (click.BadParameter("odd", param_hint="-x"), 2, "error: Invalid value for -x: odd\n"),
+        (click.Abort(), 130, "interrupted\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (SystemExit(7), 7, ""),
+        (click.exceptions.Exit(4), 4, ""),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), 1, "error: /x: Read-only file system\n"),
+        (BaseExceptionGroup("", [ValueError(), ExceptionGroup("", [EngineError("inner")])]), 1, "error: inner\n"),
+        (BaseExceptionGroup("", [KeyboardInterrupt()]), 130, "interrupted\n"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_what_is_said(error: BaseException, code: int, said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(error)) == code
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", said)
+
+
+def test_our_bug(capfd: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(ValueError("oops"))) == 3
+    assert "Traceback" in (err := capfd.readouterr().err) and "this is a bug in sandbox" in err
+    assert guarded(raising(OSError(errno.ENOENT, "No such file or directory", "/x"))) == 3
+
+
+def test_codes_that_are_no_errors() -> None:
+    assert guarded(lambda: None) == 0
+    assert guarded(lambda: 9) == 9
