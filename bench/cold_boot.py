@@ -24,6 +24,12 @@ LIMIT_S = 600.0
 DOCKER_S = 300.0
 
 
+def known_accelerator(env: Mapping[str, str]) -> str:
+    """What the cache knows about this host; "not probed" before the first `up`."""
+    verdict = load_verdict(Store(Layout.from_environment(env)))
+    return verdict.accelerator if verdict else "not probed"
+
+
 class ColdBoot:
     """Boots the machine of one file from its image and an empty disk, both from the cache."""
 
@@ -33,7 +39,6 @@ class ColdBoot:
         verdict = load_verdict(store)
         if verdict is None:
             raise RuntimeError("no accelerator was probed yet: `sandbox up` does that")
-        self.accelerator = verdict.accelerator
         shape = machine_shape(loaded, verdict)
         graph = make_chain(loaded, verdict, Session(layout, loaded, shape)).graph
         entries = {}

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cold_boot import ColdBoot
+from cold_boot import ColdBoot, known_accelerator
 from gateway_speed import SIZE, gateway_downloads
 from series import Comparison, Series, alternate, load_average, machine_facts, run_command, time_command
 
@@ -74,14 +74,9 @@ def prepare(runs: int, cold_runs: int) -> Iterator[Bench]:
         try:
             yield bench
         finally:
-            subprocess.run(
-                bench.sandbox("down", "--all", "--yes"),
-                cwd=base,
-                env=env,
-                timeout=CALL_S,
-                check=False,
-                stdout=subprocess.DEVNULL,
-            )
+            if any((base / "state").glob("instances/*/instance.json")):
+                down = bench.sandbox("down", "--all", "--yes")
+                subprocess.run(down, cwd=base, env=env, timeout=CALL_S, check=False, stdout=subprocess.DEVNULL)
 
 
 def free_port() -> int:
@@ -154,14 +149,6 @@ def measure_running(bench: Bench) -> Iterator[Comparison]:
 SUITES = {"cli": measure_cli, "gateway": measure_gateway, "machine": measure_machine}
 
 
-def find_accelerator(bench: Bench) -> str:
-    """What the cache knows about this host; "not probed" before the first `up`."""
-    try:
-        return ColdBoot(bench.project / "Sandboxfile.yaml", bench.env).accelerator
-    except RuntimeError:
-        return "not probed"
-
-
 def say(text: str) -> None:
     print(f"... {text}", file=sys.stderr, flush=True)
 
@@ -192,7 +179,7 @@ def main() -> int:
         for suite in options.only:
             say(suite)
             comparisons += SUITES[suite](bench)
-        facts |= {"accelerator": find_accelerator(bench), "load_after": load_average()}
+        facts |= {"accelerator": known_accelerator(bench.env), "load_after": load_average()}
     show(facts, comparisons)
     say(f"{time.perf_counter() - began:.0f} s in all")
     if options.json:

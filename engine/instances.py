@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock, Timeout
-
 from engine.errors import EngineError
 from engine.jsonfile import read_json, write_json
 from engine.layout import Layout
@@ -125,6 +123,8 @@ def hold_name(layout: Layout, name: str) -> Iterator[None]:
     Doesn't wait: raises EngineError when another command does so now. Ends with the context or with this process, and
     leaves nothing that would block the next one.
     """
+    from filelock import FileLock, Timeout  # 10 ms that `exec` and `ls` need not pay
+
     path = layout.instance_lock(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)

@@ -41,8 +41,8 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/supervisor.log", "what the supervisor did", "safe"),
     ("state", "instances/<name>/console.log", "the guest's console", "safe"),
     ("state", "instances/<name>/journal.jsonl", "every connection that the gateway decided on", "safe"),
+    ("state", "instances/<name>/journal.jsonl.<number>", "its older lines", "safe"),
     ("state", "instances/<name>/disk.qcow2", "the sandbox's own disk, over the snapshot's", "the sandbox is lost"),
-    ("state", "instances/<name>/ram", "the sandbox's own memory file, with live mounts", "the sandbox is lost"),
     ("state", "locks/<name>.lock", "held while a sandbox of that name is brought up or down", "safe when nothing runs"),
     ("state", "projects/<project>/plan.json", "what the last build was made of; explains the next plan", "safe"),
     ("runtime", "README", "says what the directory is", "written again by the next command"),
@@ -125,10 +125,6 @@ class InstancePaths:
     @property
     def disk(self) -> Path:
         return self.directory / "disk.qcow2"
-
-    @property
-    def ram(self) -> Path:
-        return self.directory / "ram"
 
 
 @dataclass(frozen=True)

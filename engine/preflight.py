@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from engine.build.compose import Compose
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.pending import not_yet
 from sandboxfile.positions import KeyPath
@@ -20,7 +21,8 @@ def check_supported(loaded: Loaded) -> None:
 
 
 def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = ()) -> None:
-    """Raises SandboxfileError with everything this host or this version cannot do, each with its place.
+    """Raises SandboxfileError with everything this host or this version cannot do, each with its place, and EngineError
+    (exit code 2) for services that name files which the guest will not have.
 
     `ports` also looks whether the host's ports are free; those in `held` are ours to take.
     """
@@ -28,6 +30,8 @@ def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = ()
     if ports:
         problems += _check_ports(loaded, held)
     _raise_if_any(problems)
+    if loaded.sandbox.services:
+        Compose.of(loaded)  # what the services name in the project
 
 
 def host_memory() -> int:

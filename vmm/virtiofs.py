@@ -36,6 +36,9 @@ def virtiofsd_arguments(shared: SharedDirectory, listener: int, *, uid: int, gid
         arguments += [f"--translate-{kind}", f"host:{host}:{GUEST_USER}:1"]
     # Entering a chroot needs root. An ordinary user's virtiofsd can reach only what that user can.
     arguments += ["--sandbox", "chroot" if os.geteuid() == 0 else "none", "--inode-file-handles=never"]
+    if os.geteuid() == 0:
+        # As root it could make device nodes and file capabilities on the host for the guest's root.
+        arguments += ["--modcaps", "-mknod:-setfcap"]
     if shared.read_only:
         arguments.append("--readonly")
     return arguments

@@ -79,6 +79,7 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) 
         follow("packages", "packages", f"{len(names)} Debian packages", {"packages": " ".join(names)}, step)
     for index, entry in enumerate(sandbox.setup):
         described = {"run": entry.run, "user": entry.user, "env": json.dumps(dict(entry.env), sort_keys=True)}
+        described["directory"] = session.working_directory()
         for name in entry.inputs:
             described[f"inputs {name}"] = hash_tree(inside(loaded.project, name))
         title = entry.run.strip().splitlines()[0]

@@ -38,6 +38,6 @@ def command(name: str | None, follow: bool, tail: str, service: str | None) -> i
         near = difflib.get_close_matches(service, instance.services, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(sorted(instance.services))}"
         raise EngineError(f"the sandbox {instance.name} has no service {service!r}", hint=hint, exit_code=2)
-    argv = ["docker", "compose", "-f", FILE, "logs", "--no-color", "--tail", tail]
+    argv = ["docker", "compose", "--ansi", "never", "-f", FILE, "logs", "--no-color", "--tail", tail]
     argv += [*(["--follow"] if follow else []), *([service] if service else [])]
     return run_attached(control, argv, user="root", cwd="/")

@@ -12,8 +12,15 @@ chroot "$root" update-ca-certificates
 echo "==> packing the container base image"
 mkdir -p "$root/usr/share/sandbox"
 # Services must not start when packages are installed into a container: mmdebstrap's policy-rc.d stays in, on purpose.
-tar --create --file /work/debian-13.tar --directory "$root" --numeric-owner --sort=name --one-file-system \
-    --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' --exclude='./tmp/*' --exclude='./run/*' \
+pack() {
+    tar --file /work/debian-13.tar --numeric-owner --sort=name --mtime="@$(cat /build/epoch)" "$@"
+}
+pack --create --directory "$root" --one-file-system \
+    --exclude='./dev/*' --exclude='./proc' --exclude='./sys' --exclude='./tmp/*' --exclude='./run/*' \
     --exclude='./var/lib/apt/lists/*' --exclude='./var/cache/apt/*' --exclude='./var/log/*' \
     --exclude='./usr/share/sandbox' .
+# These two are mounted here, and their owner depends on who did.
+mkdir -p /work/empty/proc /work/empty/sys
+chmod 0555 /work/empty/proc /work/empty/sys
+pack --append --directory /work/empty ./proc ./sys
 mv /work/debian-13.tar "$root/usr/share/sandbox/debian-13.tar"

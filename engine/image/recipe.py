@@ -179,6 +179,7 @@ def write_inputs(directory: Path, source_lines: Sequence[str], certificates: dic
         "packages": list(GUEST_PACKAGES),
         "sources.list": list(source_lines),
         "filesystem": ["-U", FILESYSTEM_UUID, "-T", str(EPOCH)],
+        "epoch": [str(EPOCH)],
     }
     for name, lines in lists.items():
         (directory / name).write_text("\n".join(lines) + "\n")

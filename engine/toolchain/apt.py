@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.registries import DebianMirrors, debian_mirrors
+from engine.registries import MIRROR_VARIABLE, DebianMirrors, debian_mirrors
 from engine.toolchain.recipe import ToolchainError, architecture
 from vmm.process import ProcessError, clean_environment, run
 
@@ -23,6 +24,8 @@ KEYRINGS = (
 UPDATE_TIMEOUT_S = 180.0
 DOWNLOAD_TIMEOUT_S = 1200.0
 UNPACK_TIMEOUT_S = 120.0
+CUT = ("Hash Sum mismatch", "unexpected size", "Error reading from server", "Connection reset")
+ANSWERED = re.compile(r"  [45]\d\d  ")  # an HTTP status, as apt prints it
 
 # The host's own configuration is read first (it may hold proxies and credentials); then hooks are dropped: they are
 # meant for changes of the host's system, run as a shell command, and nothing here changes that system.
@@ -180,7 +183,11 @@ async def _apt(
 
 
 def _explain(error: ProcessError, brief: str, directory: Path) -> ToolchainError:
-    lines = [line for line in error.output.splitlines() if line.startswith(("E:", "W:", "Err:", "  ", "dpkg"))]
+    # Indented lines belong to the failure before them; those before the first one list what was to be installed.
+    lines: list[str] = []
+    for line in error.output.splitlines():
+        if line.startswith(("E:", "W:", "Err:", "dpkg")) or (lines and line.startswith("  ")):
+            lines.append(line)
     details = "\n".join(lines[-12:]) or error.details or error.brief
     return ToolchainError(brief, details, _hint(error.output, directory))
 
@@ -190,9 +197,11 @@ def _hint(output: str, directory: Path) -> str:
         return f"the disk under {directory} is full: free some space and run it again"
     if "NO_PUBKEY" in output or "signature" in output.lower() or "not signed" in output:
         return "the packages could not be verified: is the package debian-archive-keyring up to date?"
-    if "Hash Sum mismatch" in output or "unexpected size" in output or "Connection" in output:
+    if any(words in output for words in CUT):
         return "the download was cut or changed on its way: run it again"
-    return "is the Debian mirror of /etc/apt reachable from this machine?"
+    if ANSWERED.search(output):
+        return f"the Debian mirror answered with an error: try again later, or name another in {MIRROR_VARIABLE}"
+    return f"is the Debian mirror reachable from this machine? {MIRROR_VARIABLE} can name another"
 
 
 async def unpack(packages: Sequence[Package], target: Path, *, skip: Sequence[str] = ()) -> None:

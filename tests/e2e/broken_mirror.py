@@ -13,71 +13,74 @@ from typing import Literal
 
 from engine.registries import DebianMirrors
 
-Fault = Literal["cut", "flipped", "unavailable"]
-LARGE = 500_000  # bytes: apt has already got many packages when it comes to one that is faulty
+Fault = Literal["none", "cut", "flipped", "unavailable"]
+LARGE = 5_000_000  # bytes: apt has already got many packages when it comes to one that is faulty
 FETCH_S = 60
 
 
 @dataclass
 class BrokenMirror:
-    """`fault` is what happens to large packages from now on; `struck` are the paths it has happened to."""
+    """Every fault is a mirror of its own, at `address`/FAULT/; `struck` are the (fault, file) that it happened to."""
 
     real: DebianMirrors
-    fault: Fault | None = None
-    struck: list[str] = field(default_factory=list)
-    variable: str = ""  # the value of SANDBOX_DEBIAN_MIRROR
+    address: str = ""
+    struck: set[tuple[str, str]] = field(default_factory=set)
     fetched: dict[str, bytes] = field(default_factory=dict)
 
-    def fetch(self, path: str) -> bytes:
+    def variable(self, fault: Fault) -> str:
+        """The value of SANDBOX_DEBIAN_MIRROR that leads to it."""
+        names = ["archive", "security"] if self.real.security else ["archive"]
+        return " ".join(f"{self.address}/{fault}/{name}" for name in names)
+
+    def fetch(self, which: str, rest: str) -> bytes:
         """From the real mirror, once. Raises HTTPError."""
-        if path not in self.fetched:
-            _, which, rest = path.split("/", 2)
-            base = self.real.security if which == "security" else self.real.archive
-            with urllib.request.urlopen(f"{base}/{rest}", timeout=FETCH_S) as answer:
-                self.fetched[path] = answer.read()
-        return self.fetched[path]
+        url = f"{self.real.security if which == 'security' else self.real.archive}/{rest}"
+        if url not in self.fetched:
+            with urllib.request.urlopen(url, timeout=FETCH_S) as answer:
+                self.fetched[url] = answer.read()
+        return self.fetched[url]
 
 
 @contextlib.contextmanager
 def start_broken_mirror(real: DebianMirrors) -> Iterator[BrokenMirror]:
+    """The mirror for the length of the block. It remembers what it has fetched."""
     mirror = BrokenMirror(real)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            _, fault, which, rest = self.path.split("/", 3)
             try:
-                body = mirror.fetch(self.path)
+                body = mirror.fetch(which, rest)
             except urllib.error.HTTPError as error:
                 self.send_error(error.code)
                 return
-            fault = mirror.fault if self.path.endswith(".deb") and len(body) > LARGE else None
-            if fault is not None:
-                mirror.struck.append(self.path)
+            half = len(body) // 2
+            if fault == "none" or len(body) < LARGE or not rest.endswith(".deb"):
+                self._answer(body, len(body))
+                return
+            mirror.struck.add((fault, rest.rpartition("/")[2]))
             if fault == "unavailable":
                 self.send_error(503)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            half = len(body) // 2
-            if fault == "cut":
-                self.wfile.write(body[:half])
+            elif fault == "cut":
+                self._answer(body[:half], len(body))
                 self.close_connection = True
-            elif fault == "flipped":
-                self.wfile.write(body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :])
             else:
-                self.wfile.write(body)
+                self._answer(body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :], len(body))
+
+        def _answer(self, body: bytes, length: int) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # apt hangs up when it is killed
-    address = f"http://127.0.0.1:{server.server_port}"
-    mirror.variable = " ".join(
-        f"{address}/{name}" for name, url in (("archive", real.archive), ("security", real.security)) if url
-    )
+    mirror.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

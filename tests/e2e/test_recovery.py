@@ -8,7 +8,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 from broken_mirror import BrokenMirror, Fault, start_broken_mirror
@@ -35,9 +34,7 @@ def shared_mirror() -> Iterator[BrokenMirror]:
 @pytest.fixture
 def mirror(shared_mirror: BrokenMirror, monkeypatch: pytest.MonkeyPatch) -> BrokenMirror:
     """Working, and what every command of the test fetches from."""
-    shared_mirror.fault = None
-    shared_mirror.struck.clear()
-    monkeypatch.setenv("SANDBOX_DEBIAN_MIRROR", shared_mirror.variable)
+    monkeypatch.setenv("SANDBOX_DEBIAN_MIRROR", shared_mirror.variable("none"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return shared_mirror
 
@@ -80,7 +77,8 @@ def read_until(process: subprocess.Popen[bytes], words: str) -> str:
     pytest.fail(f"{words!r} never came:\n{''.join(seen)}")
 
 
-def finish(process: subprocess.Popen[bytes], seen: str) -> Ran:
+def finish(process: subprocess.Popen[bytes], seen: str = "") -> Ran:
+    """Wait for its end; `seen` is what was read of it before."""
     rest, _ = process.communicate(timeout=120)
     return Ran(tuple(map(str, process.args)), process.returncode, seen + rest.decode(), "", 0)  # type: ignore[arg-type]
 
@@ -88,24 +86,35 @@ def finish(process: subprocess.Popen[bytes], seen: str) -> Ran:
 # --- downloads
 
 
-def test_broken_downloads_are_told_and_the_next_run_recovers(
-    world: World, mirror: BrokenMirror, empty_cache: Path
-) -> None:
-    hints = {"cut": "cut or changed", "flipped": "cut or changed", "unavailable": "mirror"}
+def test_broken_downloads_are_told_and_the_next_run_recovers(world: World, mirror: BrokenMirror) -> None:
+    """All at once, each in a cache of its own: apt takes its time between one try and the next."""
+    hints: dict[Fault, str] = {
+        "cut": "cut or changed on its way",
+        "flipped": "cut or changed on its way",
+        "unavailable": "answered with an error",
+    }
+    running = {
+        fault: world.start(
+            "doctor",
+            cwd=world.base,
+            SANDBOX_DEBIAN_MIRROR=mirror.variable(fault),
+            SANDBOX_CACHE_DIR=str(world.base / fault),
+        )
+        for fault in hints
+    }
+    failed = {fault: finish(process) for fault, process in running.items()}
     for fault, hint in hints.items():
-        mirror.fault = cast(Fault, fault)
-        mirror.struck.clear()
-        failed = world.sandbox("doctor", cwd=world.base)
-        assert mirror.struck, "no package was large enough to be broken"
-        assert_failed_cleanly(failed, empty_cache, "toolchain", world)
-        assert "the packages could not be downloaded" in failed.err
-        # What failed is named in apt's own words, and the hint tells a damaged package from a mirror that is down.
-        assert any(Path(path).name.split("_")[0] in failed.err for path in mirror.struck), failed.err
-        assert hint in failed.err.partition("hint: ")[2], (fault, failed.err)
-    mirror.fault = None
-    world.sandbox("doctor", cwd=world.base).ok()
-    assert len(entries(empty_cache, "toolchain")) == 1
-    assert entries(empty_cache, "tmp") == []
+        assert_failed_cleanly(failed[fault], world.base / fault, "toolchain", world)
+        text = failed[fault].out
+        assert "the packages could not be downloaded" in text
+        # Which of them is in apt's own words.
+        struck = [name.split("_")[0] for struck_by, name in mirror.struck if struck_by == fault]
+        assert any(f"/{name}_" in text for name in struck), (struck, text)
+        assert hint in text.partition("hint: ")[2], text
+    cache = world.base / "cut"
+    world.sandbox("doctor", cwd=world.base, SANDBOX_CACHE_DIR=str(cache)).ok()
+    assert len(entries(cache, "toolchain")) == 1
+    assert entries(cache, "tmp") == []
 
 
 # --- full disks

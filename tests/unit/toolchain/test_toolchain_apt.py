@@ -63,7 +63,10 @@ def test_a_host_without_a_security_archive_has_two_sources(tmp_path: Path) -> No
         ("W: GPG error: ... NO_PUBKEY 0123456789ABCDEF", "debian-archive-keyring"),
         ("Err:5 http://mirror.example qemu\n  File has unexpected size (1 != 2). Mirror sync in progress?", "again"),
         ("E: Failed to fetch http://mirror.example/x.deb  Hash Sum mismatch", "again"),
+        ("E: Failed to fetch http://mirror.example/x.deb  Error reading from server. Remote end closed", "again"),
+        ("E: Failed to fetch http://mirror.example/x.deb  503  Service Unavailable [IP: 192.0.2.1 80]", "later"),
         ("E: Failed to fetch http://mirror.example/x  Temporary failure resolving", "reachable"),
+        ("E: Failed to fetch http://mirror.example/x  connect (111: Connection refused)", "reachable"),
     ],
 )
 def test_a_failure_says_what_to_do(tmp_path: Path, output: str, hint: str) -> None:
