@@ -38,7 +38,7 @@ def virtiofsd_arguments(shared: SharedDirectory, listener: int, *, uid: int, gid
     arguments += ["--sandbox", "chroot" if os.geteuid() == 0 else "none", "--inode-file-handles=never"]
     if os.geteuid() == 0:
         # As root it could make device nodes and file capabilities on the host for the guest's root.
-        arguments += ["--modcaps", "-mknod:-setfcap"]
+        arguments.append("--modcaps=-mknod:-setfcap")
     if shared.read_only:
         arguments.append("--readonly")
     return arguments

@@ -34,8 +34,8 @@ class Wishes:
     progress: Mode = "auto"
 
 
-def bring_up(loaded: Loaded, layout: Layout, name: str, wishes: Wishes) -> Instance:
-    """The record of the sandbox `name`, which runs when this returns: as it did before, or built and started.
+def bring_up(loaded: Loaded, layout: Layout, name: str, wishes: Wishes) -> tuple[Instance, bool]:
+    """The record of the sandbox `name`, which runs when this returns, and whether it was started now.
 
     Nothing is started, built, or taken down before everything that can be wrong with the file here has been looked at.
     Raises EngineError, SandboxfileError.
@@ -47,10 +47,9 @@ def bring_up(loaded: Loaded, layout: Layout, name: str, wishes: Wishes) -> Insta
         running = None if wishes.recreate else _running(listed)
         if running is None:
             _prepare(loaded, layout, listed, wishes)
-            return _build_and_start(_project(loaded, layout, wishes), name, wishes)
+            return _build_and_start(_project(loaded, layout, wishes), name, wishes), True
         _check_unchanged(_project(loaded, layout, wishes), running)
-        click.echo(f"{name} is already running and unchanged", err=True)
-        return running
+        return running, False
 
 
 def _project(loaded: Loaded, layout: Layout, wishes: Wishes) -> Project:

@@ -19,10 +19,11 @@ def to_json(instance: Instance, seconds: float) -> dict[str, Any]:
     return {**asdict(instance), "seconds": round(seconds, 3)}
 
 
-def show_summary(instance: Instance, seconds: float, *, on_stderr: bool) -> None:
-    """Name, time, workspace, services, ports, agent, and what to do next."""
+def show_summary(instance: Instance, seconds: float | None, *, on_stderr: bool) -> None:
+    """Name, time (None: it ran already), workspace, services, ports, agent, and what to do next."""
     stream = sys.stderr if on_stderr else sys.stdout
-    click.echo(f"{emphasize(instance.name, 'green', stream)} is up after {seconds:.1f} s", file=stream)
+    how = "is already running, unchanged" if seconds is None else f"is up after {seconds:.1f} s"
+    click.echo(f"{emphasize(instance.name, 'green', stream)} {how}", file=stream)
     for title, text in rows(instance):
         click.echo(f"  {title:<10} {text}", file=stream)
 

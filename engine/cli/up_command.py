@@ -66,7 +66,7 @@ def command(path: Path | None, detach: bool, name: str | None, as_json: bool, **
     began = time.monotonic()
     loaded, layout = load_file(path), open_layout()
     name = check_name(layout, loaded.sandbox.name if name is None else name)
-    instance = bring_up(loaded, layout, name, Wishes(**wishes))
+    instance, started = bring_up(loaded, layout, name, Wishes(**wishes))
     seconds = time.monotonic() - began
     if as_json:
         import json
@@ -74,7 +74,7 @@ def command(path: Path | None, detach: bool, name: str | None, as_json: bool, **
         click.echo(json.dumps(to_json(instance, seconds), indent=2))
         return 0
     runs_agent = not detach and bool(instance.summary.get("agent"))
-    show_summary(instance, seconds, on_stderr=runs_agent)  # standard output is then the agent's
+    show_summary(instance, seconds if started else None, on_stderr=runs_agent)  # standard output is then the agent's
     return _run_agent(layout, instance) if runs_agent else 0
 
 

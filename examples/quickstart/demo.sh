@@ -25,7 +25,10 @@ family=$(ps -o pid= --ppid "$pid" | tr -d ' ' | tr '\n' ' ')
 sandbox down "$name"
 left=""
 for process in $pid $family; do
-    kill -0 "$process" 2>/dev/null && left="$left $process"
+    case $(ps -o stat= -p "$process" || true) in
+        "" | Z*) ;; # gone, or gone and not yet collected by the init of this host
+        *) left="$left $process" ;;
+    esac
 done
 remains=$(sandbox ls --json | python3 -c "import json,sys; print([s for s in json.load(sys.stdin) if s['name']=='$name'])")
 

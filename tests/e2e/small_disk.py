@@ -55,7 +55,8 @@ class SmallDisk:
                 assert time.monotonic() < deadline
 
     def _remount(self, size: int) -> None:
-        argv = [*self.prefix, "mount", "-o", f"remount,size={size}", str(self.path)]
+        # Without the source, mount repeats the options it reads: an owner's number that this namespace does not know.
+        argv = [*self.prefix, "mount", "-t", "tmpfs", "-o", f"remount,size={size}", "tmpfs", str(self.path)]
         subprocess.run(argv, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=READY_S)
 
     def sandbox(self, world: World, *argv: str, cwd: Path, **env: str) -> Ran:

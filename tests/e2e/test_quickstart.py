@@ -37,7 +37,7 @@ def test_up_agent_services_ports_and_down(world: World) -> None:
     assert result.stat().st_uid == (project / "workspace").stat().st_uid
 
     again = world.sandbox("up", "-d", cwd=project).ok()
-    assert "already running and unchanged" in again.err
+    assert "quickstart is already running, unchanged" in again.out
 
     logs = world.sandbox("logs", "web", cwd=project).ok()
     assert "GET / HTTP/1.1" in logs.out
