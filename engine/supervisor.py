@@ -128,7 +128,10 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
 async def supervise(connection: socket.socket) -> int:
     """The whole life of one sandbox. Returns the exit code of the process."""
     reader, writer = await asyncio.open_connection(sock=connection, limit=64 * 1024 * 1024)
-    launch = Launch.from_json(await reader.readline())
+    line = await reader.readline()
+    if not line.endswith(b"\n"):
+        return 130  # `up` went away before it had decided
+    launch = Launch.from_json(line)
     events = Events(writer)
     layout = Layout.from_environment({**os.environ, **launch.roots})
     paths = layout.instance(launch.name)

@@ -35,6 +35,7 @@ def tool_nodes() -> list[Node]:
         ("toolchain",),
         probe_inputs,
         _probe_accelerator,
+        requires_entries=True,  # it was these very programs that booted a guest
     )
     return [toolchain, accelerator]
 

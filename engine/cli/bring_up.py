@@ -95,7 +95,8 @@ def _lives(listed: Listed) -> bool:
 
 def _build_and_start(project: Project, name: str, wishes: Wishes) -> Instance:
     from engine.report import make_reporter
-    from engine.up import build, start
+    from engine.start import start
+    from engine.up import build
 
     mode = wishes.progress
     if wishes.shell_on_failure:

@@ -17,8 +17,8 @@ pack() {
 }
 pack --create --directory "$root" --one-file-system \
     --exclude='./dev/*' --exclude='./proc' --exclude='./sys' --exclude='./tmp/*' --exclude='./run/*' \
-    --exclude='./var/lib/apt/lists/*' --exclude='./var/cache/apt/*' --exclude='./var/log/*' \
-    --exclude='./usr/share/sandbox' .
+    --exclude='./var/lib/apt/lists/*' --exclude='./var/cache/apt/*' --exclude='./var/cache/ldconfig/*' \
+    --exclude='./var/log/*' --exclude='./usr/share/sandbox' .
 # These two are mounted here, and their owner depends on who did.
 mkdir -p /work/empty/proc /work/empty/sys
 chmod 0555 /work/empty/proc /work/empty/sys

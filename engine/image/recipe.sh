@@ -17,8 +17,8 @@ echo "==> recording what is in the image"
 dpkg-query --admindir=/work/root/var/lib/dpkg -W -f '${Package}\t${Version}\n' > /out/packages.txt
 cp /work/root/usr/share/sandbox/clients.json /out/clients.json
 
-# The kernel fills it; and whoever may not make device nodes must get the same image.
-rm -rf /work/root/dev
+# Whoever builds it, and wherever, gets the same image: no device nodes (the kernel makes them), no inode numbers.
+rm -rf /work/root/dev /work/root/var/cache/ldconfig/aux-cache
 mkdir /work/root/dev
 
 echo "==> packing the image"

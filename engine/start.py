@@ -1,0 +1,220 @@
+"""The second half of `up`: a supervisor is started, told what to be, and listened to until the sandbox is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engine.build.compose import Compose
+from engine.errors import EngineError
+from engine.guests import Identity
+from engine.instances import Instance, forget_instance, load_instance, save_instance
+from engine.launch import Launch, MountPoint
+from engine.layout import InstancePaths, Layout
+from engine.loopback import pick_port
+from engine.network import Registries, client_files
+from engine.processes import describe_process
+from engine.up import Built, Project
+from sandboxfile import Loaded
+from sandboxfile.services import published_ports
+from vmm.disk import make_overlay
+from vmm.process import clean_environment
+from vmm.spec import HostForward
+from vmm.tools import from_json
+
+STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
+
+
+@dataclass
+class Started:
+    """What the supervisor said when the sandbox was ready. `seconds` is from its start to ready."""
+
+    instance: Instance
+    seconds: float
+    services: list[dict[str, Any]] = field(default_factory=list)
+
+
+async def start(project: Project, built: Built, name: str, on_event: Callable[[str], None]) -> Started:
+    """Start a supervisor for the sandbox `name` and wait until it is ready.
+
+    Raises EngineError with what went wrong; cancellation (^C) ends the half-started sandbox and forgets it.
+    """
+    layout = project.layout
+    paths = layout.instance(name)
+    forget_instance(layout, name)
+    try:
+        began = time.monotonic()
+        async with _supervisor(layout, paths) as supervisor:
+            # It loads its modules while we ask the package clients and make the disk.
+            launch, _ = await asyncio.gather(
+                asyncio.to_thread(_launch, project, built, name), _make_disk(built, paths.disk)
+            )
+            record = _record(project, launch, supervisor.pid)
+            save_instance(layout, record)
+            await supervisor.send(launch)
+            services = await supervisor.ready(on_event)
+        return Started(load_instance(layout, name) or record, time.monotonic() - began, services)
+    except BaseException:
+        with contextlib.suppress(EngineError):
+            forget_instance(layout, name)
+        raise
+
+
+class Supervisor:
+    """A supervisor that has been started and waits for its Launch."""
+
+    def __init__(self, pid: int, log: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid = pid
+        self._log = log
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, launch: Launch) -> None:
+        self._writer.write(launch.to_json().encode() + b"\n")
+        with contextlib.suppress(ConnectionError):  # it has ended: `ready` says how
+            await self._writer.drain()
+
+    async def ready(self, on_event: Callable[[str], None]) -> list[dict[str, Any]]:
+        """Wait until the sandbox is up; returns its services. Raises EngineError with what the supervisor said."""
+        with contextlib.suppress(ConnectionError):
+            async for line in self._reader:
+                event = json.loads(line)
+                match event["event"]:
+                    case "step":
+                        on_event(event["title"])
+                    case "line":
+                        on_event(event["text"])
+                    case "failed":
+                        raise EngineError(event["brief"], event["details"], event["hint"])
+                    case "ready":
+                        return list(event["services"])
+        raise EngineError("the supervisor ended before the sandbox was ready", details=_tail(self._log))
+
+
+@contextlib.asynccontextmanager
+async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
+    """A supervisor process. It outlives the block, unless that fails: then it ends, and all that it owns with it."""
+    paths.directory.mkdir(parents=True, exist_ok=True)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, paths.supervisor_log.open("ab") as log:
+        process = subprocess.Popen(  # noqa: ASYNC220 - it must outlive this loop and this process
+            [sys.executable, "-m", "engine.supervisor"],
+            stdin=theirs.fileno(),
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=_environment(layout),
+            start_new_session=True,
+        )
+        theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours, limit=16 * 1024 * 1024)
+        try:
+            yield Supervisor(process.pid, paths.supervisor_log, reader, writer)
+        except BaseException:
+            # The closed socket tells it to stop.
+            writer.close()
+            await asyncio.shield(asyncio.to_thread(_wait, process))
+            raise
+        finally:
+            writer.close()
+
+
+async def _make_disk(built: Built, disk: Path) -> None:
+    directory = built.entries["toolchain"]
+    tools = from_json((directory / "tools.json").read_text(), directory)
+    await make_overlay(tools, disk, built.entries[built.ready] / "disk.qcow2", "qcow2")
+
+
+def _record(project: Project, launch: Launch, pid: int) -> Instance:
+    return Instance(
+        name=launch.name,
+        project=str(project.loaded.project),
+        file=str(project.loaded.path),
+        plan_key=project.instance_key(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        state="starting",
+        pid=pid,
+        process=describe_process(pid),
+        ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in launch.forwards],
+        mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
+        summary={"working_directory": project.session.working_directory(), **_agent(project.loaded)},
+    )
+
+
+def _agent(loaded: Loaded) -> dict[str, Any]:
+    agent = loaded.sandbox.agent
+    if agent is None:
+        return {}
+    return {"agent": [*(agent.command or ()), *agent.args], "agent_env": dict(agent.env), "agent_user": agent.user}
+
+
+def _launch(project: Project, built: Built, name: str) -> Launch:
+    loaded, sandbox = project.loaded, project.loaded.sandbox
+    registries = Registries.of_image(built.entries["image"])
+    compose = Compose.of(loaded) if sandbox.services else None
+    assert project.session.shape is not None
+    return Launch(
+        name=name,
+        roots=project.layout.to_environment(),
+        toolchain=str(built.entries["toolchain"]),
+        root=str(built.entries["image"] / "root.erofs"),
+        initrd=str(built.entries["initramfs"] / "initramfs"),
+        shape=project.session.shape,
+        snapshot=str(built.entries[built.ready]),
+        mounts=tuple(
+            MountPoint(str((loaded.project / Path(m.source).expanduser()).resolve()), m.target, m.mode == "ro")
+            for m in sandbox.mounts
+        ),
+        rules=tuple(registries.policy(sandbox.endpoints).rules),
+        forwards=_forwards(loaded),
+        identity=Identity(
+            hostname=name,
+            environment={"SANDBOX": "1", "SANDBOX_NAME": name},
+            files=client_files(sandbox.endpoints),
+        ),
+        services=tuple(sorted(sandbox.services)),
+        late=compose.late if compose else (),
+        project_name=sandbox.name,
+        compose=compose.configuration() if compose else None,
+    )
+
+
+def _forwards(loaded: Loaded) -> tuple[HostForward, ...]:
+    wanted = [(port.host, port.guest) for port in loaded.sandbox.ports]
+    # A service's published port is a port of the guest; the host gets the same number.
+    for _, host_port, _, protocol in published_ports(loaded.sandbox.services):
+        if protocol == "tcp" and host_port is not None and host_port not in [host for host, _ in wanted]:
+            wanted.append((host_port, host_port))
+    return tuple(HostForward(host or pick_port(), guest) for host, guest in wanted)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _environment(layout: Layout) -> dict[str, str]:
+    """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
+    variables = {name: os.environ[name] for name in ("XDG_RUNTIME_DIR", "VIRTUAL_ENV") if name in os.environ}
+    return clean_environment({**variables, **layout.to_environment()})
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    with contextlib.suppress(OSError):
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    return ""
