@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from engine.build.compose import Compose
+from engine.nodes.compose import Compose
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.pending import not_yet
 from sandboxfile.positions import KeyPath

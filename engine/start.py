@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engine.build.compose import Compose
 from engine.errors import EngineError
 from engine.guests import Identity
 from engine.instances import Instance, forget_instance, load_instance, save_instance
@@ -25,6 +24,7 @@ from engine.launch import Launch, MountPoint
 from engine.layout import InstancePaths, Layout
 from engine.loopback import pick_port
 from engine.network import Registries, client_files
+from engine.nodes.compose import Compose
 from engine.processes import describe_process
 from engine.up import Built, Project
 from sandboxfile import Loaded

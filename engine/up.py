@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.accelerator import Verdict
-from engine.build.chain import Chain, machine_shape, make_chain
-from engine.build.foundation import GUEST_NEEDS, load_verdict, tool_nodes
-from engine.build.steps import Session
 from engine.content import content_key
 from engine.errors import EngineError
 from engine.graph import Graph
 from engine.layout import Layout
+from engine.nodes.chain import Chain, machine_shape, make_chain
+from engine.nodes.foundation import GUEST_NEEDS, load_verdict, tool_nodes
+from engine.nodes.steps import Session
 from engine.plan import Plan, load_made, make_plan, save_made
 from engine.report import Reporter
 from engine.scheduler import execute

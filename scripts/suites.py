@@ -25,7 +25,8 @@ def lint() -> list[list[str]]:
 
 
 def fast() -> list[list[str]]:
-    return [[*PYTEST, "tests/unit", "tests/contract"]]
+    """On all cores; `worksteal`, because a few of the tests take a hundred times longer than most."""
+    return [[*PYTEST, "tests/unit", "tests/contract", "-n", "auto", "--dist", "worksteal"]]
 
 
 def vm() -> list[list[str]]:

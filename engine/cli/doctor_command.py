@@ -21,9 +21,9 @@ def command(as_json: bool, no_build: bool) -> None:
 
     Fetches the tools and probes accelerators when that has not been done yet.
     """
-    from engine.build.foundation import load_verdict
     from engine.cli.host_report import find_tools, hints, make_report, render
     from engine.cli.selection import open_layout
+    from engine.nodes.foundation import load_verdict
     from engine.store import Store
 
     layout = open_layout()
@@ -42,9 +42,9 @@ def command(as_json: bool, no_build: bool) -> None:
 
 
 def _make_ready(store: Store) -> None:
-    from engine.build.foundation import tool_nodes
     from engine.cli.running import run
     from engine.graph import Graph
+    from engine.nodes.foundation import tool_nodes
     from engine.plan import make_plan
     from engine.report import make_reporter
     from engine.scheduler import execute

@@ -21,7 +21,7 @@ GIB = 1024**3
 
 def find_tools(store: Store) -> Tools | None:
     """The private or the system's toolchain; None when none has been made ready."""
-    from engine.build.foundation import tool_nodes
+    from engine.nodes.foundation import tool_nodes
     from engine.toolchain import load_toolchain
 
     node = tool_nodes()[0]

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.build.foundation import guest_nodes, tool_nodes
 from engine.graph import BuildContext, Node
 from engine.layout import Layout
+from engine.nodes.foundation import guest_nodes, tool_nodes
 from engine.store import Store
 from engine.toolchain import load_toolchain
 from vmm.tools import Tools

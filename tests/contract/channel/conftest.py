@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -21,6 +22,15 @@ from vmm.channel.relay import Handler
 from vmm.guest import agent as agent_module
 
 DEADLINE_S = 20.0
+CHANGED = """
+import json, sys
+sys.path.insert(0, sys.argv.pop(1))
+import agent
+for name, value in json.loads(sys.argv.pop(1)).items():
+    assert hasattr(agent, name)
+    setattr(agent, name, value)
+agent.main()
+"""
 
 
 @dataclass
@@ -36,9 +46,13 @@ class AgentProcess:
 
 
 @contextlib.contextmanager
-def launch_agent() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+def launch_agent(**changes: object) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """`changes` (NAME=value) are made to the agent's constants."""
     ours, theirs = socket.socketpair()
-    argv = [sys.executable, "-E", agent_module.__file__, "--fd", str(theirs.fileno())]
+    program = [agent_module.__file__]
+    if changes:
+        program = ["-c", CHANGED, str(Path(agent_module.__file__).parent), json.dumps(changes)]
+    argv = [sys.executable, "-E", *program, "--fd", str(theirs.fileno())]
     with subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL) as process:
         theirs.close()
         try:
@@ -52,8 +66,8 @@ def launch_agent() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
 
 
 @contextlib.asynccontextmanager
-async def start_agent(*, hello: bool = True) -> AsyncIterator[AgentProcess]:
-    with launch_agent() as (process, ours):
+async def start_agent(*, hello: bool = True, **changes: object) -> AsyncIterator[AgentProcess]:
+    with launch_agent(**changes) as (process, ours):
         async with GuestChannel(*await asyncio.open_connection(sock=ours)) as channel:
             if hello:
                 await channel.hello(DEADLINE_S)

@@ -140,7 +140,7 @@ def test_a_command_that_does_not_read_its_input_does_not_hang(harness: Any) -> N
 
 
 def test_a_stalled_reader_blocks_nobody_and_grows_nothing(harness: Any) -> None:
-    size = 100_000_000
+    size = 50_000_000
 
     async def scenario() -> None:
         async with harness.start_client() as (agent, client):
@@ -154,13 +154,13 @@ def test_a_stalled_reader_blocks_nobody_and_grows_nothing(harness: Any) -> None:
                     assert not any(data)
                     got += len(data)
                     since += len(data)
-                    if since > 5_000_000:
+                    if since > 2_500_000:
                         await client.call("ping", T)
                         since = 0
                     assert big._stream._held <= WINDOW
                 assert got == size
                 assert await big.wait() == 0
-            assert agent.peak_memory() < 80_000_000
+            assert agent.peak_memory() < 40_000_000
 
     asyncio.run(scenario())
 
@@ -287,10 +287,13 @@ def test_leaving_the_block_ends_the_process_group(harness: Any, tty: bool) -> No
 
 def test_who_ignores_term_is_killed(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
+        async with harness.start_agent(KILL_AFTER_S=0.3) as agent:
             text = "trap '' TERM HUP; echo $$; while :; do sleep 1; done"
-            with pytest.raises(GuestError, match="not done within") as caught:
-                await agent.channel.run(["sh", "-c", text], user=os.geteuid(), timeout_s=1)
+            for timeout_s in (0.3, 1, 5, 20):  # on a busy machine it may not get to say anything in a short time
+                with pytest.raises(GuestError, match="not done within") as caught:
+                    await agent.channel.run(["sh", "-c", text], user=os.geteuid(), timeout_s=timeout_s)
+                if caught.value.details:
+                    break
             pid = int(str(caught.value.details))
             await harness.wait_until(lambda: not harness.is_alive(pid))
 

@@ -1,21 +1,26 @@
-"""The command line in a process of its own, and a supervisor without a machine for it to talk to."""
+"""The command line in a process of its own, and a supervisor without a machine for it to talk to.
+
+Called, the command line is forked from a process that has imported it (fork_server.py); `argv` and `environment` are
+for tests that want a new one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from forks import DEADLINE_S, Forked, ForkServer
 
 from engine.instances import Instance, load_instance
 from engine.layout import Layout
 
+__all__ = ["DEADLINE_S", "CommandLine", "FakeSandbox", "Ran", "start_fake", "write_instance"]
 HERE = Path(__file__).parent
-DEADLINE_S = 40.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Ran:
 class CommandLine:
     """Runs `sandbox ARGV...`; `audit` is where the process writes each connection and process that it tries."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, forks: ForkServer) -> None:
+        self.forks = forks
         self.project = directory / "project"
         self.project.mkdir()
         self.audit = directory / "audit"
@@ -45,19 +51,27 @@ class CommandLine:
     def environment(self, **env: str) -> dict[str, str]:
         return {**os.environ, **env, "PYTHONPATH": str(self._hooks), "AUDIT_FILE": str(self.audit)}
 
-    def __call__(self, *argv: str, cwd: Path | None = None, stdin: str | None = None, **env: str) -> Ran:
-        done = subprocess.run(
-            self.argv(*argv),
-            cwd=cwd or self.project,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
+    def __call__(
+        self,
+        *argv: str,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+        changes: Mapping[str, object] | None = None,
+        main: str = "engine.cli.main:main",
+        **env: str,
+    ) -> Ran:
+        with self.forks.start(
+            main,
+            ["sandbox", *argv],
             env=self.environment(**env),
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Ran(done.returncode, done.stdout, done.stderr)
+            cwd=cwd or self.project,
+            stdin=stdin is not None,
+            changes=changes,
+        ) as process:
+            out, err = process.communicate((stdin or "").encode())
+            ran = Ran(process.wait(), out.decode(), err.decode())
+        assert "Traceback" not in ran.err, ran.err
+        return ran
 
     def file(self, text: str, name: str = "Sandboxfile.yaml") -> Path:
         path = self.project / name
@@ -74,29 +88,24 @@ class FakeSandbox:
     """A running supervisor; `process` is it."""
 
     name: str
-    process: subprocess.Popen[str]
+    process: Forked
     layout: Layout
+    forks: ForkServer
 
     def record(self) -> Instance | None:
         return load_instance(self.layout, self.name)
 
 
 @contextlib.contextmanager
-def start_fake(layout: Layout, project: Path, name: str, *flags: str) -> Iterator[FakeSandbox]:
-    argv = [sys.executable, str(HERE / "fake_supervisor.py"), name, str(project), *flags]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield FakeSandbox(name, process, layout)
-        finally:
-            # Its standard input is its leash: at the end of it, it ends.
-            assert process.stdin is not None
-            process.stdin.close()
-            try:
-                process.wait(DEADLINE_S)
-            finally:
-                process.kill()
+def start_fake(forks: ForkServer, layout: Layout, project: Path, name: str, *flags: str) -> Iterator[FakeSandbox]:
+    argv = ["fake_supervisor.py", name, str(project), *flags]
+    with forks.start("fake_supervisor:main", argv, env=os.environ, cwd=project, stdin=True) as process:
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"ready\n", process.communicate()
+        yield FakeSandbox(name, process, layout, forks)
+        # Its standard input is its leash: at the end of it, it ends.
+        process.stdin.close()
+        process.wait()
 
 
 def write_instance(layout: Layout, name: str, **fields: object) -> None:

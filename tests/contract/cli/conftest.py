@@ -9,13 +9,20 @@ from pathlib import Path
 
 import pytest
 from cli_world import CommandLine, FakeSandbox, start_fake
+from forks import ForkServer, start_fork_server
 
 from engine.layout import Layout
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    with start_fork_server() as server:
+        yield server
+
+
 @pytest.fixture
-def sandbox(tmp_path: Path) -> CommandLine:
-    return CommandLine(tmp_path)
+def sandbox(tmp_path: Path, forks: ForkServer) -> CommandLine:
+    return CommandLine(tmp_path, forks)
 
 
 @pytest.fixture
@@ -26,7 +33,7 @@ def layout() -> Layout:
 @pytest.fixture
 def fake(sandbox: CommandLine, layout: Layout) -> Iterator[FakeSandbox]:
     """The sandbox `shop` of the project, as it is when it runs."""
-    with start_fake(layout, sandbox.project, "shop") as running:
+    with start_fake(sandbox.forks, layout, sandbox.project, "shop") as running:
         yield running
 
 

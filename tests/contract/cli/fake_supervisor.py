@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from vmm.channel import GuestChannel, Relay
 from vmm.guest import agent as agent_module
 
 
-async def serve(name: str, project: Path, flags: list[str]) -> None:
+async def serve(name: str, project: Path, flags: list[str], guest: socket.socket) -> None:
     layout = Layout.from_environment(os.environ)
     control = layout.instance(name).sockets.control
     control.parent.mkdir(mode=0o700, exist_ok=True)
@@ -54,19 +53,29 @@ async def serve(name: str, project: Path, flags: list[str]) -> None:
         services={"web": {"state": "running", "health": "healthy"}, "db": {"state": "running", "health": ""}},
         summary={"working_directory": str(project)},
     )
+    async with GuestChannel(*await asyncio.open_connection(sock=guest)) as channel:
+        await channel.hello(20)
+        async with Relay(channel, control, handlers):
+            save_instance(layout, record)
+            print("ready", flush=True)
+            await stop.wait()
+
+
+def main() -> None:
     ours, theirs = socket.socketpair()
-    argv = [sys.executable, "-E", agent_module.__file__, "--fd", str(theirs.fileno())]
-    with subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL) as agent:  # noqa: ASYNC220
-        theirs.close()
-        try:
-            async with GuestChannel(*await asyncio.open_connection(sock=ours)) as channel:
-                await channel.hello(20)
-                async with Relay(channel, control, handlers):
-                    save_instance(layout, record)
-                    print("ready", flush=True)
-                    await stop.wait()
-        finally:
-            agent.kill()
+    agent = os.fork()
+    if agent == 0:
+        ours.close()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.argv = ["agent", "--fd", str(theirs.detach())]
+        agent_module.main()
+    theirs.close()
+    try:
+        asyncio.run(serve(sys.argv[1], Path(sys.argv[2]), sys.argv[3:], ours))
+    finally:
+        os.kill(agent, signal.SIGKILL)
+        os.waitpid(agent, 0)
 
 
-asyncio.run(serve(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
+if __name__ == "__main__":
+    main()

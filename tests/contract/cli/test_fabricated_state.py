@@ -12,8 +12,8 @@ import pytest
 from cli_world import DEADLINE_S, CommandLine, write_instance
 
 from engine.accelerator import Attempt, Verdict
-from engine.build.foundation import tool_nodes
 from engine.layout import Layout
+from engine.nodes.foundation import tool_nodes
 
 HEAD = 'version: "1"\n'
 

@@ -176,9 +176,9 @@ def test_down(sandbox: CommandLine, layout: Layout, fake: FakeSandbox) -> None:
 
 
 def test_down_insists(sandbox: CommandLine, layout: Layout) -> None:
-    with start_fake(layout, sandbox.project, "deaf") as deaf:
+    with start_fake(sandbox.forks, layout, sandbox.project, "deaf") as deaf:
         os.kill(deaf.process.pid, signal.SIGSTOP)  # it answers nothing, and no signal but one ends it
-        ran = sandbox("down", "deaf")
+        ran = sandbox("down", "deaf", changes={"engine.down.ASK_S": 0.3, "engine.down.INSIST_S": 0.3})
         assert (ran.code, ran.out) == (0, "deaf is down\n")
         assert deaf.process.wait(DEADLINE_S) == -signal.SIGKILL
         assert deaf.record() is None
@@ -227,10 +227,10 @@ def test_a_supervisor_that_does_not_answer(sandbox: CommandLine, layout: Layout,
 
 
 def test_logs(sandbox: CommandLine, layout: Layout) -> None:
-    with start_fake(layout, sandbox.project, "echo", "--echo"):
+    with start_fake(sandbox.forks, layout, sandbox.project, "echo", "--echo"):
         asked = json.loads(sandbox("logs", "-n", "echo", "-f", "--tail", "5", "web").out)
-        assert asked["argv"][:4] == ["docker", "compose", "-f", "/compose.yaml"]
-        assert asked["argv"][4:] == ["logs", "--no-color", "--tail", "5", "--follow", "web"]
+        assert asked["argv"][:6] == ["docker", "compose", "--ansi", "never", "-f", "/compose.yaml"]
+        assert asked["argv"][6:] == ["logs", "--no-color", "--tail", "5", "--follow", "web"]
         assert json.loads(sandbox("logs", "-n", "echo").out)["argv"][-1] == "all"
         ran = sandbox("logs", "-n", "echo", "wbe")
         assert ran.code == 2 and "has no service 'wbe'" in ran.err and "did you mean 'web'?" in ran.err

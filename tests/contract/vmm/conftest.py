@@ -35,6 +35,9 @@ def run_clean() -> Runner:
             assert not complaints, complaints
 
     def run(main: Coroutine[Any, Any, Any]) -> Any:
+        # What is there already is not ours to look through, twice for each test: it is a large heap.
+        gc.collect()
+        gc.freeze()
         asyncio.run(asyncio.sleep(0))  # what a first loop opens once and for all
         before = open_descriptors()
         try:

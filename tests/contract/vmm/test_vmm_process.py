@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -72,6 +73,16 @@ if os.fork() == 0:
 {READY}
 {SLEEPS}
 """
+
+
+def children() -> set[int]:
+    """Our own, the dead that nobody has waited for as well."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
+    return found
 
 
 async def numbers(process: asyncio.subprocess.Process, count: int) -> list[int]:
@@ -171,8 +182,11 @@ def test_an_error_of_on_line_ends_the_command(run_clean: Runner, ended: Ended) -
 
 
 def test_the_deadline_ends_it_and_keeps_what_it_said(run_clean: Runner, ended: Ended) -> None:
-    with pytest.raises(ProcessError, match="was not done after 1 s") as caught:
-        run_clean(run(["sh", "-c", "echo $$; exec sleep 600"], timeout_s=1.0))
+    for timeout_s in (0.3, 1.0, 5.0, 20.0):  # on a busy machine it may not get to say anything in a short time
+        with pytest.raises(ProcessError, match=f"was not done after {timeout_s:.0f} s") as caught:
+            run_clean(run(["sh", "-c", "echo $$; exec sleep 600"], timeout_s=timeout_s))
+        if caught.value.output:
+            break
     assert caught.value.code is None
     assert ended(int(caught.value.output), 0)
 
@@ -389,9 +403,9 @@ def test_a_run_cancelled_at_any_moment_leaves_nothing(rounds: int, run_clean: Ru
         with pytest.raises(asyncio.CancelledError):
             await task
 
+    before = children()
     run_clean(main())
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= before
 
 
 def test_a_loop_that_ends_takes_its_processes_along(ended: Ended) -> None:

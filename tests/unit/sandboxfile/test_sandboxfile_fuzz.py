@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -26,7 +26,6 @@ from sandboxfile.schema import json_schema
 from sandboxfile.services import env_files
 
 FILE = Path("/project/Sandboxfile.yaml")
-SETTINGS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 WORDS = st.sampled_from(
     ["", "a", "db", "web", ".", "..", "/", "/w", ".:/w", "../x:/y:ro", "npm", "api.example.com", "*.a.b",
@@ -84,19 +83,16 @@ def validator() -> Draft202012Validator:
     return Draft202012Validator(json_schema())
 
 
-@SETTINGS
 @given(st.text())
 def test_any_text(text: str) -> None:
     load_or_refuse(text)
 
 
-@SETTINGS
 @given(st.binary())
 def test_any_bytes(data: bytes) -> None:
     load_or_refuse(data)
 
 
-@SETTINGS
 @given(st.text(alphabet=" \n\t:-?[]{},&*!|>'\"%@`#<ab1.0~\\xu", max_size=60))
 @example("%YAML 1.99999999999999999999\n---\n")
 @example("%YAML a\n---\n")
@@ -112,7 +108,6 @@ def test_text_full_of_yaml(text: str) -> None:
     load_or_refuse(text)
 
 
-@settings(SETTINGS, max_examples=150)
 @given(SECTIONS)
 def test_any_file_of_roughly_the_right_shape(data: dict[str, Any]) -> None:
     text = json.dumps(data)
@@ -120,7 +115,6 @@ def test_any_file_of_roughly_the_right_shape(data: dict[str, Any]) -> None:
         assert validator().is_valid(data), "the schema refuses what the model accepts"
 
 
-@settings(SETTINGS, max_examples=150)
 @given(SERVICES)
 def test_any_services(services: dict[str, Any]) -> None:
     for service in services.values():
@@ -128,7 +122,6 @@ def test_any_services(services: dict[str, Any]) -> None:
     load_or_refuse(json.dumps({"version": "1", "services": services}))
 
 
-@SETTINGS
 @given(st.text(alphabet=string.ascii_letters + string.digits + ".-_:*/@[]%é ", max_size=30))
 def test_any_endpoint(text: str) -> None:
     loaded = load_or_refuse(json.dumps({"version": "1", "endpoints": [text]}))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from engine.build.project import inside
 from engine.errors import EngineError
+from engine.nodes.project import inside
 from sandboxfile import Loaded
 from sandboxfile.services import bind_mounts, build_contexts, env_files, services_needing_mounts
 

@@ -10,9 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from engine.build.compose import BUILD_ROOT, FILE_ROOT, Compose
-from engine.build.foundation import load_base
-from engine.build.project import inside
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.graph import BuildContext
@@ -20,6 +17,9 @@ from engine.guests import Base, Guest, Identity, open_guest
 from engine.image.build import Place
 from engine.layout import Layout
 from engine.network import Registries, client_files
+from engine.nodes.compose import BUILD_ROOT, FILE_ROOT, Compose
+from engine.nodes.foundation import load_base
+from engine.nodes.project import inside
 from engine.services import FILE, run_logged, start_services, write_compose
 from sandboxfile import Endpoint, Loaded, SetupStep
 from vmm.channel import copy_in

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.accelerator import Verdict
-from engine.build import steps
-from engine.build.compose import Compose
-from engine.build.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
-from engine.build.project import inside
 from engine.content import read_dockerignore
 from engine.graph import Graph, Node, content_key, hash_tree
+from engine.nodes import steps
+from engine.nodes.compose import Compose
+from engine.nodes.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
+from engine.nodes.project import inside
 from engine.toolchain import toolchain_key
 from sandboxfile import Loaded
 from vmm.snapshot import Shape
