@@ -12,7 +12,19 @@ from engine.toolchain.apt import fetch, source_lines, unpack
 from engine.toolchain.recipe import SUITE
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-DIRECTORIES = ("build", "work", "out", "proc", "sys", "dev", "run", "tmp", "root", "etc/apt/apt.conf.d", "var/lib/dpkg")
+DIRECTORIES = (
+    "build",
+    "scratch",
+    "out",
+    "proc",
+    "sys",
+    "dev",
+    "run",
+    "tmp",
+    "root",
+    "etc/apt/apt.conf.d",
+    "var/lib/dpkg",
+)
 NOT_KEPT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info")
 
 

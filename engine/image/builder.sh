@@ -15,8 +15,8 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 ln -sf /proc/self/fd /dev/fd
-mkdir -p /work/out
-mount --bind /work/out /out
+mkdir -p /scratch/out
+mount --bind /scratch/out /out
 
 output=
 for device in /sys/block/vd*; do

@@ -7,9 +7,9 @@ mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 if [ "$memory" = tmpfs ]; then
-    mount -t tmpfs -o mode=0755 tmpfs "$root/work"
+    mount -t tmpfs -o mode=0755 tmpfs "$root/scratch"
 else
-    mount --bind "$work" "$root/work"
+    mount --bind "$work" "$root/scratch"
 fi
 mount --bind "$output" "$root/out"
 # Names are resolved as on the host.

@@ -13,14 +13,14 @@ echo "==> packing the container base image"
 mkdir -p "$root/usr/share/sandbox"
 # Services must not start when packages are installed into a container: mmdebstrap's policy-rc.d stays in, on purpose.
 pack() {
-    tar --file /work/debian-13.tar --numeric-owner --sort=name --mtime="@$(cat /build/epoch)" "$@"
+    tar --file /scratch/debian-13.tar --numeric-owner --sort=name --mtime="@$(cat /build/epoch)" "$@"
 }
 pack --create --directory "$root" --one-file-system \
     --exclude='./dev/*' --exclude='./proc' --exclude='./sys' --exclude='./tmp/*' --exclude='./run/*' \
     --exclude='./var/lib/apt/lists/*' --exclude='./var/cache/apt/*' --exclude='./var/cache/ldconfig/*' \
     --exclude='./var/log/*' --exclude='./usr/share/sandbox' .
 # These two are mounted here, and their owner depends on who did.
-mkdir -p /work/empty/proc /work/empty/sys
-chmod 0555 /work/empty/proc /work/empty/sys
-pack --append --directory /work/empty ./proc ./sys
-mv /work/debian-13.tar "$root/usr/share/sandbox/debian-13.tar"
+mkdir -p /scratch/empty/proc /scratch/empty/sys
+chmod 0555 /scratch/empty/proc /scratch/empty/sys
+pack --append --directory /scratch/empty ./proc ./sys
+mv /scratch/debian-13.tar "$root/usr/share/sandbox/debian-13.tar"

@@ -71,7 +71,7 @@ mknod -m 0660 /dev/loop-control c 10 237
 program=/sbin/init
 if [ "$role" = builder ]; then
     mkdir -p /disk/build
-    mount -o bind /disk/build /sysroot/work
+    mount -o bind /disk/build /sysroot/scratch
     program=/build/builder.sh
 else
     # Docker needs a real file system under it, and no overlay on an overlay.

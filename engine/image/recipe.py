@@ -108,7 +108,7 @@ def mirror_settings() -> dict[str, str]:
 
 
 def mmdebstrap_arguments(debian_architecture: str, settings: Mapping[str, str]) -> list[str]:
-    """The arguments in the build root: result in /work/root, sources and hooks from /build.
+    """The arguments in the build root: result in /scratch/root, sources and hooks from /build.
 
     `settings` are further apt settings, for the build and for the guest.
     """
@@ -131,7 +131,7 @@ def mmdebstrap_arguments(debian_architecture: str, settings: Mapping[str, str]) 
         "--customize-hook=/build/hook-base.sh",
         "--customize-hook=/build/hook-packages.sh",
         SUITE,
-        "/work/root",
+        "/scratch/root",
         "/build/sources.list",
     ]
 

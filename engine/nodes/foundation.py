@@ -15,6 +15,7 @@ from engine.image.build import Place
 from engine.store import Store
 from engine.toolchain import build_toolchain, load_toolchain, toolchain_key
 from vmm.disk import make_disk
+from vmm.process import guarded_directory
 from vmm.snapshot import Shape
 
 GUEST_NEEDS = ("toolchain", "accelerator", "image", "initramfs", "disk")
@@ -44,7 +45,8 @@ def guest_nodes(tool_key: str, disk_size: int, place: Place) -> list[Node]:
     """What a machine boots from: image, initramfs and an empty disk of `disk_size` bytes."""
     key, inputs = image_key(tool_key)
     build = functools.partial(_build_image, place=place)
-    image = Node("image", "image", "Debian guest image", key, ("toolchain",), inputs, build)
+    # The accelerator is for the builder machine; which one it was makes no difference to the image.
+    image = Node("image", "image", "Debian guest image", key, ("toolchain", "accelerator"), inputs, build)
     key, inputs = initramfs_key(tool_key)
     initramfs = Node(
         "initramfs", "initramfs", "initramfs and guest agent", key, ("toolchain",), inputs, _build_initramfs
@@ -74,8 +76,12 @@ async def _probe_accelerator(context: BuildContext) -> None:
 
 
 async def _build_image(context: BuildContext, place: Place) -> None:
-    tools = load_toolchain(context.parents["toolchain"])
-    await build_image(context.directory, tools, progress=context.log, place=place)
+    accelerator = _read_verdict(context.parents["accelerator"]).accelerator
+    tools, sockets = load_toolchain(context.parents["toolchain"]), context.sockets.directory
+    with guarded_directory(sockets):
+        await build_image(
+            context.directory, tools, progress=context.log, place=place, accelerator=accelerator, sockets=sockets
+        )
 
 
 async def _build_initramfs(context: BuildContext) -> None:
@@ -90,4 +96,8 @@ def load_verdict(store: Store) -> Verdict | None:
     """What the probe found, None when it has not run with these tools on this kernel."""
     _, node = tool_nodes()
     entry = store.find(node.kind, node.key)
-    return Verdict.from_json(json.loads((entry / "verdict.json").read_text())) if entry else None
+    return _read_verdict(entry) if entry else None
+
+
+def _read_verdict(entry: Path) -> Verdict:
+    return Verdict.from_json(json.loads((entry / "verdict.json").read_text()))

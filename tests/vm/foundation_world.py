@@ -41,7 +41,7 @@ async def shared_tools() -> Tools:
 async def shared_foundation() -> dict[str, Path]:
     tools = tool_nodes()
     nodes = [*tools, *guest_nodes(tools[0].key, DISK_BYTES, "auto")]
-    return await ensure(nodes, {"toolchain", "image", "initramfs"})
+    return await ensure(nodes, {"toolchain", "accelerator", "image", "initramfs"})
 
 
 def processes_with(text: str) -> list[int]:

@@ -121,12 +121,12 @@ FAKE_RECIPE = """#!/bin/sh
 set -eu
 echo "==> working"
 test "$(id -u)" = 0
-grep -q ' /work ext4 ' /proc/mounts
+grep -q ' /scratch ext4 ' /proc/mounts
 # The mirror answers, through the gateway; any other name is refused by it.
-wget -q -O /work/release MIRROR/dists/trixie/Release
-grep -q '^Codename: trixie' /work/release
+wget -q -O /scratch/release MIRROR/dists/trixie/Release
+grep -q '^Codename: trixie' /scratch/release
 echo "10.0.2.100 other.example" >> /etc/hosts
-if wget -q -O /work/other http://other.example/; then exit 3; fi
+if wget -q -O /scratch/other http://other.example/; then exit 3; fi
 echo ok > /out/packages.txt
 echo '{}' > /out/clients.json
 echo image > /out/root.erofs

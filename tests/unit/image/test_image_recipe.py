@@ -48,7 +48,7 @@ def test_the_arguments_are_the_same_wherever_it_is_built() -> None:
     arguments = mmdebstrap_arguments("amd64", {"Acquire::Check-Date": "false"})
     assert "--mode=root" in arguments and "--variant=minbase" in arguments
     assert '--aptopt=Acquire::Check-Date "false"' in arguments
-    assert arguments[-3:] == ["trixie", "/work/root", "/build/sources.list"]
+    assert arguments[-3:] == ["trixie", "/scratch/root", "/build/sources.list"]
     base, packages = (index for index, word in enumerate(arguments) if word.startswith("--customize-hook="))
     # The container base image is packed before the guest's packages go in.
     assert "hook-base" in arguments[base] and "hook-packages" in arguments[packages]
