@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +9,7 @@ from pathlib import Path
 import pytest
 
 from vmm import memory as module
-from vmm.memory import CHUNK, GRAIN, data_extents, make_memory, write_memory
-
-
-@contextlib.contextmanager
-def open_memory(size: int, template: Path | None = None) -> Iterator[int]:
-    descriptor = make_memory(size, template)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
+from vmm.memory import CHUNK, GRAIN, data_extents, make_memory, open_memory, write_memory
 
 MIB = 1024 * 1024
 SIZE = 16 * MIB
