@@ -15,9 +15,11 @@ mkdir -p "$root/usr/share/sandbox"
 pack() {
     tar --file /scratch/debian-13.tar --numeric-owner --sort=name --mtime="@$(cat /build/epoch)" "$@"
 }
+# The three of /etc are the container's own at run time; while this runs they are copies of the build host's.
 pack --create --directory "$root" --one-file-system \
     --exclude='./dev/*' --exclude='./proc' --exclude='./sys' --exclude='./tmp/*' --exclude='./run/*' \
     --exclude='./var/lib/apt/lists/*' --exclude='./var/cache/apt/*' --exclude='./var/cache/ldconfig/*' \
+    --exclude='./etc/resolv.conf' --exclude='./etc/hostname' --exclude='./etc/hosts' \
     --exclude='./var/log/*' --exclude='./usr/share/sandbox' .
 # These two are mounted here, and their owner depends on who did.
 mkdir -p /scratch/empty/proc /scratch/empty/sys

@@ -3,7 +3,8 @@
 export PATH=/bin
 
 die() {
-    echo "sandbox: the guest cannot start: $1"
+    # Not to standard output: that may be a command substitution.
+    echo "sandbox: the guest cannot start: $1" > /dev/console
     # Powering off ends QEMU, so that the host sees a machine that ended and not one that hangs.
     poweroff -f
 }

@@ -86,6 +86,28 @@ def test_the_image_boots_into_a_complete_guest(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_guest_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
+    async def run() -> str:
+        entries = await shared_foundation()
+        tools = load_toolchain(entries["toolchain"])
+        spec = MachineSpec(
+            name="no-disk",
+            accelerator="tcg",
+            cpus=1,
+            memory=Memory(512 * 1024**2),
+            kernel=tools.kernel,
+            initrd=entries["initramfs"] / "initramfs",
+            append=kernel_arguments(),
+            drives=(Drive(entries["image"] / "root.erofs", "root", "raw", read_only=True),),
+        )
+        log = tmp_path / "console.log"
+        async with start_machine(spec, tools, console_log=log) as machine:
+            await asyncio.wait_for(machine.wait(), BOOT_S)
+        return log.read_text(errors="replace")
+
+    assert "the guest cannot start: there is no disk with the serial disk" in asyncio.run(run())
+
+
 def test_every_name_is_the_gateway_in_the_guest_and_in_containers(tmp_path: Path) -> None:
     async def run() -> None:
         async with booted(tmp_path) as guest:
@@ -158,7 +180,7 @@ async def run_builder(directory: Path, recipe: str) -> list[str]:
         "usr/bin",
         "usr/sbin",
         "build",
-        "work",
+        "scratch",
         "out",
         "proc",
         "sys",
@@ -194,7 +216,7 @@ def test_a_killed_native_build_leaves_no_process_and_no_mount(tmp_path: Path) ->
     async def run() -> None:
         tools = await shared_tools()
         root = tmp_path / "root"
-        for name in ("bin", "build", "work", "out", "proc", "sys", "dev", "etc"):
+        for name in ("bin", "build", "scratch", "out", "proc", "sys", "dev", "etc"):
             (root / name).mkdir(parents=True)
         for name in ("scratch", "output"):
             (tmp_path / name).mkdir()
