@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -30,6 +31,9 @@ SHARING = (HERE / "vm", HERE / "e2e")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_cache: shares the user's cache and may use the network")
+    # Hundreds of streams need more descriptors than the 1024 that a login shell starts with.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

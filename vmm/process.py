@@ -192,6 +192,9 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes | None) -> None
         process.stdin.write(data)
         await process.stdin.drain()
     process.stdin.close()
+    # Before Python 3.11.4 asyncio complains about a broken pipe that nobody asked about.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        await process.stdin.wait_closed()
 
 
 async def _collect(stream: asyncio.StreamReader, into: bytearray, on_line: Callable[[str], None] | None) -> None:
