@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import stat
+import sys
 import urllib.error
 import urllib.request
 
+import pexpect
 from world import World, wait_until
 
 
@@ -107,6 +109,29 @@ def test_exec_streams_codes_and_environment(world: World) -> None:
     missing = world.sandbox("exec", "--", "no-such-command", cwd=project)
     assert missing.code == 127 and "no-such-command" in missing.err
     assert world.sandbox("exec", "--", "sh", "-c", "kill -9 $$", cwd=project).code == 137
+
+
+def test_a_terminal_in_the_guest_follows_ours(world: World) -> None:
+    project = world.project("name: terminal\nmounts: [.:/workspace]\n")
+    world.up(project)
+    arguments = ["-m", "engine.cli.main", "exec", "-it", "--", "bash", "--norc"]
+    child = pexpect.spawn(
+        sys.executable, arguments, cwd=str(project), dimensions=(30, 100), timeout=60, encoding="utf-8"
+    )
+    try:
+        child.expect(r"\$ ")
+        child.sendline("stty size")
+        child.expect("30 100")
+        child.setwinsize(41, 132)
+        child.sendline("sleep 0.2; stty size")
+        child.expect("41 132")
+        child.sendline("tty; exit 5")
+        child.expect("/dev/pts/")
+        child.expect(pexpect.EOF)
+        child.wait()
+        assert child.exitstatus == 5
+    finally:
+        child.close(force=True)
 
 
 def test_files_belong_to_the_user_on_both_sides(world: World) -> None:
