@@ -55,7 +55,8 @@ def test_a_client_that_goes_away_takes_only_its_commands_with_it(harness: Any) -
 def test_clients_hear_of_the_guests_end_and_are_refused_afterwards(harness: Any) -> None:
     async def scenario() -> None:
         async with harness.start_relay() as (agent, relay, path), await connect(path) as client:
-            async with client.open_exec(["sleep", "1000"], user=os.geteuid()) as command:
+            # Of its own accord `cat` ends with the agent that held its input.
+            async with client.open_exec(["cat"], user=os.geteuid(), stdin=True) as command:
                 await client.call("ping", T)
                 agent.process.kill()
                 with pytest.raises(GuestError, match="gone"):
