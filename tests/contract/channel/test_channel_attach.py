@@ -134,7 +134,7 @@ def test_a_file_can_be_standard_input(control: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_are_passed_on(control: Path, number: signal.Signals) -> None:
-    text = f"trap 'kill $!; echo caught; exit 9' {number.name[3:]}; sleep 1000 & echo ready; wait"
+    text = f"trap 'kill $! 2>/dev/null; echo caught; exit 9' {number.name[3:]}; sleep 1000 & echo ready; wait"
     with subprocess.Popen(command(control, "-", "sh", "-c", text), stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"

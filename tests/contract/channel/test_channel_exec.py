@@ -227,7 +227,7 @@ def test_terminal_with_resize_and_keys(harness: Any) -> None:
 def test_signals_reach_the_whole_group(harness: Any) -> None:
     async def scenario() -> None:
         async with harness.start_client() as (_, client):
-            text = "trap 'kill $!; echo caught; exit 9' USR1; sleep 1000 & echo ready; wait"
+            text = "trap 'kill $! 2>/dev/null; echo caught; exit 9' USR1; sleep 1000 & echo ready; wait"
             async with client.open_exec(["sh", "-c", text], user=os.geteuid()) as command:
                 output = b""
                 async for _, data in command:

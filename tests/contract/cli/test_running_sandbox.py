@@ -93,7 +93,7 @@ def test_exec_in_a_terminal(sandbox: CommandLine, me: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_command(sandbox: CommandLine, me: str, number: signal.Signals) -> None:
-    script = f"trap 'kill $!; exit 9' {number.name[3:]}; sleep 1000 & echo ready; wait"
+    script = f"trap 'kill $! 2>/dev/null; exit 9' {number.name[3:]}; sleep 1000 & echo ready; wait"
     argv = sandbox.argv("exec", "-u", me, "--", "sh", "-c", script)
     with subprocess.Popen(
         argv, cwd=sandbox.project, env=sandbox.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
