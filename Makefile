@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint fast vm e2e wheel bench clean
+.PHONY: demo test lint fast vm e2e wheel bench fuzz clean
 
 demo: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/quickstart/demo.sh
@@ -16,6 +16,12 @@ lint fast vm e2e wheel: $(VENV)/ready
 
 bench: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
+
+FUZZ_S ?= 600
+
+fuzz: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	nice $(BIN)/python tests/fuzz/fuzz_loader.py --seconds $(FUZZ_S)
 
 $(VENV)/ready: pyproject.toml scripts/venv.sh
 	scripts/venv.sh $(VENV)

@@ -39,11 +39,12 @@ def e2e(scratch: Path) -> list[list[str]]:
 
 
 def wheel(scratch: Path) -> list[list[str]]:
-    """The built wheel, in a clean environment of its own, validates every example."""
+    """The built wheel, in a clean environment of its own, validates every example and has its templates."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     built = scratch / "dist" / f"{project['name']}-{project['version']}-py3-none-any.whl"
     # Built from a copy: setuptools leaves a build directory behind, whose stale files would be in the next wheel.
-    sources = ["sandboxfile", "vmm", "engine", "pyproject.toml", "README.md", "LICENSE"]
+    sources = ["sandboxfile", "vmm", "engine", "templates", "schemas"]
+    sources += ["pyproject.toml", "setup.py", "README.md", "LICENSE"]
     examples = sorted((ROOT / "examples").glob("*/Sandboxfile.yaml"))
     sandbox = str(scratch / "venv/bin/sandbox")
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -54,6 +55,10 @@ def wheel(scratch: Path) -> list[list[str]]:
         [PYTHON, "-m", "venv", "--without-pip", str(scratch / "venv")],
         [*pip, "--python", str(scratch / "venv/bin/python"), "install", str(built)],
         *([sandbox, "validate", str(example)] for example in examples),
+        [sandbox, "init", "--list"],
+        ["mkdir", str(scratch / "project")],
+        [sandbox, "init", "claude-code", str(scratch / "project"), "--yes"],
+        [sandbox, "validate", str(scratch / "project")],
         [sandbox, "--help"],
     ]
 
