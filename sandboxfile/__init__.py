@@ -3,7 +3,7 @@
 from .agent import Agent, Secret
 from .diagnostics import Diagnostic, SandboxfileError
 from .endpoints import Endpoint
-from .load import Loaded, find, load, parse
+from .load import Inputs, Loaded, find, load, parse
 from .machine import Machine, SetupStep
 from .model import Sandbox
 from .mounts import Mount
@@ -15,6 +15,7 @@ __all__ = [
     "Agent",
     "Diagnostic",
     "Endpoint",
+    "Inputs",
     "Loaded",
     "Machine",
     "Mount",

@@ -72,7 +72,10 @@ class Agent(Part):
 
 
 class Secret(Part):
-    """A secret's name; its value stays with the user and never enters the machine or this file."""
+    """Where a secret's value comes from; the value stays with the user and never enters the machine or this file.
+
+    Without a source it is the entry of the user's keyring that has the secret's own name.
+    """
 
     model_config = ConfigDict(json_schema_extra={"maxProperties": 1})
 
@@ -80,6 +83,10 @@ class Secret(Part):
         default=None, description="The variable of the user's environment that holds the value."
     )
     file: Maybe[Text] = Field(default=None, description="The file of the user that holds the value.")
+    keyring: Maybe[Text] = Field(
+        default=None,
+        description="The entry of the user's keyring that holds the value. Default: the secret's own name.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +97,7 @@ class Secret(Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> Secret:
-        if self.env is not None and self.file is not None:
-            raise refuse("takes its value from `env` or from `file`, not from both")
+        given = [f"`{name}`" for name in ("env", "file", "keyring") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise refuse(f"takes its value from one source, not from {' and '.join(given)}")
         return self

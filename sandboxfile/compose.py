@@ -1,8 +1,7 @@
 """The Compose sections, judged by a library of the Compose specification.
 
-The library is stricter than Compose in a few places (images on a registry with a port and no dot, `on-failure:3`, mount
-options without effect, ...). What our own checks judge, or what Compose is known to take, is softened before it looks.
-The last word has `docker compose config` in the guest.
+The library is stricter than Compose in many places (`dialect.py` has them); what our own checks judge, or what Compose
+is known to take, it never sees. The last word has `docker compose config` in the guest.
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ from functools import cache
 from importlib.machinery import PathFinder
 from typing import Any
 
+from .agreement import check_agreement
 from .diagnostics import Problem, did_you_mean, one_of, quote
+from .dialect import BESIDE_SOURCES, CONFIG_SOURCES, check_service, soften
 from .images import check_image
 from .positions import KeyPath
 from .published import MOST_PORTS, parse_ports
@@ -27,8 +28,20 @@ SECTIONS = ("services", "volumes", "networks", "configs")
 _PLACE = re.compile(r" at line \d+ column \d+$")
 _UNKNOWN_KEY = re.compile(r'extension key `(.*)` does not start with "x-"', re.DOTALL)
 _WRONG_TYPE = re.compile(r"invalid (?:type|value): (.*), expected (.*)", re.DOTALL)
+_WRONG_SIZE = re.compile(
+    r"value `.*` (?:contains an unknown unit|could not be parsed as an unsigned integer)", re.DOTALL
+)
+_WRONG_TIME = re.compile(r"duration `.*` does not contain|`.*` is not a valid duration unit", re.DOTALL)
+_WRONG_ADDRESS = re.compile(r"invalid IP(?:v4|v6)? address syntax|error parsing IP(?:v4|v6)? address")
+_TYPES = (
+    (r"[ui](?:8|16|32|64)|usize", "a whole number"),
+    (r"f(?:32|64)", "a number"),
+    (r"a value or -1", "a whole number or -1"),
+    (r"struct .*|a map", "a mapping"),
+    (r"a set|a sequence", "a list"),
+    (r"a boolean", "true or false"),
+)
 _WRONG_WORD = re.compile(r"unknown variant `(.*)`, expected one of (.*)", re.DOTALL)
-_IGNORED_MOUNT_OPTIONS = ("cached", "delegated", "consistent")
 
 _Check = Callable[[dict[str, Any]], str | None]
 
@@ -45,9 +58,16 @@ def check_compose(data: dict[str, Any]) -> list[Problem]:
     services = document.get("services", {})
     problems = [problem for name, service in services.items() for problem in _own_checks(name, service)]
     problems += _port_checks(services)
+    problems += check_agreement(services)
+    problems += [
+        problem for name, config in document.get("configs", {}).items() for problem in _config_checks(name, config)
+    ]
     if not any(document.values()):
         return problems
-    document["services"] = {name: _soften(service) for name, service in services.items()}
+    document = {"services": {}} | {
+        section: {name: soften(section, entry) for name, entry in entries.items()}
+        for section, entries in document.items()
+    }
     check = _judge()
     if check(document) is None:
         return problems
@@ -95,6 +115,7 @@ def _own_checks(name: str, service: dict[str, Any]) -> list[Problem]:
         message = "secrets cannot be given to a service: no credential enters the machine"
         hint = "name it in an endpoint's `secret`, or use a config for data that is no secret"
         problems.append(Problem((*path, "secrets"), message, hint, at_key=True))
+    problems += check_service(name, service)
     return problems
 
 
@@ -111,35 +132,6 @@ def _port_checks(services: dict[str, dict[str, Any]]) -> Iterator[Problem]:
             if count > MOST_PORTS:
                 yield Problem(("services", name, "ports", index), f"all services publish more than {MOST_PORTS} ports")
                 return
-
-
-def _soften(service: dict[str, Any]) -> dict[str, Any]:
-    soft = {key: value for key, value in service.items() if key not in ("ports", "secrets")}
-    if isinstance(soft.get("image"), str):
-        soft["image"] = "checked"
-    if isinstance(soft.get("restart"), str):
-        soft["restart"] = re.sub(r"^on-failure:[0-9]+$", "on-failure", soft["restart"])
-    if isinstance(soft.get("hostname"), str):
-        soft["hostname"] = re.sub(r"(?<=[A-Za-z0-9])_+(?=[A-Za-z0-9])", "-", soft["hostname"])
-    if isinstance(soft.get("extra_hosts"), list):
-        soft["extra_hosts"] = [_colon(entry) for entry in soft["extra_hosts"]]
-    if isinstance(soft.get("volumes"), list):
-        soft["volumes"] = [_without_ignored_options(entry) for entry in soft["volumes"]]
-    if not isinstance(service.get("ports", []), list):
-        soft["ports"] = service["ports"]
-    return soft
-
-
-def _colon(entry: Any) -> Any:
-    return entry.replace("=", ":", 1) if isinstance(entry, str) else entry
-
-
-def _without_ignored_options(entry: Any) -> Any:
-    if not isinstance(entry, str) or entry.count(":") != 2:
-        return entry
-    mount, _, options = entry.rpartition(":")
-    kept = [option for option in options.split(",") if option not in _IGNORED_MOUNT_OPTIONS]
-    return f"{mount}:{','.join(kept)}" if kept else mount
 
 
 def _blame(document: dict[str, Any], check: _Check) -> list[Problem]:
@@ -172,7 +164,9 @@ def _narrow(path: KeyPath, value: Any, check: Callable[[Any], str | None]) -> li
     if message is None:
         return []
     if (unknown := _UNKNOWN_KEY.search(message)) and unknown.group(1) == path[-1]:
-        return [_translate(path, message)]
+        return [_translate(path, message, value)]
+    if isinstance(value, (dict, list)) and value and check(type(value)()) == message:
+        return [_translate(path, message, value)]  # nothing in it, but that it is one
     parts: list[tuple[str | int, Any, Callable[[Any], str | None]]] = []
     if isinstance(value, dict):
         parts = [(key, item, lambda part, key=key: check({key: part})) for key, item in value.items()]  # type: ignore[misc]
@@ -184,7 +178,7 @@ def _narrow(path: KeyPath, value: Any, check: Callable[[Any], str | None]) -> li
     # A part alone may fail for what is no longer beside it; only if one fails as the whole did is a part to blame.
     if any(text == message for *_, text in failing):
         return [problem for key, item, inner, _ in failing for problem in _narrow((*path, key), item, inner)]
-    return [_translate(path, message)]
+    return [_translate(path, message, value)]
 
 
 def _blamable(message: str, part: Any) -> bool:
@@ -192,17 +186,28 @@ def _blamable(message: str, part: Any) -> bool:
     return not message.startswith("missing field") or isinstance(part, (dict, list))
 
 
-def _translate(path: KeyPath, message: str) -> Problem:
+def _translate(path: KeyPath, message: str, value: Any) -> Problem:
+    """The library's words as ours."""
     if match := _WRONG_TYPE.fullmatch(message):
-        got, expected = match.groups()
-        return Problem(path, f"must be {expected}, got {got.replace('`', chr(39))}")
+        wanted = _kind_wanted(match.group(2))
+        if value is None:
+            return Problem(path, f"is empty, must be {wanted}", "remove the key or fill it")
+        return Problem(path, f"must be {wanted}, got {_kind_found(value)}")
     if match := _WRONG_WORD.fullmatch(message):
         words = tuple(re.findall("`([^`]*)`", match.group(2)))
         return Problem(
             path, f"must be {one_of(words)}, got {quote(match.group(1))}", did_you_mean(match.group(1), words)
         )
+    if _WRONG_SIZE.match(message):
+        return Problem(path, f"must be a size such as 512m or 2g, got {quote(value)}")
+    if _WRONG_TIME.match(message):
+        return Problem(path, f"must be a duration such as 10s or 1m30s, got {quote(value)}")
+    if _WRONG_ADDRESS.match(message):
+        return Problem(path, f"has no valid IP address: {quote(value)}")
+    if message == "invalid float literal":
+        return Problem(path, f"must be a number, got {quote(value)}")
     if (match := _UNKNOWN_KEY.search(message)) is None:
-        return Problem(path, message)
+        return Problem(path, message.replace("`", "'"))
     name = match.group(1)
     if path[-1] != name:
         path = (*path, name)
@@ -210,6 +215,26 @@ def _translate(path: KeyPath, message: str) -> Problem:
     if name in known:
         return Problem(path, "is not supported by the Compose version in the guest", at_key=True)
     return Problem(path, "unknown key", did_you_mean(name, known), at_key=True)
+
+
+def _kind_wanted(words: str) -> str:
+    return next((ours for theirs, ours in _TYPES if re.fullmatch(theirs, words)), words.replace("`", "'"))
+
+
+def _kind_found(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return str(value).lower() if isinstance(value, bool) else quote(value)
+
+
+def _config_checks(name: str, config: dict[str, Any]) -> Iterator[Problem]:
+    """The library takes every other key for the lack of a source."""
+    known = (*CONFIG_SOURCES, *BESIDE_SOURCES)
+    for key in config:
+        if key not in known and not key.startswith("x-"):
+            yield Problem(("configs", name, key), "unknown key", did_you_mean(key, known), at_key=True)
 
 
 def _known_keys(path: KeyPath) -> list[str]:

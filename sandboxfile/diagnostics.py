@@ -6,12 +6,14 @@ import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .positions import KeyPath, Position, render_path
 
 _LINE_WIDTH = 100  # longer lines are cut around the caret
 _VALUE_WIDTH = 60  # longer values are cut in messages
+Severity = Literal["error", "warning"]  # a warning keeps nobody from using the file
+
 _SHOWN_AT_ONCE = 50  # a file with more problems than this is not the file the user meant to write
 
 
@@ -22,6 +24,7 @@ class Problem(NamedTuple):
     message: str
     hint: str | None = None
     at_key: bool = False  # the caret goes under the key instead of the value
+    severity: Severity = "error"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Diagnostic:
     hint: str | None = None
     file: str = "Sandboxfile.yaml"
     line: str | None = None
+    severity: Severity = "error"
 
     def render(self) -> str:
         """`FILE:LINE:COLUMN: PATH: MESSAGE`, the line itself, a caret under the column, and the hint. No colour."""
@@ -44,7 +48,8 @@ class Diagnostic:
         if self.position is not None:
             place += f":{self.position.line}:{self.position.column}"
         where = f"{printable(render_path(self.path))}: " if self.path else ""
-        rows = [f"{place}: {where}{printable(self.message)}"]
+        kind = "warning: " if self.severity == "warning" else ""
+        rows = [f"{place}: {kind}{where}{printable(self.message)}"]
         if self.position is not None and self.line is not None and self.line.strip():
             rows += _point(self.line, self.position.column)
         if self.hint:

@@ -16,6 +16,8 @@ _DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a
 
 def check_image(text: str) -> tuple[str, str | None] | None:
     """None when `text` names an image, else what is wrong and a hint."""
+    if not text:
+        return "is empty", "such as postgres:17; or is a variable not set?"
     shown = quote(text)
     if match := re.match(r"[A-Za-z]+://(.*)", text):
         return f"is no image name: {shown}", f"write {match.group(1)}"

@@ -1,36 +1,79 @@
-"""A file to a checked value: source, shape, references."""
+"""A file, and what lies over it, to a checked value: sources, variables, layers, shape, references."""
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import re
-import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from .assignments import assign
 from .compose import check_compose
 from .diagnostics import Diagnostic, Problem, SandboxfileError
+from .document import Document, place
+from .include import KEY, Includes
+from .layers import lay_over
+from .members import check_together, name_problems, split
 from .model import Sandbox
 from .positions import KeyPath
 from .references import check_references
+from .regular_file import read_regular_file
 from .shape import check_shape
 from .source import MAX_BYTES, Source, read_source
+from .substitution import read_as_wanted, refuse_secrets, substitute
+from .variables import Variables
 
 FILE_NAMES = ("Sandboxfile.yaml", "Sandboxfile.yml")
+LOCAL = ".local"  # Sandboxfile.local.yaml
+
+_ROUNDS = 4  # of reading values anew after variables were taken for numbers
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What decides, beside the file itself, what it says.
+
+    `files` are laid over it in order, then `assignments` (`machine.memory=8GiB`); `environment` is what `${VAR}` reads.
+    `texts` stand for the content of files, for those who are about to write them.
+    """
+
+    files: tuple[Path, ...] = ()
+    assignments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    texts: Mapping[Path, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked file: the value, the file's absolute path, and the directory that relative paths start from."""
+    """A checked file: the value, the file's absolute path, and the directory that relative paths start from.
+
+    `layers` are all Sandboxfiles that were read, the file itself first; `variables` says of each variable that was read
+    where its value came from (`environment` or `.env`); `warnings` are findings that keep nobody from using the file.
+    """
 
     sandbox: Sandbox
     path: Path
     project: Path
-    _source: Source = field(repr=False, compare=False)
+    layers: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[Diagnostic, ...] = ()
+    agent_name: str | None = None  # the key in `agents`, of a value that `each` gave
+    members: tuple[Loaded, ...] = field(default=(), repr=False)
+    _document: Document = field(repr=False, compare=False, kw_only=True)
+
+    def each(self) -> tuple[Loaded, ...]:
+        """One value per sandbox: itself, or with `agents` one for each, in file order."""
+        return self.members or (self,)
 
     def diagnostic(self, path: KeyPath, message: str, hint: str | None = None) -> Diagnostic:
         """A finding about the value at `path`, with its place in the file, for checks that need the world."""
-        return self._source.diagnose(Problem(path, message, hint))
+        return self._document.diagnose(Problem(path, message, hint))
+
+    def document(self) -> Document:
+        """What was written, all files together, before defaults: for those who ask where a value comes from."""
+        return self._document
 
 
 def find(start: Path) -> Path | None:
@@ -43,46 +86,121 @@ def find(start: Path) -> Path | None:
     return None
 
 
-def load(path: Path) -> Loaded:
-    """Read and check the file at `path`. Raises SandboxfileError, also when there is no such file."""
-    try:
-        text = _read(path)
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else _reason(error)
-        hint = (
-            f"in a project, its name is {FILE_NAMES[0]}"
-            if isinstance(error, (FileNotFoundError, IsADirectoryError))
-            else None
-        )
-        raise SandboxfileError([Diagnostic(None, (), reason, hint, _shown(path))])
-    return parse(text, path)
+def load(path: Path, inputs: Inputs | None = None) -> Loaded:
+    """Read and check the file at `path` and what lies over it. Raises SandboxfileError, also when there is no file."""
+    hint = f"in a project, its name is {FILE_NAMES[0]}"
+    return parse(_read(path, _shown(path), inputs or Inputs(), hint), path, inputs)
 
 
-def parse(text: str | bytes, path: Path) -> Loaded:
+def parse(text: str | bytes, path: Path, inputs: Inputs | None = None) -> Loaded:
     """Check the text of a file that stands, or would stand, at `path`. Raises SandboxfileError."""
-    source = read_source(text, _shown(path))
-    absolute = path.absolute()
-    sandbox = _check(source, absolute.parent)
-    return Loaded(sandbox, absolute, absolute.parent, source)
+    return _Reading(path, inputs or Inputs()).load(text)
 
 
-def _check(source: Source, project: Path) -> Sandbox:
-    diagnostics = list(source.problems)
-    sandbox = None
-    if source.readable:
-        data = {"name": default_name(project), **source.data}
-        shape = check_shape(data, source.positions)
-        problems = check_compose(source.data)
-        if isinstance(shape, Sandbox):
-            sandbox = shape
-        else:
-            problems += shape
-        if sandbox is not None and not problems:
-            problems = check_references(sandbox)
-        diagnostics += [source.diagnose(problem) for problem in problems if problem.path not in source.unusable]
-    if diagnostics or sandbox is None:
-        raise SandboxfileError(dict.fromkeys(diagnostics))
-    return sandbox
+class _Reading:
+    """One file on its way to a value."""
+
+    def __init__(self, path: Path, inputs: Inputs) -> None:
+        self._path = path
+        self._inputs = inputs
+        self._project = path.absolute().parent
+        self._variables = Variables(inputs.environment, self._project)
+        self._sources: list[Source] = []
+        self._problems: list[Diagnostic] = []
+        self._warnings: list[Diagnostic] = []
+
+    def load(self, text: str | bytes) -> Loaded:
+        document, layers = self._lay(text)
+        includes = Includes(self._project, self._variables)
+        document = includes.resolve(document)
+        self._sources += includes.sources
+        self._problems += [problem for source in self._sources for problem in source.problems]
+        self._problems += [*includes.problems, *self._variables.problems]
+        if any(not source.readable for source in self._sources):
+            raise SandboxfileError(dict.fromkeys(self._problems))
+        if includes.problems:
+            self._stop()
+        sandbox = self._check(document, {"name": default_name(self._project)})
+        checked = self._members(document, sandbox)
+        self._stop()
+        whole = Loaded(
+            sandbox,
+            self._path.absolute(),
+            self._project,
+            layers,
+            self._variables.read,
+            tuple(dict.fromkeys([*(w for source in self._sources for w in source.warnings), *self._warnings])),
+            _document=document,
+        )
+        members = [
+            dataclasses.replace(whole, sandbox=member, agent_name=key, _document=part)
+            for key, (part, member) in checked.items()
+        ]
+        return dataclasses.replace(whole, members=tuple(members)) if members else whole
+
+    def _lay(self, text: str | bytes) -> tuple[Document, tuple[Path, ...]]:
+        """All layers as one document, and their paths."""
+        main = self._source(text, _shown(self._path))
+        paths = [self._path.absolute()]
+        document = Document(main, main.data)
+        local = self._path.absolute().with_suffix(f"{LOCAL}{self._path.suffix}")
+        over = [(local, local.name)] if local in self._inputs.texts or local.exists() else []
+        over += [(file.absolute(), str(file)) for file in self._inputs.files]
+        for path, shown in over:
+            source = self._source(_read(path, shown, self._inputs), shown)
+            paths.append(path)
+            if main.readable and source.readable:
+                document = Document.of(lay_over(document.tree(), place(source.data, source)), main)
+        for assignment in self._inputs.assignments if main.readable else ():
+            tree, problems = assign(document.tree(), assignment)
+            self._problems += problems
+            document = Document.of(tree, main)
+        return document, tuple(paths)
+
+    def _source(self, text: str | bytes, shown: str) -> Source:
+        source = read_source(text, shown)
+        if source.readable:
+            substitute(source, self._variables)
+        self._sources.append(source)
+        return source
+
+    def _check(self, document: Document, defaults: Mapping[str, Any]) -> Sandbox:
+        """The document's value. Raises SandboxfileError with everything that was found so far when it has none."""
+        shape: Sandbox | list[Problem] = []
+        problems: list[Problem] = []
+        secrets = refuse_secrets(document)
+        for _ in range(_ROUNDS):
+            shape = check_shape({**defaults, **_without_extensions(document.data)})
+            problems = check_compose(document.data) + ([] if isinstance(shape, Sandbox) else shape)
+            if not read_as_wanted(document, problems):
+                break
+        if isinstance(shape, Sandbox) and not problems:
+            problems = check_references(shape)
+        self._note(document, [*secrets, *problems])
+        if not isinstance(shape, Sandbox):
+            self._stop()
+            raise AssertionError("a document without a value has a problem")
+        return shape
+
+    def _members(self, document: Document, sandbox: Sandbox) -> dict[str, tuple[Document, Sandbox]]:
+        if not sandbox.agents:
+            return {}
+        self._note(document, name_problems(document.data, sandbox.name))
+        self._stop()
+        checked = {key: (part, self._check(part, {})) for key, part in split(document, sandbox.name)}
+        for part, problem in check_together(checked):
+            self._note(part, [problem])
+        return checked
+
+    def _note(self, document: Document, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            if not document.is_unusable(problem.path):
+                found = document.diagnose(problem)
+                (self._warnings if found.severity == "warning" else self._problems).append(found)
+
+    def _stop(self) -> None:
+        if self._problems:
+            raise SandboxfileError(dict.fromkeys(self._problems))
 
 
 def default_name(project: Path) -> str:
@@ -91,17 +209,24 @@ def default_name(project: Path) -> str:
     return name or "sandbox"
 
 
-def _read(path: Path) -> bytes:
-    # A repository may hold a FIFO or a link to a device under this name: neither may block or fill the memory.
-    # Windows has no such flag, and no FIFOs among its files either.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError
-        if not stat.S_ISREG(mode):
-            raise OSError("this is not a regular file")
-        return file.read(MAX_BYTES + 1)
+def _without_extensions(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`x-` keys are for the writer's anchors; a service called `include` is one, a path of that key is not."""
+    data = {key: value for key, value in data.items() if not key.startswith("x-")}
+    services = data.get("services")
+    if isinstance(services, dict) and KEY in services and not isinstance(services[KEY], dict):
+        data["services"] = {name: service for name, service in services.items() if name != KEY}
+    return data
+
+
+def _read(path: Path, shown: str, inputs: Inputs, hint: str | None = None) -> str | bytes:
+    if (text := inputs.texts.get(path.absolute())) is not None:
+        return text
+    try:
+        return read_regular_file(path, MAX_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else _reason(error)
+        hint = hint if isinstance(error, (FileNotFoundError, IsADirectoryError)) else None
+        raise SandboxfileError([Diagnostic(None, (), reason, hint, shown)])
 
 
 def _reason(error: OSError | ValueError) -> str:

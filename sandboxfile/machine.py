@@ -8,8 +8,19 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, Strict, WithJ
 from pydantic_core import CoreSchema
 
 from .diagnostics import quote
-from .fields import Environment, Grammar, Part, RelativePath, Script, ShortForm, UserName, long_or_short, refuse
-from .quantities import GIB, MIB, SIZE_PATTERN, TIB, format_size, parse_size
+from .fields import Environment, Grammar, Maybe, Part, RelativePath, Script, ShortForm, UserName, long_or_short, refuse
+from .quantities import (
+    DAY,
+    DURATION_PATTERN,
+    GIB,
+    MIB,
+    MINUTE,
+    SIZE_PATTERN,
+    TIB,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 
 def _size(at_least: int, at_most: int) -> BeforeValidator:
@@ -34,6 +45,21 @@ def _size(at_least: int, at_most: int) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _duration(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise refuse(f"has no unit, got {value}", f"write {value}m or {value}h")
+    if not isinstance(value, str):
+        raise refuse(f"must be a time such as 30m or 8h, got {quote(value)}")
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise refuse(f"{error}, got {quote(value)}", "such as 30m, 8h or 1h30m")
+    if not MINUTE <= seconds <= 30 * DAY:
+        raise refuse(f"must be between 1m and 30d, got {quote(value)}")
+    return seconds
+
+
+_DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["30m", "8h"]}
 _SIZE_SCHEMA = {"type": "string", "pattern": SIZE_PATTERN, "examples": ["4GiB", "512MiB"]}
 
 
@@ -48,6 +74,10 @@ class Machine(Part):
         default=20 * GIB,
         description="The largest size the machine's disk can grow to, 2GiB or more.",
         json_schema_extra={"default": "20GiB"},
+    )
+    idle: Maybe[Annotated[int, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]] = Field(
+        default=None,
+        description="Stop the sandbox when nobody has used it for so long, such as 30m or 8h. Default: never.",
     )
 
 

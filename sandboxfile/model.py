@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .agent import Agent, Secret
+from .agents import AgentSandbox
 from .endpoints import Endpoint, SecretName
-from .fields import Maybe, Name, OneOf, Part
+from .fields import Maybe, Name, OneOf, Part, refuse
 from .machine import Machine, PackageName, SetupStep
 from .mounts import Mount
 from .ports import Port
@@ -25,6 +26,10 @@ class Sandbox(Part):
         default_factory=lambda: "sandbox", description="The sandbox's name. Default: the name of the file's directory."
     )
     agent: Maybe[Agent] = Field(default=None, description="The coding agent that works in the sandbox.")
+    agents: Annotated[dict[Name, AgentSandbox], Field(max_length=20)] = Field(
+        default_factory=dict,
+        description="Several agents, each in a sandbox of its own that shares everything else in this file.",
+    )
     machine: Machine = Field(default_factory=Machine, description="The virtual machine's size.")
     packages: Annotated[tuple[PackageName, ...], Field(max_length=1000)] = Field(
         default=(), description="Debian packages that are part of the guest."
@@ -55,3 +60,9 @@ class Sandbox(Part):
     ports: Annotated[tuple[Port, ...], Field(max_length=200)] = Field(
         default=(), description="Ports of the guest that the host's loopback address offers."
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_name_agents(self) -> Sandbox:
+        if self.agents and self.agent is not None:
+            raise refuse("stands beside `agent`", "move the agent into `agents`", "agents")
+        return self

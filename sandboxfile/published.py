@@ -33,12 +33,16 @@ def parse_ports(entry: Any) -> list[PortMapping]:
     ports, slash, protocol = text.partition("/")
     parts = ports.rsplit(":", 2)
     address = parts[0].removeprefix("[").removesuffix("]") if len(parts) == 3 else ""
-    if address and not _is_address(address):
+    if address and not is_address(address):
         raise ValueError(f"has no valid address before the ports: {quote(entry)}; {_EXAMPLE}")
-    return _expand(entry, address, parts[-2] if len(parts) > 1 else "", parts[-1], protocol if slash else "tcp")
+    if ":" in address and not parts[0].startswith("["):
+        raise ValueError(f"needs brackets around the address: {quote(entry)}; such as [::1]:8080:80")
+    host = parts[-2] if len(parts) > 1 else ""
+    return _expand(entry, address, "" if host == "0" else host, parts[-1], protocol if slash else "tcp")
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether it is an IP address, of either kind."""
     from ipaddress import ip_address  # seldom needed
 
     try:
@@ -57,7 +61,7 @@ def _long(entry: dict[str, Any]) -> list[PortMapping]:
     if "target" not in entry:
         raise ValueError("needs a target: the container's port; such as {target: 80, published: 8080}")
     published = entry.get("published")
-    host = "" if published is None else str(published)
+    host = "" if published in (None, "", "0", 0) else str(published)
     return _expand(entry, str(entry.get("host_ip", "")), host, str(entry["target"]), str(entry.get("protocol", "tcp")))
 
 

@@ -1,4 +1,4 @@
-"""Sizes as people write them, to bytes."""
+"""Sizes and times as people write them, to bytes and seconds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 TIB = 1024 * GIB
+
+MINUTE = 60
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+DURATION_PATTERN = r"^(?=[0-9])([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$"
 
 SIZE_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?\s?([kK]|[mM]|[gG]|[tT]|[kK]i|Mi|Gi|Ti|[kK]iB|MiB|GiB|TiB)$"
 
@@ -43,3 +49,22 @@ def format_size(size: int) -> str:
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
     return f"{size} bytes"
+
+
+def parse_duration(text: str) -> int:
+    """`30m`, `8h`, `1h30m`, `2d` in seconds. Raises ValueError with a message for people."""
+    match = re.fullmatch(DURATION_PATTERN, text)
+    if match is None:
+        raise ValueError("must be a time such as 30m or 8h")
+    units = zip(match.groups(), (DAY, HOUR, MINUTE, 1), strict=True)
+    return sum(int(part[:-1]) * factor for part, factor in units if part)
+
+
+def format_duration(seconds: int) -> str:
+    """Seconds in the units that show them exactly: 5400 as `1h30m`."""
+    parts = []
+    for unit, factor in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", 1)):
+        count, seconds = divmod(seconds, factor)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

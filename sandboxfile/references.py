@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from .agreement import named_services
 from .diagnostics import Problem, did_you_mean, quote
 from .model import Sandbox
 from .positions import KeyPath, render_path
 from .published import parse_ports
+from .rules import check_rules
 from .services import build_contexts, dependencies, env_files, volume_entry
 
 
@@ -30,10 +32,16 @@ def _twice(entries: Iterable[tuple[KeyPath, Any, str]]) -> Iterator[Problem]:
 
 
 def _mounts(sandbox: Sandbox) -> Iterator[Problem]:
-    return _twice(
+    yield from _twice(
         (("mounts", index, "target"), mount.target, f"is mounted on {quote(mount.target)}")
         for index, mount in enumerate(sandbox.mounts)
     )
+    for index, mount in enumerate(sandbox.mounts):
+        for later, other in enumerate(sandbox.mounts[index + 1 :], index + 1):
+            if mount.target.startswith(f"{other.target}/"):
+                path = render_path(("mounts", later))
+                message = f"is hidden by {path}, which is mounted over it later"
+                yield Problem(("mounts", index, "target"), message, f"list it after {path}")
 
 
 def _packages(sandbox: Sandbox) -> Iterator[Problem]:
@@ -48,6 +56,11 @@ def _endpoints(sandbox: Sandbox) -> Iterator[Problem]:
                 or f"add it: secrets: {{{endpoint.secret}: {{env: NAME}}}}"
             )
             yield Problem(("endpoints", index, "secret"), f"the secret {quote(endpoint.secret)} is not declared", hint)
+    for name in sandbox.secrets:
+        if not any(endpoint.secret == name for endpoint in sandbox.endpoints):
+            hint = f"use it: endpoints: [{{host: ..., secret: {name}}}]"
+            yield Problem(("secrets", name), "is used by no endpoint", hint, True, "warning")
+    yield from check_rules(sandbox.endpoints)
     yield from _twice(
         (("endpoints", index, "as"), endpoint.as_, f"is named {quote(endpoint.as_)}")
         for index, endpoint in enumerate(sandbox.endpoints)
@@ -67,6 +80,15 @@ def _ports(sandbox: Sandbox) -> Iterator[Problem]:
         if port.host is not None and port.host != port.guest and port.host in taken:
             message = f"host port {port.host} is taken by {render_path(taken[port.host])}"
             yield Problem(("ports", index, "host"), message, "choose another host port")
+
+
+def host_ports(sandbox: Sandbox) -> list[tuple[KeyPath, int]]:
+    """(path, port) of everything that the host's loopback is to offer under a number of its own."""
+    wanted: list[tuple[KeyPath, int]] = [
+        (("ports", index), port.host) for index, port in enumerate(sandbox.ports) if port.host is not None
+    ]
+    wanted += [(path, mapping.host_port) for path, mapping in _mappings(sandbox) if mapping.protocol == "tcp"]
+    return wanted
 
 
 def _mappings(sandbox: Sandbox) -> Iterator[tuple[KeyPath, Any]]:
@@ -100,9 +122,11 @@ def _cycles(sandbox: Sandbox) -> Iterator[Problem]:
     except CycleError as error:
         # The library lists it as "each is a predecessor of the next"; people read "a needs b needs a".
         cycle = list(reversed(error.args[1]))
-        key = "depends_on" if cycle[1] in (sandbox.services[cycle[0]].get("depends_on") or ()) else "network_mode"
+        service = sandbox.services[cycle[0]]
+        keys = ["depends_on"] if cycle[1] in (service.get("depends_on") or ()) else []
+        keys += [str(path[0]) for path, other in named_services(service) if other == cycle[1]]
         message = f"the services wait for each other: {' -> '.join(cycle)}"
-        yield Problem(("services", cycle[0], key), message, at_key=True)
+        yield Problem(("services", cycle[0], keys[0]), message, at_key=True)
 
 
 def _project_paths(sandbox: Sandbox) -> Iterator[Problem]:

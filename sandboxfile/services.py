@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from .agreement import named_services
 from .mounts import Mount
 from .published import parse_ports
 
@@ -49,9 +50,9 @@ def build_contexts(services: Services) -> dict[str, str]:
         build = service.get("build")
         if build is None:
             continue
-        context = build if isinstance(build, str) else build.get("context", ".")
-        if not _REMOTE_CONTEXT.match(context):
-            contexts[name] = posixpath.normpath(context)
+        context = build if isinstance(build, str) else build.get("context")
+        if not _REMOTE_CONTEXT.match(context or "."):
+            contexts[name] = posixpath.normpath(context or ".")
     return contexts
 
 
@@ -69,7 +70,7 @@ def bind_mounts(services: Services) -> list[BindMount]:
 def volume_entry(entry: Any) -> tuple[str, str, str]:
     """(`bind`, `volume` or another type, source or "", target) of one entry of a service's `volumes`."""
     if isinstance(entry, Mapping):
-        return str(entry.get("type", "volume")), str(entry.get("source", "")), str(entry.get("target", ""))
+        return str(entry.get("type", "volume")), str(entry.get("source") or ""), str(entry.get("target", ""))
     parts = str(entry).split(":")
     if len(parts) == 1:
         return "volume", "", parts[0]
@@ -90,25 +91,35 @@ def env_files(services: Services) -> dict[str, tuple[str, ...]]:
 
 
 def dependencies(services: Services) -> dict[str, tuple[str, ...]]:
-    """Service to the services that it waits for or lives in, from `depends_on` and `network_mode: service:...`."""
-    found = {}
-    for name, service in services.items():
-        needed = list(service.get("depends_on") or ())
-        mode = str(service.get("network_mode", ""))
-        if mode.startswith("service:"):
-            needed.append(mode.removeprefix("service:"))
-        found[name] = tuple(dict.fromkeys(needed))
-    return found
+    """Service to the services that it waits for.
+
+    Those of `depends_on`, and those whose network, processes or volumes it shares or whose name it links to: Compose
+    starts them first, too.
+    """
+    return {
+        name: tuple(
+            dict.fromkeys(
+                [
+                    *(service.get("depends_on") or ()),
+                    *(other for path, other in named_services(service) if path[0] != "extends"),
+                ]
+            )
+        )
+        for name, service in services.items()
+    }
 
 
 def services_needing_mounts(services: Services, mounts: Iterable[Mount] = ()) -> tuple[str, ...]:
     """Services, in file order, that can only start when the host's directories are mounted.
 
-    Those that bind a path of the project or a path below a mount's target, and those that depend on such a service.
+    Those that bind a path of the project or a path below a mount's target, and those that depend on such a service or
+    extend one.
     """
     targets = [mount.target for mount in mounts]
     late = {bind.service for bind in bind_mounts(services) if _is_live(bind.source, targets)}
     needed = dependencies(services)
+    for name, service in services.items():
+        needed[name] += tuple(other for path, other in named_services(service) if path[0] == "extends")
     while more := {name for name in services if name not in late and late.intersection(needed[name])}:
         late |= more
     return tuple(name for name in services if name in late)

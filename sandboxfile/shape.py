@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .diagnostics import Problem, did_you_mean, quote
+from .document import has_path
 from .model import Sandbox
-from .positions import KeyPath, Positions
+from .positions import KeyPath
 
 _EXPECTED = {
     "string_type": "a string",
@@ -28,16 +29,16 @@ _EXPECTED = {
 _SHORT_FORMS = {"SetupStep": "a command", "Mount": "SOURCE:TARGET", "Endpoint": "a name", "Port": "HOST:GUEST"}
 
 
-def check_shape(data: Any, positions: Positions) -> Sandbox | list[Problem]:
+def check_shape(data: Any) -> Sandbox | list[Problem]:
     """The model of `data`, or everything that keeps it from being one."""
     try:
         return Sandbox.model_validate(data)
     except ValidationError as error:
-        return [_problem(details, positions) for details in error.errors(include_url=False)]
+        return [_problem(details, data) for details in error.errors(include_url=False)]
 
 
-def _problem(details: ErrorDetails, positions: Positions) -> Problem:
-    path = _path(details["loc"], positions)
+def _problem(details: ErrorDetails, data: Any) -> Problem:
+    path = _path(details["loc"], data)
     kind = details["type"]
     if kind == "extra_forbidden":
         name = str(path[-1])
@@ -55,7 +56,7 @@ def _problem(details: ErrorDetails, positions: Positions) -> Problem:
 _MISSING_HINTS: dict[KeyPath, str] = {("version",): 'write version: "1"'}
 
 
-def _path(location: tuple[int | str, ...], positions: Positions) -> KeyPath:
+def _path(location: tuple[int | str, ...], data: Any) -> KeyPath:
     """The error's place as a path of the file.
 
     The model's location has segments that the file does not know, such as `[key]` or the tag of a union: they are
@@ -64,7 +65,7 @@ def _path(location: tuple[int | str, ...], positions: Positions) -> KeyPath:
     path: KeyPath = ()
     for index, segment in enumerate(location):
         last = index == len(location) - 1
-        if (*path, segment) in positions or (last and isinstance(segment, str) and segment.isidentifier()):
+        if has_path(data, (*path, segment)) or (last and isinstance(segment, str) and segment.isidentifier()):
             path = (*path, segment)
     return path
 

@@ -24,7 +24,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from .diagnostics import Diagnostic, Problem, quote
+from .diagnostics import Diagnostic, Problem, Severity, quote
 from .positions import KeyPath, Position, Positions
 from .scalars import UnusableScalar, resolve_scalar
 
@@ -39,7 +39,12 @@ _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
-_MERGE = "<<"
+
+
+class _Merge(str):
+    """The key `<<` without quotes; quoted it is a key like any other."""
+
+    __slots__ = ()
 
 
 @dataclass
@@ -53,18 +58,27 @@ class Source:
     problems: list[Diagnostic] = field(default_factory=list)
     unusable: set[KeyPath] = field(default_factory=set)  # values that a problem here stands in for
     readable: bool = True  # False: `data` is not what the file says, checking it would only add noise
+    warnings: list[Diagnostic] = field(default_factory=list)
 
     def diagnose(self, problem: Problem) -> Diagnostic:
         """The problem with its place and the line there."""
         places = self.positions
         position = places.of_key(problem.path) if problem.at_key else places.of_value(problem.path)
-        return self.at(position or Position(1, 1), problem.message, problem.hint, problem.path)
+        place = position or (Position(1, 1) if self.lines else None)
+        return self.at(place, problem.message, problem.hint, problem.path, problem.severity)
 
-    def at(self, position: Position, message: str, hint: str | None = None, path: KeyPath = ()) -> Diagnostic:
+    def at(
+        self,
+        position: Position | None,
+        message: str,
+        hint: str | None = None,
+        path: KeyPath = (),
+        severity: Severity = "error",
+    ) -> Diagnostic:
         # Somebody may have written a secret's value into the file: it must not get into a log as well.
-        shown = position.line <= len(self.lines) and path[:1] != ("secrets",)
-        line = self.lines[position.line - 1] if shown else None
-        return Diagnostic(position, path, message, hint, self.file, line)
+        shown = position is not None and position.line <= len(self.lines) and path[:1] != ("secrets",)
+        line = self.lines[position.line - 1] if shown and position is not None else None
+        return Diagnostic(position, path, message, hint, self.file, line, severity)
 
 
 @dataclass(slots=True)
@@ -215,7 +229,8 @@ class _Composer:
                 self._complain(position, message, None, (*path, key.value))
                 continue
             seen[key.value] = position
-            entries.append((key.value, position, value))
+            is_merge = key.value == "<<" and isinstance(event, ScalarEvent) and event.implicit[0]
+            entries.append((_Merge(key.value) if is_merge else key.value, position, value))
         return entries
 
     def _complain(self, position: Position, message: str, hint: str | None, path: KeyPath) -> None:
@@ -275,7 +290,7 @@ class _Builder:
         data: dict[str, Any] = {}
         merged: list[_Node] = []
         for name, _, value in node.value:
-            if name == _MERGE:
+            if isinstance(name, _Merge):
                 merged += [value] if value.is_mapping or not isinstance(value.value, list) else value.value
         # Later ones win here, so: the list of merges backwards, then the mapping's own keys.
         for other in reversed(merged):
@@ -285,7 +300,7 @@ class _Builder:
                 raise _StopReading(other.position, message, path=path)
             data |= self._mapping(other, path, depth + 1)
         for name, key, value in node.value:
-            if name != _MERGE:
+            if not isinstance(name, _Merge):
                 data[name] = self.build(value, (*path, name), depth + 1, key)
         return data
 
@@ -317,9 +332,9 @@ def _explain(error: MarkedYAMLError, text: str) -> _StopReading:
     if error.context_mark and error.context and "while parsing a" in error.context and problem.startswith("expected"):
         line = error.context_mark.line + 1
         if "flow" in error.context:
-            return _StopReading(
-                position, f"the bracket of line {line} is not closed before this", "a comma is missing?"
-            )
+            variable = "${" in text[max(0, index - 60) : max(0, index)].rpartition("\n")[2]
+            hint = 'inside brackets, quote values with variables: "${NAME}"' if variable else "a comma is missing?"
+            return _StopReading(position, f"the bracket of line {line} is not closed before this", hint)
         return _StopReading(
             position, f"does not fit into the block that begins in line {line}", "indent its lines alike"
         )

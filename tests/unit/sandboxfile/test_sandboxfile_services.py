@@ -128,6 +128,19 @@ def test_services_that_need_mounts_and_those_that_need_them() -> None:
     assert services_needing_mounts(services, [Mount(source=".", target="/workspace/data/deep")]) == ("a", "b")
 
 
+def test_whoever_shares_something_with_a_late_service_is_late_itself() -> None:
+    services = {
+        "a": {"volumes": ["./x:/x"]},
+        "linked": {"links": ["a:alias"]},
+        "sharing": {"volumes_from": ["linked:ro"]},
+        "watching": {"pid": "service:sharing"},
+        "talking": {"ipc": "service:watching"},
+        "extending": {"extends": {"service": "a"}},
+        "free": {"volumes_from": ["container:a"]},
+    }
+    assert services_needing_mounts(services) == ("a", "linked", "sharing", "watching", "talking", "extending")
+
+
 SERVICE_KEYS = {
     "annotations": ["a=b"], "attach": True, "blkio_config": {"weight": 300}, "cap_add": ["ALL"], "cgroup": "host",
     "command": ["a"], "container_name": "abc", "cpus": 0.5, "deploy": {"replicas": 1}, "devices": ["/dev/a:/dev/b"],
@@ -176,7 +189,6 @@ def test_all_problems_of_all_services_have_their_places() -> None:
         ({"depends_on": {"ok": {"condition": "service_started"}, "db": {"restart": True}}}, ("depends_on", "db")),
         ({"configs": [{"source": "a"}, {"target": "/x"}]}, ("configs", 1)),
         ({"build": {"dockerfile": "a", "dockerfile_inline": "b"}}, ("build",)),
-        ({"healthcheck": {"disable": True, "interval": "5s"}}, ("healthcheck",)),
         ({"network_mode": "host", "networks": ["n"]}, ()),
         ({"volumes": [{"type": "bind", "target": "/x", "bind": {"create_host_path": True}}]}, ("volumes", 0)),
     ],
