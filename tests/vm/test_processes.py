@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -210,7 +211,7 @@ def test_virtiofsd_serves_one_client_and_ends(tmp_path: Path) -> None:
     async def main() -> None:
         async with serve_directory(SharedDirectory(tmp_path, "mount0"), await shared_tools(), server):
             assert server.stat().st_mode & 0o777 == 0o600
-            assert processes_with(f"--shared-dir\0{tmp_path}\0")
+            assert processes_with(f"--shared-dir\0{server.with_suffix('')}\0")
             reader, writer = await asyncio.open_unix_connection(server)
             # vhost-user: GET_FEATURES, version 1, no payload; the answer has 8 bytes of payload.
             writer.write(b"".join(number.to_bytes(4, "little") for number in (1, 1, 0)))
@@ -220,7 +221,8 @@ def test_virtiofsd_serves_one_client_and_ends(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert not server.exists()
-    assert processes_with(f"--shared-dir\0{tmp_path}\0") == []
+    assert not server.with_suffix("").exists()
+    assert processes_with(str(server.with_suffix(""))) == []
 
 
 def test_a_directory_is_plugged_into_a_machine(tmp_path: Path) -> None:
@@ -254,16 +256,81 @@ def test_what_is_no_directory_is_refused(tmp_path: Path, kind: str) -> None:
     assert not server.exists()
 
 
-def test_virtiofsds_words_say_why_a_mount_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The directory goes away behind our check. QEMU must be refused, not wait for a server that will never answer."""
-    source, server = tmp_path / "gone", Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "v.sock"
+@pytest.mark.parametrize("kind", ["gone", "link"])
+def test_a_directory_that_changes_behind_our_check_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    source, server = tmp_path / "source", Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "v.sock"
     source.mkdir()
 
     def owner(path: Path) -> tuple[int, int]:
         path.rmdir()
+        if kind == "link":
+            path.symlink_to(tmp_path)
         return 0, 0
 
     monkeypatch.setattr(virtiofs, "host_owner", owner)
+
+    async def main() -> None:
+        async with serve_directory(SharedDirectory(source, "mount0"), await shared_tools(), server):
+            raise AssertionError
+
+    with pytest.raises(VmmError, match="leads through a link now" if kind == "link" else "No such file"):
+        asyncio.run(main())
+    assert not server.exists() and not server.with_suffix("").exists()
+
+
+WITHOUT_NAMESPACES = """
+import asyncio, sys
+from pathlib import Path
+from vmm.masking import Mask
+from vmm.tools import from_json
+from vmm.virtiofs import SharedDirectory, serve_directory
+
+Path("/proc/sys/user/max_mnt_namespaces").write_text("0")
+
+async def main(toolchain, source, server):
+    tools = from_json((toolchain / "tools.json").read_text(), toolchain)
+    shared = SharedDirectory(source, "mount0", masks=(Mask("file"),))
+    async with serve_directory(shared, tools, server, print):
+        reader, writer = await asyncio.open_unix_connection(server)
+        writer.write(b"".join(number.to_bytes(4, "little") for number in (1, 1, 0)))
+        print(len(await asyncio.wait_for(reader.readexactly(20), 20)))
+        writer.close()
+
+asyncio.run(main(*map(Path, sys.argv[1:])))
+"""
+
+
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_where_nothing_can_be_masked_the_directory_is_served_with_a_warning(tmp_path: Path, kind: str) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-Ur", "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces to be forbidden something in")
+    tools = asyncio.run(shared_tools())
+    source = tmp_path / "source"
+    (source if kind == "directory" else tmp_path / "real").mkdir()
+    if kind == "link":
+        source.symlink_to("real")
+    server = Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "v.sock"
+    done = subprocess.run(
+        [unshare, "-Ur", sys.executable, "-c", WITHOUT_NAMESPACES, tools.kernel.parents[1], source, server],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    warning, *rest = done.stdout.splitlines()
+    assert warning.startswith(f"the guest can change {source}/file: mount namespaces cannot be used here: ")
+    if kind == "directory":
+        assert (rest, done.returncode) == (["20"], 0), done.stderr
+    else:  # whatever a path led to when it was approved: links are not followed any more
+        assert rest == [] and f"{source} leads through a link" in done.stderr
+
+
+def test_virtiofsds_words_say_why_a_mount_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU must be refused, not wait for a server that will never answer."""
+    source, server = tmp_path, Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "v.sock"
+    monkeypatch.setattr(virtiofs, "host_owner", lambda source: (-1, 0))
 
     async def main() -> None:
         tools = await shared_tools()
@@ -278,7 +345,7 @@ def test_virtiofsds_words_say_why_a_mount_failed(tmp_path: Path, monkeypatch: py
 
     with pytest.raises(VmmError, match="virtiofsd could not serve") as caught:
         asyncio.run(main())
-    assert f"{source} does not exist" in (caught.value.details or "")
+    assert "squash-guest:0:-1" in (caught.value.details or "")
     assert "QEMU refused" in str(caught.value.__cause__)
     assert not server.exists()
 

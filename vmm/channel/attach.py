@@ -1,27 +1,62 @@
-"""The body of `sandbox exec [-it]`: this process's streams, terminal and signals, joined to a command in the guest."""
+"""The body of `sandbox exec [-it]`: this process's streams, terminal and signals, joined to a command in the guest.
+
+One loop over poll(2), without asyncio: importing that would take as long as everything else before the command runs.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import json
 import os
 import select
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from queue import SimpleQueue
-from typing import TypeVar
+import socket
+import stat
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
 
 from vmm.channel.errors import GuestError
-from vmm.channel.guest import ExecStream, GuestChannel
+from vmm.channel.greeting import read_hello
+from vmm.guest.agent import (
+    CLOSE,
+    CONTROL,
+    CREDIT,
+    DATA,
+    EOF,
+    HELLO,
+    HELLO_OK,
+    MAX_MESSAGE,
+    MAX_PAYLOAD,
+    MORE,
+    NONCE_SIZE,
+    OPEN,
+    RESTARTED,
+    RESULT,
+    WINDOW,
+    Decoder,
+    Frame,
+    credit_of,
+    decode_object,
+    encode_credit,
+    encode_frame,
+    encode_message,
+    encode_request,
+)
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PIPE_BROKEN = 128 + signal.SIGPIPE
-T = TypeVar("T")
+HELLO_S = 5.0
+STREAM = 1  # the only one on this connection
+READ_SIZE = 1 << 18
+STOP = 0  # beside the numbers of signals
 
 
-async def attach(
-    client: GuestChannel,
+def attach(
+    control: Path,
     argv: Sequence[str],
     *,
     tty: bool = False,
@@ -30,85 +65,299 @@ async def attach(
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> int:
-    """Run `argv` in the guest on this process's descriptors 0, 1 and 2; returns its exit code, 128+n for signal n.
+    """Run `argv` in the guest behind the relay at `control`, on this process's descriptors 0, 1 and 2.
 
-    Standard input is read only when `interactive`. With `tty` the local terminal is raw meanwhile, always restored, and
-    its size follows. Without, INT, TERM, HUP and QUIT are passed on. When our own output breaks, the command is ended.
-    Must run in the main thread. Raises GuestError.
+    Returns its exit code, 128+n for signal n. Standard input is read only when `interactive`. With `tty` the local
+    terminal is raw meanwhile, always restored, and its size follows. Without, INT, TERM, HUP and QUIT are passed on.
+    When our own output breaks, the command is ended. Must run in the main thread. Raises GuestError.
     """
-    if tty and interactive and not os.isatty(0):
-        raise GuestError("standard input is not a terminal", hint="leave out -t to pipe data into the command")
-    environment = dict(env or {})
-    if tty:
-        environment.setdefault("TERM", os.environ.get("TERM", "xterm-256color"))
-    rows, cols = terminal_size()
-    async with client.open_exec(
-        argv, user=user, cwd=cwd, env=environment, stdin=interactive, tty=tty, rows=rows, cols=cols
-    ) as command:
-        with contextlib.ExitStack() as stack:
-            ending = stack.enter_context(_signals(command, tty=tty))
-            if tty and interactive:
-                stack.enter_context(raw_terminal(0))
-            output = stack.enter_context(OutputPump())
-            feeding = None
-            if interactive:
-                source = stack.enter_context(InputPump(0))
-                feeding = asyncio.create_task(_feed(source, command))
-            try:
-                return await _until_end(command, output, ending)
-            finally:
-                if feeding:
-                    feeding.cancel()
-                    await asyncio.gather(feeding, return_exceptions=True)
+    with Attachment(control, argv, tty=tty, interactive=interactive, user=user, cwd=cwd, env=env) as attachment:
+        with _signals(attachment):
+            return attachment.run()
 
 
-async def _until_end(command: ExecStream, output: OutputPump, ending: asyncio.Future[int]) -> int:
-    """The command's code, or that of a signal that ends us, or of a broken pipe on our side."""
-    relaying = asyncio.create_task(_relay_output(command, output))
+class Attachment:
+    """A command that has been asked for; `run` joins it to this process. A context manager that ends it.
+
+    Waits up to HELLO_S for the relay; raises GuestError when nobody answers there.
+    """
+
+    def __init__(
+        self,
+        control: Path,
+        argv: Sequence[str],
+        *,
+        tty: bool = False,
+        interactive: bool = False,
+        user: str | int = "agent",
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        if tty and interactive and not os.isatty(0):
+            raise GuestError("standard input is not a terminal", hint="leave out -t to pipe data into the command")
+        environment = dict(env or {})
+        if tty:
+            environment.setdefault("TERM", os.environ.get("TERM", "xterm-256color"))
+        rows, cols = terminal_size()
+        request = {"argv": list(argv), "user": user, "cwd": cwd, "env": environment}
+        request |= {"stdin": interactive, "tty": tty, "rows": rows, "cols": cols}
+        try:
+            message = encode_request("exec", request)
+        except ValueError as error:
+            raise GuestError(f"exec: {error}") from None
+        self.tty = tty
+        self._interactive = interactive
+        self._decoder = Decoder()
+        self._queue = bytearray(encode_message(STREAM, OPEN, message))  # what the relay has not taken yet
+        self._chunks: deque[tuple[int, memoryview]] = deque()  # what readers of our output have not taken yet
+        self._held = 0  # bytes received and not yet credited back
+        self._consumed = 0  # of these, passed on
+        self._credit = WINDOW
+        self._message = bytearray()
+        self._code: int | None = None
+        self._error: GuestError | None = None
+        self._socket = _dial(control, self._decoder)
+        self._wake_read, self._wake_write = os.pipe()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def signal(self, number: int) -> None:
+        """Tell of a signal to this process, from a handler or from any thread.
+
+        With a terminal, the guest's own turns keys into signals: one that reaches us is meant for us and ends us.
+        """
+        os.write(self._wake_write, bytes([number]))
+
+    def stop(self) -> None:
+        """End the command, and `run` with it, from any thread."""
+        self.signal(STOP)
+
+    def run(self) -> int:
+        """The command's exit code, or that of a signal that ended us, or of a broken pipe on our side."""
+        with raw_terminal(0) if self.tty and self._interactive else contextlib.nullcontext():
+            while self._chunks or not self._ended:
+                self._step()
+        if self._error:
+            raise self._error
+        assert self._code is not None
+        return self._code
+
+    @property
+    def _ended(self) -> bool:
+        """Nothing more will come (chunks may still wait for their reader)."""
+        return self._code is not None or self._error is not None
+
+    def _step(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        if not self._ended:
+            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._queue else 0))
+            # Input that the relay has no room for stays where it is.
+            if self._interactive and self._credit and len(self._queue) < WINDOW:
+                poll.register(0, select.POLLIN)
+        if self._chunks:
+            poll.register(self._chunks[0][0], select.POLLOUT)
+        for fd, events in poll.poll():
+            if fd == self._wake_read:
+                for number in os.read(fd, 64):
+                    self._signalled(number)
+            elif fd == self._socket.fileno():
+                if events & select.POLLOUT:
+                    self._flush()
+                if events & ~select.POLLOUT:
+                    self._receive()
+            elif fd == 0:
+                self._feed()
+            elif self._chunks:
+                self._pass_on()
+
+    def _signalled(self, number: int) -> None:
+        if number == STOP or (self.tty and number != signal.SIGWINCH):
+            self._break_off(128 + (number or signal.SIGTERM))
+        elif number == signal.SIGWINCH:
+            self._control(resize=list(terminal_size()))
+        else:
+            self._control(signal=number)
+
+    def _control(self, **request: Any) -> None:
+        self._queue += encode_frame(STREAM, CONTROL, 0, json.dumps(request).encode())
+
+    def _break_off(self, code: int) -> None:
+        """Want no more of it: its process group is ended, and so is this."""
+        self._code = code
+        self._chunks.clear()
+        self._queue += encode_frame(STREAM, CLOSE)
+        self._flush()
+
+    # the relay
+
+    def _flush(self) -> None:
+        try:
+            while self._queue:
+                del self._queue[: self._socket.send(self._queue)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._queue.clear()  # reading from it will say why
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(GuestError("the connection to the guest broke", str(error)))
+            return
+        for frame in self._decoder.feed(data):
+            self._accept(frame)
+        if self._decoder.skipped:
+            self._fail(GuestError("the guest's agent sent garbage"))
+        if not data:
+            self._fail(GuestError("the guest is gone"))
+
+    def _accept(self, frame: Frame) -> None:
+        if frame.stream == 0 and frame.kind == RESTARTED:
+            self._fail(GuestError("the guest's agent restarted"))
+        elif frame.stream != STREAM or self._ended:
+            return
+        elif frame.kind == DATA:
+            self._held += len(frame.payload)
+            if self._held > WINDOW:
+                self._fail(GuestError("the guest sent more than it was allowed to"))
+            elif frame.payload:
+                self._chunks.append((2 if frame.sub == 2 else 1, memoryview(frame.payload)))
+        elif frame.kind == CREDIT:
+            self._credit = min(WINDOW, self._credit + credit_of(frame))
+        elif frame.kind == RESULT:
+            self._message += frame.payload
+            if len(self._message) > MAX_MESSAGE:
+                self._fail(GuestError("the guest's answer is too long"))
+            elif frame.sub != MORE:
+                self._conclude(bytes(self._message))
+
+    def _conclude(self, message: bytes) -> None:
+        try:
+            answer = decode_object(message)
+        except ValueError as error:
+            self._fail(GuestError(f"the guest's answer cannot be read: {error}"))
+            return
+        result = answer.get("ok")
+        if not isinstance(result, dict):
+            self._fail(GuestError.from_json(answer.get("error")))
+            return
+        code = result.get("code")
+        if not isinstance(code, int) or not 0 <= code <= 255:
+            self._fail(GuestError("the guest reported no exit code"))
+            return
+        self._code = code
+
+    def _fail(self, error: GuestError) -> None:
+        if not self._ended:
+            self._error = error
+
+    # our own streams
+
+    def _feed(self) -> None:
+        try:
+            data = os.read(0, min(self._credit, MAX_PAYLOAD))
+        except BlockingIOError:  # somebody else made the shared descriptor non-blocking
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._credit -= len(data)
+            self._queue += encode_frame(STREAM, DATA, 0, data)
+        else:
+            self._interactive = False
+            self._queue += encode_frame(STREAM, EOF)
+
+    def _pass_on(self) -> None:
+        fd, data = self._chunks.popleft()
+        try:
+            count = os.write(fd, data[: _room(fd)])
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            self._break_off(PIPE_BROKEN)
+            return
+        if count < len(data):
+            self._chunks.appendleft((fd, data[count:]))
+        self._consumed += count
+        if self._consumed >= WINDOW // 4 or not self._chunks:
+            self._held -= self._consumed
+            if not self._ended:
+                self._queue += encode_credit(STREAM, self._consumed)
+            self._consumed = 0
+
+
+def _room(fd: int) -> int:
+    """How much a descriptor that is ready surely takes at once: a write that waits would hold up signals and input."""
+    return MAX_PAYLOAD if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF
+
+
+def _dial(control: Path, decoder: Decoder) -> socket.socket:
+    """A connection that has said hello; whatever comes next goes to `decoder`."""
+    connection = socket.socket(socket.AF_UNIX)
     try:
-        await asyncio.wait({relaying, ending}, return_when=asyncio.FIRST_COMPLETED)
-        return relaying.result() if relaying.done() else ending.result()
-    finally:
-        relaying.cancel()
-        await asyncio.gather(relaying, return_exceptions=True)
+        connection.settimeout(HELLO_S)
+        try:
+            connection.connect(os.fspath(control))
+        except OSError as error:
+            raise GuestError(
+                "the sandbox's supervisor does not answer",
+                f"{control}: {error.strerror or error}",
+                "`sandbox ls` shows what runs",
+            ) from None
+        _greet(connection, decoder)
+        connection.setblocking(False)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-async def _relay_output(command: ExecStream, output: OutputPump) -> int:
-    async for fd, data in command:
-        if not await output.write(2 if fd == 2 else 1, data):
-            command.close()
-            return PIPE_BROKEN
-    return await command.wait()
-
-
-async def _feed(source: InputPump, command: ExecStream) -> None:
-    while data := await source.read():
-        await command.write_stdin(data)
-    command.close_stdin()
+def _greet(connection: socket.socket, decoder: Decoder) -> None:
+    nonce = os.urandom(NONCE_SIZE)
+    decoder.expect(nonce)
+    give_up = time.monotonic() + HELLO_S
+    try:
+        connection.sendall(encode_frame(0, HELLO, 0, nonce))
+        while (left := give_up - time.monotonic()) > 0:
+            connection.settimeout(left)
+            data = connection.recv(READ_SIZE)
+            for frame in decoder.feed(data):
+                if frame.stream == 0 and frame.kind == HELLO_OK:
+                    read_hello(frame.payload[NONCE_SIZE:])
+                    return
+            if not data:
+                raise GuestError("the guest is gone")
+    except TimeoutError:
+        pass
+    except OSError as error:
+        raise GuestError("the connection to the guest broke", str(error)) from None
+    raise GuestError(f"the guest's agent did not answer within {HELLO_S:g} s")
 
 
 @contextlib.contextmanager
-def _signals(command: ExecStream, *, tty: bool) -> Iterator[asyncio.Future[int]]:
-    """Handle our signals for the length of the block; the future gets the code when one of them is to end us.
+def _signals(attachment: Attachment) -> Iterator[None]:
+    """Tell of our signals for the length of the block."""
 
-    With a terminal the guest's own turns keys into signals, so one that reaches us is meant for us.
-    """
-    loop = asyncio.get_running_loop()
-    ending: asyncio.Future[int] = loop.create_future()
+    def tell(number: int, _: FrameType | None) -> None:
+        attachment.signal(number)
 
-    def end(number: int) -> None:
-        if not ending.done():
-            ending.set_result(128 + number)
-
-    for number in FORWARDED:
-        loop.add_signal_handler(number, end if tty else command.signal, number)
-    if tty:
-        loop.add_signal_handler(signal.SIGWINCH, lambda: command.resize(*terminal_size()))
+    numbers = (*FORWARDED, *([signal.SIGWINCH] if attachment.tty else []))
+    before = {number: signal.signal(number, tell) for number in numbers}
     try:
-        yield ending
+        yield
     finally:
-        for number in (*FORWARDED, *([signal.SIGWINCH] if tty else [])):
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -133,104 +382,3 @@ def terminal_size() -> tuple[int, int]:
             if size.lines and size.columns:
                 return size.lines, size.columns
     return 24, 80
-
-
-class InputPump:
-    """Reads a descriptor in a thread: it may be a file (which no loop can watch), and setting a shared terminal to
-    non-blocking would do the same to everybody else who has it open."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._wake_read, self._wake_write = os.pipe()
-        self._wanted: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[bytes]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="standard input")
-
-    def __enter__(self) -> InputPump:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._wake_write)
-        self._wanted.put(None)
-        self._thread.join()
-        os.close(self._wake_read)
-
-    async def read(self) -> bytes:
-        """What is there, at most 64 KiB; b"" at the end."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
-        self._wanted.put((loop, future))
-        return await future
-
-    def _run(self) -> None:
-        while wanted := self._wanted.get():
-            loop, future = wanted
-            poll = select.poll()
-            poll.register(self._wake_read, select.POLLIN)
-            poll.register(self._fd, select.POLLIN)
-            ready = [fd for fd, _ in poll.poll()]
-            if self._wake_read in ready:
-                return
-            try:
-                data = os.read(self._fd, 1 << 16)
-            except BlockingIOError:
-                self._wanted.put(wanted)
-                continue
-            except OSError:
-                data = b""
-            _deliver(loop, future, data)
-
-
-class OutputPump:
-    """Writes in a thread, so that a slow reader of ours (a pager) does not hold up signals."""
-
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._busy = False
-        self._thread = threading.Thread(target=self._run, daemon=True, name="standard output")
-
-    def __enter__(self) -> OutputPump:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._jobs.put(None)
-        if not self._busy:  # else it hangs in a write that nobody takes, and must not hold us
-            self._thread.join()
-
-    async def write(self, fd: int, data: bytes) -> bool:
-        """Write all of it; False when nobody can read it any more."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        self._busy = True
-        self._jobs.put(lambda: _deliver(loop, future, write_all(fd, data)))
-        written = await future
-        self._busy = False
-        return written
-
-    def _run(self) -> None:
-        while job := self._jobs.get():
-            job()
-
-
-def write_all(fd: int, data: bytes) -> bool:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:  # somebody else made the shared descriptor non-blocking
-            waiting = select.poll()
-            waiting.register(fd, select.POLLOUT)
-            waiting.poll()
-        except OSError:
-            return False
-    return True
-
-
-def _deliver(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], value: T) -> None:
-    def settle() -> None:
-        if not future.done():
-            future.set_result(value)
-
-    with contextlib.suppress(RuntimeError):  # the loop has ended in the meantime
-        loop.call_soon_threadsafe(settle)

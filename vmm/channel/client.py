@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from vmm.channel.attach import attach
 from vmm.channel.errors import GuestError
 from vmm.channel.guest import GuestChannel
-
-__all__ = ["Client", "attach", "connect"]
 
 
 class Client(GuestChannel):

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from vmm.channel.errors import GuestError
+from vmm.channel.greeting import Hello, read_hello
 from vmm.channel.stream import Stream
 from vmm.guest.agent import (
     FLUSH,
@@ -18,13 +19,11 @@ from vmm.guest.agent import (
     HELLO_OK,
     NONCE_SIZE,
     OPEN,
-    PROTOCOL,
     RESTARTED,
     STDERR,
     STDOUT,
     Decoder,
     Frame,
-    decode_object,
     encode_frame,
     encode_message,
     encode_request,
@@ -35,16 +34,6 @@ ANSWER_MARGIN_S = 2.0  # beyond an operation's own deadline, for its answer to a
 HELLO_AGAIN_S = 3.0
 CLOSE_S = 1.0
 OUTPUT_LIMIT = 64 << 20  # what `run` keeps of each of stdout and stderr: the end of it
-
-
-class Hello(NamedTuple):
-    """Who answers. `boot_id` differs after a reboot, not after a restore."""
-
-    version: str
-    protocol: int
-    boot_id: str
-    kernel: str
-    hostname: str
 
 
 class Completed(NamedTuple):
@@ -105,6 +94,11 @@ class GuestChannel:
         await close_writer(self._writer)
 
     @property
+    def streams(self) -> int:
+        """How many streams are open now, those of a relay's clients among them."""
+        return len(self._sinks)
+
+    @property
     def lost(self) -> GuestError | None:
         """Why the channel is of no use now; None while it is."""
         return self._lost
@@ -133,15 +127,7 @@ class GuestChannel:
                         self._writer.write(encode_frame(0, HELLO, 0, self._nonce))
         except TimeoutError:
             raise GuestError(f"the guest's agent did not answer within {timeout_s:g} s") from None
-        try:
-            hello = _read_hello(decode_object(self._answer.result()))
-        except (ValueError, KeyError, TypeError) as error:
-            raise GuestError("the guest's agent answered with nonsense", str(error)) from None
-        if hello.protocol != PROTOCOL:
-            raise GuestError(
-                f"the guest's agent speaks protocol {hello.protocol}, this program {PROTOCOL}",
-                hint="the snapshot was made by another version: build it anew",
-            )
+        hello = read_hello(self._answer.result())
         self._lost = None
         self.peer = hello
         return hello
@@ -368,8 +354,3 @@ async def close_writer(writer: asyncio.StreamWriter) -> None:
         pass
     finally:
         writer.transport.abort()
-
-
-def _read_hello(answer: dict[str, Any]) -> Hello:
-    text = {key: str(answer[key])[:200] for key in ("version", "boot_id", "kernel", "hostname")}
-    return Hello(protocol=int(answer["protocol"]), **text)

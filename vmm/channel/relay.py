@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from vmm.channel.errors import GuestError
-from vmm.channel.guest import READ_SIZE, GuestChannel, Hello, close_writer
+from vmm.channel.greeting import Hello
+from vmm.channel.guest import READ_SIZE, GuestChannel, close_writer
 from vmm.channel.stream import LocalStream
 from vmm.errors import VmmError
 from vmm.guest.agent import (

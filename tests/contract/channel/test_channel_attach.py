@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pexpect
 import pytest
 
+from vmm.channel.greeting import Hello
+from vmm.guest.agent import (
+    DATA,
+    HELLO_OK,
+    MORE,
+    OPEN,
+    PROTOCOL,
+    RESTARTED,
+    RESULT,
+    Decoder,
+    encode_frame,
+    encode_message,
+)
+
 T = 20
+GREETING = json.dumps(Hello("1", PROTOCOL, "", "", "")._asdict()).encode()
 
 PROGRAM = """
-import asyncio, os, sys
+import os, sys
 from pathlib import Path
-from vmm.channel.client import attach, connect
-async def main():
-    flags, *argv = sys.argv[2:]
-    async with await connect(Path(sys.argv[1])) as client:
-        return await attach(client, argv, tty="t" in flags, interactive="i" in flags, user=os.geteuid())
-sys.exit(asyncio.run(main()))
+from vmm.channel.attach import attach
+flags, *argv = sys.argv[2:]
+sys.exit(attach(Path(sys.argv[1]), argv, tty="t" in flags, interactive="i" in flags, user=os.geteuid()))
 """
 
 
@@ -169,3 +184,98 @@ def test_the_client_imports_nothing_heavy() -> None:
     assert not {b"pydantic", b"tarfile", b"http", b"rich", b"click", b"yaml", b"networkx", b"qemu", b"json.tool"} & set(
         modules
     )
+
+
+def test_input_goes_on_while_nobody_reads_our_output(control: Path) -> None:
+    # More than a pipe holds each way, less than what the channel takes: a writer that reads only afterwards.
+    size = 250_000
+    with subprocess.Popen(command(control, "i", "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(bytes(size))
+        process.stdin.close()
+        assert len(process.stdout.read()) == size
+        assert process.wait(T) == 0
+
+
+def test_a_signal_is_passed_on_while_nobody_reads_our_output(control: Path, harness: Any) -> None:
+    text = "echo $$; exec yes"  # no trap: a shell that waits in `echo` for room would run it only once there is some
+    # Our own end for writing tells when the pipe is full, however many bytes that is: it depends on how they were cut.
+    reader, writer = os.pipe()
+    with (
+        subprocess.Popen(command(control, "-", "sh", "-c", text), stdout=writer) as process,
+        os.fdopen(reader, "rb") as output,
+        os.fdopen(writer, "wb") as end,
+    ):
+        pid = int(output.readline())
+        asyncio.run(harness.wait_until(lambda: not _has_room(end)))
+        process.send_signal(signal.SIGTERM)
+        asyncio.run(harness.wait_until(lambda: not harness.is_alive(pid)))
+        end.close()
+        output.read()
+        assert process.wait(T) == 128 + signal.SIGTERM
+
+
+def _has_room(pipe: BinaryIO) -> bool:
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path / "no.sock", "-", "true"), capture_output=True, text=True, timeout=T)
+    assert "GuestError: the sandbox's supervisor does not answer" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "the guest is gone"),
+        (b"hello" * 10, "the guest's agent sent garbage"),
+        (encode_frame(0, RESTARTED), "the guest's agent restarted"),
+        (encode_frame(1, DATA, 1, b"x" * 65536) * 5, "the guest sent more than it was allowed to"),
+        (encode_message(1, RESULT, b"[]"), "the guest's answer cannot be read: not a JSON object"),
+        (encode_message(1, RESULT, b'{"ok": {}}'), "the guest reported no exit code"),
+        (encode_message(1, RESULT, b'{"ok": {"code": 256}}'), "the guest reported no exit code"),
+        (encode_message(1, RESULT, b'{"error": {"brief": "nothing doing"}}'), "nothing doing"),
+        (encode_frame(1, RESULT, MORE, b"x" * 65536) * 129, "the guest's answer is too long"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_peer_that_misbehaves(tmp_path: Path, answer: bytes, said: str) -> None:
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with subprocess.Popen(
+            command(path, "-", "true"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            with listener.accept()[0] as peer:
+                hello = Decoder().feed(peer.recv(1 << 16))[0]
+                peer.sendall(encode_frame(0, HELLO_OK, 0, hello.payload + GREETING))
+                assert Decoder().feed(peer.recv(1 << 16))[0].kind == OPEN
+                with contextlib.suppress(ConnectionError):
+                    peer.sendall(answer)
+            assert process.stderr and said in process.stderr.read()
+            assert process.wait(T) == 1
+
+
+@pytest.mark.parametrize(
+    ("greeting", "said"),
+    [
+        (b'{"protocol": 2, "version": "2", "boot_id": "", "kernel": "", "hostname": ""}', "speaks protocol 2"),
+        (b"{}", "answered with nonsense"),
+        (None, "the guest is gone"),
+    ],
+)
+def test_a_peer_of_another_kind(tmp_path: Path, greeting: bytes | None, said: str) -> None:
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with subprocess.Popen(command(path, "-", "true"), stderr=subprocess.PIPE, text=True) as process:
+            with listener.accept()[0] as peer:
+                hello = Decoder().feed(peer.recv(1 << 16))[0]
+                if greeting is not None:
+                    peer.sendall(encode_frame(0, HELLO_OK, 0, hello.payload + greeting))
+            assert process.stderr and said in process.stderr.read()
+            assert process.wait(T) == 1

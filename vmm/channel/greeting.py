@@ -1,0 +1,36 @@
+"""The first words on a connection: who answers, and whether it speaks our protocol."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vmm.channel.errors import GuestError
+from vmm.guest.agent import PROTOCOL, decode_object
+
+__all__ = ["Hello", "read_hello"]
+
+
+class Hello(NamedTuple):
+    """Who answers. `boot_id` differs after a reboot, not after a restore."""
+
+    version: str
+    protocol: int
+    boot_id: str
+    kernel: str
+    hostname: str
+
+
+def read_hello(payload: bytes) -> Hello:
+    """The answer to a HELLO, without its nonce. Raises GuestError for nonsense and for another protocol."""
+    try:
+        answer = decode_object(payload)
+        text = {key: str(answer[key])[:200] for key in ("version", "boot_id", "kernel", "hostname")}
+        hello = Hello(protocol=int(answer["protocol"]), **text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise GuestError("the guest's agent answered with nonsense", str(error)) from None
+    if hello.protocol != PROTOCOL:
+        raise GuestError(
+            f"the guest's agent speaks protocol {hello.protocol}, this program {PROTOCOL}",
+            hint="the snapshot was made by another version: build it anew",
+        )
+    return hello
