@@ -63,12 +63,12 @@ class Identity:
 
 @dataclass
 class Guest:
-    """A guest that answers. `memory` describes its shared memory; None: it has private pages of a snapshot."""
+    """A guest that answers. `memory` is the descriptor of its memory."""
 
     machine: Machine
     channel: GuestChannel
     gateway: Gateway
-    memory: int | None
+    memory: int
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +78,6 @@ async def open_guest(
     name: str,
     disk: Path,
     parent: Snapshot | None,
-    shared_memory: bool,
     policy: Policy,
     identity: Identity,
     runtime: Path,
@@ -89,18 +88,18 @@ async def open_guest(
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
 
-    `disk` is its writable qcow2; `runtime` a short directory for sockets. Shared memory is a private copy of the
-    snapshot's and is what virtiofs and saving need. Raises VmmError with the console's last lines when nothing answers.
+    `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's.
+    Raises VmmError with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(start_gateway(policy, runtime, journal))
-        descriptor, memory = await _memory(stack, base.shape, parent, shared_memory)
+        descriptor = await _memory(stack, base.shape, parent)
         forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
         spec = MachineSpec(
             name=name,
             accelerator=base.shape.accelerator,
             cpus=base.shape.cpus,
-            memory=memory,
+            memory=Memory(base.shape.memory, Path(f"/proc/self/fd/{descriptor}"), shared=True),
             kernel=base.tools.kernel,
             initrd=base.initrd,
             append=kernel_arguments(),
@@ -109,10 +108,9 @@ async def open_guest(
             spare_ports=base.shape.spare_ports,
             incoming=parent is not None,
         )
-        inherited = () if descriptor is None else (descriptor,)
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
-            start_machine(spec, base.tools, console_log=console_log, pass_fds=inherited)
+            start_machine(spec, base.tools, console_log=console_log, pass_fds=(descriptor,))
         )
         if parent is not None:
             await machine.restore(parent.state)
@@ -122,12 +120,9 @@ async def open_guest(
         yield Guest(machine, channel, gateway, descriptor)
 
 
-async def _memory(
-    stack: contextlib.AsyncExitStack, shape: Shape, parent: Snapshot | None, shared: bool
-) -> tuple[int | None, Memory]:
-    if parent is not None and not shared:
-        # Clones without live mounts map the snapshot's own pages: nothing is copied until it is written.
-        return None, Memory(shape.memory, parent.ram, shared=False)
+async def _memory(stack: contextlib.AsyncExitStack, shape: Shape, parent: Snapshot | None) -> int:
+    """A copy, although QEMU could map the snapshot's pages privately: it would punch the pages that the guest reports
+    as free out of the snapshot's very file, mapped privately or not, and every later clone would find zeros there."""
     making = asyncio.ensure_future(asyncio.to_thread(make_memory, shape.memory, parent.ram if parent else None))
     try:
         descriptor = await asyncio.shield(making)
@@ -135,7 +130,7 @@ async def _memory(
         os.close(await making)  # the thread cannot be stopped, and its descriptor has no other owner
         raise
     stack.callback(os.close, descriptor)
-    return descriptor, Memory(shape.memory, Path(f"/proc/self/fd/{descriptor}"), shared=True)
+    return descriptor
 
 
 async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -> None:

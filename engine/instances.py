@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from engine.errors import EngineError
 from engine.jsonfile import read_json, write_json
 from engine.layout import Layout
 from engine.processes import is_same_process
-from engine.trees import remove_tree
 
 VERSION = 1
 ANSWER_S = 1.0  # an idle supervisor answers in milliseconds; one that takes longer is worth telling about
@@ -22,12 +20,14 @@ State = Literal["starting", "running", "failed", "stopped"]
 Liveness = Literal["starting", "running", "failed", "stopped", "dead", "unresponsive", "unreadable"]
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(NamedTuple):
     """What is written down about one sandbox. `created` is ISO 8601 in UTC.
 
+    A tuple, as all that `exec` needs before it has connected: dataclasses take as long to import as Python to start.
+
     `pid` and `process` are the supervisor's: `process` is what `describe_process` said of it, since a pid alone may
-    have been given to another process. `ports`, `mounts`, `services` and `summary` are for showing only.
+    have been given to another process. `plan_key` is the key of its Configuration; `agent_name` the key in `agents`,
+    where the file has several. `ports`, `mounts`, `services` and `summary` are for showing only.
     """
 
     name: str
@@ -38,15 +38,15 @@ class Instance:
     state: State
     pid: int | None = None
     process: str | None = None
-    ports: list[dict[str, Any]] = field(default_factory=list)
-    mounts: list[dict[str, Any]] = field(default_factory=list)
-    services: dict[str, Any] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
+    ports: list[dict[str, Any]] = []  # noqa: RUF012 - nobody changes a record in place
+    mounts: list[dict[str, Any]] = []  # noqa: RUF012
+    services: dict[str, Any] = {}  # noqa: RUF012
+    summary: dict[str, Any] = {}  # noqa: RUF012
     version: int = VERSION
+    agent_name: str | None = None
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A sandbox as it is now. `instance` is None when its record cannot be read; `status` says the rest in words."""
 
     name: str
@@ -59,7 +59,7 @@ def save_instance(layout: Layout, instance: Instance) -> None:
     """Write the record in one step; makes the directory. Raises EngineError."""
     path = layout.instance(instance.name).record
     try:
-        write_json(path, asdict(instance))
+        write_json(path, instance._asdict())
     except OSError as error:
         raise EngineError(f"cannot write {path}: {error.strerror}") from error
 
@@ -95,7 +95,8 @@ def look_up(layout: Layout, name: str, answers: Callable[[Path], bool] | None = 
     if instance is None:
         return Listed(name, "stopped", "stopped: it has no record")
     if instance.state in ("failed", "stopped"):
-        return Listed(name, instance.state, instance.state, instance)
+        ended = instance.summary.get("ended")
+        return Listed(name, instance.state, f"{instance.state}: {ended}" if ended else instance.state, instance)
     if instance.pid is None or instance.process is None or not is_same_process(instance.pid, instance.process):
         return Listed(name, "dead", "dead: supervisor was killed", instance)
     if instance.state == "starting":
@@ -148,16 +149,23 @@ def claim(layout: Layout, name: str, project: Path) -> Iterator[Instance | None]
     """
     with hold_name(layout, name):
         instance = load_instance(layout, name)
-        if instance is not None and Path(instance.project) != project:
-            raise EngineError(
-                f"the name {name} is taken by {instance.project}",
-                hint=f"use --name to choose another, or `sandbox down {name}`",
-            )
+        check_owner(instance, project)
         yield instance
+
+
+def check_owner(instance: Instance | None, project: Path) -> None:
+    """Raises EngineError when the sandbox belongs to another project."""
+    if instance is not None and Path(instance.project) != project:
+        raise EngineError(
+            f"the name {instance.name} is taken by {instance.project}",
+            hint=f"use --name to choose another, or `sandbox down {instance.name}`",
+        )
 
 
 def forget_instance(layout: Layout, name: str) -> None:
     """Remove everything of a sandbox: record, logs, disk, sockets. Its processes must have ended."""
+    from engine.trees import remove_tree
+
     paths = layout.instance(name)
     # The record last: interrupted halfway, the sandbox is still listed and `down` can be called again.
     for path in paths.directory.glob("*"):
@@ -176,7 +184,7 @@ def _parse(record: Any, name: str, path: Path) -> Instance:
             details=f"{path} has version {record['version']}, this one reads {VERSION}",
             hint="use the newer version, also to take it down",
         )
-    known = {key: value for key, value in record.items() if key in {field.name for field in fields(Instance)}}
+    known = {key: value for key, value in record.items() if key in Instance._fields}
     try:
         instance = Instance(**known)
     except TypeError as error:
@@ -188,6 +196,7 @@ def _parse(record: Any, name: str, path: Path) -> Instance:
         or instance.state not in get_args(State)
         or not isinstance(instance.pid, int | None)
         or not isinstance(instance.process, str | None)
+        or not isinstance(instance.agent_name, str | None)
         or not all(isinstance(rows, list) for rows in (instance.ports, instance.mounts))
         or not all(isinstance(table, dict) for table in (instance.services, instance.summary))
     ):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 
-def write_json(path: Path, value: object) -> None:
-    """Replace `path` (its directory is made) in one step: a reader sees the old text or the new. Raises OSError."""
+def write_json(path: Path, value: object, mode: int = 0o666) -> None:
+    """Replace `path` (its directory is made) in one step: a reader sees the old text or the new. Raises OSError.
+
+    `mode` is as in os.open: the umask takes from it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        with beside.open("w", encoding="utf-8") as file:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1, sort_keys=True)
             file.write("\n")
             file.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,20 @@ from vmm.tools import from_json
 
 @dataclass(frozen=True)
 class MountPoint:
-    """A live mount: `source` on the host, `target` in the guest."""
+    """A live mount: `source`, a real path of the host, is at `target` in the guest.
+
+    `protected` are paths in it that the guest cannot change.
+    """
 
     source: str
     target: str
     read_only: bool
+    protected: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> MountPoint:
+        """What `asdict` made a mapping of."""
+        return cls(**{**value, "protected": tuple(value["protected"])})
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Launch:
     def from_json(cls, text: str | bytes) -> Launch:
         value = json.loads(text)
         value["shape"] = Shape(**value["shape"])
-        value["mounts"] = tuple(MountPoint(**item) for item in value["mounts"])
+        value["mounts"] = tuple(MountPoint.of(item) for item in value["mounts"])
         value["rules"] = tuple(Rule(**item) for item in value["rules"])
         value["forwards"] = tuple(HostForward(**item) for item in value["forwards"])
         identity = value["identity"]

@@ -5,15 +5,13 @@ Three roots: the cache (can be made again), the state (cannot) and the runtime d
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-
-import platformdirs
+from typing import NamedTuple
 
 from engine.errors import EngineError
 
@@ -38,6 +36,12 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "README", "says what the directory is", "written again by the next command"),
     ("state", "instances/<name>/", "one sandbox", "use `sandbox down <name>`"),
     ("state", "instances/<name>/instance.json", "the record: project, plan, supervisor, ports", "the sandbox is lost"),
+    (
+        "state",
+        "instances/<name>/configuration.json",
+        "what it runs with; `up` compares the file with it",
+        "the next `up` wants a new machine",
+    ),
     ("state", "instances/<name>/supervisor.log", "what the supervisor did", "safe"),
     ("state", "instances/<name>/console.log", "the guest's console", "safe"),
     ("state", "instances/<name>/journal.jsonl", "every connection that the gateway decided on", "safe"),
@@ -45,6 +49,8 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/disk.qcow2", "the sandbox's own disk, over the snapshot's", "the sandbox is lost"),
     ("state", "locks/<name>.lock", "held while a sandbox of that name is brought up or down", "safe when nothing runs"),
     ("state", "projects/<project>/plan.json", "what the last build was made of; explains the next plan", "safe"),
+    ("state", "projects/<project>/plan-<agent>.json", "the same, of one of the file's `agents`", "safe"),
+    ("state", "trust/<id>.json", "what you allowed one file to ask of this host", "the next `up` asks again"),
     ("runtime", "README", "says what the directory is", "written again by the next command"),
     (
         "runtime",
@@ -54,6 +60,7 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("runtime", "<name>/gw-<port>.sock", "where the guest's connections arrive", "only with its sandbox"),
     ("runtime", "<name>/mount-<number>.sock", "where virtiofsd serves one mount", "only with its sandbox"),
+    ("runtime", "<name>/mount-<number>/", "where virtiofsd, and nobody else, sees that mount", "only with its sandbox"),
     (
         "runtime",
         ".build-<random>/",
@@ -99,8 +106,7 @@ class Sockets:
         return path
 
 
-@dataclass(frozen=True)
-class InstancePaths:
+class InstancePaths(NamedTuple):
     """The files of one sandbox: those that last in `directory`, its sockets in `sockets`."""
 
     directory: Path
@@ -109,6 +115,10 @@ class InstancePaths:
     @property
     def record(self) -> Path:
         return self.directory / "instance.json"
+
+    @property
+    def configuration(self) -> Path:
+        return self.directory / "configuration.json"
 
     @property
     def supervisor_log(self) -> Path:
@@ -127,8 +137,7 @@ class InstancePaths:
         return self.directory / "disk.qcow2"
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """The three roots, and the path of everything below them. Asking for a path creates nothing."""
 
     cache: Path
@@ -222,13 +231,30 @@ class Layout:
         """Of a machine that builds a cache entry. The dot keeps it apart from every sandbox's name."""
         return Sockets(self.runtime / f".build-{random}")
 
-    def project_plan(self, project: Path) -> Path:
-        digest = hashlib.sha256(os.fsencode(project.resolve())).hexdigest()[:16]
-        return self.state / "projects" / digest / "plan.json"
+    @property
+    def trust(self) -> Path:
+        return self.state / "trust"
+
+    def approval(self, file: Path) -> Path:
+        """`file` is the real path of a Sandboxfile; the name of the record is its id."""
+        return self.trust / f"{_digest(os.fsencode(file))[:16]}.json"
+
+    def project_plan(self, project: Path, agent: str | None = None) -> Path:
+        """`agent` is the key in `agents` of a file that has several."""
+        directory = self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]
+        return directory / ("plan.json" if agent is None else f"plan-{_checked(_NAME, agent, 'name of an agent')}.json")
 
 
 def platform_root(root: str) -> Path:
     """The platform's place for this process's user. Tests make this raise."""
+    home = os.environ.get("HOME", "")
+    if sys.platform == "linux" and home.startswith("/"):
+        # What platformdirs says there (a test compares), without the time that its import would add to each `exec`.
+        variable, default = ("XDG_CACHE_HOME", ".cache") if root == "cache" else ("XDG_STATE_HOME", ".local/state")
+        given = os.environ.get(variable, "")
+        return (Path(given) if given.startswith("/") else Path(home, default)) / APP
+    import platformdirs
+
     if root == "cache":
         return platformdirs.user_cache_path(APP, appauthor=False)
     return platformdirs.user_state_path(APP, appauthor=False)
@@ -274,7 +300,13 @@ def _shorten(name: str) -> str:
     """A long name would not fit a socket's path below every runtime directory."""
     if len(name) <= 24:
         return name
-    return f"{name[:15]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name[:15]}-{_digest(name.encode())[:8]}"
+
+
+def _digest(data: bytes) -> str:
+    import hashlib  # `exec` hardly ever needs it
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def _checked(pattern: re.Pattern[str], text: str, what: str, forbidden: tuple[str, ...] = ()) -> str:

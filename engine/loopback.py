@@ -1,4 +1,4 @@
-"""Ports on the host's loopback: is one free, find one, and the IPv6 half that QEMU does not open."""
+"""Ports on the host's loopback: is one free, find one, a machine's own, and the IPv6 half that QEMU does not open."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Protocol, Self
+
+from vmm.spec import HostForward
 
 
 def port_is_free(port: int) -> bool:
@@ -27,6 +31,57 @@ def pick_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Forwarder(Protocol):
+    """What opens and closes ports of a running machine: vmm.machine.Machine."""
+
+    async def add_forward(self, forward: HostForward) -> None: ...
+
+    async def remove_forward(self, forward: HostForward) -> None: ...
+
+
+class OpenPorts:
+    """The ports of the host that lead into a machine, each with its IPv6 half for the length of an `async with` block.
+
+    The machine was started with `forwards`; `change` opens and closes while it runs.
+    """
+
+    def __init__(self, machine: Forwarder, forwards: Iterable[HostForward]) -> None:
+        self._machine = machine
+        self._initial = tuple(forwards)
+        self._open: dict[HostForward, contextlib.AsyncExitStack] = {}
+
+    @property
+    def forwards(self) -> tuple[HostForward, ...]:
+        """What is open now."""
+        return tuple(self._open)
+
+    async def __aenter__(self) -> Self:
+        for forward in self._initial:
+            await self._relay(forward)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for stack in reversed(self._open.values()):
+            await stack.aclose()
+
+    async def change(self, wanted: Iterable[HostForward]) -> None:
+        """Close what is not wanted, then open what is missing. Raises VmmError; `forwards` is right even then."""
+        wanted = tuple(wanted)
+        for forward in set(self._open).difference(wanted):
+            await self._machine.remove_forward(forward)
+            await self._open.pop(forward).aclose()
+        for forward in wanted:
+            if forward not in self._open:
+                await self._machine.add_forward(forward)
+                await self._relay(forward)
+
+    async def _relay(self, forward: HostForward) -> None:
+        stack = self._open[forward] = contextlib.AsyncExitStack()
+        await stack.enter_async_context(relay_ipv6(forward.host_port))
 
 
 @contextlib.asynccontextmanager

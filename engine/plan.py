@@ -121,7 +121,7 @@ def _why_build(node: Node, graph: Graph, store: Store, previous: Mapping[str, Ma
         return "not built yet"
     if before["key"] == node.key:
         return "cache entry was removed"
-    if changes := _describe_changes(before["inputs"], node.inputs):
+    if changes := describe_changes(before["inputs"], node.inputs):
         return changes
     for need in node.needs:
         if need in previous and previous[need]["key"] != graph.nodes[need].key:
@@ -129,7 +129,8 @@ def _why_build(node: Node, graph: Graph, store: Store, previous: Mapping[str, Ma
     return "the way it is built changed"
 
 
-def _describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs between two sets of named inputs, in a few words; "" when nothing does."""
     names = sorted(name for name in {*before, *now} if before.get(name, "") != now.get(name, ""))
     return "; ".join(f"{name} changed{_describe_change(before.get(name, ''), now.get(name, ''))}" for name in names)
 

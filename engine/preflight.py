@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from engine.agent_use import unknown_agents
 from engine.nodes.compose import Compose
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.pending import not_yet
@@ -20,13 +21,16 @@ def check_supported(loaded: Loaded) -> None:
     _raise_if_any(_check_version(loaded))
 
 
-def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = ()) -> None:
+def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = (), supported: bool = True) -> None:
     """Raises SandboxfileError with everything this host or this version cannot do, each with its place, and EngineError
     (exit code 2) for services that name files which the guest will not have.
 
-    `ports` also looks whether the host's ports are free; those in `held` are ours to take.
+    `ports` also looks whether the host's ports are free; those in `held` are ours to take. `supported` also refuses
+    what this version cannot do yet.
     """
-    problems = [*_check_version(loaded), *_check_machine(loaded), *_check_mounts(loaded), *_check_paths(loaded)]
+    problems = [*unknown_agents(loaded), *_check_machine(loaded), *_check_mounts(loaded), *_check_paths(loaded)]
+    if supported:
+        problems += _check_version(loaded)
     if ports:
         problems += _check_ports(loaded, held)
     _raise_if_any(problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 PS_S = 5.0
@@ -37,6 +36,8 @@ def _describe_by_proc(pid: int) -> str | None:
 
 
 def _describe_by_ps(pid: int) -> str | None:
+    import subprocess
+
     result = subprocess.run(
         ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         stdin=subprocess.DEVNULL,

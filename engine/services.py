@@ -1,20 +1,57 @@
-"""The services of a sandbox, as seen from outside its guest: the Compose file, start and health."""
+"""The services of a sandbox, as seen from outside its guest: the Compose project, its images, start and health."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from engine.compose_project import BUILD_ROOT, FILE_ROOT, ComposeProject
+from engine.compose_project import FILE as FILE
 from engine.errors import EngineError
-from vmm.channel import GuestChannel
+from vmm.channel import GuestChannel, GuestError, copy_in
 
-# Compose looks for its file in the working directory and every directory above it: at the root it is found from
-# everywhere in the guest, and a compose.yaml of the user's own always comes first.
-FILE = "/compose.yaml"
+IMAGES_S = 3600.0
 START_S = 3600.0
 HEALTH_S = 600.0
+LOOK_S = 5.0
+COMPOSE = ("docker", "compose", "-f", FILE)
+
+Log = Callable[[str], None]
+
+
+async def put_contexts(channel: GuestChannel, project: ComposeProject, names: Iterable[str], log: Log) -> None:
+    """Copy the build contexts of these services into the guest, in the place of those that were there."""
+    await run_logged(channel, log, ["mkdir", "-p", str(BUILD_ROOT)], title="making room for contexts", timeout_s=60)
+    for name in names:
+        if (source := project.contexts.get(name)) is None:
+            continue  # a remote one, which the guest's Docker fetches
+        log(f"copying the build context of {name}")
+        target = str(BUILD_ROOT / name)
+        await run_logged(channel, log, ["rm", "-rf", "--", target], title=f"removing {target}", timeout_s=60)
+        await copy_in(channel, source, target)
+
+
+async def put_project(channel: GuestChannel, project: ComposeProject, log: Log) -> None:
+    """The Compose file and the files that it names, as they are now."""
+    await run_logged(channel, log, ["mkdir", "-p", str(FILE_ROOT)], title="making room for files", timeout_s=60)
+    for target, source in project.files.items():
+        await copy_in(channel, source, target)
+    await write_compose(channel, project.text)
+
+
+async def get_images(channel: GuestChannel, project: ComposeProject, names: Iterable[str], log: Log) -> None:
+    """Pull (what is not there) and build the images of `names`; raises EngineError with the end of the output."""
+    wanted = set(names)
+    # Without names Compose takes every service, those that `extends` a built one included.
+    whole = wanted.issuperset(project.services)
+    if pulled := [name for name in project.pulled if name in wanted]:
+        pull = [*COMPOSE, "pull", "--quiet", "--ignore-buildable", "--policy", "missing", *([] if whole else pulled)]
+        await run_logged(channel, log, pull, title="pulling images", timeout_s=IMAGES_S)
+    if built := [name for name in project.built if name in wanted]:
+        build = [*COMPOSE, "--progress", "plain", "build", *([] if whole else built)]
+        await run_logged(channel, log, build, title="building images", timeout_s=IMAGES_S)
 
 
 async def write_compose(channel: GuestChannel, text: str) -> None:
@@ -25,16 +62,39 @@ async def write_compose(channel: GuestChannel, text: str) -> None:
         raise EngineError("the Compose file could not be written in the guest", done.stderr.decode(errors="replace"))
 
 
-async def start_services(channel: GuestChannel, names: Sequence[str], log: Callable[[str], None]) -> None:
-    """`docker compose up --wait` for `names`; raises EngineError with the logs of the services that failed."""
-    up = ["docker", "compose", "-f", FILE, "--progress", "plain", "up", "-d", "--no-build", "--wait", *names]
+async def start_services(channel: GuestChannel, names: Sequence[str], log: Log) -> None:
+    """`docker compose up --wait` for `names`; raises EngineError with the logs of the services that failed.
+
+    Containers that are as the Compose file says are left alone; those of services that it no longer has are removed.
+    """
+    up = [*COMPOSE, "--progress", "plain", "up", "-d", "--no-build", "--remove-orphans", "--wait", *names]
     try:
         await run_logged(channel, log, up, title="starting services", timeout_s=START_S)
     except EngineError as error:
-        logs = ["docker", "compose", "-f", FILE, "logs", "--no-color", "--tail", "30", *names]
+        logs = [*COMPOSE, "logs", "--no-color", "--tail", "30", *names]
         said = await channel.run(logs, timeout_s=60)
         text = "\n".join(filter(None, (error.details, said.stdout.decode(errors="replace"))))
         raise EngineError(error.brief, text, "fix the service or its health check, then `sandbox up` again") from error
+
+
+async def remove_services(channel: GuestChannel, project: str, log: Log) -> None:
+    """End all services of the Compose project and forget its file; named volumes stay. Raises EngineError."""
+    down = ["docker", "compose", "-p", project, "--progress", "plain", "down", "--remove-orphans"]
+    await run_logged(channel, log, down, title="removing services", timeout_s=START_S)
+    await run_logged(channel, log, ["rm", "-f", FILE], title="removing the Compose file", timeout_s=60)
+
+
+async def look_at_services(channel: GuestChannel, project: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """How services are now, as `wait_healthy` says it; those that settle within LOOK_S are waited for. Never raises."""
+    seen: Mapping[str, Mapping[str, Any]] = {}
+    try:
+        answer = await channel.call("health", timeout_s=LOOK_S, project=project, services=list(names))
+        seen = answer["services"]
+    except GuestError:
+        pass
+    unknown = {"state": "unknown", "health": None}
+    rows = {name: seen.get(name, unknown) for name in names}
+    return [{"name": name, "state": row["state"], "health": row["health"]} for name, row in rows.items()]
 
 
 async def wait_healthy(channel: GuestChannel, project: str, names: Sequence[str]) -> list[dict[str, Any]]:

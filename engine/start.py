@@ -17,21 +17,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from engine.configuration import Running, save_running
 from engine.errors import EngineError
 from engine.guests import Identity
 from engine.instances import Instance, forget_instance, load_instance, save_instance
-from engine.launch import Launch, MountPoint
+from engine.launch import Launch
 from engine.layout import InstancePaths, Layout
-from engine.loopback import pick_port
 from engine.network import Registries, client_files
 from engine.nodes.compose import Compose
 from engine.processes import describe_process
 from engine.up import Built, Project
-from sandboxfile import Loaded
-from sandboxfile.services import published_ports
+from engine.wanted import agent_summary, wanted_forwards, wanted_mounts
 from vmm.disk import make_overlay
 from vmm.process import clean_environment
-from vmm.spec import HostForward
 from vmm.tools import from_json
 
 STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
@@ -61,7 +59,9 @@ async def start(project: Project, built: Built, name: str, on_event: Callable[[s
             launch, _ = await asyncio.gather(
                 asyncio.to_thread(_launch, project, built, name), _make_disk(built, paths.disk)
             )
-            record = _record(project, launch, supervisor.pid)
+            record = _record(project, built, launch, supervisor.pid)
+            image = str(built.entries["image"])
+            save_running(layout, name, Running(built.configuration, launch.policy().ports(), image))
             save_instance(layout, record)
             await supervisor.send(launch)
             services = await supervisor.ready(on_event)
@@ -137,27 +137,21 @@ async def _make_disk(built: Built, disk: Path) -> None:
     await make_overlay(tools, disk, built.entries[built.ready] / "disk.qcow2", "qcow2")
 
 
-def _record(project: Project, launch: Launch, pid: int) -> Instance:
+def _record(project: Project, built: Built, launch: Launch, pid: int) -> Instance:
     return Instance(
         name=launch.name,
         project=str(project.loaded.project),
         file=str(project.loaded.path),
-        plan_key=project.instance_key(),
+        plan_key=built.configuration.key(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         state="starting",
         pid=pid,
         process=describe_process(pid),
         ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in launch.forwards],
         mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
-        summary={"working_directory": project.session.working_directory(), **_agent(project.loaded)},
+        summary={"working_directory": project.session.working_directory(), **agent_summary(project.loaded)},
+        agent_name=project.loaded.agent_name,
     )
-
-
-def _agent(loaded: Loaded) -> dict[str, Any]:
-    agent = loaded.sandbox.agent
-    if agent is None:
-        return {}
-    return {"agent": [*(agent.command or ()), *agent.args], "agent_env": dict(agent.env), "agent_user": agent.user}
 
 
 def _launch(project: Project, built: Built, name: str) -> Launch:
@@ -173,12 +167,9 @@ def _launch(project: Project, built: Built, name: str) -> Launch:
         initrd=str(built.entries["initramfs"] / "initramfs"),
         shape=project.session.shape,
         snapshot=str(built.entries[built.ready]),
-        mounts=tuple(
-            MountPoint(str((loaded.project / Path(m.source).expanduser()).resolve()), m.target, m.mode == "ro")
-            for m in sandbox.mounts
-        ),
+        mounts=wanted_mounts(loaded),
         rules=tuple(registries.policy(sandbox.endpoints).rules),
-        forwards=_forwards(loaded),
+        forwards=wanted_forwards(loaded),
         identity=Identity(
             hostname=name,
             environment={"SANDBOX": "1", "SANDBOX_NAME": name},
@@ -189,15 +180,6 @@ def _launch(project: Project, built: Built, name: str) -> Launch:
         project_name=sandbox.name,
         compose=compose.configuration() if compose else None,
     )
-
-
-def _forwards(loaded: Loaded) -> tuple[HostForward, ...]:
-    wanted = [(port.host, port.guest) for port in loaded.sandbox.ports]
-    # A service's published port is a port of the guest; the host gets the same number.
-    for _, host_port, _, protocol in published_ports(loaded.sandbox.services):
-        if protocol == "tcp" and host_port is not None and host_port not in [host for host, _ in wanted]:
-            wanted.append((host_port, host_port))
-    return tuple(HostForward(host or pick_port(), guest) for host, guest in wanted)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:

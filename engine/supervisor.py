@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 import resource
@@ -22,17 +21,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.adjuster import Adjuster
+from engine.configuration import load_running
 from engine.errors import EngineError
 from engine.gateway.errors import GatewayError
 from engine.gateway.journal import Journal
 from engine.guests import Guest, open_guest
+from engine.idle import Use, wait_idle
 from engine.instances import Instance, load_instance, save_instance
 from engine.launch import Launch
 from engine.layout import InstancePaths, Layout
-from engine.loopback import relay_ipv6
+from engine.loopback import OpenPorts
 from engine.services import start_services, wait_healthy, write_compose
 from vmm.channel import Relay
 from vmm.errors import VmmError
+from vmm.masking import Mask
 from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import SharedDirectory, serve_directory
@@ -46,6 +49,7 @@ class Events:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self.started = time.monotonic()
+        self.warnings: list[str] = []
 
     def send(self, event: str, **fields: Any) -> None:
         line = json.dumps({"event": event, "after_s": round(time.monotonic() - self.started, 3), **fields})
@@ -55,6 +59,11 @@ class Events:
 
     def step(self, title: str) -> None:
         self.send("step", title=title)
+
+    def warn(self, text: str) -> None:
+        """Something of the sandbox is weaker than it should be. The record keeps it, too."""
+        self.warnings.append(text)
+        self.send("warning", text=text)
 
     async def close(self) -> None:
         with contextlib.suppress(Exception):
@@ -68,6 +77,7 @@ class Sandbox:
 
     launch: Launch
     guest: Guest
+    ports: OpenPorts
     services: list[dict[str, Any]]
 
 
@@ -81,9 +91,12 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         servers = [
             await stack.enter_async_context(
                 serve_directory(
-                    SharedDirectory(Path(mount.source), f"mount{index}", mount.read_only),
+                    SharedDirectory(
+                        Path(mount.source), f"mount{index}", mount.read_only, tuple(map(Mask, mount.protected))
+                    ),
                     base.tools,
                     paths.sockets.mount(index),
+                    events.warn,
                 )
             )
             for index, mount in enumerate(launch.mounts)
@@ -94,7 +107,6 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 name=launch.name,
                 disk=paths.disk,
                 parent=load_snapshot(Path(launch.snapshot)),
-                shared_memory=bool(servers),
                 policy=launch.policy(),
                 identity=launch.identity,
                 runtime=runtime,
@@ -120,9 +132,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         if launch.services:
             events.step("checking the health of services")
             services = await wait_healthy(guest.channel, launch.project_name, launch.services)
-        for forward in launch.forwards:
-            await stack.enter_async_context(relay_ipv6(forward.host_port))
-        yield Sandbox(launch, guest, services)
+        ports = await stack.enter_async_context(OpenPorts(guest.machine, launch.forwards))
+        yield Sandbox(launch, guest, ports, services)
 
 
 async def supervise(connection: socket.socket) -> int:
@@ -166,8 +177,10 @@ async def _live(
     try:
         async with start_sandbox(launch, paths, events) as sandbox:
             services = {row["name"]: row for row in sandbox.services}
-            record = _update(layout, record, state="running", services=services)
-            handlers = {"down": _down(stop), "status": _status(layout, launch.name)}
+            summary = {**record.summary, "warnings": events.warnings}
+            record = _update(layout, record, state="running", services=services, summary=summary)
+            adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
+            handlers = {"down": _down(stop), "status": _status(layout, launch.name), "apply": adjuster.handle}
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
                 events.send("ready", services=sandbox.services)
                 up.set()
@@ -186,21 +199,45 @@ async def _live(
 async def _until_the_end(sandbox: Sandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:
     ended = asyncio.create_task(sandbox.guest.machine.wait())
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (ended, stopping):
+    idle = asyncio.create_task(_idle(sandbox.guest, layout, record.name))
+    await asyncio.wait({ended, stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (ended, stopping, idle):
         task.cancel()
     if stop.is_set():
         return 0
+    if idle.done() and not idle.cancelled() and not ended.done():
+        from sandboxfile.quantities import format_duration  # the reader of files takes longer to load than we to start
+
+        summary = (load_instance(layout, record.name) or record).summary
+        why = f"nobody used it for {format_duration(int(idle.result()))}"
+        _update(layout, record, state="stopped", summary={**summary, "ended": why})
+        return 0
     words = sandbox.guest.machine.console.last_words()
-    _update(
-        layout, record, state="failed", summary={**record.summary, "error": f"the machine ended by itself\n{words}"}
-    )
+    summary = (load_instance(layout, record.name) or record).summary  # a live change may have made it another
+    _update(layout, record, state="failed", summary={**summary, "error": f"the machine ended by itself\n{words}"})
     return 1
+
+
+async def _idle(guest: Guest, layout: Layout, name: str) -> float:
+    """Wait until nobody has used the sandbox for as long as its file says."""
+
+    def limit() -> float | None:
+        running = load_running(layout, name)
+        return running.configuration.sandbox["machine"].get("idle") if running else None
+
+    machine = guest.machine
+    use = Use(
+        lambda: guest.channel.streams,
+        lambda: guest.gateway.connections,
+        lambda: machine.qmp.monitor("info usernet"),
+        machine.pid,
+    )
+    return await wait_idle(use, limit)
 
 
 def _update(layout: Layout, record: Instance, **changes: Any) -> Instance:
     # `up` adds our pid to the record while we start.
-    changed = dataclasses.replace(load_instance(layout, record.name) or record, **changes)
+    changed = (load_instance(layout, record.name) or record)._replace(**changes)
     save_instance(layout, changed)
     return changed
 

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from engine.accelerator import Verdict
-from engine.content import content_key
+from engine.configuration import Configuration
 from engine.errors import EngineError
 from engine.graph import Graph
 from engine.layout import Layout
-from engine.nodes.chain import Chain, machine_shape, make_chain
+from engine.nodes.chain import OF_SERVICES, Chain, machine_shape, make_chain
 from engine.nodes.foundation import GUEST_NEEDS, load_verdict, tool_nodes
 from engine.nodes.steps import Session
 from engine.plan import Plan, load_made, make_plan, save_made
 from engine.report import Reporter
 from engine.scheduler import execute
 from engine.store import Store
+from engine.wanted import wanted_mounts
 from sandboxfile import Loaded
 
 JOBS = 4  # nodes at once: most wait for the network or for one emulated CPU
@@ -46,28 +47,38 @@ class Project:
         self.session.shape = machine_shape(self.loaded, verdict)
         return make_chain(self.loaded, verdict, self.session)
 
-    def plan(self) -> Plan:
-        return make_plan(self.chain().graph, self.store, load_made(self.layout.project_plan(self.loaded.project)))
+    @property
+    def memory(self) -> Path:
+        """Where the last build is remembered."""
+        return self.layout.project_plan(self.loaded.project, self.loaded.agent_name)
 
-    def instance_key(self) -> str:
-        """Changes when a running sandbox is no longer what the file asks for."""
-        chain = self.chain()
-        sandbox = self.loaded.sandbox
-        running = sandbox.model_dump(mode="json", include={"agent", "mounts", "endpoints", "ports", "services"})
-        return content_key(chain.graph.nodes[chain.ready].key, running)
+    def plan(self) -> Plan:
+        return make_plan(self.chain().graph, self.store, load_made(self.memory))
+
+    def configuration(self, chain: Chain | None = None) -> Configuration:
+        """What a sandbox of this file runs with, by the file and the project as they are (or were, for `chain`)."""
+        chain = chain or self.chain()
+        nodes = [node for node in chain.graph.order() if node.id not in OF_SERVICES]
+        return Configuration(
+            sandbox=self.loaded.sandbox.model_dump(mode="json", by_alias=True),
+            mounts=tuple(mount.source for mount in wanted_mounts(self.loaded)),
+            contents=chain.contents,
+            build={node.id: {"key": node.key, "inputs": dict(node.inputs)} for node in nodes},
+        )
 
 
 @dataclass(frozen=True)
 class Built:
-    """The cache entries that a sandbox is started from."""
+    """The cache entries that a sandbox is started from, and the configuration that they are of."""
 
     entries: Mapping[str, Path]
     ready: str
+    configuration: Configuration
 
 
 async def build(project: Project, reporter: Reporter) -> Built:
     """Make everything that the plan calls for. Raises EngineError with the failed node's last lines."""
-    memory = project.layout.project_plan(project.loaded.project)
+    memory = project.memory
     if project.verdict() is None:
         tools = Graph(tool_nodes())
         await execute(tools, make_plan(tools, project.store, load_made(memory)), project.store, reporter, JOBS)
@@ -82,4 +93,4 @@ async def build(project: Project, reporter: Reporter) -> Built:
         if path is None:
             raise EngineError(f"the cache entry of {name} has gone away", hint="run `sandbox up` again")
         entries[name] = path
-    return Built(entries, chain.ready)
+    return Built(entries, chain.ready, project.configuration(chain))

@@ -1,9 +1,8 @@
-"""Asking the user about what a file wants of this host beyond its own project."""
+"""Asking the user about what a file wants of this host, once, and again when it wants more."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,33 +10,57 @@ import click
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
+    from engine.approvals import Record
+    from engine.layout import Layout
+    from engine.trust import Ask
     from sandboxfile import Loaded
 
 
-def approve(loaded: Loaded, yes: bool) -> None:
-    """Return when everything is inside the project, or the user agrees (`yes`: has agreed).
+def approve(loaded: Loaded, layout: Layout, yes: bool) -> None:
+    """Return when the file asks for nothing, or for nothing new, or the user agrees; then that is remembered.
 
-    Raises EngineError when the user does not, and (exit code 2) where nobody can be asked.
+    One call for a whole file covers all its sandboxes (`each`). `yes` agrees for this run and remembers nothing. Raises
+    EngineError when the user does not agree, and (exit code 2) where nobody can be asked.
     """
-    wishes = outside(loaded)
-    if not wishes or yes:
+    from engine.approvals import find_approval, identity, save_approval
+    from engine.cli.asks import places_of
+    from engine.trust import asks_of, widened
+
+    asks = asks_of(loaded, places_of(layout))
+    if not asks or yes:
         return
-    click.echo("This file asks for directories outside its project:", err=True)
-    for source, target, mode in wishes:
-        click.echo(f"  {source} -> {target} ({mode})", err=True)
-    if not sys.stdin.isatty():
-        raise EngineError("nobody is here to approve that", hint="`--yes` approves", exit_code=2)
-    if not click.confirm("Allow?", err=True):
+    file = identity(loaded)
+    record = find_approval(layout, file)
+    before = record.approval.asks if record is not None and record.approval is not None else ()
+    new = widened(asks, before)
+    if not new:
+        return
+    _show(loaded, record, asks, new)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        hint = "`sandbox up` on a terminal asks you and remembers; `--yes` approves this run"
+        raise EngineError("nobody is here to approve that: nothing was started", hint=hint, exit_code=2)
+    if not _agrees():
         raise EngineError("not approved: nothing was started")
+    # One sandbox of several asks for less than the file does.
+    kept = widened(before, asks) if loaded.agent_name is not None else ()
+    save_approval(layout, file, (*asks, *kept))
 
 
-def outside(loaded: Loaded) -> list[tuple[str, str, str]]:
-    """(real path, target, mode) of each mount that leads out of the project, also through a link."""
+def _show(loaded: Loaded, record: Record | None, asks: tuple[Ask, ...], new: tuple[Ask, ...]) -> None:
+    from engine.cli.asks import MOST, render
     from sandboxfile.diagnostics import printable
 
-    project = loaded.project.resolve()
-    mounts = [
-        ((loaded.project / Path(mount.source).expanduser()).resolve(), mount.target, mount.mode)
-        for mount in loaded.sandbox.mounts
-    ]
-    return [(printable(str(real)), target, mode) for real, target, mode in mounts if not real.is_relative_to(project)]
+    if record is not None and record.note is not None:
+        click.echo(f"note: {printable(record.note)}: it counts as not approved", err=True)
+    more = record is not None and record.approval is not None
+    asked = "asks more of this host than you approved (+)" if more else "asks this host for"
+    click.echo(f"{printable(str(loaded.path))} {asked}:", err=True)
+    click.echo(render(asks, frozenset(new), MOST), err=True)
+
+
+def _agrees() -> bool:
+    try:
+        return click.confirm("Allow this?", err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False

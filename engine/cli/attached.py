@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vmm.channel import GuestChannel
 
 
 def run_attached(
@@ -20,12 +24,31 @@ def run_attached(
 
     Raises GuestError when nobody answers on the socket.
     """
+    from vmm.channel.attach import attach
+
+    return attach(control, argv, tty=tty, interactive=interactive, user=user, cwd=cwd, env=env)
+
+
+async def run_within(channel: GuestChannel, argv: Sequence[str], *, user: str, cwd: str, tty: bool) -> int:
+    """The same, with standard input, in a guest of this very process: the loop goes on meanwhile."""
     import asyncio
+    import signal
+    import tempfile
 
-    from vmm.channel.client import attach, connect
+    from vmm.channel import Relay
+    from vmm.channel.attach import Attachment
 
-    async def joined() -> int:
-        async with await connect(control) as client:
-            return await attach(client, argv, tty=tty, interactive=interactive, user=user, cwd=cwd, env=env)
-
-    return asyncio.run(joined())
+    with tempfile.TemporaryDirectory(prefix="sandbox-") as directory:
+        control = Path(directory) / "control.sock"
+        async with Relay(channel, control):
+            open_one = asyncio.to_thread(Attachment, control, argv, tty=tty, interactive=True, user=user, cwd=cwd)
+            with await open_one as attachment:
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGWINCH, attachment.signal, signal.SIGWINCH)
+                running = asyncio.ensure_future(asyncio.to_thread(attachment.run))
+                try:
+                    return await asyncio.shield(running)
+                finally:
+                    loop.remove_signal_handler(signal.SIGWINCH)
+                    attachment.stop()  # a thread cannot be cancelled
+                    await asyncio.gather(running, return_exceptions=True)

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from engine.cli.emphasis import emphasize
 
 FAILED, BAD_USAGE, OUR_BUG, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 130, 141
@@ -42,13 +40,16 @@ def show(error: BaseException) -> int:
     error = _first(error)
     if isinstance(error, BrokenPipeError):
         raise error
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        _tell(error.format_message(), None, f"`{context.command_path} --help`" if context else None)
-        return error.exit_code
-    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+    if click := sys.modules.get("click"):  # if nothing has imported it, the error is none of its kinds
+        if isinstance(error, click.exceptions.Exit):
+            return int(error.exit_code)
+        if isinstance(error, click.ClickException):
+            context = getattr(error, "ctx", None)
+            _tell(error.format_message(), None, f"`{context.command_path} --help`" if context else None)
+            return int(error.exit_code)
+        if isinstance(error, click.Abort):
+            error = KeyboardInterrupt()
+    if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     if isinstance(error, SystemExit):

@@ -1,104 +1,99 @@
-"""From a checked file to a running sandbox, as the person at the terminal sees it."""
+"""From checked files to running sandboxes, as the person at the terminal sees it."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from engine.cli.findings import show
+from engine.cli.intent import Intent, Wishes, agree, intend
 from engine.cli.running import run
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
+    from engine.changes import Change
+    from engine.cli.members import Members
     from engine.guests import Guest
-    from engine.image.build import Place
-    from engine.instances import Instance, Listed
+    from engine.instances import Instance
     from engine.layout import Layout
-    from engine.report import Mode
-    from engine.up import Project
-    from sandboxfile import Loaded
+    from engine.report import Mode, Reporter
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the command line says about one `up`, beside which file and name."""
+class Outcome:
+    """A sandbox that runs. `applied` is what was changed about one that ran already; `seconds` is from `up`'s start."""
 
-    yes: bool = False
-    recreate: bool = False
-    shell_on_failure: bool = False
-    build_in: Place = "auto"
-    progress: Mode = "auto"
+    instance: Instance
+    how: Literal["started", "unchanged", "changed", "replaced"]
+    applied: tuple[Change, ...]
+    seconds: float
 
 
-def bring_up(loaded: Loaded, layout: Layout, name: str, wishes: Wishes) -> tuple[Instance, bool]:
-    """The record of the sandbox `name`, which runs when this returns, and whether it was started now.
+def bring_up(
+    members: Members, layout: Layout, wishes: Wishes, on_up: Callable[[Outcome], None] = lambda outcome: None
+) -> list[Outcome]:
+    """Make the sandboxes of a file run as it says, one after another; `on_up` hears of each as soon as it does.
 
-    Nothing is started, built, or taken down before everything that can be wrong with the file here has been looked at.
-    Raises EngineError, SandboxfileError.
+    Nothing is started, built, changed or taken down before everything that can be wrong with any of them here has been
+    looked at, and the user has agreed. Raises EngineError, SandboxfileError; those that are up by then stay.
     """
-    from engine.instances import claim, look_up
+    from engine.instances import claim
 
-    with claim(layout, name, loaded.project):
-        listed = look_up(layout, name)
-        running = None if wishes.recreate else _running(listed)
-        if running is None:
-            _prepare(loaded, layout, listed, wishes)
-            return _build_and_start(_project(loaded, layout, wishes), name, wishes), True
-        _check_unchanged(_project(loaded, layout, wishes), running)
-        return running, False
-
-
-def _project(loaded: Loaded, layout: Layout, wishes: Wishes) -> Project:
-    from engine.up import Project  # takes a while: not for a file that is refused
-
-    return Project.of(loaded, layout, build_place=wishes.build_in)
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        for member in members.each:
+            stack.enter_context(claim(layout, member.name, member.loaded.project))
+        intents = [intend(member, layout, wishes) for member in members.each]
+        show(members.whole.warnings, members.whole.path)
+        agree(intents, members.whole, layout, wishes)
+        outcomes = []
+        for intent in intents:
+            outcomes.append(_carry_out(intent, wishes, began))
+            on_up(outcomes[-1])
+        return outcomes
 
 
-def _running(listed: Listed) -> Instance | None:
-    if listed.liveness == "unresponsive":
-        raise EngineError(
-            f"{listed.name} is {listed.status}", hint=f"`sandbox down {listed.name}` ends it, then `sandbox up`"
-        )
-    return listed.instance if listed.liveness == "running" else None
+def _carry_out(intent: Intent, wishes: Wishes, began: float) -> Outcome:
+    before = intent.before.instance
+    if intent.doing == "leave":
+        assert before is not None, "a sandbox that runs has a record"
+        return Outcome(before, "unchanged", (), time.monotonic() - began)
+    if intent.doing == "change":
+        instance = _change(intent, wishes)
+        return Outcome(instance, "changed", intent.changes, time.monotonic() - began)
+    instance = _build_and_start(intent, wishes)
+    how: Literal["started", "replaced"] = "replaced" if intent.doing == "replace" else "started"
+    return Outcome(instance, how, intent.changes, time.monotonic() - began)
 
 
-def _check_unchanged(project: Project, instance: Instance) -> None:
-    if project.instance_key() != instance.plan_key:
-        raise EngineError(
-            f"{instance.name} runs, and {project.loaded.path.name} or what it is built from has changed since",
-            hint="`sandbox up --recreate` replaces it; `sandbox plan` shows what would be built",
-        )
+def _change(intent: Intent, wishes: Wishes) -> Instance:
+    from engine.apply import apply_changes
+    from engine.report import make_reporter
+
+    before, comparison = intent.before.instance, intent.comparison
+    assert before is not None and comparison is not None
+
+    async def changed() -> Instance:
+        with make_reporter(sys.stderr, wishes.progress) as reporter, _node(reporter, intent.name) as line:
+            return await apply_changes(intent.project, before, comparison, line)
+
+    return run(changed())
 
 
-def _prepare(loaded: Loaded, layout: Layout, listed: Listed, wishes: Wishes) -> None:
-    """Checks, approval, and an end to the sandbox that had the name."""
-    from engine.cli.approval import approve
-    from engine.preflight import check_host
-
-    before = listed.instance
-    check_host(loaded, held=[port["host"] for port in before.ports] if before and _lives(listed) else ())
-    approve(loaded, wishes.yes)
-    if before is not None:
-        from engine.down import take_down
-
-        click.echo(f"removing the previous {listed.name} ({listed.status})", err=True)
-        run(take_down(layout, listed))
-
-
-def _lives(listed: Listed) -> bool:
-    return listed.liveness in ("starting", "running")
-
-
-def _build_and_start(project: Project, name: str, wishes: Wishes) -> Instance:
+def _build_and_start(intent: Intent, wishes: Wishes) -> Instance:
+    from engine.down import take_down
     from engine.report import make_reporter
     from engine.start import start
     from engine.up import build
 
-    mode = wishes.progress
+    project, name = intent.project, intent.name
+    mode: Mode = wishes.progress
     if wishes.shell_on_failure:
         # A live display and a shell cannot share a terminal.
         mode = "plain" if mode == "auto" else mode
@@ -110,25 +105,33 @@ def _build_and_start(project: Project, name: str, wishes: Wishes) -> Instance:
     async def built_and_started() -> Instance:
         with make_reporter(sys.stderr, mode) as reporter:
             built = await build(project, reporter)
-            reporter.node_started(name, f"sandbox {name}")
-            began = time.monotonic()
-            line: Callable[[str], None] = lambda text: reporter.node_line(name, text)  # noqa: E731
-            try:
-                started = await start(project, built, name, line)
-            except BaseException as error:
-                reporter.node_failed(name, getattr(error, "brief", "interrupted"), time.monotonic() - began)
-                raise
-            reporter.node_finished(name, time.monotonic() - began)
-            return started.instance
+            if intent.before.instance is not None:  # not earlier: a build that fails costs nobody a running machine
+                reporter.note(f"removing the previous {name} ({intent.before.status})")
+                await take_down(project.layout, intent.before)
+            with _node(reporter, name) as line:
+                return (await start(project, built, name, line)).instance
 
     return run(built_and_started())
 
 
+@contextlib.contextmanager
+def _node(reporter: Reporter, name: str) -> Iterator[Callable[[str], None]]:
+    """The sandbox itself among the nodes that a reporter shows; yields where its lines go."""
+    reporter.node_started(name, f"sandbox {name}")
+    began = time.monotonic()
+    try:
+        yield lambda text: reporter.node_line(name, text)
+    except BaseException as error:
+        reporter.node_failed(name, getattr(error, "brief", "interrupted"), time.monotonic() - began)
+        raise
+    reporter.node_finished(name, time.monotonic() - began)
+
+
 async def _open_shell(guest: Guest, error: EngineError) -> None:
+    from engine.cli.attached import run_within
     from engine.report import clean_line
-    from vmm.channel.client import attach
 
     for line in (error.brief, *(error.details or "").splitlines()):
         click.echo(clean_line(line), err=True)
     click.echo("a shell in the guest as it was then; `exit` ends it", err=True)
-    await attach(guest.channel, ["bash"], tty=sys.stdin.isatty(), interactive=True, user="root", cwd="/", env={})
+    await run_within(guest.channel, ["bash"], user="root", cwd="/", tty=sys.stdin.isatty())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "down",
     epilog="""\b
 Examples:
-  sandbox down               the sandbox of this project
+  sandbox down               the sandbox of this project; all of them, where the file has `agents`
   sandbox down shop shop-2
   sandbox down --all --yes   in scripts
 """,
@@ -29,7 +29,8 @@ Examples:
 def command(every: bool, yes: bool, names: tuple[str, ...]) -> int:
     """Stop sandboxes and remove everything they left: machine, disk, sockets, logs.
 
-    Files in mounted directories stay, and so does what was built: the next `up` is fast.
+    Without a name: what `up` has started for this project. Files in mounted directories stay, and so does what was
+    built: the next `up` is fast.
     """
     from engine.cli.boundary import show
     from engine.cli.running import run
@@ -62,11 +63,23 @@ def _chosen(layout: Layout, every: bool, names: tuple[str, ...]) -> list[Listed]
     elif names:
         return [choose(layout, name) for name in dict.fromkeys(names)]
     else:
-        found = find(layout, None)
-        chosen = [found] if found else []
+        chosen = _of_agents(layout)
+        if not chosen and (found := find(layout, None)):
+            chosen = [found]
     if not chosen:
         click.echo("nothing to take down" if every else "no sandbox of this project runs", err=True)
     return chosen
+
+
+def _of_agents(layout: Layout) -> list[Listed]:
+    """All sandboxes of a project whose file has `agents`: `up` started them without a name for each."""
+    from engine.cli.selection import of_project
+
+    here = of_project(layout)
+    if not any(listed.instance and listed.instance.agent_name for listed in here):
+        return []
+    click.echo(f"taking down {', '.join(listed.name for listed in here)}", err=True)
+    return here
 
 
 def _confirm(chosen: list[Listed]) -> None:

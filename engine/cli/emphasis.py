@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TextIO
 
-import click
-
 
 def wants_colour(stream: TextIO) -> bool:
     """https://no-color.org: NO_COLOR counts when it is set and not empty."""
@@ -15,4 +13,8 @@ def wants_colour(stream: TextIO) -> bool:
 
 def emphasize(text: str, colour: str, stream: TextIO) -> str:
     """`text`, bold and in `colour` where `stream` shows colours."""
-    return click.style(text, fg=colour, bold=True) if wants_colour(stream) else text
+    if not wants_colour(stream):
+        return text
+    import click
+
+    return click.style(text, fg=colour, bold=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
 from engine.cli.options import name_option
@@ -65,24 +62,10 @@ def command(
 
     Its output arrives on separate stdout and stderr; its exit code is ours, 128 + N when signal N ended it.
     """
-    from engine.cli.attached import run_attached
-    from engine.cli.selection import choose_running, open_layout
+    from engine.cli.exec_call import ExecCall, find_mistake, run_call
 
-    if not command:
-        raise click.UsageError("no command is given, such as: sandbox exec -- ls -l")
-    env = dict(_variable(text) for text in variables)
-    if tty and not (sys.stdin.isatty() if interactive else sys.stdout.isatty()):
-        raise click.UsageError("-t needs a terminal; leave it out in scripts")
-    instance, control = choose_running(open_layout(), name)
-    cwd = workdir or instance.summary.get("working_directory")
-    return run_attached(control, command, tty=tty, interactive=interactive, user=user, cwd=cwd, env=env)
-
-
-def _variable(text: str) -> tuple[str, str]:
-    """K=V, or K alone for the value that it has here."""
-    key, equals, value = text.partition("=")
-    if not key:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="-e")
-    if not equals and key not in os.environ:
-        raise click.BadParameter(f"{key!r} has no value here: write {key}=VALUE", param_hint="-e")
-    return key, value if equals else os.environ[key]
+    call = ExecCall(command, name, interactive, tty, workdir, variables, user)
+    if mistake := find_mistake(call):
+        message, option = mistake
+        raise click.BadParameter(message, param_hint=option) if option else click.UsageError(message)
+    return run_call(call)

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.cli.columns import align
 
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 GIB = 1024**3
 
 
+class Protection(NamedTuple):
+    """Whether files in a mount can be protected from the guest, and why not."""
+
+    works: bool
+    reason: str | None
+
+
+async def try_protection() -> Protection:
+    """Takes some 50 ms."""
+    from vmm.masking import why_unmasked
+
+    reason = await why_unmasked()
+    return Protection(reason is None, reason)
+
+
 def find_tools(store: Store) -> Tools | None:
     """The private or the system's toolchain; None when none has been made ready."""
     from engine.nodes.foundation import tool_nodes
@@ -29,7 +44,9 @@ def find_tools(store: Store) -> Tools | None:
     return load_toolchain(entry) if entry else None
 
 
-def make_report(layout: Layout, tools: Tools | None, verdict: Verdict | None) -> dict[str, Any]:
+def make_report(
+    layout: Layout, tools: Tools | None, verdict: Verdict | None, protection: Protection | None
+) -> dict[str, Any]:
     """A JSON value; sizes in bytes."""
     from engine.preflight import host_memory
 
@@ -46,6 +63,7 @@ def make_report(layout: Layout, tools: Tools | None, verdict: Verdict | None) ->
         ],
         "kernel": tools.kernel_release if tools else None,
         "accelerator": verdict.to_json() if verdict else None,
+        "protection": protection._asdict() if protection else None,
         "directories": {
             name: {"path": str(path), "free": shutil.disk_usage(path).free}
             for name, path in (("cache", layout.cache), ("state", layout.state), ("runtime", layout.runtime))
@@ -67,6 +85,9 @@ def render(report: dict[str, Any]) -> str:
         lines.append(f"      tried: {attempt['tried']}")
         if attempt["last_line"] and not attempt["booted"]:
             lines.append(f"      last line of its console: {attempt['last_line']}")
+    protection = report["protection"] or {"works": False, "reason": "not tried yet"}
+    can = "is read-only for the guest" if protection["works"] else protection["reason"]
+    lines += ["the Sandboxfile in a mount", f"  {can}"]
     places = report["directories"]
     table = [(name, place["path"], f"{place['free'] / GIB:.1f} GiB free") for name, place in places.items()]
     return "\n".join([*lines, "directories", align(table, indent="  ")])
@@ -78,6 +99,10 @@ def hints(report: dict[str, Any]) -> list[str]:
     verdict = report["accelerator"]
     if verdict and verdict["accelerator"] == "tcg":
         found.append("guests run under emulation: several times slower than with hardware virtualization")
+    if report["protection"] and not report["protection"]["works"]:
+        found.append(
+            "a guest can change its own Sandboxfile where a mount contains it; docs/security.md says what that means"
+        )
     if not (report["tools"] and verdict):
         found.append("`sandbox doctor` without --no-build fetches the tools and probes accelerators")
     cache = report["directories"]["cache"]

@@ -1,13 +1,11 @@
-"""`sandbox`: the group of commands. Each is imported when it is called: `exec` must not pay for `up`."""
+"""`sandbox`: the console script, and the list of its commands."""
 
 from __future__ import annotations
 
-import importlib
+import gc
 import os
 import sys
 from typing import Any, NoReturn
-
-import click
 
 PROGRAM = "sandbox"
 COMPLETE = "_SANDBOX_COMPLETE"  # set by the shell while a line is typed: click's protocol
@@ -15,18 +13,25 @@ COMPLETE = "_SANDBOX_COMPLETE"  # set by the shell while a line is typed: click'
 # Section -> name -> what it does; one module of this package for each, with a `command` in it.
 SECTIONS = {
     "Commands": {
+        "init": "Write a first Sandboxfile.yaml.",
         "up": "Start the sandbox that Sandboxfile.yaml describes.",
         "exec": "Run a command in a sandbox.",
         "cp": "Copy files into or out of a sandbox.",
         "ls": "List sandboxes.",
         "down": "Stop sandboxes and remove everything they left.",
     },
+    "The file": {
+        "add": "Add an endpoint, mount, service, port or package.",
+        "validate": "Check a Sandboxfile.yaml.",
+        "config": "Show the resolved file, and where each value came from.",
+        "plan": "Show what `up` would do, and why.",
+        "graph": "Draw what is built from what.",
+        "trust": "List and revoke what files may ask of this host.",
+    },
     "Looking closer": {
         "logs": "Show what services printed.",
         "journal": "Show what the network gateway allowed and refused.",
         "console": "Show the guest's serial console.",
-        "plan": "Show what `up` would build, and why.",
-        "validate": "Check a Sandboxfile.yaml.",
         "doctor": "Show tools, accelerator and directories.",
         "completion": "Print shell completion for bash, zsh or fish.",
     },
@@ -34,72 +39,27 @@ SECTIONS = {
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
 
-class LazyGroup(click.Group):
-    """Knows its commands by name and imports one when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"engine.cli.{cmd_name}_command").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, commands in SECTIONS.items():
-            with formatter.section(title):
-                formatter.write_dl(list(commands.items()), col_max=12)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
-            import difflib
-
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else "`sandbox --help` lists them."
-            ctx.fail(f"There is no command {args[0]!r}. {hint}")
-        return super().resolve_command(ctx, args)
-
-
-@click.command(
-    cls=LazyGroup,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.version_option(package_name="sandboxfile", prog_name=PROGRAM)
-@click.pass_context
-def cli(ctx: click.Context) -> None:
-    """Run coding agents in microVMs that a committed Sandboxfile.yaml describes.
-
-    \b
-      sandbox up                    start the sandbox of this project and run its agent
-      sandbox exec -it -- bash      look around inside
-      sandbox down                  leave nothing behind
-
-    Inside a project a sandbox's name can be left out. Exit codes: 0, 1 failed, 2 bad file or usage, 3 a bug of ours,
-    130 interrupted; those of `exec` and of an agent in the foreground are the command's own.
-    """
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
-
-
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script: runs one command and ends the process with its exit code."""
+    # Imports make many objects and hardly any garbage: searching them all for it again and again is 5 % of a start.
+    gc.set_threshold(100_000, 20, 100)
     from engine.cli.boundary import guarded
 
-    sys.exit(guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments)))
+    code = guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+    gc.freeze()  # nor need the last search of all, at exit, look at them
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> Any:
-    # Not click's own `main`: it ends the process with 1 when a reader of our output has gone, which is no failure.
-    if instruction := os.environ.get(COMPLETE):
-        from click.shell_completion import shell_complete
+    if arguments[:1] == ["exec"] and not os.environ.get(COMPLETE):
+        # A command that people and scripts call all day: its usual forms do without click, which is half of its start.
+        from engine.cli.exec_call import read_call, run_call
 
-        return shell_complete(cli, {}, PROGRAM, COMPLETE, instruction)
-    with cli.make_context(PROGRAM, list(arguments)) as context:
-        return cli.invoke(context)
+        if call := read_call(arguments[1:]):
+            return run_call(call)
+    from engine.cli.group import run
+
+    return run(arguments)
 
 
 if __name__ == "__main__":

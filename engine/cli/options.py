@@ -58,3 +58,24 @@ def json_option(text: str) -> Callable[[F], F]:
 def follow_option(function: F) -> F:
     """-f."""
     return click.option("-f", "--follow", is_flag=True, help="Wait for more, until ^C.")(function)
+
+
+def file_options(function: F) -> F:
+    """-f FILE and --set PATH=VALUE: what lies over the file. Gives `files` and `assignments`."""
+    over = click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Lay FILE over the Sandboxfile; may be given several times.",
+    )
+    assign = click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Set one value, such as machine.memory=8GiB; `endpoints+=npm` adds to a list.",
+    )
+    return over(assign(function))

@@ -3,32 +3,73 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.options import json_option, path_argument
+from engine.cli.options import file_options, json_option, path_argument
+
+if TYPE_CHECKING:
+    from engine.cli.outlook import Outlook
 
 
-@click.command("plan")
-@json_option("Machine-readable: an object with `steps`.")
+@click.command(
+    "plan",
+    epilog="""\b
+Examples:
+  sandbox plan
+  sandbox plan --set machine.memory=8GiB
+  sandbox plan --json | jq '.running.changes'
+  sandbox plan --name shop-2
+""",
+)
+@json_option("Machine-readable: `steps`, `running` with `changes`, and `unsupported`.")
+@click.option("-n", "--name", metavar="NAME", help="The sandbox's name; default: the file's.")
+@click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
+@file_options
 @path_argument
-def command(path: Path | None, as_json: bool) -> None:
-    """Show what `up` would build, and why. Changes nothing.
+def command(
+    path: Path | None,
+    name: str | None,
+    agent: str | None,
+    as_json: bool,
+    files: tuple[Path, ...],
+    assignments: tuple[str, ...],
+) -> None:
+    """Show what `up` would build, and why, and what it would change about a sandbox that runs. Changes nothing.
 
-    PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards.
+    PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. A change is applied `live`, while the
+    sandbox runs, or by a `new machine`: what is only on the guest's own disk is lost then. A file with `agents` has a
+    plan for each.
     """
+    from engine.cli.findings import show
+    from engine.cli.members import choose_members
     from engine.cli.project_file import load_file
     from engine.cli.selection import open_layout
     from engine.preflight import check_host
 
-    loaded = load_file(path)
-    check_host(loaded, ports=False)
-    from engine.up import Project  # takes a while: not for a file that is refused
+    loaded, layout = load_file(path, files, assignments), open_layout()
+    members = choose_members(loaded, layout, name, agent).each
+    for member in members:
+        check_host(member.loaded, ports=False, supported=False)
+    show(loaded.warnings, loaded.path)
+    from engine.cli.outlook import look_ahead  # takes a while: not for a file that is refused
 
-    plan = Project.of(loaded, open_layout()).plan()
+    outlooks = [look_ahead(member, layout) for member in members]
     if as_json:
-        import json
-
-        click.echo(json.dumps(plan.to_json(), indent=2))
+        click.echo(_json(outlooks))
+    elif len(outlooks) == 1:
+        click.echo(outlooks[0].render(), nl=False)
     else:
-        click.echo(plan.render(), nl=False)
+        click.echo("\n".join(f"{outlook.name}:\n{outlook.render()}" for outlook in outlooks), nl=False)
+
+
+def _json(outlooks: list[Outlook]) -> str:
+    import json
+
+    document: dict[str, Any] = outlooks[0].to_json()
+    if len(outlooks) > 1:
+        document = {"version": 1, "sandboxes": [{"name": one.name, **one.to_json()} for one in outlooks]}
+        for row in document["sandboxes"]:
+            del row["version"]
+    return json.dumps(document, indent=2)

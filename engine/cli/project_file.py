@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,19 +13,19 @@ from engine.errors import EngineError
 if TYPE_CHECKING:
     from sandboxfile import Diagnostic, Loaded
 
-_FIRST_ONE = "a first one: printf 'version: \"1\"\\nmounts: [.:/workspace]\\n' > Sandboxfile.yaml"
+_FIRST_ONE = "`sandbox init` writes a first one"
 
 
-def load_file(path: Path | None) -> Loaded:
-    """The checked file: `path` is a directory or a file, default the nearest one upwards.
+def load_file(path: Path | None, files: Sequence[Path] = (), assignments: Sequence[str] = ()) -> Loaded:
+    """The checked file: `path` is a directory or a file, default the nearest one upwards; the rest lies over it.
 
     Raises EngineError (exit code 2) when there is none, SandboxfileError for its problems.
     """
-    from sandboxfile import SandboxfileError, load
+    from sandboxfile import Inputs, SandboxfileError, load
 
     file = locate(path)
     try:
-        return load(file)
+        return load(file, Inputs(tuple(files), tuple(assignments), os.environ))
     except SandboxfileError as error:
         raise SandboxfileError(name_file(error.diagnostics, file)) from None
 
@@ -47,7 +48,13 @@ def locate(path: Path | None) -> Path:
     return found.parent.resolve() / found.name
 
 
-def name_file(diagnostics: tuple[Diagnostic, ...], file: Path) -> list[Diagnostic]:
-    """The same problems, with the file's path as one would open it from here."""
-    shown = os.path.relpath(file)
-    return [dataclasses.replace(diagnostic, file=shown) for diagnostic in diagnostics]
+def name_file(diagnostics: Iterable[Diagnostic], file: Path) -> list[Diagnostic]:
+    """The same problems, with the path of each one's file as one would open it from here."""
+    return [dataclasses.replace(diagnostic, file=_from_here(diagnostic.file, file)) for diagnostic in diagnostics]
+
+
+def _from_here(label: str, file: Path) -> str:
+    """Files of the project are known by their paths there, those of the command line as they were given."""
+    path = file.parent / label
+    is_there = label == file.name or (not label.startswith("-") and path.is_file())
+    return os.path.relpath(path) if is_there else label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,51 +33,61 @@ def check_name(layout: Layout, name: str) -> str:
     return name
 
 
-def choose(layout: Layout, name: str | None) -> Listed:
+def choose(layout: Layout, name: str | None, answers: Callable[[Path], bool] | None = None) -> Listed:
     """The sandbox called `name`, or the only one of the project around the working directory.
 
-    Raises EngineError when there is none or more than one.
+    `answers` asks the supervisor as in `look_up`. Raises EngineError when there is none or more than one.
     """
-    found = find(layout, name)
+    found = find(layout, name, answers)
     if found is None:
         raise EngineError("no sandbox of this project runs", hint=_others(layout) or STARTS_ONE)
     return found
 
 
-def find(layout: Layout, name: str | None) -> Listed | None:
+def find(layout: Layout, name: str | None, answers: Callable[[Path], bool] | None = None) -> Listed | None:
     """Like `choose`, but None where the project has no sandbox."""
-    return _named(layout, name) if name is not None else _of_project(layout)
+    return _named(layout, name, answers) if name is not None else _of_project(layout)
 
 
 def choose_running(layout: Layout, name: str | None) -> tuple[Instance, Path]:
     """The record and control socket of a sandbox that should answer. Raises EngineError."""
-    listed = choose(layout, name)
+    # Whether it answers is for whoever talks to it to find out.
+    listed = choose(layout, name, answers=_presume)
     if listed.liveness not in ("running", "unresponsive") or listed.instance is None:
         hint = "`sandbox up` starts it again" if listed.liveness != "starting" else "wait for `sandbox up` to end"
         raise EngineError(f"the sandbox {listed.name} is not running ({listed.status})", hint=hint)
     return listed.instance, layout.instance(listed.name).sockets.control
 
 
-def _named(layout: Layout, name: str) -> Listed:
+def _presume(control: Path) -> bool:
+    return True
+
+
+def _named(layout: Layout, name: str, answers: Callable[[Path], bool] | None) -> Listed:
     from engine.instances import look_up
 
-    listed = look_up(layout, check_name(layout, name))
+    listed = look_up(layout, check_name(layout, name), answers)
     if listed.instance is None and listed.liveness == "stopped":
         raise EngineError(f"there is no sandbox called {name}", hint=_others(layout) or STARTS_ONE)
     return listed
 
 
-def _of_project(layout: Layout) -> Listed | None:
+def of_project(layout: Layout) -> list[Listed]:
+    """All sandboxes of the project around the working directory, of the innermost one that has any."""
     from engine.instances import list_instances
 
     here = Path.cwd()
     around = [
         (len(Path(listed.instance.project).parts), listed)
-        # Whether it answers is for whoever talks to it to find out: asking all of them would take time.
-        for listed in list_instances(layout, answers=lambda control: True)
+        # Asking all of them would take time.
+        for listed in list_instances(layout, answers=_presume)
         if listed.instance is not None and here.is_relative_to(listed.instance.project)
     ]
-    nearest = [listed for depth, listed in around if depth == max(depth for depth, _ in around)]
+    return [listed for depth, listed in around if depth == max(depth for depth, _ in around)]
+
+
+def _of_project(layout: Layout) -> Listed | None:
+    nearest = of_project(layout)
     if len(nearest) > 1:
         names = ", ".join(listed.name for listed in nearest)
         raise EngineError(f"this project has several sandboxes: {names}", hint="say which one by its name")

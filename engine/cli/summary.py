@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from engine.cli.emphasis import emphasize
+from engine.report import clean_line
 
 if TYPE_CHECKING:
+    from engine.cli.bring_up import Outcome
     from engine.instances import Instance
 
 
-def to_json(instance: Instance, seconds: float) -> dict[str, Any]:
-    """The record, and the seconds that `up` took."""
-    return {**asdict(instance), "seconds": round(seconds, 3)}
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """The record, what was changed about a sandbox that ran already, and the seconds that `up` took."""
+    applied = [change.to_json() for change in outcome.applied]
+    return {**outcome.instance._asdict(), "applied": applied, "seconds": round(outcome.seconds, 3)}
 
 
-def show_summary(instance: Instance, seconds: float | None, *, on_stderr: bool) -> None:
-    """Name, time (None: it ran already), workspace, services, ports, agent, and what to do next."""
+def show_summary(outcome: Outcome, *, on_stderr: bool) -> None:
+    """Name, how it came to run, what was changed, workspace, services, ports, agent, and what to do next."""
     stream = sys.stderr if on_stderr else sys.stdout
-    how = "is already running, unchanged" if seconds is None else f"is up after {seconds:.1f} s"
-    click.echo(f"{emphasize(instance.name, 'green', stream)} {how}", file=stream)
-    for title, text in rows(instance):
-        click.echo(f"  {title:<10} {text}", file=stream)
+    how = {
+        "started": f"is up after {outcome.seconds:.1f} s",
+        "unchanged": "is already running, unchanged",
+        "changed": f"was changed while it runs, in {outcome.seconds:.1f} s",
+        "replaced": f"is up in a new machine after {outcome.seconds:.1f} s",
+    }[outcome.how]
+    click.echo(f"{emphasize(outcome.instance.name, 'green', stream)} {how}", file=stream)
+    changed = [("changed", f"{change.path}: {change.what}") for change in outcome.applied]
+    for title, text in [*changed, *rows(outcome.instance)]:
+        click.echo(f"  {title:<10} {clean_line(text)}", file=stream)  # a directory may be called anything
 
 
 def rows(instance: Instance) -> list[tuple[str, str]]:
@@ -38,6 +46,7 @@ def rows(instance: Instance) -> list[tuple[str, str]]:
         found.append(("service", f"{service}: {state.get('health') or state.get('state') or 'unknown'}"))
     for port in instance.ports:
         found.append(("port", f"127.0.0.1:{port['host']} -> {port['guest']} in the guest"))
+    found += [("warning", text) for text in instance.summary.get("warnings", ())]
     if agent := instance.summary.get("agent"):
         found.append(("agent", " ".join(agent)))
     return [*found, ("get in", f"sandbox exec -it {name} -- bash"), ("end it", f"sandbox down {name}")]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.options import json_option, path_argument
+from engine.cli.options import file_options, json_option, path_argument
 
 if TYPE_CHECKING:
+    from engine.cli.bring_up import Outcome
     from engine.instances import Instance
     from engine.layout import Layout
 
@@ -24,17 +24,24 @@ Examples:
   sandbox up -d ../shop             that project's, and return when it is ready
   sandbox up -d --yes --json        in scripts
   sandbox up --name shop-2          a second one from the same file
+  sandbox up --agent reviewer       one of the file's `agents`; without it, all of them
 """,
 )
 @click.option("-d", "--detach", is_flag=True, help="Return when the sandbox is ready; do not run the agent.")
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing: approve what the file asks of this host.")
+@click.option(
+    "-y",
+    "--yes",
+    is_flag=True,
+    help="Ask nothing: approve what the file asks of this host, and a new machine where a change needs one.",
+)
 @click.option(
     "-n",
     "--name",
     metavar="NAME",
     help="The sandbox's name; default: the file's. Several names run one file several times.",
 )
-@click.option("--recreate", is_flag=True, help="Replace a running sandbox whose file has changed.")
+@click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
+@click.option("--recreate", is_flag=True, help="Replace a running sandbox, whatever has changed.")
 @click.option("--shell-on-failure", is_flag=True, help="Open a shell in the guest where a setup step failed.")
 @click.option(
     "--build-in",
@@ -51,31 +58,58 @@ Examples:
     help="How progress is shown on standard error; auto: live on a terminal, else plain lines.",
 )
 @json_option("The summary as JSON on standard output; implies -d.")
+@file_options
 @path_argument
-def command(path: Path | None, detach: bool, name: str | None, as_json: bool, **wishes: Any) -> int:
+def command(
+    path: Path | None,
+    detach: bool,
+    name: str | None,
+    agent: str | None,
+    as_json: bool,
+    files: tuple[Path, ...],
+    assignments: tuple[str, ...],
+    **wishes: Any,
+) -> int:
     """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
 
     PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. Shows first what will be built and
-    why. When the agent ends, the sandbox goes on until `sandbox down`.
+    why. A sandbox that runs already is changed to what the file says now: while it runs where that can be (endpoints,
+    ports, services, the agent's settings), else by a new machine, after a question. `sandbox plan` says which. When the
+    agent ends, the sandbox goes on until `sandbox down`. A file with `agents` brings up one sandbox for each; implies
+    -d.
     """
-    from engine.cli.bring_up import Wishes, bring_up
+    from engine.cli.bring_up import bring_up
+    from engine.cli.intent import Wishes
+    from engine.cli.members import choose_members
     from engine.cli.project_file import load_file
-    from engine.cli.selection import check_name, open_layout
-    from engine.cli.summary import show_summary, to_json
+    from engine.cli.selection import open_layout
 
-    began = time.monotonic()
-    loaded, layout = load_file(path), open_layout()
-    name = check_name(layout, loaded.sandbox.name if name is None else name)
-    instance, started = bring_up(loaded, layout, name, Wishes(**wishes))
-    seconds = time.monotonic() - began
+    loaded, layout = load_file(path, files, assignments), open_layout()
+    members = choose_members(loaded, layout, name, agent)
+    detach = detach or len(members.each) > 1
+
+    def tell(outcome: Outcome) -> None:
+        from engine.cli.summary import show_summary
+
+        if not as_json:
+            # Where an agent follows, standard output is its own.
+            show_summary(outcome, on_stderr=not detach and bool(outcome.instance.summary.get("agent")))
+
+    outcomes = bring_up(members, layout, Wishes(**wishes), tell)
     if as_json:
-        import json
-
-        click.echo(json.dumps(to_json(instance, seconds), indent=2))
+        click.echo(_json(outcomes))
         return 0
-    runs_agent = not detach and bool(instance.summary.get("agent"))
-    show_summary(instance, seconds if started else None, on_stderr=runs_agent)  # standard output is then the agent's
-    return _run_agent(layout, instance) if runs_agent else 0
+    instance = outcomes[0].instance
+    return _run_agent(layout, instance) if not detach and instance.summary.get("agent") else 0
+
+
+def _json(outcomes: list[Outcome]) -> str:
+    import json
+
+    from engine.cli.summary import to_json
+
+    rows = [to_json(outcome) for outcome in outcomes]
+    return json.dumps(rows[0] if len(rows) == 1 else {"version": 1, "sandboxes": rows}, indent=2)
 
 
 def _run_agent(layout: Layout, instance: Instance) -> int:

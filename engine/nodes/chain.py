@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.accelerator import Verdict
 from engine.content import read_dockerignore
@@ -22,18 +22,24 @@ from engine.nodes.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
 from engine.nodes.project import inside
 from engine.toolchain import toolchain_key
 from sandboxfile import Loaded
+from sandboxfile.positions import render_path
 from vmm.snapshot import Shape
 from vmm.spec import SPARE_PORTS
 
 UNKNOWN = "not probed yet"
+OF_SERVICES = ("images", "services")  # the nodes that only services decide about
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The graph and the node whose snapshot `up` restores."""
+    """The graph and the node whose snapshot `up` restores.
+
+    `contents` are the keys of what services read of the project, by the place in the file that names it.
+    """
 
     graph: Graph
     ready: str
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) -> Chain:
@@ -84,6 +90,7 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) 
             described[f"inputs {name}"] = hash_tree(inside(loaded.project, name))
         title = entry.run.strip().splitlines()[0]
         follow(f"setup[{index}]", "setup", title, described, steps.Setup(entry, index))
+    contents: dict[str, str] = {}
     if sandbox.services:
         compose = Compose.of(loaded)
         contexts = {
@@ -92,13 +99,15 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) 
         }
         images = {"images": compose.image_configuration(), **contexts}
         files = {f"file {target}": hash_tree(path) for target, path in compose.files.items()}
+        contents = {render_path(("services", name, "build")): contexts[f"context {name}"] for name in compose.contexts}
+        contents |= {render_path(compose.places[target]): files[f"file {target}"] for target in compose.files}
         # Compose reads every file it names before it does anything.
         follow("images", "images", "images of the services", {**images, **files}, steps.Images(compose))
         if compose.early:
             services = {"services": compose.configuration()}
             title = f"{', '.join(compose.early)} up and healthy"
             follow("services", "services", title, services, steps.Services(compose))
-    return Chain(Graph(nodes), previous.id)
+    return Chain(Graph(nodes), previous.id, contents)
 
 
 def machine_shape(loaded: Loaded, verdict: Verdict | None) -> Shape:

@@ -17,10 +17,10 @@ from engine.guests import Base, Guest, Identity, open_guest
 from engine.image.build import Place
 from engine.layout import Layout
 from engine.network import Registries, client_files
-from engine.nodes.compose import BUILD_ROOT, FILE_ROOT, Compose
+from engine.nodes.compose import Compose
 from engine.nodes.foundation import load_base
 from engine.nodes.project import inside
-from engine.services import FILE, run_logged, start_services, write_compose
+from engine.services import get_images, put_contexts, put_project, run_logged, start_services
 from sandboxfile import Endpoint, Loaded, SetupStep
 from vmm.channel import copy_in
 from vmm.disk import make_overlay
@@ -147,17 +147,10 @@ class Images(Step):
     endpoints = None
 
     async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        await execute(guest, context, ["mkdir", "-p", str(BUILD_ROOT)], title="making room for build contexts")
-        for name, source in self.compose.contexts.items():
-            context.log(f"copying the build context of {name}")
-            await copy_in(guest.channel, source, str(BUILD_ROOT / name))
-        await put_project(guest, context, self.compose)
-        pull = ["docker", "compose", "-f", FILE, "pull", "--quiet", "--ignore-buildable", "--policy", "missing"]
-        if any("build" not in service for service in self.compose.document["services"].values()):
-            await execute(guest, context, pull, title="pulling images")
-        if self.compose.contexts:
-            build = ["docker", "compose", "-f", FILE, "--progress", "plain", "build"]
-            await execute(guest, context, build, title="building images")
+        project = self.compose.project()
+        await put_contexts(guest.channel, project, project.built, context.log)
+        await put_project(guest.channel, project, context.log)
+        await get_images(guest.channel, project, project.services, context.log)
 
 
 @dataclass(frozen=True)
@@ -168,16 +161,8 @@ class Services(Step):
     endpoints = None
 
     async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        await put_project(guest, context, self.compose)
+        await put_project(guest.channel, self.compose.project(), context.log)
         await start_services(guest.channel, self.compose.early, context.log)
-
-
-async def put_project(guest: Guest, context: BuildContext, compose: Compose) -> None:
-    """The Compose file and the files that it names, as they are now."""
-    await execute(guest, context, ["mkdir", "-p", str(FILE_ROOT)], title="making room for files of services")
-    for target, source in compose.files.items():
-        await copy_in(guest.channel, source, target)
-    await write_compose(guest.channel, compose.configuration())
 
 
 async def execute(
@@ -211,7 +196,6 @@ async def _guest(
             name=session.loaded.sandbox.name,
             disk=disk,
             parent=parent,
-            shared_memory=True,
             policy=policy,
             identity=Identity(session.loaded.sandbox.name, files=client_files(endpoints)),
             runtime=context.sockets.directory,
@@ -228,5 +212,4 @@ async def _save(guest: Guest, context: BuildContext, shape: Shape) -> None:
     memory = answer["meminfo"]
     used = (memory["MemTotal"] - memory["MemAvailable"]) * 1024
     await guest.machine.shrink_memory(used + KEEP_FREE)
-    assert guest.memory is not None
     await save_snapshot(guest.machine, guest.memory, shape, context.directory)

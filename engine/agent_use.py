@@ -1,0 +1,19 @@
+"""Whether the agents that a file uses are ones that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sandboxfile import Diagnostic, Loaded
+from sandboxfile.diagnostics import did_you_mean, quote
+
+
+def unknown_agents(loaded: Loaded) -> Iterator[Diagnostic]:
+    """A finding for each `use` that names no agent's definition."""
+    from engine.agents import known_agents
+
+    for one in loaded.each():
+        agent = one.sandbox.agent
+        if agent is not None and agent.use is not None and agent.use not in (known := known_agents()):
+            hint = did_you_mean(agent.use, known) or f"the agents are {', '.join(known)}"
+            yield one.diagnostic(("agent", "use"), f"there is no agent called {quote(agent.use)}", hint)

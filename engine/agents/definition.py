@@ -1,0 +1,228 @@
+"""The shape of an `agent.yaml`: how one coding agent is installed, started, and given its credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from engine.agents.installation import HttpsUrl, Installation
+from engine.agents.words import check_words, knows, words_in
+from sandboxfile.diagnostics import Problem, SandboxfileError, did_you_mean, quote
+from sandboxfile.endpoints import Host, SecretName, UrlPath
+from sandboxfile.fields import Environment, EnvironmentName, Grammar, Maybe, Name, OneOf, Part, Script, Text, refuse
+from sandboxfile.machine import Machine
+from sandboxfile.positions import KeyPath
+from sandboxfile.shape import fields_at
+from sandboxfile.source import Source, read_source
+
+Argv = Annotated[tuple[Text, ...], Field(min_length=1, max_length=100), knows("prompt", "session")]
+HeaderName = Annotated[Text, Grammar(r"^[a-z0-9][a-z0-9-]{0,63}$", "must be a header's name in lower case")]
+GuestPath = Annotated[
+    Text, Grammar(r"^(~|/)/?(?!(.*/)?\.\.(/|$))[^\x00-\x20\x7f~]+$", "must be a path of the guest, from / or ~/")
+]
+ProjectFile = Annotated[Text, Grammar(r"^(?!/)(?!(.*/)?\.\.(/|$))[A-Za-z0-9._/-]+$", "must be a path in a project")]
+FileMode = Annotated[Text, Grammar(r"^0[0-7]{3}$", "must be a file mode such as 0600")]
+
+
+class Commands(Part):
+    """How the agent is started. Inside the machine it may do anything, so it is told to ask for nothing."""
+
+    interactive: Argv = Field(description="With a terminal.")
+    headless: Maybe[Argv] = Field(default=None, description="For one task, given as {{prompt}}.")
+    resume: Maybe[Argv] = Field(default=None, description="To go on with {{session}}, for {{prompt}}.")
+    output: Annotated[Literal["text", "json", "jsonl"], OneOf(("text", "json", "jsonl"))] = Field(
+        default="text", description="What the headless command prints: text, one JSON value, or one a line."
+    )
+
+    @model_validator(mode="after")
+    def _words_where_they_belong(self) -> Commands:
+        check_words(self.interactive, key="interactive")
+        if self.headless is not None:
+            check_words(self.headless, "prompt", key="headless")
+            if "prompt" not in words_in(self.headless):
+                raise refuse("has no place for the task", "one argument is {{prompt}}", "headless")
+        if self.resume is not None and "session" not in words_in(self.resume):
+            raise refuse("has no place for the session", "one argument is {{session}}", "resume")
+        return self
+
+
+class NeededHost(Part):
+    """A host without which the agent does not work."""
+
+    host: Host = Field(description="The host's name, or *.example.com for all names below it.")
+    why: Text = Field(description="What it is for, in a few words.")
+
+
+class Seed(Part):
+    """A file that is in the guest before the agent first starts, so that it asks no first questions."""
+
+    path: GuestPath = Field(description="Where it is; ~ is the home directory of the agent's user.")
+    mode: FileMode = Field(default="0600", description="Its permissions.")
+    json_: Maybe[dict[str, Any]] = Field(
+        default=None, alias="json", description="Its content as JSON. Several seeds of one path are merged."
+    )
+    text: Maybe[Script] = Field(default=None, description="Its content as text.")
+
+    @model_validator(mode="after")
+    def _one_content(self) -> Seed:
+        if (self.json_ is None) == (self.text is None):
+            raise refuse("needs either `json` or `text`")
+        return self
+
+
+class CredentialSource(Part):
+    """Where the user has the value."""
+
+    env: Annotated[tuple[EnvironmentName, ...], Field(min_length=1)] = Field(
+        description="Variables of the user's environment; the first one that is set is taken."
+    )
+
+
+class Injection(Part):
+    """What the gateway does to requests for one host."""
+
+    host: Host = Field(description="The host's name, or *.example.com for all names below it.")
+    header: HeaderName = Field(description="The header that is set.")
+    value: Annotated[Text, knows("secret")] = Field(
+        default="{{secret}}", description="Its value, such as `Bearer {{secret}}`."
+    )
+    remove: tuple[HeaderName, ...] = Field(
+        default=(),
+        description="Headers that are taken out, because clients send them with the other kind of credential.",
+    )
+
+    @model_validator(mode="after")
+    def _carries_it(self) -> Injection:
+        if "secret" not in words_in(self.value):
+            raise refuse("does not carry the secret", "write {{secret}}", "value")
+        return self
+
+
+class Renewal(Part):
+    """Where tokens of this kind are renewed: answers from there are masked again before the guest sees them."""
+
+    host: Host = Field(description="The host's name.")
+    path: UrlPath = Field(description="The path of its token endpoint.")
+
+
+class Credential(Part):
+    """One kind of credential. The guest holds the placeholder; the gateway puts the value into requests."""
+
+    summary: Text = Field(description="What it is, in a few words.")
+    secret: SecretName = Field(description="Its usual name in `secrets` of a Sandboxfile.")
+    source: CredentialSource = Field(description="Where the user has the value.")
+    placeholder: Text = Field(
+        description="What the guest holds instead; clients tell kinds of credentials by its form."
+    )
+    inject: Annotated[tuple[Injection, ...], Field(min_length=1)] = Field(description="Which requests get the value.")
+    env: Annotated[Environment, knows("placeholder")] = Field(
+        default_factory=dict, description="Environment variables of the agent when this kind is used."
+    )
+    seeds: tuple[Seed, ...] = Field(default=(), description="Files of the guest when this kind is used.")
+    renewal: Maybe[Renewal] = Field(default=None, description="Where its tokens are renewed.")
+
+    @model_validator(mode="after")
+    def _guest_has_it(self) -> Credential:
+        in_guest = [*words_in(self.env), *(word for seed in self.seeds for word in words_in(seed.json_ or seed.text))]
+        if "placeholder" not in in_guest:
+            raise refuse("never gives the guest its placeholder", "write {{placeholder}} in `env` or in a seed")
+        return self
+
+
+class AgentDefinition(Part):
+    """One coding agent."""
+
+    model_config = ConfigDict(title="agent.yaml")
+
+    name: Name = Field(description="Its name in `agent.use`: that of its folder.")
+    title: Text = Field(description="Its name as its makers write it.")
+    summary: Text = Field(description="What it is, in one line.")
+    aliases: tuple[Name, ...] = Field(default=(), description="What others call it.")
+    marks: tuple[ProjectFile, ...] = Field(
+        default=(), description="Files and directories of a project that show that this agent is used in it."
+    )
+    docs: HttpsUrl = Field(description="Where its makers explain it.")
+    evidence: Annotated[Literal["run", "documents"], OneOf(("run", "documents"))] = Field(
+        description="Whether this definition was seen to work with the version named here, or only read about."
+    )
+    machine: Machine = Field(default_factory=Machine, description="The smallest machine that it works in.")
+    install: Installation = Field(description="How it gets into the guest.")
+    commands: Commands = Field(description="How it is started.")
+    env: Environment = Field(default_factory=dict, description="Environment variables that make it quiet and quick.")
+    hosts: tuple[NeededHost, ...] = Field(default=(), description="Hosts without which it does not work.")
+    unneeded: tuple[Host, ...] = Field(
+        default=(), description="Hosts that it asks for and works without: telemetry, updates, tips."
+    )
+    credentials: dict[Name, Credential] = Field(
+        default_factory=dict, description="Kinds of credentials, by names of ours; the first is the usual one."
+    )
+    seeds: tuple[Seed, ...] = Field(default=(), description="Files that are there before its first start.")
+    state: tuple[GuestPath, ...] = Field(default=(), description="Where it keeps settings, logins and sessions.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> AgentDefinition:
+        for credential in (None, *self.credentials.values()):
+            self._check_seeds(credential)
+        needed = {needed.host for needed in self.hosts}
+        for credential in self.credentials.values():
+            for injection in credential.inject:
+                if injection.host not in needed:
+                    raise refuse(f"a credential goes to {injection.host}, which is not in `hosts`", key="hosts")
+        if both := needed & set(self.unneeded):
+            raise refuse(f"{min(both)} is both needed and unneeded", key="unneeded")
+        return self
+
+    def _check_seeds(self, credential: Credential | None) -> None:
+        """The files that are there with one kind of credential, or with none."""
+        check_words([seed.json_ or seed.text for seed in self.seeds], "workspace", key="seeds")
+        seeds = (*self.seeds, *(credential.seeds if credential else ()))
+        check_words([seed.json_ or seed.text for seed in seeds], "workspace", "placeholder", key="credentials")
+        paths = [seed.path for seed in seeds]
+        for seed in seeds:
+            if seed.text is not None and paths.count(seed.path) > 1:
+                raise refuse(f"{seed.path} is seeded twice, and texts cannot be merged", key="seeds")
+
+
+def read_definition(path: Path) -> AgentDefinition:
+    """The definition in the file at `path`, whose folder has the agent's name.
+
+    Raises SandboxfileError with every problem and its place, and OSError.
+    """
+    source = read_source(path.read_bytes(), f"{path.parent.name}/{path.name}")
+    problems = list(source.problems)
+    if source.readable:
+        try:
+            definition = AgentDefinition.model_validate({"name": path.parent.name, **source.data})
+            if not problems:
+                return definition
+        except ValidationError as error:
+            found = [_problem(details, source) for details in _findings(error)]
+            problems += [source.diagnose(problem) for problem in found if problem.path not in source.unusable]
+    raise SandboxfileError(dict.fromkeys(problems))
+
+
+def _findings(error: ValidationError) -> list[ErrorDetails]:
+    """The model's findings; a list whose entries are all wrong is not empty as well."""
+    found = error.errors(include_url=False)
+    around = {details["loc"][:length] for details in found for length in range(len(details["loc"]))}
+    return [details for details in found if details["type"] != "too_short" or details["loc"] not in around]
+
+
+def _problem(details: ErrorDetails, source: Source) -> Problem:
+    """One finding of the model; what is missing has the place of what it is missing in."""
+    kind, context = details["type"], details.get("ctx", {})
+    path: KeyPath = ()
+    for segment in details["loc"]:
+        if (*path, segment) in source.positions or (kind == "missing" and segment == details["loc"][-1]):
+            path = (*path, segment)
+    if kind == "extra_forbidden":
+        return Problem(path, "unknown key", did_you_mean(str(path[-1]), fields_at(AgentDefinition, path[:-1])), True)
+    if kind == "missing":
+        return Problem(path, "is missing")
+    if kind == "refused":
+        key = context["key"]
+        return Problem((*path, key) if key else path, context["problem"], context["hint"])
+    return Problem(path, f"{details['msg'][:1].lower()}{details['msg'][1:]}, got {quote(details['input'])}")

@@ -1,0 +1,50 @@
+"""Words in double braces in an `agent.yaml`, which stand for what is known later.
+
+`{{prompt}}` and `{{session}}` in commands; `{{workspace}}`, the working directory in the guest, in seeds;
+`{{placeholder}}` in what a credential puts into the guest; `{{secret}}` in the header that the gateway sends;
+`{{version}}` in what is installed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import AfterValidator
+
+from sandboxfile.diagnostics import one_of
+from sandboxfile.fields import refuse
+
+_WORD = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
+
+
+def words_in(value: Any) -> Iterator[str]:
+    """The words in double braces in a text, or in all texts (keys, too) of plain data."""
+    if isinstance(value, str):
+        yield from _WORD.findall(value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from words_in(key)
+            yield from words_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from words_in(item)
+
+
+def check_words(value: Any, *words: str, key: str | None = None) -> None:
+    """Refuse a value with words in double braces other than these."""
+    for word in words_in(value):
+        if word not in words:
+            known = one_of([f"{{{{{name}}}}}" for name in words]) if words else "none"
+            raise refuse(f"has the unknown word {{{{{word}}}}}", f"known here: {known}", key)
+
+
+def knows(*words: str) -> AfterValidator:
+    """A field whose value has no other words than these."""
+
+    def check(value: Any) -> Any:
+        check_words(value, *words)
+        return value
+
+    return AfterValidator(check)

@@ -1,0 +1,169 @@
+"""The file that `sandbox add` changes: which one, whether the change is a good one, and telling what was done."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.project_file import locate, name_file
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from sandboxfile import Loaded
+    from sandboxfile.additions import Addition, Entry, Outcome
+
+
+@dataclass(frozen=True)
+class Edited:
+    """`file` is what is written, `main` the Sandboxfile that it is, or that it lies over. `before` is None when `file`
+    is not there yet."""
+
+    file: Path
+    main: Path
+    before: bytes | None
+
+    @classmethod
+    def choose(cls, path: Path | None) -> Edited:
+        """`path`, or the nearest Sandboxfile upwards. Raises EngineError (exit code 2), or SandboxfileError."""
+        if path is None or path.is_dir():
+            main = locate(path)
+            return cls(main, main, _read(main))
+        file = path.parent.resolve() / path.name
+        if (over := _local_of(file)) is not None:
+            return cls(file, over, _read(file) if file.exists() else None)
+        if not path.exists():
+            raise EngineError(f"{path} does not exist", hint="`sandbox init` writes a first Sandboxfile", exit_code=2)
+        before = _read(file)
+        return cls(file, file if _is_whole(before) else locate(None), before)
+
+    @property
+    def label(self) -> str:
+        return os.path.relpath(self.file)
+
+    def add(self, additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:
+        """Change the file, or say that there is nothing to change. Raises SandboxfileError: nothing changed."""
+        from engine.rewrite import rewrite
+        from sandboxfile.additions import add_to
+
+        text = _decode(self.before or b"", self.file.name)
+        outcome = add_to(text, additions, self.label)
+        loaded = self._check(outcome) if outcome.added else None
+        if outcome.added and not dry_run:
+            rewrite(self.file, self.before, outcome.text.encode())
+        if as_json:
+            click.echo(json.dumps(self._to_json(outcome, dry_run), indent=2))
+        elif dry_run:
+            click.echo(_diff(text, outcome.text, self.label), nl=False)
+        else:
+            self._tell(outcome)
+        if loaded is not None and not as_json:
+            from engine.cli.findings import show
+
+            places = [(self.file.name, entry.path) for entry in outcome.added]
+            news = [w for w in loaded.warnings if any((w.file, w.path[: len(at)]) == (file, at) for file, at in places)]
+            show(news, self.main)
+
+    def _check(self, outcome: Outcome) -> Loaded:
+        """The whole file as it would be, with everything that lies over it."""
+        from sandboxfile import Inputs, SandboxfileError, load
+
+        layers = () if self.file in (self.main, _local(self.main)) else (self.file,)
+        inputs = Inputs(layers, environment=os.environ, texts={self.file: outcome.text})
+        try:
+            return load(self.main, inputs)
+        except SandboxfileError as error:
+            raise SandboxfileError(name_file(error.diagnostics, self.main)) from None
+
+    def _tell(self, outcome: Outcome) -> None:
+        for entry in outcome.added:
+            click.echo(f"{self.label}:{entry.line}: added {_words(entry)}")
+        for entry in outcome.present:
+            click.echo(f"{self.label}:{entry.line}: already there: {_words(entry)}")
+        if self.before is None:
+            click.echo(f"{self.label} is new: it is for this machine only, keep it out of version control")
+        if outcome.added and _is_up():
+            click.echo("`sandbox up` applies it to the running sandbox")
+
+    def _to_json(self, outcome: Outcome, dry_run: bool) -> dict[str, Any]:
+        def rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+            return [{"path": list(entry.path), "line": entry.line, "value": entry.value} for entry in entries]
+
+        found = {"added": rows(outcome.added), "present": rows(outcome.present)}
+        return {"file": str(self.file), "written": bool(outcome.added) and not dry_run, **found}
+
+
+def _local(main: Path) -> Path:
+    return main.with_suffix(f".local{main.suffix}")
+
+
+def _local_of(file: Path) -> Path | None:
+    """The Sandboxfile whose local layer `file` is, or would be."""
+    main = file.with_name(file.name.replace(".local", ""))
+    return main if main != file and _local(main) == file and main.is_file() else None
+
+
+def _is_whole(text: bytes) -> bool:
+    """Whether it is a file of its own: a layer need not say the version."""
+    from sandboxfile.source import read_source
+
+    data = read_source(text, "").data
+    return not isinstance(data, dict) or "version" in data
+
+
+def _read(path: Path) -> bytes:
+    from sandboxfile import Diagnostic, SandboxfileError
+    from sandboxfile.regular_file import read_regular_file
+    from sandboxfile.source import MAX_BYTES
+
+    try:
+        return read_regular_file(path, MAX_BYTES)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+        raise SandboxfileError([Diagnostic(None, (), reason, file=os.path.relpath(path))]) from None
+
+
+def _decode(text: bytes, name: str) -> str:
+    from sandboxfile import SandboxfileError
+    from sandboxfile.source import read_source
+
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SandboxfileError(read_source(text, name).problems) from None
+
+
+def _words(entry: Entry) -> str:
+    """`endpoints: npm`, `services.redis`."""
+    from engine.report import clean_line
+    from sandboxfile.notation import Hand
+    from sandboxfile.positions import render_path
+
+    if isinstance(entry.path[-1], str):
+        return clean_line(render_path(entry.path))
+    return clean_line(f"{render_path(entry.path[:-1])}: {Hand().flow(entry.value)}")
+
+
+def _diff(before: str, after: str, label: str) -> str:
+    import difflib
+
+    from engine.report import clean_line
+
+    # Line ends are not shown: what could steer a terminal is not either.
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), label, label, lineterm="")
+    return "".join(f"{clean_line(line)}\n" for line in lines)
+
+
+def _is_up() -> bool:
+    from engine.cli.selection import find, open_layout
+
+    try:
+        found = find(open_layout(), None)
+    except (EngineError, OSError):
+        return False
+    return found is not None

@@ -1,0 +1,94 @@
+"""Words of the command line as entries of the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from sandboxfile.additions import Addition
+
+_HOST_AND_PORT = re.compile(r"(?P<host>[^:]+):(?P<port>[0-9]{1,5})")
+
+
+def endpoint_entry(word: str, *, groups: Iterable[str], **rules: Any) -> Any:
+    """The short form where nothing but a port is said: `npm`, `api.example.com:8443`."""
+    said = {key: value for key, value in rules.items() if value}
+    if not said:
+        return word
+    if set(said) == {"port"} and ":" not in word and word not in groups:
+        return f"{word}:{said['port']}"
+    entry: dict[str, Any] = {"group" if word in groups else "host": word}
+    if match := _HOST_AND_PORT.fullmatch(word):
+        entry = {"host": match["host"], "port": int(match["port"])}
+    order = ("port", "protocol", "as", "methods", "paths", "secret", "deny")
+    return entry | {key: said[key] for key in order if key in said}
+
+
+def mount_entry(word: str, mode: str | None, hide: Iterable[str], local: Iterable[str]) -> Any:
+    """SOURCE:TARGET[:MODE] as it is, or with `hide` and `local` the long form."""
+    extra = {key: list(value) for key, value in (("hide", hide), ("local", local)) if value}
+    source, _, target = word.partition(":")
+    if mode and ":" not in target:
+        word, target = f"{word}:{mode}", f"{target}:{mode}"
+    if not extra:
+        return word
+    target, _, said = target.partition(":")
+    return {"source": source, "target": target, **({"mode": said} if said else {}), **extra}
+
+
+def port_entry(word: str) -> Any:
+    return int(word) if re.fullmatch("[1-9][0-9]{0,4}", word) else word
+
+
+def service_entry(
+    *,
+    image: str | None,
+    build: str | None,
+    start: str | None,
+    env: Iterable[str],
+    volumes: Iterable[str],
+    depends_on: Iterable[str],
+    ports: Iterable[str],
+    healthcheck: str | None,
+    others: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A service as Compose writes it. `others` are the file's services: what has a health check is waited for."""
+    entry = {
+        "image": image,
+        "build": build,
+        "command": start,
+        "environment": dict(_pair(word) for word in env),
+        "volumes": list(volumes),
+        "depends_on": _needs(list(depends_on), others),
+        "ports": [f"{word}:{word}" if word.isdigit() else word for word in ports],
+        "healthcheck": {"test": healthcheck} if healthcheck else None,
+    }
+    return {key: value for key, value in entry.items() if value}
+
+
+def declared_volumes(volumes: Iterable[str]) -> list[Addition]:
+    """One declaration for each named volume, as Compose demands."""
+    from sandboxfile.services import volume_entry
+
+    named = [source for kind, source, _ in map(volume_entry, volumes) if kind == "volume" and source]
+    return [Addition(("volumes",), {}, name, declares=True) for name in dict.fromkeys(named)]
+
+
+def _needs(names: list[str], others: Mapping[str, Any]) -> Any:
+    def is_checked(name: str) -> bool:
+        service = others.get(name)
+        return isinstance(service, Mapping) and "healthcheck" in service
+
+    if not any(map(is_checked, names)):
+        return names
+    return {n: {"condition": "service_healthy" if is_checked(n) else "service_started"} for n in names}
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, sign, value = word.partition("=")
+    if not sign:
+        raise click.UsageError(f"--env takes NAME=VALUE, got {word!r}.")
+    return name, value

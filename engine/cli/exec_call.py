@@ -1,0 +1,99 @@
+"""What `sandbox exec` was asked to run, and running it."""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.cli.attached import run_attached
+from engine.cli.selection import choose_running, open_layout
+
+USER = "agent"
+_LONG = ["interactive", "tty", "name=", "workdir=", "env=", "user="]
+_KNOWN = {f"--{name.rstrip('=')}" for name in _LONG}
+
+
+class ExecCall(NamedTuple):
+    """The options and words of one call. `variables` are `K=V`, or `K` for the value that it has here."""
+
+    command: tuple[str, ...]
+    name: str | None = None
+    interactive: bool = False
+    tty: bool = False
+    workdir: str | None = None
+    variables: tuple[str, ...] = ()
+    user: str = USER
+
+
+def read_call(arguments: Sequence[str]) -> ExecCall | None:
+    """The call that stands in the usual form, `[OPTIONS] [NAME] -- COMMAND...`; None for all else, also for mistakes.
+
+    It never says what another parser would say otherwise: the one that makes help and messages reads the rest.
+    """
+    if "--" not in arguments:
+        return None
+    at = arguments.index("--")
+    # The standard parser also takes beginnings of long options.
+    if any(word.startswith("--") and word.partition("=")[0] not in _KNOWN for word in arguments[:at]):
+        return None
+    try:
+        options, words = getopt.gnu_getopt(list(arguments[:at]), "itn:w:e:u:", _LONG)
+    except getopt.GetoptError:
+        return None
+    call = ExecCall(tuple(arguments[at + 1 :]))
+    for option, value in options:
+        match option:
+            case "-i" | "--interactive":
+                call = call._replace(interactive=True)
+            case "-t" | "--tty":
+                call = call._replace(tty=True)
+            case "-n" | "--name":
+                call = call._replace(name=value)
+            case "-w" | "--workdir":
+                call = call._replace(workdir=value)
+            case "-e" | "--env":
+                call = call._replace(variables=(*call.variables, value))
+            case "-u" | "--user":
+                call = call._replace(user=value)
+    if len(words) > 1 or (words and call.name):
+        return None
+    if words:
+        call = call._replace(name=words[0])
+    return None if find_mistake(call) else call
+
+
+def find_mistake(call: ExecCall) -> tuple[str, str | None] | None:
+    """What is wrong with a call, and the option that it concerns."""
+    if not call.command:
+        return "no command is given, such as: sandbox exec -- ls -l", None
+    for text in call.variables:
+        key, equals, _ = text.partition("=")
+        if not key:
+            return f"{text!r} is not NAME=VALUE", "-e"
+        if not equals and key not in os.environ:
+            return f"{key!r} has no value here: write {key}=VALUE", "-e"
+    if call.tty and not (sys.stdin.isatty() if call.interactive else sys.stdout.isatty()):
+        return "-t needs a terminal; leave it out in scripts", None
+    return None
+
+
+def run_call(call: ExecCall) -> int:
+    """Run the command of a call without mistakes; its exit code. Raises EngineError and GuestError."""
+    instance, control = choose_running(open_layout(), call.name)
+    return run_attached(
+        control,
+        call.command,
+        tty=call.tty,
+        interactive=call.interactive,
+        user=call.user,
+        cwd=call.workdir or instance.summary.get("working_directory"),
+        env=dict(_variable(text) for text in call.variables),
+    )
+
+
+def _variable(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    return key, value if equals else os.environ[key]

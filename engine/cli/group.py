@@ -1,0 +1,83 @@
+"""The group of all commands. Each is imported when it is called: `exec` must not pay for `up`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.main import COMMANDS, COMPLETE, PROGRAM, SECTIONS
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def run(arguments: list[str]) -> Any:
+    """Run one command; returns what it returns, its exit code if that is a number. Raises click's exceptions."""
+    # Not click's own `main`: it ends the process with 1 when a reader of our output has gone, which is no failure.
+    if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, PROGRAM, COMPLETE, instruction)
+    with cli.make_context(PROGRAM, list(arguments)) as context:
+        return cli.invoke(context)
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"engine.cli.{cmd_name}_command").command
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        # The inherited one imports every command to ask for its help.
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()), col_max=12)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else "`sandbox --help` lists them."
+            ctx.fail(f"There is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="sandboxfile", prog_name=PROGRAM)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Run coding agents in microVMs that a committed Sandboxfile.yaml describes.
+
+    \b
+      sandbox up                    start the sandbox of this project and run its agent
+      sandbox exec -it -- bash      look around inside
+      sandbox down                  leave nothing behind
+
+    Inside a project a sandbox's name can be left out. Exit codes: 0, 1 failed, 2 bad file or usage, 3 a bug of ours,
+    130 interrupted; those of `exec` and of an agent in the foreground are the command's own.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -1,0 +1,125 @@
+"""What one `up` is going to do with one sandbox: decided, checked and agreed to before anything is changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from engine.apply import Comparison
+    from engine.changes import Change
+    from engine.cli.members import Member
+    from engine.image.build import Place
+    from engine.instances import Instance, Listed
+    from engine.layout import Layout
+    from engine.report import Mode
+    from engine.up import Project
+    from sandboxfile import Loaded
+
+LOST = "what is only on the guest's own disk is lost"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says about one `up`, beside which file and name."""
+
+    yes: bool = False
+    recreate: bool = False
+    shell_on_failure: bool = False
+    build_in: Place = "auto"
+    progress: Mode = "auto"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """`before` is the sandbox as it was found; `comparison` is None unless it runs and is not replaced anyway."""
+
+    name: str
+    project: Project
+    before: Listed
+    comparison: Comparison | None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return self.comparison.changes if self.comparison else ()
+
+    @property
+    def doing(self) -> Literal["start", "leave", "change", "replace"]:
+        from engine.changes import needs_new_machine
+
+        if self.comparison is None:
+            return "start"
+        if not self.changes:
+            return "leave"
+        return "replace" if needs_new_machine(self.changes) else "change"
+
+
+def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
+    """Look at the sandbox and the host. Raises SandboxfileError and EngineError for everything that can be wrong."""
+    from engine.instances import look_up
+    from engine.preflight import check_host
+
+    before = look_up(layout, member.name)
+    lives = before.instance if before.liveness in ("starting", "running") else None
+    check_host(member.loaded, held=[port["host"] for port in lives.ports] if lives else ())
+    running = None if wishes.recreate else _running(before)
+    from engine.up import Project  # takes a while: not for a file that is refused
+
+    project = Project.of(member.loaded, layout, build_place=wishes.build_in)
+    if running is None:
+        return Intent(member.name, project, before, None)
+    from engine.apply import compare_running
+
+    return Intent(member.name, project, before, compare_running(project, member.name))
+
+
+def agree(intents: Sequence[Intent], whole: Loaded, layout: Layout, wishes: Wishes) -> None:
+    """Have the user approve what the file asks of this host, and the loss of machines that must be replaced.
+
+    Raises EngineError when the user does not agree, and (exit code 2) where nobody can be asked.
+    """
+    from engine.cli.approval import approve
+
+    if any(intent.doing != "leave" for intent in intents):
+        approve(whole, layout, wishes.yes)
+    for intent in intents:
+        if intent.doing == "replace" and not wishes.yes:
+            _confirm(intent)
+        elif intent.changes and wishes.progress in ("auto", "plain"):
+            _show(intent)
+
+
+def _running(listed: Listed) -> Instance | None:
+    if listed.liveness == "unresponsive":
+        raise EngineError(
+            f"{listed.name} is {listed.status}", hint=f"`sandbox down {listed.name}` ends it, then `sandbox up`"
+        )
+    return listed.instance if listed.liveness == "running" else None
+
+
+def _show(intent: Intent) -> None:
+    from engine.changes import render
+
+    click.echo(f"{intent.name} runs, and its file asks for something else now:", err=True)
+    click.echo(render(intent.changes), nl=False, err=True)
+
+
+def _confirm(intent: Intent) -> None:
+    from engine.changes import render
+
+    if not sys.stdin.isatty():
+        raise EngineError(
+            f"{intent.name} runs, needs a new machine, and nobody is here to approve that: nothing was changed",
+            details=render(intent.changes),
+            hint=f"`--yes` or `--recreate` replaces it; {LOST}",
+            exit_code=2,
+        )
+    _show(intent)
+    if not click.confirm(f"This needs a new machine; {LOST}. Replace {intent.name}?", err=True):
+        raise EngineError("not approved: nothing was changed")

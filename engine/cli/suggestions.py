@@ -1,0 +1,87 @@
+"""What `sandbox add` completes while a line is typed: names of the file, and what the gateway has refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_LOOKED_AT = 256 * 1024  # bytes of the journal's end
+_HOST = re.compile(r"[a-z0-9_.-]{1,253}")  # the guest chose it: nothing that a shell could take for something else
+_WEB_PORTS = (80, 443)
+
+
+def complete_hosts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Groups, and what the sandbox of this project asked for in vain, the latest first."""
+    from sandboxfile.endpoints import GROUPS
+
+    return _beginning([*_refused(), *GROUPS], incomplete)
+
+
+def complete_secrets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The secrets that the file declares."""
+    return _beginning(_section(ctx, "secrets"), incomplete)
+
+
+def complete_services(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The file's services."""
+    return _beginning(_section(ctx, "services"), incomplete)
+
+
+def complete_agents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The file's agents."""
+    return _beginning(_section(ctx, "agents"), incomplete)
+
+
+def _beginning(words: Iterable[str], incomplete: str) -> list[str]:
+    return [word for word in dict.fromkeys(words) if word.startswith(incomplete)]
+
+
+def _section(ctx: click.Context, name: str) -> list[str]:
+    """The keys of one section of the file that the line means, of the file alone."""
+    from engine.cli.project_file import locate
+    from engine.errors import EngineError
+    from sandboxfile.regular_file import read_regular_file
+    from sandboxfile.source import MAX_BYTES, read_source
+
+    try:
+        path = locate(ctx.params.get("path"))
+        data: Any = read_source(read_regular_file(path, MAX_BYTES), path.name).data
+    except (EngineError, OSError, ValueError):
+        return []  # no place to say so while a line is being typed
+    section = data.get(name) if isinstance(data, dict) else None
+    return list(section) if isinstance(section, dict) else []
+
+
+def _refused() -> list[str]:
+    """HOST or HOST:PORT of the refusals in the journal of this project's sandbox, the latest first."""
+    from engine.cli.selection import find, open_layout
+    from engine.errors import EngineError
+
+    try:
+        layout = open_layout()
+        listed = find(layout, None)
+        lines = _tail(layout.instance(listed.name).journal) if listed else []
+    except (EngineError, OSError):
+        return []
+    found = []
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(line)
+            if entry["verdict"] == "refused" and _HOST.fullmatch(entry["host"]):
+                port = entry["port"]
+                found.append(entry["host"] if port in _WEB_PORTS else f"{entry['host']}:{int(port)}")
+    return found
+
+
+def _tail(path: Path) -> list[bytes]:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LOOKED_AT))
+        return file.read().splitlines()

@@ -1,0 +1,86 @@
+"""What is drawn: the parts of one sandbox and what each needs. Knows nothing of pens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+# Made once and kept: `cached` is there, `build` is not; `not needed` would be made if something else were missing.
+# `each up` is done for every sandbox anew, `declared` is what the file says about it.
+State = Literal["cached", "build", "not needed", "each up", "declared"]
+
+_MANY = ("secret", "endpoint", "mount", "port")  # kinds that a file may have hundreds of
+_DRAWN = 12  # parts of such a kind; a page has an end
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing. `needs` are ids of parts before it; `note` says what the title does not."""
+
+    id: str
+    kind: str
+    title: str
+    state: State
+    needs: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All parts of one sandbox, each after what it needs. Texts are of one line, and clean."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        rows = [{**vars(part), "needs": list(part.needs)} for part in self.parts]
+        return {"name": self.name, "parts": rows}
+
+    @cached_property
+    def lines(self) -> Mapping[str, tuple[str, ...]]:
+        """Part to the parts that a line leads to it from: its needs without those that another need has already."""
+        before: dict[str, set[str]] = {}
+        lines = {}
+        for part in self.parts:
+            behind = set().union(*(before[need] for need in part.needs))
+            lines[part.id] = tuple(need for need in dict.fromkeys(part.needs) if need not in behind)
+            before[part.id] = behind | set(part.needs)
+        return lines
+
+    @cached_property
+    def layers(self) -> Mapping[str, int]:
+        """Part to its row, counted from 0: below all that it needs, and right above what needs it."""
+        row: dict[str, int] = {}
+        heirs: dict[str, list[str]] = {part.id: [] for part in self.parts}
+        for part in self.parts:
+            row[part.id] = max((row[need] + 1 for need in self.lines[part.id]), default=0)
+            for need in self.lines[part.id]:
+                heirs[need].append(part.id)
+        for part in reversed(self.parts):
+            row[part.id] = min((row[heir] for heir in heirs[part.id]), default=row[part.id] + 1) - 1
+        return row
+
+    def condensed(self) -> Picture:
+        """The same with the last of many endpoints, mounts, ... as one part that says how many they are."""
+        drawn = self.parts
+        for kind in _MANY:
+            same = [part for part in drawn if part.kind == kind]
+            if len(same) > _DRAWN:
+                drawn = _merge(drawn, same[_DRAWN - 1 :])
+        return Picture(self.name, drawn)
+
+
+def _merge(parts: tuple[Part, ...], rest: list[Part]) -> tuple[Part, ...]:
+    """All of `rest`, which is of one kind, as one part in the place of its last one."""
+    gone = {part.id for part in rest}
+    last = rest[-1]
+    needs = tuple(dict.fromkeys(need for part in rest for need in part.needs))
+    one = replace(last, title=f"and {len(rest)} more", needs=needs, note="")
+    kept = []
+    for part in parts:
+        if part.id not in gone or part is last:
+            renamed = (last.id if need in gone else need for need in part.needs)
+            kept.append(one if part is last else replace(part, needs=tuple(dict.fromkeys(renamed))))
+    return tuple(kept)

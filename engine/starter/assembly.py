@@ -1,0 +1,89 @@
+"""A template and proposals to the text of a Sandboxfile that is valid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.starter.draft import HAND, Draft, remarked
+from engine.starter.proposals import Findings, Proposal
+from sandboxfile import Inputs, SandboxfileError, parse
+from sandboxfile.diagnostics import Diagnostic
+
+TARGET = "/workspace"
+MODES = ("rw", "ro", "clone", "none")
+
+_PROSE = {
+    "several": "The directories of this host that the machine sees. The first one is the working directory.",
+    "rw": "The only directory of this host that the machine sees, live. The first one is the working directory.",
+    "ro": "The only directory of this host that the machine sees, live. It cannot write there.",
+    "clone": "The only directory of this host that the machine sees: a private copy of it.",
+    "none": "No directory of this host is in the machine.",
+}
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The text, and the proposals that it does not say, each with what is wrong with it."""
+
+    text: str
+    refused: tuple[tuple[Proposal, Diagnostic], ...]
+
+
+def assemble(template: str, found: Findings, mode: str, path: Path) -> Assembled:
+    """The text of the file that is to stand at `path`.
+
+    Every proposal was made so as to fit, but they come from files that nobody has checked: those with which the
+    result would not be valid are left out.
+    """
+    proposals = found.proposals
+    text = _write(template, found, proposals, mode)
+    if not problems_of(text, path) or problems_of(_write(template, found, (), mode), path):
+        return Assembled(text, ())  # valid; or it is not ours to mend: a local layer that is broken by itself
+    kept: list[Proposal] = []
+    refused: list[tuple[Proposal, Diagnostic]] = []
+    for proposal in proposals:
+        problems = problems_of(_write(template, found, [*kept, proposal], mode), path)
+        if problems:
+            refused.append((proposal, problems[0]))
+        else:
+            kept.append(proposal)
+    return Assembled(_write(template, found, kept, mode), tuple(refused))
+
+
+def problems_of(text: str, path: Path) -> tuple[Diagnostic, ...]:
+    """All problems of a file with this text at `path`, none when it is valid."""
+    try:
+        parse(text, path, Inputs(environment=os.environ))
+    except SandboxfileError as error:
+        return error.diagnostics
+    return ()
+
+
+def _write(template: str, found: Findings, proposals: Sequence[Proposal], mode: str) -> str:
+    draft = Draft.of(template)
+    mounts = [proposal for proposal in proposals if proposal.section == "mounts" and proposal.active]
+    if mounts:
+        draft.replace("mounts", mounts, _PROSE["several" if len(mounts) > 1 else mounts[0].value.get("mode", "rw")])
+    elif mode == "none":
+        draft.replace("mounts", [], _PROSE[mode])
+    elif found.hide or found.local:
+        # The long form, which has a place for what may be wanted but cannot be decided for the user.
+        mount = {"source": ".", "target": TARGET} | ({} if mode == "rw" else {"mode": mode})
+        draft.replace("mounts", [Proposal(("mounts",), mount, "")], _PROSE[mode], _options(found))
+    elif mode != "rw":
+        draft.replace("mounts", [Proposal(("mounts",), f".:{TARGET}:{mode}", "")], _PROSE[mode])
+    draft.add(proposal for proposal in proposals if proposal.section != "mounts")
+    return draft.text()
+
+
+def _options(found: Findings) -> list[str]:
+    """Lines of a mount that are left out."""
+    lines = []
+    if found.hide:
+        lines += remarked([f"    #hide: {HAND.flow(found.hide)}"], "what an agent has no need to see")
+    if found.local:
+        lines += remarked([f"    #local: {HAND.flow(found.local)}"], "on the machine's own disk, as setup made it")
+    return lines

@@ -1,0 +1,94 @@
+"""Another tool's file, read, and what all conversions share."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from engine.errors import EngineError
+from engine.starter.jsonc import read_jsonc
+from engine.starter.proposals import Findings, LeftOut
+from sandboxfile import SandboxfileError
+from sandboxfile.interpolate import escape
+from sandboxfile.positions import KeyPath, render_path
+from sandboxfile.regular_file import read_regular_file
+from sandboxfile.source import MAX_BYTES, Source, read_source
+
+HOST_COMMAND = "it runs on this host, and nothing from a file does"
+
+
+@dataclass
+class Conversion:
+    """One file on its way. `directory` is where its relative paths start, `target` where those of the new file do."""
+
+    source: Source
+    directory: Path
+    target: Path
+    found: Findings = field(default_factory=Findings)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.source.data
+        return data
+
+    def leave_out(self, path: KeyPath, reason: str) -> None:
+        """List a value that is not carried over."""
+        position = self.source.positions.of_key(path)
+        self.found.left_out.append(LeftOut(render_path(path), reason, position))
+
+    def relative(self, path: str) -> str:
+        """A path of the file as the new file writes it: below the new file's directory, else with `..`."""
+        if path.startswith(("/", "~")):
+            return path
+        moved = os.path.relpath(self.directory / path, self.target)
+        return "." if moved == "." else moved if moved.startswith("..") else f"./{posixpath.normpath(moved)}"
+
+    def inside(self, path: str) -> str | None:
+        """The same for a path that must be in the new file's directory; None for one that is not."""
+        moved = self.relative(path)
+        return None if moved.startswith(("/", "~", "..")) else moved.removeprefix("./")
+
+
+def read_foreign(path: Path) -> Source:
+    """The file at `path`, YAML or JSON with comments.
+
+    Raises EngineError (exit code 2) for one that cannot be read, SandboxfileError for one that is broken.
+    """
+    try:
+        raw = read_regular_file(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it is no file"
+        raise EngineError(f"{path} cannot be read: {reason}", exit_code=2) from error
+    name = os.path.relpath(path)
+    source = read_jsonc(raw.decode("utf-8", "replace"), name) if path.suffix == ".json" else read_source(raw, name)
+    if source.problems:
+        raise SandboxfileError(source.problems)
+    return source
+
+
+def literal(value: Any) -> str:
+    """A scalar of another file as a value of ours: text, with dollar signs that stay dollar signs."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return escape(clean(str(value)))
+
+
+def clean(text: str) -> str:
+    """Text without half characters, which JSON can write and nothing can encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def slug(text: str) -> str:
+    """A sandbox's name out of anybody's name for something; empty when nothing is left of it."""
+    from sandboxfile.load import default_name
+
+    name = default_name(Path("/", text.replace("/", "-").replace("\0", "") or "."))
+    return "" if name == "sandbox" and "sandbox" not in text.lower() else name
+
+
+def guest_path(text: Any) -> str | None:
+    """An absolute path of the guest, None for anything else."""
+    return str(PurePosixPath(text)) if isinstance(text, str) and text.startswith("/") and len(text) > 1 else None

@@ -1,0 +1,68 @@
+"""Which of the formats a file has, and its conversion."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from engine.agents import list_agents
+from engine.errors import EngineError
+from engine.starter.conversion import Conversion, read_foreign
+from engine.starter.from_compose import convert_compose
+from engine.starter.from_devcontainer import convert_devcontainer
+from engine.starter.from_sbxenv import convert_sbxenv
+from engine.starter.proposals import Findings
+
+DEV_CONTAINER_FOLDER = ".devcontainer"
+
+_COMPOSE_NAME = re.compile(r"(docker-)?compose([.-].*)?\.ya?ml|.*\.compose\.ya?ml")
+_SBXENV_NAME = re.compile(r"(.*\.)?sbxenv\.ya?ml")
+
+
+def find_foreign(path: Path) -> Path:
+    """The file itself, or the one that a directory has. Raises EngineError (exit code 2) when there is none."""
+    if path.is_dir():
+        for name in ("devcontainer.json", f"{DEV_CONTAINER_FOLDER}/devcontainer.json", "sbxenv.yaml", "compose.yaml"):
+            if (path / name).is_file():
+                return path / name
+    if not path.is_file():
+        raise EngineError(f"{path} is no file that can be converted", hint=_HINT, exit_code=2)
+    return path
+
+
+def project_of(path: Path) -> Path:
+    """The directory that a file's Sandboxfile belongs into."""
+    folder = path.absolute().parent
+    in_folder = [parent for parent in folder.parents if folder.is_relative_to(parent / DEV_CONTAINER_FOLDER)]
+    return in_folder[0] if in_folder else folder
+
+
+def convert(path: Path, output: Path) -> Findings:
+    """What the file at `path` says, for a Sandboxfile at `output`.
+
+    Raises EngineError (exit code 2) for a file of another kind, SandboxfileError for one that is broken.
+    """
+    source = read_foreign(path)
+    conversion = Conversion(source, path.absolute().parent, output.absolute().parent)
+    kind = _kind(path.name, source.data)
+    if kind == "compose":
+        convert_compose(conversion, output)
+    elif kind == "devcontainer":
+        convert_devcontainer(conversion)
+    else:
+        convert_sbxenv(conversion, list_agents())
+    return conversion.found
+
+
+def _kind(name: str, data: dict[str, Any]) -> str:
+    if name.endswith(".json"):
+        return "devcontainer"
+    if _SBXENV_NAME.fullmatch(name) or "schemaVersion" in data:
+        return "sbxenv"
+    if _COMPOSE_NAME.fullmatch(name) or isinstance(data.get("services"), dict):
+        return "compose"
+    raise EngineError(f"{name} is of no kind that can be converted", hint=_HINT, exit_code=2)
+
+
+_HINT = "a Compose file, a devcontainer.json, or an sbxenv.yaml"

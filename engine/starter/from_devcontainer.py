@@ -1,0 +1,320 @@
+"""A devcontainer.json to a Sandboxfile.
+
+A dev container is one container with an editor in it; a sandbox is a machine. What makes the container (image, build,
+run arguments) has no counterpart; what happens in it has.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+from engine.starter.assembly import TARGET, problems_of
+from engine.starter.containers import propose_images
+from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_path, slug
+from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
+from engine.starter.project import Project, table, word, words
+from sandboxfile.interpolate import escape
+from sandboxfile.notation import Hand
+from sandboxfile.quantities import MIB, format_size, parse_size
+from sandboxfile.source import read_source
+
+_CONTAINER = "the machine is Debian 13: what the image is for goes into packages and setup"
+_EDITOR = "it is for an editor"
+_NOT_CARRIED = {
+    "image": _CONTAINER,
+    "build": _CONTAINER,
+    "dockerFile": _CONTAINER,
+    "context": _CONTAINER,
+    "runArgs": "there is no container to start: in the machine the agent may do anything",
+    "capAdd": "in the machine the agent may do anything",
+    "privileged": "in the machine the agent may do anything",
+    "securityOpt": "in the machine the agent may do anything",
+    "init": "the machine has an init",
+    "service": "the agent works in the machine, beside the services",
+    "runServices": "all services are started",
+    "initializeCommand": HOST_COMMAND,
+    "postStartCommand": "nothing runs at each start but the agent",
+    "postAttachCommand": "nothing runs at each start but the agent",
+    "waitFor": "`up` waits for all of setup",
+    "customizations": _EDITOR,
+    "extensions": _EDITOR,
+    "settings": _EDITOR,
+    "devPort": _EDITOR,
+    "portsAttributes": _EDITOR,
+    "otherPortsAttributes": _EDITOR,
+    "userEnvProbe": _EDITOR,
+    "overrideCommand": "there is no container whose command it could replace",
+    "shutdownAction": "`sandbox down` ends it",
+    "updateRemoteUserUID": "what the machine writes in a mount belongs to the user of this host",
+    "overrideFeatureInstallOrder": "packages have no order",
+    "secrets": "name them in `secrets`, and in the endpoints that they are for",
+    "workspaceMount": "the directory of the new file is mounted",
+}
+_SILENT = ("$schema",)
+_SETUP = ("onCreateCommand", "updateContentCommand", "postCreateCommand")
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z]+)(?::([^}:]*))?(?::([^}]*))?\}")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_CREDENTIAL = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|PRIVATE|CREDENTIAL", re.IGNORECASE)
+
+# What the commands of package managers read, by their first word.
+_READ_BY = {
+    "npm": ("package.json", "package-lock.json"),
+    "pnpm": ("package.json", "pnpm-lock.yaml", "pnpm-workspace.yaml"),
+    "yarn": ("package.json", "yarn.lock"),
+    "bun": ("package.json", "bun.lock", "bun.lockb"),
+    "uv": ("pyproject.toml", "uv.lock"),
+    "poetry": ("pyproject.toml", "poetry.lock"),
+    "bundle": ("Gemfile", "Gemfile.lock"),
+    "make": ("Makefile",),
+}
+# The group of endpoints that a program needs.
+_GROUPS = dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx"), "npm")
+_GROUPS |= dict.fromkeys(("pip", "pip3", "uv", "poetry", "pipx"), "pypi")
+_GROUPS |= dict.fromkeys(("apt", "apt-get"), "debian")
+
+
+def convert_devcontainer(conversion: Conversion) -> None:
+    """Add to the findings what the file says. Its `directory` is its own; paths of commands start at the project."""
+    convert: dict[str, Callable[[str], None]] = {
+        "name": lambda key: _name(conversion),
+        "dockerComposeFile": lambda key: _compose(conversion),
+        "features": lambda key: _features(conversion),
+        "containerEnv": lambda key: _environment(conversion, key),
+        "remoteEnv": lambda key: _environment(conversion, key),
+        "forwardPorts": lambda key: _ports(conversion, key),
+        "appPort": lambda key: _ports(conversion, key),
+        "mounts": lambda key: _mounts(conversion),
+        "workspaceFolder": lambda key: None,  # read with the mounts
+        "remoteUser": lambda key: _user(conversion, key),
+        "containerUser": lambda key: _user(conversion, key),
+        "hostRequirements": lambda key: _requirements(conversion),
+        **{key: lambda key: None for key in (*_SILENT, *_SETUP)},
+    }
+    _workspace(conversion)
+    for key in conversion.data:
+        if key in convert:
+            convert[key](key)
+        else:
+            conversion.leave_out((key,), _NOT_CARRIED.get(key, "it is no property that is known here"))
+    for key in _SETUP:  # in the order in which they run
+        if key in conversion.data:
+            _command(conversion, key, conversion.data[key])
+
+
+def _name(conversion: Conversion) -> None:
+    if made := slug(word(conversion.data, "name")):
+        conversion.found.propose("name", made, "from name")
+
+
+def _workspace(conversion: Conversion) -> None:
+    """The project on the path that its commands may count on."""
+    wanted = conversion.data.get("workspaceFolder")
+    if wanted is None:
+        return
+    text = str(wanted).replace("${localWorkspaceFolderBasename}", conversion.target.name)
+    target = guest_path(text)
+    if target is None or "$" in target:
+        conversion.leave_out(("workspaceFolder",), f"the project is mounted on {TARGET}")
+    elif target != TARGET:
+        conversion.found.propose("mounts", {"source": ".", "target": clean(target)}, "from workspaceFolder")
+
+
+def _target(conversion: Conversion) -> str:
+    mounts = [proposal.value for proposal in conversion.found.proposals if proposal.section == "mounts"]
+    return str(mounts[0]["target"]) if mounts and mounts[0]["source"] == "." else TARGET
+
+
+def _compose(conversion: Conversion) -> None:
+    value = conversion.data["dockerComposeFile"]
+    files = [conversion.inside(name) for name in ([value] if isinstance(value, str) else words(value))]
+    kept = [file for file in files if file is not None]
+    if not kept or len(kept) != len(files):
+        conversion.leave_out(("dockerComposeFile",), "it leads out of the project")
+        return
+    include = kept[0] if len(kept) == 1 else kept
+    line = Hand().entry("services", {"include": include}, 0)
+    problems = problems_of("\n".join(['version: "1"', *line, ""]), conversion.target / "Sandboxfile.yaml")
+    if problems:
+        reason = f"{problems[0].message}; `sandbox init --from {kept[0]}` converts what can be"
+        conversion.leave_out(("dockerComposeFile",), reason)
+    else:
+        conversion.found.propose(("services", "include"), include, "from dockerComposeFile")
+        project = Project(conversion.target, conversion.found.note)
+        for file in kept:
+            source = read_source(project.text(file) or "", file)
+            if source.readable:
+                propose_images(project, conversion.found, source, posixpath.dirname(file))
+
+
+def _features(conversion: Conversion) -> None:
+    for feature, options in table(conversion.data, "features").items():
+        name, path = short_name(feature), ("features", feature)
+        packages: tuple[str, ...] | None = PACKAGES.get(name)
+        if name in PACKAGE_LISTS:
+            packages = tuple(re.findall(r"[a-z0-9][a-z0-9+.-]+", word(options, "packages")))
+        if packages is None:
+            conversion.leave_out(path, "there is no Debian package that is known to stand for it")
+            continue
+        for package in packages:
+            conversion.found.propose("packages", package, f"from features: {name}")
+        version = options if isinstance(options, str) else word(options, "version")
+        if version not in ("", "latest", "lts", "stable", "os-provided", "none"):
+            conversion.leave_out(path, f"version {clean(version)}: the machine has Debian's")
+
+
+def _command(conversion: Conversion, key: str, value: Any) -> None:
+    """A shell's text, a list of words, or a mapping of these, which become one step each."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, (str, list)):
+                _step(conversion, (key, name), item)
+    elif isinstance(value, (str, list)) and value:
+        _step(conversion, (key,), value)
+
+
+def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any]) -> None:
+    command = clean(value if isinstance(value, str) else shlex.join(map(str, value)))
+    command = command.replace("${containerWorkspaceFolder}", _target(conversion))
+    if not command.strip():
+        return
+    if re.search(r"\$\{(localWorkspaceFolder|localEnv|containerEnv|devcontainerId)", command):
+        conversion.leave_out(path, "it uses variables of the host, or of a container")
+        return
+    found = conversion.found
+    tokens = _tokens(command)
+    inputs = _inputs(Project(conversion.target, found.note), tokens)
+    step: dict[str, Any] = {"run": command} | ({"inputs": inputs} if inputs else {})
+    if {"pip", "pip3"} & set(tokens):
+        step["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}  # the machine's Python is Debian's own
+    remark = f"from {path[0]}" if inputs else f"from {path[0]}; files that it reads are `inputs`"
+    found.propose("setup", step if len(step) > 1 else command, remark)
+    for group in dict.fromkeys(_GROUPS[token] for token in tokens if token in _GROUPS):
+        found.propose("endpoints", group, f"for {path[0]}")
+
+
+def _tokens(command: str) -> list[str]:
+    try:
+        tokens = shlex.split(command, comments=False)
+    except ValueError:
+        tokens = command.split()
+    return [token.strip(";&|()").removeprefix("./") for token in tokens[:200]]
+
+
+def _inputs(project: Project, tokens: Iterable[str]) -> list[str]:
+    """Files of the project that a command seems to read: what it names, and what its package managers look for."""
+    names: list[str] = []
+    for bare in tokens:
+        names += _READ_BY.get(bare, ())
+        if re.fullmatch(r"(?!-)[A-Za-z0-9._/-]{1,200}", bare) and "." in bare and ".." not in bare.split("/"):
+            names.append(bare)
+    return list(dict.fromkeys(name for name in project.inputs(*names) if not name.startswith("/")))
+
+
+def _environment(conversion: Conversion, key: str) -> None:
+    for name, value in table(conversion.data, key).items():
+        path = (key, name)
+        text = None if isinstance(value, (dict, list)) or value is None else _text(conversion, path, str(value))
+        if text is None:
+            if value is None:
+                conversion.leave_out(path, "a variable cannot be unset")
+        elif not _ENVIRONMENT_NAME.fullmatch(name):
+            conversion.leave_out(path, "it is no name of a variable")
+        else:
+            conversion.found.propose(("agent", "env", name), text, f"from {key}")
+
+
+def _text(conversion: Conversion, path: tuple[str | int, ...], text: str) -> str | None:
+    """A value with the variables of this format as ours; None, and listed, for what has no counterpart."""
+    parts, end = [], 0
+    for match in _VARIABLE.finditer(text):
+        kind, name, default = match.groups()
+        parts.append(escape(text[end : match.start()]))
+        end = match.end()
+        if kind == "localEnv" and name and _ENVIRONMENT_NAME.fullmatch(name):
+            if _CREDENTIAL.search(name):
+                reason = f"{name} looks like a credential: name it in `secrets`, and the hosts that get it in endpoints"
+                conversion.leave_out(path, reason)
+                return None
+            parts.append(f"${{{name}:-{escape(default or '').replace('}', '')}}}")
+        elif kind == "containerWorkspaceFolder":
+            parts.append(_target(conversion))
+        elif kind == "localWorkspaceFolderBasename":
+            parts.append(escape(conversion.target.name))
+        else:
+            conversion.leave_out(path, f"{clean(match[0])} has no counterpart")
+            return None
+    return clean("".join(parts) + escape(text[end:]))
+
+
+def _ports(conversion: Conversion, key: str) -> None:
+    value = conversion.data[key]
+    for index, port in enumerate(value if isinstance(value, list) else [value]):
+        path = (key, index) if isinstance(value, list) else (key,)
+        match = re.fullmatch(r"(?:localhost:|127\.0\.0\.1:)?(?:([0-9]{1,5}):)?([0-9]{1,5})", str(port))
+        if isinstance(port, bool) or match is None:
+            reason = "ports of services are in `services`" if re.match(r"[A-Za-z]", str(port)) else "it is no port"
+            conversion.leave_out(path, reason)
+        else:
+            conversion.found.propose("ports", f"{match[1] or match[2]}:{match[2]}", f"from {key}")
+
+
+def _mounts(conversion: Conversion) -> None:
+    value = conversion.data["mounts"]
+    for index, entry in enumerate(value if isinstance(value, list) else ()):
+        path = ("mounts", index)
+        mount = entry if isinstance(entry, dict) else dict(_pairs(str(entry)))
+        kind, source = word(mount, "type") or "volume", word(mount, "source") or word(mount, "src")
+        target = guest_path(word(mount, "target") or word(mount, "dst") or word(mount, "destination"))
+        prefix = "${localWorkspaceFolder}"
+        if kind != "bind":
+            conversion.leave_out(path, "volumes are on the machine's own disk already")
+        elif target is None or "$" in target:
+            conversion.leave_out(path, "it has no target that is a path")
+        elif not source.startswith(prefix) or "$" in source[len(prefix) :] or ".." in source.split("/"):
+            conversion.leave_out(path, "it is outside the project: add it to `mounts` if the machine may have it")
+        else:
+            inner = str(PurePosixPath(source[len(prefix) :].lstrip("/") or "."))
+            proposal = {"source": "." if inner == "." else f"./{clean(inner)}", "target": clean(target)}
+            if "readonly" in mount or "ro" in mount:
+                proposal["mode"] = "ro"
+            if not any(other.section == "mounts" for other in conversion.found.proposals):
+                conversion.found.propose("mounts", {"source": ".", "target": TARGET}, "")
+            conversion.found.propose("mounts", proposal, "from mounts")
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    return [(name.strip(), value) for name, _, value in (part.partition("=") for part in text.split(","))]
+
+
+def _user(conversion: Conversion, key: str) -> None:
+    if conversion.data[key] == "root":
+        conversion.found.propose(("agent", "user"), "root", f"from {key}")
+    else:
+        conversion.leave_out((key,), "the machine's user is `agent`, with sudo")
+
+
+def _requirements(conversion: Conversion) -> None:
+    for key, value in table(conversion.data, "hostRequirements").items():
+        path = ("hostRequirements", key)
+        if key == "cpus" and isinstance(value, int) and not isinstance(value, bool):
+            conversion.found.propose(("machine", "cpus"), value, "from hostRequirements")
+        elif key in ("memory", "storage") and (size := _size(value)):
+            conversion.found.propose(("machine", "disk" if key == "storage" else key), size, "from hostRequirements")
+        else:
+            conversion.leave_out(path, "the machine has no GPU" if key == "gpu" else "it is no size that is known here")
+
+
+def _size(value: Any) -> str | None:
+    """`8gb`, which is 8 GiB here, as ours; a bare number is bytes."""
+    text = str(value).strip().lower()
+    try:
+        size = int(text[:20]) if text.isdecimal() else parse_size(text.removesuffix("b"))
+    except ValueError:
+        return None
+    return format_size(max(size // MIB, 1) * MIB)

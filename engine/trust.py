@@ -1,0 +1,196 @@
+"""What a checked file asks of the host, as one value, and whether that is more than was approved.
+
+A file is a stranger's until its user agrees. Asked for is what reaches beyond the machine: directories of the host that
+the guest sees, secrets that leave for a host, services and ports of the host, every name below a domain, and variables
+of the user's environment. Named groups and single names of the network are not: they are the file's everyday content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from engine.places import Places
+from engine.sources import deciding_files, local_layer, real_source
+from sandboxfile import Loaded
+from sandboxfile.agent import Secret
+from sandboxfile.endpoints import Endpoint
+from sandboxfile.mounts import Mount
+from sandboxfile.services import published_ports
+
+Kind = Literal["wildcard", "port", "service", "input", "variable", "directory", "secret"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# What the guest may do with a directory, by the mount's mode. A clone is a copy: the host is only read.
+RIGHTS = {"rw": ("read", "write"), "ro": ("read",), "clone": ("read",)}
+
+_FREE_PORT = "any free port"
+_CREDENTIAL = re.compile(
+    r"(^|_)(TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASS|PASSPHRASE|KEYS?|APIKEY|CREDENTIALS?|AUTH|PAT|COOKIE|DSN)(_|$)"
+    r"|DATABASE_URL",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, order=True)
+class Ask:
+    """One thing that a file asks for.
+
+    `subject` is the host's: a real path, a port, where a secret's value comes from. `detail` is what for: a mount's
+    mode, the host that a secret goes to. These two and the kind are what is approved; `note` and `warning` are words.
+    """
+
+    kind: Kind
+    subject: str
+    detail: str = ""
+    note: str = ""
+    warning: str = ""
+
+    def units(self) -> frozenset[tuple[str, str, str]]:
+        """The smallest parts of it that can be approved: who may write a directory may read it, too."""
+        details = RIGHTS[self.detail] if self.kind == "directory" else (self.detail,)
+        return frozenset((self.kind, self.subject, detail) for detail in details)
+
+
+def asks_of(loaded: Loaded, places: Places) -> tuple[Ask, ...]:
+    """Everything that the file asks of the host, of all its sandboxes together, in a fixed order and without doubles.
+
+    Looks up where paths really lead. Values of variables and secrets are neither read nor named.
+    """
+    found: dict[frozenset[tuple[str, str, str]], Ask] = {}
+    for one in loaded.each():
+        for ask in (*_directories(one, places), *_secrets(one, places), *_network(one), *_ports(one)):
+            found.setdefault(ask.units(), ask)
+    for ask in (*_inputs(loaded), *_variables(loaded)):
+        found.setdefault(ask.units(), ask)
+    return tuple(sorted(found.values(), key=lambda ask: (KINDS.index(ask.kind), _natural(ask.subject), ask)))
+
+
+def widened(asks: Iterable[Ask], approved: Iterable[Ask]) -> tuple[Ask, ...]:
+    """Those of `asks` that reach further than everything in `approved` together."""
+    have = frozenset(unit for ask in approved for unit in ask.units())
+    return tuple(ask for ask in asks if not ask.units() <= have)
+
+
+def digest(asks: Iterable[Ask]) -> str:
+    """Equal for equal asks, whatever their order and words."""
+    units = sorted({unit for ask in asks for unit in ask.units()})
+    return hashlib.sha256(json.dumps(units).encode()).hexdigest()
+
+
+def _directories(loaded: Loaded, places: Places) -> Iterator[Ask]:
+    project = loaded.project.resolve()
+    for mount in loaded.sandbox.mounts:
+        try:
+            real = real_source(loaded.project, mount.source)
+        except (OSError, RuntimeError):
+            continue  # nothing can be mounted: `up` refuses it
+        inside = real.is_relative_to(project)
+        if inside and mount.mode != "rw" and not places.told_of(real):
+            continue
+        yield Ask("directory", str(real), mount.mode, _note(loaded, mount, real, project), places.told_of(real))
+
+
+def _note(loaded: Loaded, mount: Mount, real: Path, project: Path) -> str:
+    where = "this project" if real == project else "in this project" if real.is_relative_to(project) else "OUTSIDE"
+    written = os.path.normpath(project / Path(mount.source).expanduser())
+    through = f", through the link {mount.source}" if written != str(real) else ""
+    return f"{where}{through}, as {mount.target}"
+
+
+def _secrets(loaded: Loaded, places: Places) -> Iterator[Ask]:
+    for endpoint in loaded.sandbox.endpoints:
+        if endpoint.secret is None or (secret := loaded.sandbox.secrets.get(endpoint.secret)) is None:
+            continue
+        source, warnings = _source(loaded, endpoint.secret, secret, places)
+        if (endpoint.host or "").startswith("*."):
+            warnings.append(f"every host below {(endpoint.host or '')[2:]} gets it")
+        if endpoint.protocol == "http" or endpoint.port == 80:
+            warnings.append(f"it goes to {_host(endpoint)} unencrypted")
+        yield Ask("secret", source, _host(endpoint), f"called {endpoint.secret}", "; ".join(warnings))
+
+
+def _source(loaded: Loaded, name: str, secret: Secret, places: Places) -> tuple[str, list[str]]:
+    if secret.env is not None:
+        return f"variable {secret.env}", []
+    if secret.file is not None:
+        try:
+            path = real_source(loaded.project, secret.file)
+        except (OSError, RuntimeError):
+            return f"file {secret.file}", []
+        told = places.told_of(path)
+        return f"file {path}", [told] if told else []
+    return f"keyring entry {secret.keyring or name}", []
+
+
+def _host(endpoint: Endpoint) -> str:
+    port = f":{endpoint.port}" if endpoint.port is not None else ""
+    return f"{endpoint.host}{port}" + (f" ({endpoint.protocol})" if endpoint.protocol in ("http", "tcp") else "")
+
+
+def _network(loaded: Loaded) -> Iterator[Ask]:
+    for endpoint in loaded.sandbox.endpoints:
+        if endpoint.deny or endpoint.host is None:
+            continue
+        if endpoint.host == "localhost":
+            yield Ask("service", _host(endpoint), "", f"as {endpoint.as_}")
+        elif endpoint.host.startswith("*."):
+            yield Ask("wildcard", _host(endpoint))
+
+
+def _ports(loaded: Loaded) -> Iterator[Ask]:
+    for port in loaded.sandbox.ports:
+        yield _port(port.host, port.guest, "")
+    for published in published_ports(loaded.sandbox.services):
+        if published.protocol == "tcp" and published.host_port is not None:
+            yield _port(published.host_port, published.guest_port, f" of the service {published.service}")
+
+
+def _port(host: int | None, guest: int, whose: str) -> Ask:
+    if host is None:
+        return Ask("port", _FREE_PORT, f"for port {guest}")
+    warning = "programs of this host expect a service of this host there" if host < 1024 else ""
+    return Ask("port", str(host), "", f"for port {guest}{whose}", warning)
+
+
+def _inputs(loaded: Loaded) -> Iterator[Ask]:
+    """Files that are read with this one without being named, where the guest of an earlier `up` may have made them."""
+    writable = [
+        real_source(one.project, mount.source)
+        for one in loaded.each()
+        for mount in one.sandbox.mounts
+        if mount.mode == "rw" and _leads_somewhere(one, mount)
+    ]
+    for file in deciding_files(loaded):
+        if file in loaded.layers and file != local_layer(loaded):
+            continue
+        real = file.parent.resolve() / file.name
+        if any(real.is_relative_to(source) for source in writable):
+            names = ", ".join(sorted(name for name, where in loaded.variables.items() if where == file.name))
+            yield Ask("input", str(real), "", f"gives {names}" if names else f"lies over {loaded.path.name}")
+
+
+def _leads_somewhere(loaded: Loaded, mount: Mount) -> bool:
+    try:
+        return bool(real_source(loaded.project, mount.source))
+    except (OSError, RuntimeError):
+        return False
+
+
+def _variables(loaded: Loaded) -> Iterator[Ask]:
+    for name, where in loaded.variables.items():
+        if where == "environment":
+            warning = (
+                "by its name a credential: its value would be part of the file" if _CREDENTIAL.search(name) else ""
+            )
+            yield Ask("variable", name, "", "", warning)
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() else (0, text)
