@@ -67,7 +67,6 @@ class ColdBoot:
                         name="bench-cold",
                         disk=directory / "disk.qcow2",
                         parent=None,
-                        shared_memory=False,
                         policy=Policy(()),
                         identity=Identity("bench-cold"),
                         runtime=runtime,

@@ -20,17 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cold_boot import ColdBoot, known_accelerator
+from exec_start import NAME as LISTENING
+from exec_start import start_listening
 from gateway_speed import SIZE, gateway_downloads
 from series import Comparison, Series, alternate, load_average, machine_facts, run_command, time_command
 
+from engine.cli.main import COMPLETE
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "quickstart"
+TEMPLATE = ROOT / "templates" / "default"  # every setting that there is
 PUBLISHED = 8080  # by the example's web service
 ELSEWHERE = (18080, 28080)  # always the same, so that the cache knows them from the last time
 BUILD_S = 3600.0  # a cold cache, under emulation
@@ -53,8 +58,10 @@ class Bench:
         # What the installed `sandbox` script does, with the interpreter that runs us.
         return [sys.executable, "-c", "from engine.cli.main import main; main()", *argv]
 
-    def seconds(self, argv: list[str], timeout_s: float = CALL_S) -> Callable[[], float]:
-        return lambda: time_command(argv, cwd=self.project, env=self.env, timeout_s=timeout_s)
+    def seconds(
+        self, argv: list[str], timeout_s: float = CALL_S, env: Mapping[str, str] | None = None
+    ) -> Callable[[], float]:
+        return lambda: time_command(argv, cwd=self.project, env={**self.env, **(env or {})}, timeout_s=timeout_s)
 
     def call(self, *argv: str, timeout_s: float = CALL_S, stdin: str = "") -> str:
         return run_command(self.sandbox(*argv), cwd=self.project, env=self.env, timeout_s=timeout_s, stdin=stdin)
@@ -70,6 +77,9 @@ def prepare(runs: int, cold_runs: int) -> Iterator[Bench]:
         file = project / "Sandboxfile.yaml"
         file.write_text(file.read_text().replace(f'"{PUBLISHED}:', f'"{free_port()}:'))
         env = {**os.environ, "SANDBOX_STATE_DIR": str(base / "state"), "SANDBOX_RUNTIME_DIR": str(base / "run")}
+        # As users have it: modules that were compiled before, those of a tree that was edited since as well.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        env["PYTHONPYCACHEPREFIX"] = str(base / "bytecode")
         bench = Bench(project, env, runs, cold_runs)
         try:
             yield bench
@@ -93,12 +103,27 @@ def free_port() -> int:
 
 
 def measure_cli(bench: Bench) -> Iterator[Comparison]:
-    """What the command line costs before it does anything."""
-    file = str(bench.project / "Sandboxfile.yaml")
+    """What the command line costs before it does anything, beside what Python costs to start."""
     python = ("python -c pass", bench.seconds(PASS))
-    for argv in (["--help"], ["validate", file]):
-        title = f"sandbox {argv[0]}"
-        yield alternate(title, bench.runs, (title, bench.seconds(bench.sandbox(*argv))), python)
+    typed = {"COMP_WORDS": "sandbox exec -n l", "COMP_CWORD": "3", COMPLETE: "bash_complete"}
+    commands = {
+        "sandbox --help": bench.seconds(bench.sandbox("--help")),
+        "sandbox ls": bench.seconds(bench.sandbox("ls")),
+        "completion of a name": bench.seconds(bench.sandbox(), env=typed),
+        "sandbox validate": bench.seconds(bench.sandbox("validate", str(TEMPLATE))),
+        "... with services": bench.seconds(bench.sandbox("validate", str(bench.project))),
+    }
+    python[1]()  # once before: Python writes its bytecode
+    for title, seconds in commands.items():
+        seconds()
+        yield alternate(title, bench.runs, (title, seconds), python)
+    with start_listening(bench.env, bench.project) as until_hello:
+        exec_true = bench.sandbox("exec", LISTENING, "--", "true")
+        until_hello(exec_true)
+        title = "sandbox exec until its hello"
+        found = alternate(title, bench.runs, (title, lambda: until_hello(exec_true)), python)
+        yield found
+        yield Comparison("... without Python's own", found.surplus(), found.peer)
 
 
 def measure_gateway(bench: Bench) -> Iterator[Comparison]:

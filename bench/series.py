@@ -45,6 +45,11 @@ class Comparison:
     def ratio(self) -> float:
         return self.ours.median / self.peer.median
 
+    def surplus(self) -> Series:
+        """What ours takes more than the peer, run by run."""
+        pairs = zip(self.ours.seconds, self.peer.seconds, strict=True)
+        return Series(f"{self.ours.what}, minus {self.peer.what}", [ours - peer for ours, peer in pairs])
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,

@@ -1,4 +1,7 @@
-"""What the documents point at exists: a claim whose test was renamed or removed is no claim."""
+"""What the documents point at exists, their examples are valid, and generated pages are what is generated now.
+
+A claim whose test was renamed or removed is no claim.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,11 @@ import re
 from pathlib import Path
 
 import pytest
+
+from sandboxfile import parse
+from sandboxfile.model import Sandbox
+from sandboxfile.reference import render_reference
+from sandboxfile.schema import model_schema
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -33,3 +41,36 @@ def test_named_files_and_tests_exist(page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for match in LINK.finditer(page.read_text()):
         assert (page.parent / match["target"]).exists(), match[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_inside_a_page_lead_to_a_heading(page: Path) -> None:
+    text = page.read_text()
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+    for target in re.findall(r"\]\(#([^)]+)\)", text):
+        assert target in headings, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_in_a_page_are_valid(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {db: {image: postgres:17}}\n")  # some include it
+    for example in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.M | re.S):
+        whole = example if re.search("^version:", example, re.M) else f'version: "1"\n{example}'
+        assert parse(whole, tmp_path / "Sandboxfile.yaml").sandbox
+
+
+def test_the_reference_is_the_generated_one() -> None:
+    written = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert written == render_reference(), "python -m sandboxfile.reference > docs/reference.md"
+
+
+def test_the_reference_has_every_key() -> None:
+    text = render_reference()
+    for name in Sandbox.model_fields:
+        assert f"\n## {name}\n" in text
+    for model, node in model_schema()["$defs"].items():
+        for form in (node, *node.get("anyOf", ())):
+            for key in form.get("properties", {}):
+                assert f"| `{key}` |" in text or f"| [`{key}`]" in text, (model, key)

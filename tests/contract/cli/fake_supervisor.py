@@ -1,7 +1,9 @@
 """A supervisor with the real agent as a child process in the place of a machine: `fake_supervisor.py NAME PROJECT`.
 
 Writes the record, serves the control socket, says "ready", and ends at `down`, at a signal, or with its standard input.
-With --echo it answers `exec` itself with the request.
+With --echo it answers `exec` itself with the request. `apply` it answers as if all parts had been changed, or, with
+--breaks=PART, those before that one; the request is kept beside the record, in `asked.json`. --member=NAME is the
+sandbox of one of several agents.
 """
 
 from __future__ import annotations
@@ -39,7 +41,19 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         await stream.send(json.dumps(request).encode() + b"\n", 1)
         return {"code": 0}
 
-    handlers = {"down": down, **({"exec": echo} if "--echo" in flags else {})}
+    options = dict(flag.split("=", 1) for flag in flags if "=" in flag)
+
+    async def apply(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        layout.instance(name).record.with_name("asked.json").write_text(json.dumps(request))
+        await stream.send(b'{"text": "work in ', 1)
+        await stream.send(b'progress"}\n{"text": "more"}\n', 1)
+        parts = list(request["parts"])
+        if (broken := options.get("--breaks")) not in parts:
+            return {"applied": parts, "failed": None}
+        why = {"brief": "it broke", "details": "the log says so", "hint": "mend it"}
+        return {"applied": parts[: parts.index(broken)], "failed": {"part": broken, **why}}
+
+    handlers = {"down": down, "apply": apply, **({"exec": echo} if "--echo" in flags else {})}
     record = Instance(
         name=name,
         project=str(project),
@@ -52,6 +66,7 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         ports=[{"host": 8080, "guest": 80}],
         services={"web": {"state": "running", "health": "healthy"}, "db": {"state": "running", "health": ""}},
         summary={"working_directory": str(project)},
+        agent_name=options.get("--member"),
     )
     async with GuestChannel(*await asyncio.open_connection(sock=guest)) as channel:
         await channel.hello(20)

@@ -30,7 +30,7 @@ class Bad:
 
 
 FILES = (
-    Bad("no-file", None, ("there is no Sandboxfile.yaml in", "or any directory above it", "hint: a first one")),
+    Bad("no-file", None, ("there is no Sandboxfile.yaml in", "or any directory above it", "hint: `sandbox init`")),
     Bad("empty-file", "", ("Sandboxfile.yaml", "empty")),
     Bad("only-a-comment", "# nothing\n", ("Sandboxfile.yaml", "empty")),
     Bad("tab", HEAD + "machine:\n\tcpus: 2\n", ("Sandboxfile.yaml:3:1: ", "tab", "^")),
@@ -115,12 +115,12 @@ FILES = (
     Bad(
         "mount-outside-without-a-terminal",
         HEAD + "mounts: [../hooks:/hooks:ro]\n",
-        ("directories outside its project", "hooks -> /hooks (ro)", "error: nobody is here to approve that", "--yes"),
+        ("live, read only  OUTSIDE, as /hooks", "error: nobody is here to approve that", "--yes"),
     ),
     Bad(
         "mount-outside-through-a-link",
         HEAD + "mounts: [./outside:/hooks]\n",
-        ("directories outside its project", "nobody is here to approve that"),
+        ("OUTSIDE, through the link ./outside, as /hooks", "nobody is here to approve that"),
     ),
     Bad("unknown-option", HEAD, ("No such option", "--detach"), ("--detatch",)),
     Bad("two-paths", HEAD, ("unexpected extra argument",), (".", "other")),
@@ -194,10 +194,9 @@ def test_all_problems_at_once(sandbox: CommandLine, layout: Layout, port: int) -
 
 @pytest.mark.parametrize("command", ["validate", "plan"])
 def test_the_other_readers_of_the_file_refuse_alike(command: str, sandbox: CommandLine) -> None:
-    for text, words in ((HEAD + "nmae: x\n", "did you mean 'name'?"), (HEAD + "agent: {use: x}\n", "not implemented")):
-        sandbox.file(text)
-        ran = sandbox(command)
-        assert (ran.code, ran.out) == (2, "") and words in ran.err
+    sandbox.file(HEAD + "nmae: x\n")
+    ran = sandbox(command)
+    assert (ran.code, ran.out) == (2, "") and "did you mean 'name'?" in ran.err
     assert sandbox(command, "elsewhere").code == 2
 
 

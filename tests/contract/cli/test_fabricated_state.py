@@ -99,10 +99,11 @@ def test_plan(sandbox: CommandLine, layout: Layout) -> None:
     sandbox.file(HEAD + "setup: ['echo one', 'echo two']\n")
     ran = sandbox("plan")
     assert ran.code == 0 and ran.err == ""
-    lines = ran.out.splitlines()
-    assert "not built yet" in lines[0] and lines[-1].startswith("0 cached, ")
+    *lines, total, _, running = ran.out.splitlines()
+    assert "not built yet" in lines[0] and total.startswith("0 cached, ")
+    assert running == "project does not run: `up` starts it"
     steps = json.loads(sandbox("plan", "--json").out)["steps"]
-    assert len(steps) == len(lines) - 1
+    assert len(steps) == len(lines)
     assert {step["action"] for step in steps} == {"build"}
     # asking the host's package managers what they are configured with is all that it does
     assert not [effect for effect in sandbox.effects() if effect.startswith("socket")]

@@ -242,7 +242,7 @@ def test_logs(sandbox: CommandLine, layout: Layout) -> None:
 def test_up_on_a_running_one_that_has_changed(sandbox: CommandLine) -> None:
     sandbox.file('version: "1"\nname: shop\n')
     ran = sandbox("up", "-d")
-    assert ran.code == 1 and "has changed since" in ran.err and "--recreate" in ran.err
+    assert ran.code == 2 and "shop runs, needs a new machine" in ran.err and "--recreate" in ran.err
 
 
 def test_a_bad_file_does_not_cost_the_running_one(sandbox: CommandLine, fake: FakeSandbox) -> None:

