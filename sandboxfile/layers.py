@@ -38,6 +38,11 @@ def lay_over(base: Placed, over: Placed) -> Placed:
     return _merge(base, over, ())
 
 
+def lay_service_over(base: Placed, over: Placed, name: str) -> Placed:
+    """One service on top of another, by the same rules."""
+    return _merge(base, over, ("services", name))
+
+
 def _merge(base: Placed, over: Placed, path: KeyPath) -> Placed:
     in_compose = path[:1] and path[0] in SECTIONS
     if in_compose and len(path) > 2 and (merged := _merge_compose(base, over, path)) is not None:

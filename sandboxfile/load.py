@@ -11,6 +11,7 @@ from typing import Any
 
 from .assignments import assign
 from .compose import check_compose
+from .compose_files import ComposeFiles
 from .diagnostics import Diagnostic, Problem, SandboxfileError
 from .document import Document, place
 from .include import KEY, Includes
@@ -111,14 +112,14 @@ class _Reading:
 
     def load(self, text: str | bytes) -> Loaded:
         document, layers = self._lay(text)
-        includes = Includes(self._project, self._variables)
-        document = includes.resolve(document)
-        self._sources += includes.sources
+        files = ComposeFiles(self._project, self._variables)
+        document = Includes(files).resolve(document)
+        self._sources += files.sources
         self._problems += [problem for source in self._sources for problem in source.problems]
-        self._problems += [*includes.problems, *self._variables.problems]
+        self._problems += [*files.problems, *self._variables.problems]
         if any(not source.readable for source in self._sources):
             raise SandboxfileError(dict.fromkeys(self._problems))
-        if includes.problems:
+        if files.problems:
             self._stop()
         sandbox = self._check(document, {"name": default_name(self._project)})
         checked = self._members(document, sandbox)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .include import MOST_FILES
+from .compose_files import MOST_FILES
 from .source import MAX_BYTES, MAX_DEPTH, MAX_VALUES
 
 HEAD = """\

@@ -153,10 +153,6 @@ def _project_paths(sandbox: Sandbox) -> Iterator[Problem]:
             kind, source, _ = volume_entry(entry)
             if kind == "bind" and not source.startswith(("/", "~")):
                 yield from _inside(("services", name, "volumes", index), source, "the mount's source")
-        extended = service.get("extends")
-        if isinstance(extended, dict) and extended.get("file"):
-            message = "services of other files cannot be extended: this file is the whole sandbox"
-            yield Problem(("services", name, "extends", "file"), message)
     for name, config in sandbox.configs.items():
         if isinstance(config_file := config.get("file"), str):
             yield from _inside(("configs", name, "file"), config_file, "the file")
