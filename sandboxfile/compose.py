@@ -206,9 +206,6 @@ def _translate(path: KeyPath, message: str, value: Any) -> Problem:
         return Problem(path, f"must be a duration such as 10s or 1m30s, got {quote(value)}")
     if _WRONG_ADDRESS.match(message):
         return Problem(path, f"has no valid IP address: {quote(value)}")
-    if message.startswith("unknown volume option"):
-        hint = "Compose ignores what it does not know: the options are ro, rw, z, Z and nocopy"
-        return Problem(path, message.replace("`", "'"), hint)
     if message == "invalid float literal":
         return Problem(path, f"must be a number, got {quote(value)}")
     if (match := _UNKNOWN_KEY.search(message)) is None:

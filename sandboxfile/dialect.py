@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .diagnostics import Problem, quote
+from .diagnostics import Problem, did_you_mean, one_of, quote
 from .interpolate import Substituted
 from .positions import KeyPath
 from .published import is_address
@@ -24,6 +24,7 @@ _PLATFORM = re.compile(r"([a-z0-9]+(/[a-z0-9_.-]+){0,2})?", re.IGNORECASE)
 _DEVICE = re.compile(r"/[^:]+|[a-z0-9.-]+/[a-z0-9._-]+=[A-Za-z0-9._-]+")  # both sides alike; a name of a device's kind
 _WORDS = {"true": True, "yes": True, "on": True, "y": True, "false": False, "no": False, "off": False, "n": False}
 # They say something to Docker, or did, and nothing to the library.
+_JUDGED_OPTIONS = {"ro", "rw", "z", "Z"}
 _MOUNT_OPTIONS = {"cached", "delegated", "consistent", "nocopy"}
 _MOUNT_OPTIONS |= {f"{recursive}{kind}" for recursive in ("", "r") for kind in ("shared", "slave", "private")}
 CONFIG_SOURCES = ("file", "content", "environment", "external")
@@ -60,8 +61,21 @@ def check_service(name: str, service: dict[str, Any]) -> Iterator[Problem]:
         for at, value in _at(service, path, place):
             if value is None and at[2:] not in _MAYBE_EMPTY:
                 yield Problem(at, "is empty", "remove the key or fill it", at_key=True)
+    for at, value in _at(service, ("volumes", "*"), place):
+        yield from _ignored_options(at, value)
     for at, _ in _at(service, _LATER, place):
         yield Problem(at, "is not supported by the Compose version in the guest", at_key=True)
+
+
+def _ignored_options(at: KeyPath, entry: Any) -> Iterator[Problem]:
+    """Compose takes any word for an option; `readonly` would be a mount that can be written to."""
+    words = entry.split(":")[2:3] if isinstance(entry, str) else []
+    for option in (option for word in words for option in word.split(",")):
+        if option and option not in _JUDGED_OPTIONS | _MOUNT_OPTIONS:
+            hint = did_you_mean(option, _JUDGED_OPTIONS) or f"the options are {one_of(sorted(_JUDGED_OPTIONS))}"
+            yield Problem(
+                at, f"has the unknown option {quote(option)}, which Compose ignores", hint, severity="warning"
+            )
 
 
 def _apply(value: Any, path: KeyPath, rule: Soften) -> Any:
@@ -220,8 +234,8 @@ def _volume(entry: Any) -> Any:
     if source.startswith((".", "~")):
         source = "/there"
     if len(rest) == 2:
-        kept = [option for option in rest[1].split(",") if option not in _MOUNT_OPTIONS]
-        rest[1:] = [",".join(kept)] if kept else []
+        kept = [option for option in rest[1].split(",") if option in _JUDGED_OPTIONS]
+        rest[1:] = [",".join(kept)] if kept or not rest[1] else []
     return ":".join([source, *rest])
 
 

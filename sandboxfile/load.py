@@ -175,8 +175,8 @@ class _Reading:
             problems = check_compose(document.data) + ([] if isinstance(shape, Sandbox) else shape)
             if not read_as_wanted(document, problems):
                 break
-        if isinstance(shape, Sandbox) and not problems:
-            problems = check_references(shape)
+        if isinstance(shape, Sandbox) and all(problem.severity == "warning" for problem in problems):
+            problems += check_references(shape)
         self._note(document, [*secrets, *problems])
         if not isinstance(shape, Sandbox):
             self._stop()

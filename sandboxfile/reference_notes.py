@@ -131,7 +131,8 @@ it. What a variable contains is never looked at again: it cannot bring in keys o
 `services: {{include: compose.yaml}}` takes over services, volumes, networks and configs of a Compose file of
 the project. A list takes several; the file's own services are laid over them. Paths in an included file are
 relative to it. Its `secrets` that are files of the project become configs in the same place of the container;
-any others are refused. At most {MOST_FILES} files.
+any others are refused. `extends: {{file: common.yaml, service: web}}` works there and in the Sandboxfile itself. At
+most {MOST_FILES} files, all of them inside the project.
 """,
     "YAML": f"""
 YAML 1.2: only `true` and `false` are booleans; `yes`, `on`, `12:30` and `2024-01-01` are text. A number with a

@@ -212,3 +212,19 @@ def test_cycles_are_named(services: str, cycle: str) -> None:
     (found,) = caught.value.diagnostics
     assert cycle in found.message
     assert found.path[0] == "services"
+
+
+def test_options_that_compose_ignores_are_warned_of() -> None:
+    text = 'version: "1"\nservices: {a: {image: x, volumes: ["./a:/a:roz", "./b:/b:ro,z,nocopy,rslave"]}}'
+    (warning,) = parse(text, Path("/x/Sandboxfile.yaml")).warnings
+    assert warning.path == ("services", "a", "volumes", 0)
+    assert warning.message == "has the unknown option 'roz', which Compose ignores"
+
+
+def test_a_warning_does_not_end_the_checks() -> None:
+    with pytest.raises(SandboxfileError) as caught:
+        parse(
+            'version: "1"\nservices: {a: {image: x, volumes: ["./a:/a:roz"], depends_on: [b]}}',
+            Path("/x/Sandboxfile.yaml"),
+        )
+    assert "there is no service 'b'" in str(caught.value)
