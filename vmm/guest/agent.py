@@ -864,6 +864,8 @@ def login_environment(account: Any, file: str = "/etc/environment") -> dict[str,
         "PATH": DEFAULT_PATH,
         "LANG": "C.UTF-8",
     }
+    if account.pw_uid != 0:  # as a login shell has it: there `pip install --user` and agents put their programs
+        environment["PATH"] = f"{account.pw_dir}/.local/bin:{DEFAULT_PATH}"
     try:
         with open(file, encoding="utf-8", errors="surrogateescape") as lines:
             environment |= parse_environment(lines.read())

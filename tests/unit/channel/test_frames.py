@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import pwd
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vmm.guest.agent import (
     DATA,
+    DEFAULT_PATH,
     FLUSH,
     HELLO,
     HELLO_OK,
@@ -15,6 +19,7 @@ from vmm.guest.agent import (
     Frame,
     decode_object,
     encode_frame,
+    login_environment,
     merge_environment,
     parse_environment,
 )
@@ -98,3 +103,12 @@ def test_etc_environment() -> None:
     text = "# comment\nA=1\nexport B='two words'\n C = \"x=y\" \nbroken\nD=\n"
     assert parse_environment(text) == {"A": "1", "B": "two words", "C": "x=y", "D": ""}
     assert merge_environment("A=1\nB=2\n#C=3\n", ["B=new", "D=4"]) == "A=1\n#C=3\nB=new\nD=4\n"
+
+
+def test_a_users_own_programs_are_found() -> None:
+    account = pwd.getpwuid(os.getuid())
+    user = pwd.struct_passwd(("agent", "x", 1000, 1000, "", "/home/agent", "/bin/bash"))
+    root = pwd.struct_passwd(("root", "x", 0, 0, "", "/root", "/bin/bash"))
+    assert login_environment(user, "/nowhere")["PATH"].startswith("/home/agent/.local/bin:/usr/local/sbin:")
+    assert login_environment(root, "/nowhere")["PATH"] == DEFAULT_PATH
+    assert login_environment(account, "/nowhere")["HOME"] == account.pw_dir
