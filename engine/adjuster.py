@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.adjustment import Adjustment, Part
+from engine.advice import advice_on_refusals
 from engine.configuration import Running, load_running, save_running
 from engine.errors import EngineError
 from engine.gateway.errors import GatewayError
@@ -61,7 +62,8 @@ class Adjuster:
             for part, sections in adjustment.parts.items():
                 self._begin(part)
                 try:
-                    await self._apply(part, adjustment, log)
+                    with advice_on_refusals(self._guest.gateway):
+                        await self._apply(part, adjustment, log)
                 except (VmmError, EngineError, GatewayError, OSError) as error:
                     return {"applied": applied, "failed": {"part": part, **_describe(error)}}
                 self._finish(part, adjustment, sections)

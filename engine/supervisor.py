@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.adjuster import Adjuster
+from engine.advice import advice_on_refusals
 from engine.configuration import load_running
 from engine.errors import EngineError
 from engine.gateway.errors import GatewayError
@@ -127,7 +128,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
             events.step(f"starting {', '.join(launch.late)}")
             assert launch.compose is not None, "services come with their project"
             await write_compose(guest.channel, launch.compose)
-            await start_services(guest.channel, launch.late, lambda line: events.send("line", text=line))
+            with advice_on_refusals(guest.gateway):
+                await start_services(guest.channel, launch.late, lambda line: events.send("line", text=line))
         services: list[dict[str, Any]] = []
         if launch.services:
             events.step("checking the health of services")

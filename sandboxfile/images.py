@@ -11,6 +11,9 @@ _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _NAME = re.compile(rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?(:[0-9]{1,5})?")
+# Where an image without a registry's name comes from.
+DOCKER_HUB = ("auth.docker.io", "registry-1.docker.io", "production.cloudflare.docker.com")
 _DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
 
 
@@ -36,3 +39,24 @@ def check_image(text: str) -> tuple[str, str | None] | None:
         )
         return f"is no image name: {shown}", hint
     return None
+
+
+def plain_host(text: str) -> str | None:
+    """`text` when it is a host's full name, with a port or without; no address and no wildcard."""
+    text = text.lower().rstrip(".")
+    return text if _HOST.fullmatch(text) else None
+
+
+def image_hosts(image: str) -> tuple[str, ...]:
+    """The hosts that pulling an image asks, as far as its name tells; none for one that is there already."""
+    if not image or "$" in image or image == "scratch":
+        return ()
+    first, slash, _ = image.partition("/")
+    if (
+        not slash
+        or first in ("docker.io", "index.docker.io")
+        or not ("." in first or ":" in first or first == "localhost")
+    ):
+        return DOCKER_HUB
+    host = plain_host(first)
+    return (host,) if host else ()

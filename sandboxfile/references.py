@@ -9,16 +9,20 @@ from typing import Any
 
 from .agreement import named_services
 from .diagnostics import Problem, did_you_mean, quote
+from .images import DOCKER_HUB, image_hosts
 from .model import Sandbox
 from .positions import KeyPath, render_path
 from .published import parse_ports
-from .rules import check_rules
+from .rules import allows, check_rules
 from .services import build_contexts, dependencies, env_files, volume_entry
 
 
 def check_references(sandbox: Sandbox) -> list[Problem]:
     """Everything that is wrong between the parts of the file."""
-    checks = (_mounts, _packages, _endpoints, _ports, _published, _depends_on, _cycles, _project_paths, _declared)
+    checks = (
+        *(_mounts, _packages, _endpoints, _ports, _published),
+        *(_depends_on, _cycles, _project_paths, _declared, _pulled),
+    )
     return [problem for check in checks for problem in check(sandbox)]
 
 
@@ -179,6 +183,26 @@ def _declared(sandbox: Sandbox) -> Iterator[Problem]:
         for index, entry in enumerate(service.get("configs") or ()):
             config = entry.get("source", "") if isinstance(entry, dict) else entry
             yield from _known(("services", name, "configs", index), str(config), sandbox.configs, "configs")
+
+
+def _pulled(sandbox: Sandbox) -> Iterator[Problem]:
+    """Images that no endpoint lets through. A warning: a set-up step may have loaded them."""
+    built = {_tagged(service.get("image")) for service in sandbox.services.values() if service.get("build") is not None}
+    for name, service in sandbox.services.items():
+        image = service.get("image")
+        if _tagged(image) in built or service.get("pull_policy") in ("never", "build"):
+            continue
+        hosts = image_hosts(str(image or ""))
+        missing = [host for host in hosts if not allows(sandbox.endpoints, host)]
+        if missing:
+            source = "Docker Hub" if hosts == DOCKER_HUB else hosts[0]
+            hint = f"sandbox add endpoint {' '.join(missing)}"
+            message = f"comes from {source}, which no endpoint allows"
+            yield Problem(("services", name, "image"), message, hint, severity="warning")
+
+
+def _tagged(image: Any) -> str:
+    return str(image or "").removesuffix(":latest")
 
 
 def _known(path: KeyPath, name: str, declared: Iterable[str], section: str) -> Iterator[Problem]:

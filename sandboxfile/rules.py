@@ -38,6 +38,16 @@ def check_rules(endpoints: Sequence[Endpoint]) -> Iterator[Problem]:
                 yield Problem(("endpoints", index, key), f"restricts nothing: {_place(wider)} allows all of it", hint)
 
 
+def allows(endpoints: Sequence[Endpoint], host: str) -> bool:
+    """Whether some rule lets a host (or HOST:PORT) through that a group does not name; port 443 where none is given."""
+    name, _, port = host.partition(":")
+    wanted = int(port or 443)
+    rules = [rule for rule in endpoints if _host_covers(rule.host or "", name) and wanted in _ports(rule)]
+    return any(not rule.deny for rule in rules) and not any(
+        rule.deny and not (rule.methods or rule.paths) for rule in rules
+    )
+
+
 def _place(index: int) -> str:
     return render_path(("endpoints", index))
 

@@ -10,6 +10,7 @@ import ipaddress
 import os
 import resource
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ SHARING = (HERE / "vm", HERE / "e2e")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_cache: shares the user's cache and may use the network")
+    # A shell without job control starts what runs in its background deaf to ^C, and the commands under test with it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Hundreds of streams need more descriptors than the 1024 that a login shell starts with.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

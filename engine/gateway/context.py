@@ -13,6 +13,8 @@ from engine.gateway.limits import Limits
 from engine.gateway.policy import Decision, Policy
 from engine.gateway.upstream import AddressRefused, Connect, Resolver, Streams, UpstreamUnreachable, open_upstream
 
+_MOST_UNNAMED = 50  # the guest chooses them
+
 
 class Refused(GatewayError):
     """The guest asked for something it may not have. `decision` is set where the policy said so."""
@@ -32,6 +34,7 @@ class Context:
     connect: Connect
     limits: Limits
     live: dict[Entry, asyncio.Task[None]] = field(default_factory=dict)
+    unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
 
     @contextmanager
     def recording(self, entry: Entry) -> Iterator[None]:
@@ -59,6 +62,8 @@ class Context:
         entry.rule = (decision.rule.origin or decision.rule.host) if decision.rule else None
         entry.reason = decision.reason
         if not decision.allowed:
+            if entry.host and decision.rule is None and len(self.unnamed) < _MOST_UNNAMED:
+                self.unnamed[entry.host, entry.port] = None
             raise Refused(decision.reason, decision=decision)
         entry.verdict = "allowed"
         return decision

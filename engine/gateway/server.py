@@ -52,6 +52,12 @@ class Gateway:
         """How many connections are open now."""
         return len(self._tasks)
 
+    def take_unnamed(self) -> list[tuple[str, int]]:
+        """(host, port) of what was refused since the last call for want of a rule, each once, the first 50."""
+        found = list(self._context.unnamed)
+        self._context.unnamed.clear()
+        return found
+
     def set_policy(self, policy: Policy) -> tuple[int, ...]:
         """Judge by this policy from now on; connections that it does not allow are cut.
 

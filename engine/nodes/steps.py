@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from engine.advice import advice_on_refusals
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.graph import BuildContext
@@ -63,7 +64,8 @@ class Step:
         allowed = session.loaded.sandbox.endpoints if self.endpoints is None else self.endpoints
         async with _guest(context, session, snapshot, allowed) as (guest, shape):
             try:
-                await self.act(guest, context, session)
+                with advice_on_refusals(guest.gateway):
+                    await self.act(guest, context, session)
             except EngineError as error:
                 if session.on_failure is not None:
                     await session.on_failure(guest, error)

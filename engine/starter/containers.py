@@ -6,9 +6,9 @@ import posixpath
 import re
 from typing import Any
 
-from engine.starter.hosts import DOCKER_HUB, image_hosts
 from engine.starter.project import Project, table, word
 from engine.starter.proposals import Findings
+from sandboxfile.images import DOCKER_HUB, image_hosts
 from sandboxfile.source import Source, read_source
 
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")

@@ -180,7 +180,14 @@ COPIES = (
         HEAD + "services: {web: {image: a, volumes: ['../../:/x']}}\n",
         ("must be inside the project",),
     ),
-    Hostile("extends", HEAD + "services: {web: {extends: {file: /etc/passwd, service: a}}}\n", ("extended",)),
+    Hostile(
+        "extends", HEAD + "services: {web: {extends: {file: /etc/passwd, service: a}}}\n", ("is outside the project",)
+    ),
+    Hostile(
+        "extends-a-secret",
+        HEAD + "services: {web: {extends: {file: ../home/.ssh/config, service: a}}}\n",
+        ("is outside the project",),
+    ),
     Hostile("include", HEAD + "services: {include: ../../compose.yaml}\n", ("services.include",)),
     Hostile(
         "include-by-a-link",

@@ -72,7 +72,9 @@ def test_problems_of_a_layer_are_shown_in_it(sandbox: CommandLine, command: str)
 
 def test_warnings_are_shown_and_leave_the_file_valid(sandbox: CommandLine) -> None:
     sandbox.file(
-        HEAD + "services: {a: {image: a, environment: {A: $GONE}}}\nmounts: [{source: ., target: /w, mode: clone}]\n"
+        HEAD
+        + "services: {a: {image: localhost/a, environment: {A: $GONE}}}\n"
+        + "mounts: [{source: ., target: /w, mode: clone}]\n"
     )
     ran = sandbox("validate")
     assert ran.code == 0 and ran.out.endswith(": valid\n")

@@ -134,7 +134,7 @@ def test_editors_are_offered_examples_that_are_valid() -> None:
 def test_snippets_are_valid_files(section: str) -> None:
     head = "" if section == "version" else 'version: "1"\n'
     loaded = parse(head + SNIPPETS[section], Path("/project/Sandboxfile.yaml"))
-    assert loaded.warnings == () or section in ("secrets", "networks", "configs", "volumes")
+    assert loaded.warnings == () or section in ("secrets", "services", "networks", "configs", "volumes")
 
 
 def test_it_has_a_name_of_its_own() -> None:

@@ -39,6 +39,7 @@ class Fake:
     broken: set[str] = field(default_factory=set)
     said: list[str] = field(default_factory=list)
     policy: Policy | None = None
+    unnamed: list[tuple[str, int]] = field(default_factory=list)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def add_forward(self, forward: HostForward) -> None:
@@ -53,6 +54,10 @@ class Fake:
         self.policy = policy
         return tuple(port for port in policy.ports() if port not in (80, 443))
 
+    def take_unnamed(self) -> list[tuple[str, int]]:
+        found, self.unnamed = self.unnamed, []
+        return found
+
     async def call(self, op: str, timeout_s: float, **request: Any) -> dict[str, Any]:
         self.said.append(op)
         if op in self.broken:
@@ -63,6 +68,8 @@ class Fake:
     async def run(self, argv: list[str], **options: Any) -> Completed:
         command = " ".join(word for word in argv if not word.startswith("-"))
         self.said.append(command)
+        if "refused" in self.broken:
+            self.unnamed.append(("registry-1.docker.io", 443))
         if " up" in command and "hangs" in self.broken:
             self.reached.set()
             await asyncio.Event().wait()
@@ -176,6 +183,13 @@ def test_a_failure_says_what_is_in_force_and_is_tried_again(
     ((answer,), _) = adjust(layout, Fake(), everything)
     assert answer["failed"] is None and running(layout).unfinished == ()
     assert running(layout).configuration == configuration(NEW)
+
+
+def test_a_failure_for_want_of_an_endpoint_names_it(layout: Layout) -> None:
+    fake = Fake({"refused", "services"}, unnamed=[("of.an.earlier.time", 443)])
+    ((answer,), _) = adjust(layout, fake, request("services"))
+    hint = answer["failed"]["hint"]
+    assert "sandbox add endpoint registry-1.docker.io auth.docker.io" in hint and "earlier" not in hint
 
 
 def test_services_that_fail_can_be_asked_for_by_name(layout: Layout) -> None:

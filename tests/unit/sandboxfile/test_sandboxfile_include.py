@@ -133,8 +133,8 @@ def test_problems_are_shown_in_the_included_file(tmp_path: Path) -> None:
 
 
 def test_variables_of_an_included_file(tmp_path: Path) -> None:
-    loaded = include(tmp_path, "services: {a: {image: 'a:${TAG}', command: echo $$HOME $GONE}}", TAG="7")
-    assert loaded.sandbox.services["a"] == {"image": "a:7", "command": "echo $HOME "}
+    loaded = include(tmp_path, "services: {a: {image: 'localhost/a:${TAG}', command: echo $$HOME $GONE}}", TAG="7")
+    assert loaded.sandbox.services["a"] == {"image": "localhost/a:7", "command": "echo $HOME "}
     assert [warning.file for warning in loaded.warnings] == ["compose.yaml"]
     assert loaded.variables == {"TAG": "environment"}
 

@@ -215,7 +215,7 @@ def test_cycles_are_named(services: str, cycle: str) -> None:
 
 
 def test_options_that_compose_ignores_are_warned_of() -> None:
-    text = 'version: "1"\nservices: {a: {image: x, volumes: ["./a:/a:roz", "./b:/b:ro,z,nocopy,rslave"]}}'
+    text = 'version: "1"\nservices: {a: {image: localhost/x, volumes: ["./a:/a:roz", "./b:/b:ro,z,nocopy,rslave"]}}'
     (warning,) = parse(text, Path("/x/Sandboxfile.yaml")).warnings
     assert warning.path == ("services", "a", "volumes", 0)
     assert warning.message == "has the unknown option 'roz', which Compose ignores"
@@ -228,3 +228,32 @@ def test_a_warning_does_not_end_the_checks() -> None:
             Path("/x/Sandboxfile.yaml"),
         )
     assert "there is no service 'b'" in str(caught.value)
+
+
+HUB = "auth.docker.io registry-1.docker.io production.cloudflare.docker.com"
+
+
+@pytest.mark.parametrize(
+    ("services", "endpoints", "hint"),
+    [
+        ("{a: {image: 'postgres:17'}}", "[]", f"sandbox add endpoint {HUB}"),
+        ("{a: {image: postgres}}", "[auth.docker.io, '*.docker.com']", "sandbox add endpoint registry-1.docker.io"),
+        ("{a: {image: ghcr.io/x/y}}", "[npm]", "sandbox add endpoint ghcr.io"),
+        ("{a: {image: 'x.example:5000/y'}}", "[x.example]", "sandbox add endpoint x.example:5000"),
+        (
+            "{a: {image: ghcr.io/x/y}}",
+            "[ghcr.io, {host: ghcr.io, port: 443, deny: true}]",
+            "sandbox add endpoint ghcr.io",
+        ),
+        ("{a: {image: ghcr.io/x/y}}", "[{host: ghcr.io, methods: [GET]}]", None),
+        ("{a: {image: 'x.example:5000/y'}}", "['x.example:5000']", None),
+        ("{a: {image: postgres}}", "['*.docker.io', '*.docker.com', '*.cloudflare.docker.com']", None),
+        ("{a: {image: mine, build: .}, b: {image: 'mine:latest'}}", "[]", None),
+        ("{a: {image: mine, pull_policy: never}}", "[]", None),
+        ("{a: {image: 'localhost/debian:13'}}", "[]", None),
+        ("{a: {build: .}, b: {extends: a}}", "[]", None),
+    ],
+)
+def test_images_that_no_endpoint_lets_through_are_warned_of(services: str, endpoints: str, hint: str | None) -> None:
+    loaded = parse(f'version: "1"\nservices: {services}\nendpoints: {endpoints}\n', Path("/x/Sandboxfile.yaml"))
+    assert [found.hint for found in loaded.warnings] == ([] if hint is None else [hint])

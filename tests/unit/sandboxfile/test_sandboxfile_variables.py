@@ -155,7 +155,7 @@ def test_a_variable_that_nobody_set_is_a_problem_with_a_hint(tmp_path: Path) -> 
 
 
 def test_in_services_it_is_an_empty_text_and_a_warning_as_in_compose(tmp_path: Path) -> None:
-    loaded = load(tmp_path, "services: {a: {image: x, environment: {P: $PW}}}")
+    loaded = load(tmp_path, "services: {a: {image: localhost/x, environment: {P: $PW}}}")
     assert loaded.sandbox.services["a"]["environment"]["P"] == ""
     (warning,) = loaded.warnings
     assert warning.severity == "warning"

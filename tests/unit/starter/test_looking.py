@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from starter_world import MARKS, Found, look, starter
 
-from engine.starter.hosts import DOCKER_HUB, host_of, image_hosts
+from engine.starter.hosts import host_of
 from engine.starter.looking import look_at
+from sandboxfile.images import DOCKER_HUB, image_hosts
 
 PIP = "pip install --user --break-system-packages"
 
