@@ -27,6 +27,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from engine.nodes.compose import escape_dollars
 from sandboxfile import Inputs, Loaded, SandboxfileError, parse
 from sandboxfile.compose import SECTIONS
 
@@ -77,7 +78,7 @@ def survey(root: Path, file: Path, judge: Sequence[str]) -> Verdict:
     if loaded is not None and wanted is not None:
         with tempfile.TemporaryDirectory() as scratch:
             resolved = Path(scratch, "compose.yaml")
-            resolved.write_text(json.dumps(escaped(sections(loaded))))
+            resolved.write_text(json.dumps(escape_dollars(sections(loaded))))
             ours, refused = configure(judge, resolved, project, variables)
         differs = (refused,) if ours is None else tuple(differences(comparable(wanted), comparable(ours), ""))
     return Verdict(str(file), problems, said, differs)
@@ -93,14 +94,6 @@ def find_variables(directory: Path) -> dict[str, str]:
 
 def sections(loaded: Loaded) -> dict[str, Any]:
     return {name: value for name in SECTIONS if (value := getattr(loaded.sandbox, name))}
-
-
-def escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: escaped(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [escaped(item) for item in value]
-    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def configure(

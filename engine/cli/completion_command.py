@@ -19,8 +19,8 @@ def command(shell: str) -> None:
     """Print what SHELL needs to complete commands, options, and names of sandboxes and services."""
     from click.shell_completion import get_completion_class
 
+    from engine.cli.commands import COMPLETE, PROGRAM
     from engine.cli.group import cli
-    from engine.cli.main import COMPLETE, PROGRAM
 
     complete = get_completion_class(shell)
     assert complete is not None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.main import COMMANDS, COMPLETE, PROGRAM, SECTIONS
+from engine.cli.commands import COMMANDS, COMPLETE, PROGRAM, SECTIONS
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

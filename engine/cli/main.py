@@ -1,4 +1,4 @@
-"""`sandbox`: the console script, and the list of its commands."""
+"""`sandbox`: the console script."""
 
 from __future__ import annotations
 
@@ -7,36 +7,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-PROGRAM = "sandbox"
-COMPLETE = "_SANDBOX_COMPLETE"  # set by the shell while a line is typed: click's protocol
-
-# Section -> name -> what it does; one module of this package for each, with a `command` in it.
-SECTIONS = {
-    "Commands": {
-        "init": "Write a first Sandboxfile.yaml.",
-        "up": "Start the sandbox that Sandboxfile.yaml describes.",
-        "exec": "Run a command in a sandbox.",
-        "cp": "Copy files into or out of a sandbox.",
-        "ls": "List sandboxes.",
-        "down": "Stop sandboxes and remove everything they left.",
-    },
-    "The file": {
-        "add": "Add an endpoint, mount, service, port or package.",
-        "validate": "Check a Sandboxfile.yaml.",
-        "config": "Show the resolved file, and where each value came from.",
-        "plan": "Show what `up` would do, and why.",
-        "graph": "Draw what is built from what.",
-        "trust": "List and revoke what files may ask of this host.",
-    },
-    "Looking closer": {
-        "logs": "Show what services printed.",
-        "journal": "Show what the network gateway allowed and refused.",
-        "console": "Show the guest's serial console.",
-        "doctor": "Show tools, accelerator and directories.",
-        "completion": "Print shell completion for bash, zsh or fish.",
-    },
-}
-COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
+from engine.cli.commands import COMPLETE
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

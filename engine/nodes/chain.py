@@ -82,7 +82,8 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) 
     if sandbox.packages:
         names = sorted(set(sandbox.packages))
         step: steps.Step = steps.Packages(tuple(names))
-        follow("packages", "packages", f"{len(names)} Debian packages", {"packages": " ".join(names)}, step)
+        title = "1 Debian package" if len(names) == 1 else f"{len(names)} Debian packages"
+        follow("packages", "packages", title, {"packages": " ".join(names)}, step)
     for index, entry in enumerate(sandbox.setup):
         described = {"run": entry.run, "user": entry.user, "env": json.dumps(dict(entry.env), sort_keys=True)}
         described["directory"] = session.working_directory()

@@ -68,7 +68,7 @@ class Compose:
 
     def configuration(self) -> str:
         """The canonical text of the project: JSON is YAML. Variables have been replaced: every dollar is one."""
-        return json.dumps(_escaped(self.document), sort_keys=True)
+        return json.dumps(escape_dollars(self.document), sort_keys=True)
 
     def image_configuration(self) -> str:
         """The part that decides which images are needed, canonical."""
@@ -145,12 +145,12 @@ def _mark_configs(service: dict[str, Any], configs: Mapping[str, Any], files: Ma
     service["labels"] = marked
 
 
-def _escaped(value: Any) -> Any:
+def escape_dollars(value: Any) -> Any:
     """The guest's Compose would replace variables once more, by the guest's environment; it does so in values only."""
     if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
+        return {key: escape_dollars(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_escaped(item) for item in value]
+        return [escape_dollars(item) for item in value]
     return value.replace("$", "$$") if isinstance(value, str) else value
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from world import World
 
+from engine.nodes.compose import escape_dollars
 from sandboxfile import parse
 from sandboxfile.compose import SECTIONS
 
@@ -44,16 +44,8 @@ def compose_files() -> dict[str, str]:
         for number, one in enumerate(parse(path.read_bytes(), Path("/project", path.name)).each()):
             sections = {name: value for name in SECTIONS if (value := getattr(one.sandbox, name))}
             if "services" in sections:
-                files[f"{path.stem} {number}"] = json.dumps(escaped(sections))
+                files[f"{path.stem} {number}"] = json.dumps(escape_dollars(sections))
     return files
-
-
-def escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: escaped(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [escaped(item) for item in value]
-    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def test_compose_in_the_guest_takes_every_good_file(world: World) -> None:

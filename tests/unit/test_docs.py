@@ -6,16 +6,20 @@ A claim whose test was renamed or removed is no claim.
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
+from engine.cli.group import cli
 from sandboxfile import parse
 from sandboxfile.model import Sandbox
 from sandboxfile.reference import render_reference
 from sandboxfile.schema import model_schema
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 REFERENCE = re.compile(
     r"`(?P<file>(?:tests|engine|vmm|sandboxfile|docs|examples|scripts|bench)/[\w/.-]+)(?:::(?P<name>\w+))?`"
@@ -59,6 +63,19 @@ def test_files_in_a_page_are_valid(page: Path, tmp_path: Path) -> None:
     for example in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.M | re.S):
         whole = example if re.search("^version:", example, re.M) else f'version: "1"\n{example}'
         assert parse(whole, tmp_path / "Sandboxfile.yaml").sandbox
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: f"{page.parent.name} {page.name}")
+def test_commands_in_a_page_are_ours(page: Path) -> None:
+    for line in re.findall(r"^    \$ sandbox ([^#\n]*)", page.read_text(), re.M):
+        name, *words = shlex.split(line.replace("'", "").partition(" -- ")[0])
+        command = cli.get_command(click.Context(cli), name)
+        if isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), words[0])
+        assert command is not None, line
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        used = {word.partition("=")[0] for word in words if word.startswith("-")}
+        assert used <= {*known, "-it", "--help"}, line
 
 
 def test_the_reference_is_the_generated_one() -> None:

@@ -34,7 +34,7 @@ Main = Callable[[], Any]
 def preload() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
-    from engine.cli.main import COMMANDS
+    from engine.cli.commands import COMMANDS
 
     for name in COMMANDS:
         importlib.import_module(f"engine.cli.{name}_command")

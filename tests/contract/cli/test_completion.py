@@ -14,7 +14,7 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine, write_instance
 
-from engine.cli.main import COMMANDS
+from engine.cli.commands import COMMANDS
 from engine.layout import Layout
 
 FILE = """\

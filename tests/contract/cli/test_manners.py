@@ -10,7 +10,7 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine
 
-from engine.cli.main import COMMANDS
+from engine.cli.commands import COMMANDS
 
 
 def test_alone_it_shows_help(sandbox: CommandLine) -> None:

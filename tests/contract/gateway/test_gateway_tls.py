@@ -67,6 +67,20 @@ def test_a_port_that_the_rule_does_not_name_is_refused() -> None:
     in_loop(scenario())
 
 
+def test_what_no_rule_speaks_of_is_remembered_until_it_is_taken() -> None:
+    async def scenario() -> None:
+        async with world(ALLOW, Rule("bad.example.com", deny=True), handler=echo) as w:
+            for name in ("a.example.com", "bad.example.com", "a.example.com", None, "b.example.com"):
+                assert await w.ask(443, client_hello(name)) == ACCESS_DENIED
+            assert w.gateway.take_unnamed() == [("a.example.com", 443), ("b.example.com", 443)]
+            assert w.gateway.take_unnamed() == []
+            for number in range(60):
+                await w.ask(443, client_hello(f"h{number}.example.com"))
+            assert len(w.gateway.take_unnamed()) == 50
+
+    in_loop(scenario())
+
+
 def test_garbage_after_the_first_byte_is_refused() -> None:
     async def scenario() -> None:
         async with world(ALLOW) as w:

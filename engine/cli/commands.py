@@ -1,0 +1,34 @@
+"""The names of our commands. A module of its own: completion and `exec` need them, and not what runs them."""
+
+from __future__ import annotations
+
+PROGRAM = "sandbox"
+COMPLETE = "_SANDBOX_COMPLETE"  # set by the shell while a line is typed: click's protocol
+
+# Section -> name -> what it does; one module of this package for each, with a `command` in it.
+SECTIONS = {
+    "Commands": {
+        "init": "Write a first Sandboxfile.yaml.",
+        "up": "Start the sandbox that Sandboxfile.yaml describes.",
+        "exec": "Run a command in a sandbox.",
+        "cp": "Copy files into or out of a sandbox.",
+        "ls": "List sandboxes.",
+        "down": "Stop sandboxes and remove everything they left.",
+    },
+    "The file": {
+        "add": "Add an endpoint, mount, service, port or package.",
+        "validate": "Check a Sandboxfile.yaml.",
+        "config": "Show the resolved file, and where each value came from.",
+        "plan": "Show what `up` would do, and why.",
+        "graph": "Draw what is built from what.",
+        "trust": "List and revoke what files may ask of this host.",
+    },
+    "Looking closer": {
+        "logs": "Show what services printed.",
+        "journal": "Show what the network gateway allowed and refused.",
+        "console": "Show the guest's serial console.",
+        "doctor": "Show tools, accelerator and directories.",
+        "completion": "Print shell completion for bash, zsh or fish.",
+    },
+}
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
