@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from world import World
+from world import UP_S, World
 
 BASE = "image: localhost/debian:13"
 
@@ -61,4 +61,13 @@ def test_an_unhealthy_service_shows_why(world: World) -> None:
     ran = world.sandbox("up", "-d", "--yes", "--progress", "plain", cwd=project, timeout_s=1800)
     assert ran.code == 1
     assert "unhealthy" in ran.err and "it-says-this" in ran.err
+    assert world.listed(project) == []
+
+
+def test_an_image_that_no_endpoint_lets_through_says_what_to_add(world: World) -> None:
+    project = world.project("name: pulls\nservices: {web: {image: 'nginx:1'}}\n")
+    ran = world.sandbox("up", "-d", "--yes", "--progress", "plain", cwd=project, timeout_s=UP_S)
+    assert ran.code == 1 and "pulling images failed" in ran.err
+    assert "the gateway refused registry-1.docker.io; to allow them: sandbox add endpoint " in ran.err
+    assert "warning: services.web.image: comes from Docker Hub, which no endpoint allows" in ran.err
     assert world.listed(project) == []
