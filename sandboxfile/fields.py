@@ -26,7 +26,7 @@ from .diagnostics import did_you_mean, one_of, quote
 class Part(BaseModel):
     """One part of the file. Frozen; a key that is no field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def refuse(problem: str, hint: str | None = None, key: str | None = None) -> PydanticCustomError:

@@ -23,11 +23,19 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str]) -> Any:
     if arguments[:1] == ["exec"] and not os.environ.get(COMPLETE):
-        # A command that people and scripts call all day: its usual forms do without click, which is half of its start.
+        # Called all day: the usual forms do without click, which is half of this one's start.
         from engine.cli.exec_call import read_call, run_call
 
         if call := read_call(arguments[1:]):
             return run_call(call)
+    from engine.cli.deferred import defer_metadata
+
+    defer_metadata()
+    if arguments[:1] == ["validate"] and not os.environ.get(COMPLETE):
+        from engine.cli.validation import read_path, validate
+
+        if path := read_path(arguments[1:]):
+            return validate(path if arguments[1:] else None)
     from engine.cli.group import run
 
     return run(arguments)

@@ -121,7 +121,40 @@ def test_this_would_notice(sandbox: CommandLine) -> None:
     sandbox.file('version: "1"\n')
     code, modules = imported(sandbox, ("validate",))
     assert code == 0 and {"pydantic", "ruamel"} <= modules
-    assert not modules & {"networkx", "rich", "compose_spec", "asyncio"}
+    assert not modules & {"networkx", "rich", "compose_spec", "asyncio", "click", "email"}
+
+
+def test_a_call_that_only_the_parser_of_options_reads(sandbox: CommandLine) -> None:
+    sandbox.file('version: "1"\n')
+    for argv in (("validate", "."), ("validate", "Sandboxfile.yaml"), ("validate",)):
+        fast, slow = sandbox(*argv), sandbox("validate", "--set", "machine.cpus=2", *argv[1:])
+        assert fast.code == slow.code == 0 and fast.out == slow.out, argv
+    fast, slow = sandbox("validate", "gone"), sandbox("validate", "--set", "machine.cpus=2", "gone")
+    assert fast.code == slow.code == 2 and fast.err == slow.err
+    assert "unexpected extra argument" in sandbox("validate", "a", "b").err
+    assert "no such option" in sandbox("validate", "--jsn").err.lower()
+    assert "Usage: sandbox validate" in sandbox("validate", "-h").out
+
+
+DEFERRED = """
+import sys
+from engine.cli.deferred import defer_metadata
+defer_metadata()
+import pydantic, importlib
+class Model(pydantic.BaseModel):
+    number: int
+assert Model(number="1").number == 1 and "email" not in sys.modules
+import importlib.metadata
+assert "email" not in sys.modules
+from importlib.metadata import entry_points, version
+assert version("click") and [*entry_points(group="console_scripts")]
+assert sys.modules["importlib.metadata"].PackageNotFoundError and "email" in sys.modules
+"""
+
+
+def test_a_deferred_module_is_there_when_it_is_wanted() -> None:
+    done = subprocess.run([sys.executable, "-c", DEFERRED], capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_refused_file_costs_no_more_than_reading_it(sandbox: CommandLine) -> None:
