@@ -11,7 +11,7 @@ from .positions import KeyPath, render_path
 
 HINTS = 100  # a file with more unknown names is not helped by more, and each takes a millisecond to find
 _UNITS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
+_SIZE = r"(?i)([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?"
 
 
 def check_agreement(services: Mapping[str, dict[str, Any]]) -> Iterator[Problem]:
@@ -95,7 +95,7 @@ def _read(read: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _size(value: Any) -> float:
-    if (match := _SIZE.fullmatch(str(value))) is None:
+    if (match := re.fullmatch(_SIZE, str(value))) is None:
         raise ValueError
     power: int = 1024 ** _UNITS[match.group(2).lower()]
     return float(match.group(1)) * power

@@ -11,9 +11,7 @@ from .layers import lay_over
 from .positions import KeyPath
 from .source import Source, read_source
 
-_STEP = re.compile(
-    r"\[(?P<index>[0-9]{1,6})\]|\['(?P<single>[^']*)'\]|\[\"(?P<double>[^\"]*)\"\]|\.?(?P<word>[^.\[\]=+]+)"
-)
+_STEP = r"\[(?P<index>[0-9]{1,6})\]|\['(?P<single>[^']*)'\]|\[\"(?P<double>[^\"]*)\"\]|\.?(?P<word>[^.\[\]=+]+)"
 _EXAMPLE = "such as machine.memory=8GiB, endpoints+=api.example.com or services.db.image=postgres:17"
 
 
@@ -47,7 +45,7 @@ def _split(text: str) -> tuple[KeyPath, bool, str] | None:
     path: KeyPath = ()
     index = 0
     while index < len(text) and not text.startswith(("=", "+="), index):
-        match = _STEP.match(text, index)
+        match = re.compile(_STEP).match(text, index)
         if match is None:
             return None
         number = match.group("index")

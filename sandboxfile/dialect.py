@@ -18,10 +18,11 @@ from .published import is_address
 
 Soften = Callable[[Any], Any]
 
-_SIZE = re.compile(r"[0-9]+(\.[0-9]+)? ?([kmgtp]i?b?|b)?", re.IGNORECASE)
-_DURATION = re.compile(r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+|0")
-_PLATFORM = re.compile(r"([a-z0-9]+(/[a-z0-9_.-]+){0,2})?", re.IGNORECASE)
-_DEVICE = re.compile(r"/[^:]+|[a-z0-9.-]+/[a-z0-9._-]+=[A-Za-z0-9._-]+")  # both sides alike; a name of a device's kind
+# Patterns that are compiled when the first value needs them: most files have none.
+_SIZE = r"(?i)[0-9]+(\.[0-9]+)? ?([kmgtp]i?b?|b)?"
+_DURATION = r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+|0"
+_PLATFORM = r"(?i)([a-z0-9]+(/[a-z0-9_.-]+){0,2})?"
+_DEVICE = r"/[^:]+|[a-z0-9.-]+/[a-z0-9._-]+=[A-Za-z0-9._-]+"  # both sides alike; a name of a device's kind
 _WORDS = {"true": True, "yes": True, "on": True, "y": True, "false": False, "no": False, "off": False, "n": False}
 # They say something to Docker, or did, and nothing to the library.
 _JUDGED_OPTIONS = {"ro", "rw", "z", "Z"}
@@ -141,7 +142,7 @@ def _host_name(value: Any) -> Any:
 
 
 def _platform(value: Any) -> Any:
-    return "linux/amd64" if isinstance(value, str) and _PLATFORM.fullmatch(value) else value
+    return "linux/amd64" if isinstance(value, str) and re.fullmatch(_PLATFORM, value) else value
 
 
 def _is_quoted(value: Any) -> bool:
@@ -170,11 +171,11 @@ def _flag(value: Any) -> Any:
 
 
 def _size(value: Any) -> Any:
-    return "1m" if isinstance(value, str) and _SIZE.fullmatch(value) else value
+    return "1m" if isinstance(value, str) and re.fullmatch(_SIZE, value) else value
 
 
 def _duration(value: Any) -> Any:
-    return "1s" if isinstance(value, str) and _DURATION.fullmatch(value) else value
+    return "1s" if isinstance(value, str) and re.fullmatch(_DURATION, value) else value
 
 
 def _restart(value: Any) -> Any:
@@ -221,7 +222,7 @@ def _addresses(value: Any) -> Any:
 
 
 def _device(entry: Any) -> Any:
-    return "/dev/null:/dev/null" if isinstance(entry, str) and _DEVICE.fullmatch(entry) else entry
+    return "/dev/null:/dev/null" if isinstance(entry, str) and re.fullmatch(_DEVICE, entry) else entry
 
 
 def _volume(entry: Any) -> Any:

@@ -9,12 +9,12 @@ from .diagnostics import quote
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
-_NAME = re.compile(rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?(:[0-9]{1,5})?")
+_NAME = rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_HOST = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?(:[0-9]{1,5})?"
 # Where an image without a registry's name comes from.
 DOCKER_HUB = ("auth.docker.io", "registry-1.docker.io", "production.cloudflare.docker.com")
-_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 
 
 def check_image(text: str) -> tuple[str, str | None] | None:
@@ -25,17 +25,19 @@ def check_image(text: str) -> tuple[str, str | None] | None:
     if match := re.match(r"[A-Za-z]+://(.*)", text):
         return f"is no image name: {shown}", f"write {match.group(1)}"
     rest, at, digest = text.partition("@")
-    if at and (not _DIGEST.fullmatch(digest) or (digest.startswith("sha256:") and len(digest) != 71)):
+    if at and (not re.fullmatch(_DIGEST, digest) or (digest.startswith("sha256:") and len(digest) != 71)):
         return f"has no valid digest after the @: {shown}", "such as @sha256: and 64 hexadecimal digits"
     name, tag = rest, None
     if ":" in rest.rpartition("/")[2]:
         name, _, tag = rest.rpartition(":")
-    if tag is not None and not _TAG.fullmatch(tag):
+    if tag is not None and not re.fullmatch(_TAG, tag):
         return f"has no valid tag after the colon: {shown}", "letters, digits, _, . and -, such as postgres:17"
-    if len(name) > 255 or not _NAME.fullmatch(name):
+    if len(name) > 255 or not re.fullmatch(_NAME, name):
         lower = text.replace(name, name.lower())
         hint = (
-            f"write {lower}" if _NAME.fullmatch(name.lower()) else "such as postgres:17 or registry.example/team/app:1"
+            f"write {lower}"
+            if re.fullmatch(_NAME, name.lower())
+            else "such as postgres:17 or registry.example/team/app:1"
         )
         return f"is no image name: {shown}", hint
     return None
@@ -44,7 +46,7 @@ def check_image(text: str) -> tuple[str, str | None] | None:
 def plain_host(text: str) -> str | None:
     """`text` when it is a host's full name, with a port or without; no address and no wildcard."""
     text = text.lower().rstrip(".")
-    return text if _HOST.fullmatch(text) else None
+    return text if re.fullmatch(_HOST, text) else None
 
 
 def image_hosts(image: str) -> tuple[str, ...]:
