@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
+from vmm.connection import drop
 from vmm.spec import HostForward
 
 
@@ -126,5 +127,5 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
         writer.write_eof()
     except (OSError, asyncio.CancelledError):
-        writer.transport.abort()
+        drop(writer)
         raise

@@ -27,6 +27,7 @@ from engine.gateway.policy import Policy
 from engine.gateway.splice import close
 from engine.gateway.tls import FIRST_BYTE, serve_tls
 from engine.gateway.upstream import Connect, Resolver, Streams
+from vmm.connection import drop
 
 _LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # sun_path, less its NUL
 _FILES_FOR_OTHERS = 128  # descriptors left to the rest of the process
@@ -69,13 +70,13 @@ class Gateway:
     def _accept(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine, so that the task is ours from the start and not the stream library's."""
         if self._closing:  # accepted just before the listener closed
-            writer.transport.abort()
+            drop(writer)
             return
         limit = self._context.limits.connections
         if len(self._tasks) >= limit:
             entry = Entry(port=port, verdict="refused", reason=f"{limit} connections are open already")
             self._context.journal.write(entry)
-            writer.transport.abort()
+            drop(writer)
             return
         task = asyncio.create_task(self._serve((reader, writer), port), name=f"gateway connection to port {port}")
         self._tasks.add(task)
@@ -101,7 +102,7 @@ class Gateway:
                 await HttpSession(self._context, guest, port, first).serve(deadline)
             await close(guest, limits)
         finally:
-            guest[1].transport.abort()
+            drop(guest[1])
 
     async def _first_bytes(self, guest: Streams, deadline: float) -> tuple[bytes, str]:
         """What the guest says first, or nothing and why."""

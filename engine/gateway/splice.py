@@ -9,6 +9,7 @@ from contextlib import suppress
 from engine.gateway.journal import Entry
 from engine.gateway.limits import Limits
 from engine.gateway.upstream import Streams
+from vmm.connection import close_writer
 
 
 async def splice(guest: Streams, upstream: Streams, entry: Entry, limits: Limits) -> None:
@@ -93,11 +94,4 @@ async def hang_up(streams: Streams, last_words: bytes, limits: Limits) -> None:
 
 async def close(streams: Streams, limits: Limits) -> None:
     """Flush and close within `linger_s`; then, and on cancellation, drop the connection."""
-    writer = streams[1]
-    try:
-        with suppress(OSError):
-            async with asyncio.timeout(limits.linger_s):
-                writer.close()
-                await writer.wait_closed()
-    finally:
-        writer.transport.abort()
+    await close_writer(streams[1], limits.linger_s)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from engine.gateway.addresses import forbidden_kind
 from engine.gateway.errors import GatewayError
 from engine.gateway.limits import Limits
+from vmm.connection import drop
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -42,7 +43,7 @@ async def connect(address: str, port: int) -> Streams:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if writer.get_extra_info("peername")[0] == writer.get_extra_info("sockname")[0]:
         # A public address of the host itself: services behind it trust the host, not its guests.
-        writer.transport.abort()
+        drop(writer)
         raise AddressRefused(f"{address} is an address of this host")
     return reader, writer
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from vmm.channel.errors import GuestError
 from vmm.channel.greeting import Hello, read_hello
 from vmm.channel.stream import Stream
+from vmm.connection import close_writer
 from vmm.guest.agent import (
     FLUSH,
     HELLO,
@@ -91,7 +92,7 @@ class GuestChannel:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await close_writer(self._writer)
+        await close_writer(self._writer, CLOSE_S)
 
     @property
     def streams(self) -> int:
@@ -342,15 +343,3 @@ class Tail:
 
     def join(self) -> bytes:
         return b"".join(self._chunks)
-
-
-async def close_writer(writer: asyncio.StreamWriter) -> None:
-    """Close it; what is still queued gets CLOSE_S to leave, as the peer may never read again."""
-    writer.close()
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await writer.wait_closed()
-    except OSError:
-        pass
-    finally:
-        writer.transport.abort()

@@ -14,8 +14,9 @@ from typing import Any, Self
 
 from vmm.channel.errors import GuestError
 from vmm.channel.greeting import Hello
-from vmm.channel.guest import READ_SIZE, GuestChannel, close_writer
+from vmm.channel.guest import CLOSE_S, READ_SIZE, GuestChannel
 from vmm.channel.stream import LocalStream
+from vmm.connection import close_writer
 from vmm.errors import VmmError
 from vmm.guest.agent import (
     CLOSE,
@@ -122,7 +123,7 @@ class Client:
         for stream in streams:
             stream.close()
         await asyncio.gather(*(s.task for s in streams if isinstance(s, Local) and s.task), return_exceptions=True)
-        await close_writer(self.writer)
+        await close_writer(self.writer, CLOSE_S)
 
     def refuse(self, number: int, error: GuestError) -> None:
         self.writer.write(encode_message(number, RESULT, json.dumps(error.to_json()).encode()))
