@@ -261,6 +261,12 @@ def new_machine(live: Live, machine: tuple[str, ...]) -> None:
     assert int(live.run("grep MemTotal /proc/meminfo").ok().out.split()[1]) < 1536 * 1024
     assert live.containers() == {} and live.plan() == []
 
+    live.write(f"{head}machine: {{memory: 1536MiB}}\nsetup: ['echo changed > ~/made']\n")
+    assert live.plan() == [("setup", "new machine", "+ echo changed > ~/made")]
+    assert "live is up in a new machine" in live.up("--yes").ok().out
+    assert live.run("cat ~/made").ok().out == "changed\n"
+    assert live.identity()[1] != now[1] and live.plan() == []
+
 
 def dockerfile(word: str) -> str:
     return f"FROM localhost/debian:13\nRUN echo {word} > /made\n"
