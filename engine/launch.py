@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Launch:
     """One sandbox, ready to be started.
 
     `late` are the services that wait for the mounts, `services` all of them; `compose` is the project's file, in the
-    guest already when no service is late. `roots` are the layout's variables.
+    guest already when no service is late. `unconfined_mounts` serves mounts where this host confines nothing, too.
+    `roots` are the layout's variables.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Launch:
     late: tuple[str, ...]
     project_name: str
     compose: str | None
-    extra: dict[str, Any] = field(default_factory=dict)
+    unconfined_mounts: bool = False
 
     def base(self) -> Base:
         directory = Path(self.toolchain)

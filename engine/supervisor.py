@@ -36,7 +36,6 @@ from engine.loopback import OpenPorts
 from engine.services import start_services, wait_healthy, write_compose
 from vmm.channel import Relay
 from vmm.errors import VmmError
-from vmm.masking import Mask
 from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import SharedDirectory, serve_directory
@@ -89,19 +88,13 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
-        servers = [
-            await stack.enter_async_context(
-                serve_directory(
-                    SharedDirectory(
-                        Path(mount.source), f"mount{index}", mount.read_only, tuple(map(Mask, mount.protected))
-                    ),
-                    base.tools,
-                    paths.sockets.mount(index),
-                    events.warn,
-                )
+        servers = [paths.sockets.mount(index) for index in range(len(launch.mounts))]
+        for index, (mount, server) in enumerate(zip(launch.mounts, servers, strict=True)):
+            shared = SharedDirectory(
+                Path(mount.source), f"mount{index}", mount.read_only, mount.protected, launch.unconfined_mounts
             )
-            for index, mount in enumerate(launch.mounts)
-        ]
+            if not await stack.enter_async_context(serve_directory(shared, server)):
+                events.warn(f"nothing confines the file server of {mount.source} on this host (--unconfined-mounts)")
         guest = await stack.enter_async_context(
             open_guest(
                 base,

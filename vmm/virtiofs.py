@@ -1,56 +1,48 @@
-"""A directory of the host as a virtiofs server: one virtiofsd per mount."""
+"""A directory of the host as a virtiofs server: one process of ours (vmm/fileserver) for each mount."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import json
 import os
 import socket
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmm.errors import VmmError
-from vmm.masking import Mask, MaskError, spawn_masked
+from vmm.fileserver import READY
 from vmm.process import spawn
-from vmm.tools import Tools
+from vmm.unix_socket import bind_private
 
-GUEST_USER = 1000  # the guest's `agent`
-ALL_IDS = 2**32 - 1
+# -S: no packages of anybody else. The package itself is found by the path that we were found by.
+START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from vmm.fileserver.main import main; main()"
+REPORT_S = 30.0  # a tenth of a second, on a busy machine one
+LAST_WORDS_S = 0.2
 
 
 @dataclass(frozen=True)
 class SharedDirectory:
     """One mount: `source`, a real path of the host, appears under `tag`; `read_only` is enforced on the host's side.
 
-    `masks` are paths in it that the guest cannot change though it may write to the rest.
+    `protected` are paths in it that the guest cannot change, though it may write to the rest; they need not exist yet.
+    `unconfined` serves it also where the host lets us confine nothing: the server's own checks are all there is then.
     """
 
     source: Path
     tag: str
     read_only: bool = False
-    masks: tuple[Mask, ...] = ()
+    protected: tuple[str, ...] = ()
+    unconfined: bool = False
 
 
-def virtiofsd_arguments(shared: SharedDirectory, seen_at: Path, listener: int, *, uid: int, gid: int) -> list[str]:
-    """virtiofsd's arguments; it sees the directory at `seen_at`.
-
-    Everything the guest makes belongs to `uid`, and what `uid` owns is the agent's inside.
-    """
-    arguments = ["--shared-dir", str(seen_at), "--fd", str(listener), "--cache", "auto", "--log-level", "error"]
-    for kind, host in (("uid", uid), ("gid", gid)):
-        arguments += [f"--translate-{kind}", f"squash-guest:0:{host}:{ALL_IDS}"]
-        arguments += [f"--translate-{kind}", f"host:{host}:{GUEST_USER}:1"]
-    # Entering a chroot needs root. An ordinary user's virtiofsd can reach only what that user can.
-    arguments += ["--sandbox", "chroot" if os.geteuid() == 0 else "none", "--inode-file-handles=never"]
-    if os.geteuid() == 0:
-        # As root it could make device nodes and file capabilities on the host for the guest's root.
-        arguments.append("--modcaps=-mknod:-setfcap")
-    if shared.read_only:
-        arguments.append("--readonly")
-    return arguments
+class NotConfined(VmmError):
+    """This host lets us neither use namespaces nor Landlock."""
 
 
 def host_owner(source: Path) -> tuple[int, int]:
@@ -62,68 +54,107 @@ def host_owner(source: Path) -> tuple[int, int]:
 
 
 @contextlib.asynccontextmanager
-async def serve_directory(
-    shared: SharedDirectory, tools: Tools, server: Path, on_warning: Callable[[str], None] = lambda text: None
-) -> AsyncIterator[Path]:
+async def serve_directory(shared: SharedDirectory, server: Path) -> AsyncIterator[str]:
     """Serve `shared` on the unix socket `server` (made here, removed after) for the length of the block.
 
-    We listen before virtiofsd starts, so QEMU can connect at once. `on_warning` hears of masks that this host does not
-    let us make. Raises VmmError when there is no such directory, and turns a VmmError of the block into one with
-    virtiofsd's words when virtiofsd had failed.
+    Yields what confines the server ("namespaces, Landlock"), "" where nothing does and `unconfined` allows that.
+    We listen before the server starts, so QEMU can connect at once. Raises VmmError when there is no such directory or
+    it is reached through a link, NotConfined where nothing would hold the server, and turns a VmmError of the block
+    into one with the server's words when it had failed. Waits up to REPORT_S for the server to have shut itself in.
     """
     if not shared.source.is_dir():
         raise VmmError(f"{shared.source} is not a directory" if shared.source.exists() else f"no {shared.source}")
     async with contextlib.AsyncExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        listener.bind(str(server))
+        listener = stack.enter_context(bind_private(server))
         stack.callback(server.unlink, missing_ok=True)
-        server.chmod(0o600)
         listener.listen(1)
-        options: dict[str, Any] = {"env": tools.virtiofsd.env, "stderr": errors, "grace_s": 1.0}
         place = server.with_suffix("")
         place.mkdir(mode=0o700, exist_ok=True)
         stack.callback(_remove, place)
-        try:
-            process = await stack.enter_async_context(
-                spawn_masked(
-                    _command(shared, place, tools, listener),
-                    shared.source,
-                    place,
-                    shared.masks,
-                    pass_fds=[listener.fileno()],
-                    **options,
-                )
-            )
-        except MaskError as error:
-            if shared.masks:
-                names = ", ".join(str(shared.source / mask.path) for mask in shared.masks)
-                on_warning(f"the guest can change {names}: {error.brief}")
-            if Path(os.path.realpath(shared.source)) != shared.source:
-                raise VmmError(f"{shared.source} leads through a link") from None
-            command = _command(shared, shared.source, tools, listener)
-            process = await stack.enter_async_context(spawn(command, pass_fds=[listener.fileno()], **options))
-        # virtiofsd has the only copy now: when it is gone, QEMU is refused instead of waiting for ever.
+        process, holds = await stack.enter_async_context(_started(shared, place, listener, stderr=errors))
+        # The server has the only copy now: when it is gone, QEMU is refused instead of waiting for ever.
         listener.close()
         try:
-            yield server
+            yield holds
         except VmmError as error:
-            with contextlib.suppress(TimeoutError):  # QEMU may have heard of its end before we did
-                await asyncio.wait_for(process.wait(), 0.2)
+            words = await _words(process, errors)  # QEMU may have heard of its end before we did
             if not process.returncode:
                 raise
-            errors.seek(0)
-            words = errors.read()[-2000:].decode(errors="replace").strip()
-            raise VmmError(f"virtiofsd could not serve {shared.source}", details=words) from error
+            raise VmmError(f"the file server could not serve {shared.source}", details=words) from error
+
+
+async def try_confinement() -> str:
+    """What confines a file server on this host. Tries it, which takes about 100 ms. Raises NotConfined, VmmError."""
+    with tempfile.TemporaryDirectory() as directory:
+        here = Path(directory).resolve()
+        async with serve_directory(SharedDirectory(here, "try"), here / "try.sock") as holds:
+            return holds
+
+
+@contextlib.asynccontextmanager
+async def _started(
+    shared: SharedDirectory, place: Path, listener: socket.socket, **options: Any
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The server, shut in, and what holds it."""
+    uid, gid = host_owner(shared.source)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as report, os.fdopen(writer, "wb", buffering=0) as theirs:
+        told = {
+            "source": str(shared.source),
+            "place": str(place),
+            "uid": uid,
+            "gid": gid,
+            "read_only": shared.read_only,
+            "protected": shared.protected,
+            "unconfined": shared.unconfined,
+            "listener": listener.fileno(),
+            "report": theirs.fileno(),
+        }
+        package = str(Path(__file__).parent.parent)
+        command = [sys.executable, "-I", "-S", "-c", START, package, json.dumps(told)]
+        descriptors = [listener.fileno(), theirs.fileno()]
+        async with spawn(command, pass_fds=descriptors, grace_s=1.0, **options) as process:
+            theirs.close()
+            try:
+                answer = await asyncio.wait_for(_read_to_end(report), REPORT_S)
+            except TimeoutError:
+                raise VmmError(f"the file server was not ready within {REPORT_S:.0f} s") from None
+            word, _, holds = answer.partition(" ")
+            if word != READY:
+                raise _refusal(answer, shared.source, await _words(process, options["stderr"]))
+            yield process, holds
+
+
+async def _read_to_end(pipe: Any) -> str:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    try:
+        return (await reader.read()).decode(errors="replace")
+    finally:
+        transport.close()
+
+
+async def _words(process: asyncio.subprocess.Process, errors: Any) -> str | None:
+    """What it said on its standard error, after it had a moment to end."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), LAST_WORDS_S)
+    errors.seek(0)
+    return errors.read()[-2000:].decode(errors="replace").strip() or None
+
+
+def _refusal(answer: str, source: Path, words: str | None) -> VmmError:
+    number, _, reason = answer.partition(" ")
+    if number == str(int(errno.ELOOP)):
+        return VmmError(f"{source} leads through a link now, and did not when it was looked at")
+    if number == "0":
+        hint = "allow user namespaces for ordinary users, use a kernel with Landlock (5.13), or mount it read-only; `up --unconfined-mounts` takes the risk"
+        return NotConfined(f"nothing would confine the file server of {source}: {reason}", hint=hint)
+    return VmmError(f"{source} cannot be served: {reason or 'the file server ended without a word'}", words)
 
 
 def _remove(place: Path) -> None:
     # Never what is in it: if something were, it would be the user's.
     with contextlib.suppress(OSError):
         place.rmdir()
-
-
-def _command(shared: SharedDirectory, seen_at: Path, tools: Tools, listener: socket.socket) -> list[str]:
-    uid, gid = host_owner(shared.source)
-    arguments = virtiofsd_arguments(shared, seen_at, listener.fileno(), uid=uid, gid=gid)
-    return [*tools.virtiofsd.argv, *arguments]

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
-@json_option("Machine-readable: host, tools, kernel, accelerator, protection, directories; sizes in bytes.")
+@json_option("Machine-readable: host, tools, kernel, accelerator, confinement, directories; sizes in bytes.")
 @click.option("--no-build", is_flag=True, help="Only look: neither fetch tools nor probe accelerators.")
 def command(as_json: bool, no_build: bool) -> None:
     """Show every tool with its version and origin, the accelerator with its evidence, and the directories used.
 
     Fetches the tools and probes accelerators when that has not been done yet.
     """
-    from engine.cli.host_report import find_tools, hints, make_report, render, try_protection
+    from engine.cli.host_report import find_tools, hints, make_report, render, try_mounts
     from engine.cli.running import run
     from engine.cli.selection import open_layout
     from engine.nodes.foundation import load_verdict
@@ -31,7 +31,7 @@ def command(as_json: bool, no_build: bool) -> None:
     store = Store(layout)
     if not no_build:
         _make_ready(store)
-    report = make_report(layout, find_tools(store), load_verdict(store), None if no_build else run(try_protection()))
+    report = make_report(layout, find_tools(store), load_verdict(store), None if no_build else run(try_mounts()))
     if as_json:
         import json
 

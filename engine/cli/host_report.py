@@ -19,19 +19,22 @@ if TYPE_CHECKING:
 GIB = 1024**3
 
 
-class Protection(NamedTuple):
-    """Whether files in a mount can be protected from the guest, and why not."""
+class Confinement(NamedTuple):
+    """What holds the file server of a mount in its directory, and why nothing does."""
 
-    works: bool
+    by: str
     reason: str | None
 
 
-async def try_protection() -> Protection:
-    """Takes some 50 ms."""
-    from vmm.masking import why_unmasked
+async def try_mounts() -> Confinement:
+    """Takes some 100 ms."""
+    from vmm.errors import VmmError
+    from vmm.virtiofs import try_confinement
 
-    reason = await why_unmasked()
-    return Protection(reason is None, reason)
+    try:
+        return Confinement(await try_confinement(), None)
+    except VmmError as error:
+        return Confinement("", error.brief)
 
 
 def find_tools(store: Store) -> Tools | None:
@@ -45,7 +48,7 @@ def find_tools(store: Store) -> Tools | None:
 
 
 def make_report(
-    layout: Layout, tools: Tools | None, verdict: Verdict | None, protection: Protection | None
+    layout: Layout, tools: Tools | None, verdict: Verdict | None, confinement: Confinement | None
 ) -> dict[str, Any]:
     """A JSON value; sizes in bytes."""
     from engine.preflight import host_memory
@@ -63,7 +66,7 @@ def make_report(
         ],
         "kernel": tools.kernel_release if tools else None,
         "accelerator": verdict.to_json() if verdict else None,
-        "protection": protection._asdict() if protection else None,
+        "confinement": confinement._asdict() if confinement else None,
         "directories": {
             name: {"path": str(path), "free": shutil.disk_usage(path).free}
             for name, path in (("cache", layout.cache), ("state", layout.state), ("runtime", layout.runtime))
@@ -85,9 +88,11 @@ def render(report: dict[str, Any]) -> str:
         lines.append(f"      tried: {attempt['tried']}")
         if attempt["last_line"] and not attempt["booted"]:
             lines.append(f"      last line of its console: {attempt['last_line']}")
-    protection = report["protection"] or {"works": False, "reason": "not tried yet"}
-    can = "is read-only for the guest" if protection["works"] else protection["reason"]
-    lines += ["the Sandboxfile in a mount", f"  {can}"]
+    confinement = report["confinement"] or {"by": "", "reason": "not tried yet"}
+    lines += [
+        "file servers of mounts",
+        f"  confined by {confinement['by']}" if confinement["by"] else f"  {confinement['reason']}",
+    ]
     places = report["directories"]
     table = [(name, place["path"], f"{place['free'] / GIB:.1f} GiB free") for name, place in places.items()]
     return "\n".join([*lines, "directories", align(table, indent="  ")])
@@ -99,10 +104,8 @@ def hints(report: dict[str, Any]) -> list[str]:
     verdict = report["accelerator"]
     if verdict and verdict["accelerator"] == "tcg":
         found.append("guests run under emulation: several times slower than with hardware virtualization")
-    if report["protection"] and not report["protection"]["works"]:
-        found.append(
-            "a guest can change its own Sandboxfile where a mount contains it; docs/security.md says what that means"
-        )
+    if report["confinement"] and not report["confinement"]["by"]:
+        found.append("live mounts that the guest may write need `up --unconfined-mounts` here; see docs/security.md")
     if not (report["tools"] and verdict):
         found.append("`sandbox doctor` without --no-build fetches the tools and probes accelerators")
     cache = report["directories"]["cache"]

@@ -1,0 +1,159 @@
+"""Shutting a process in: it keeps one directory of the host, and none of the rights that it does not need.
+
+Called by the process itself, after it has loaded all that it will ever load. Everything here narrows, nothing can be
+taken back. Standard library only, because it stands in front of processes that start in milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import struct
+from typing import Any
+
+# linux/sched.h, mount.h, fcntl.h, prctl.h, landlock.h, seccomp.h; these calls have one number on every architecture.
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS = (
+    0x20000,
+    0x10000000,
+    0x40000000,
+    0x8000000,
+    0x4000000,
+)
+MS_REC, MS_SLAVE, MNT_DETACH = 0x4000, 0x80000, 2
+SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_OPENAT2, SYS_MOUNT_SETATTR = 428, 429, 437, 442
+SYS_LANDLOCK_CREATE, SYS_LANDLOCK_ADD, SYS_LANDLOCK_RESTRICT = 444, 445, 446
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC, AT_RECURSIVE, AT_EMPTY_PATH = 1, os.O_CLOEXEC, 0x8000, 0x1000
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 4, 0x40
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
+RESOLVE_NO_SYMLINKS = 4
+AT_FDCWD = -100
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 4, 24, 38, 47
+CAPABILITY_VERSION_3 = 0x20080522
+LANDLOCK_VERSION, LANDLOCK_PATH_BENEATH = 1, 1
+# How many of the rights to files each version of Landlock knows; those to connect, bind, signal came with 4 and 6.
+LANDLOCK_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class CannotConfine(Exception):
+    """This host does not let us; the text says what is missing."""
+
+
+def call(number: int, *arguments: Any) -> int:
+    """A system call. Raises OSError."""
+    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
+    return checked(libc.syscall(ctypes.c_long(number), *words))
+
+
+def checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def open_directory(path: str) -> int:
+    """A descriptor of the directory, which must be reached without any link. Raises OSError (ELOOP)."""
+    how = struct.pack("=QQQ", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
+    return call(SYS_OPENAT2, AT_FDCWD, os.fsencode(path), how, len(how))
+
+
+def enter_namespaces() -> None:
+    """Mounts, network, System V IPC and host name of our own; for an ordinary user within a user namespace of our own.
+
+    Raises OSError where the host forbids it.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    spaces = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+    if uid == 0:
+        checked(libc.unshare(spaces))
+    else:
+        checked(libc.unshare(spaces | CLONE_NEWUSER))
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
+                file.write(text)
+    checked(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None))
+
+
+def clone_mount(descriptor: int, *, recursive: bool) -> int:
+    """A mount of what `descriptor` is open on, attached nowhere: `..` at its root leads nowhere."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    return call(SYS_OPEN_TREE, descriptor, b"", flags)
+
+
+def make_root(directory: int, place: str, *, read_only: bool) -> None:
+    """`directory`, with what is mounted in it, becomes the root of all paths; the host's own is gone for this process.
+
+    `place` is an empty directory to do it at. Needs namespaces of our own. Raises OSError.
+    """
+    tree = clone_mount(directory, recursive=True)
+    try:
+        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if read_only else 0)
+        packed = struct.pack("=QQQQ", attributes, 0, 0, 0)
+        call(SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, packed, len(packed))
+        there = open_directory(place)
+        try:
+            call(SYS_MOVE_MOUNT, tree, b"", there, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+        finally:
+            os.close(there)
+        os.fchdir(tree)
+    finally:
+        os.close(tree)
+    checked(libc.pivot_root(b".", b"."))
+    checked(libc.umount2(b".", MNT_DETACH))
+    os.chdir("/")
+
+
+def close_others(kept: set[int]) -> None:
+    """Close every descriptor that is not in `kept`."""
+    low = 0
+    for descriptor in [*sorted(kept), resource.getrlimit(resource.RLIMIT_NOFILE)[1]]:
+        if low < descriptor:  # an empty range would be taken for all of them
+            os.closerange(low, descriptor)
+        low = descriptor + 1
+
+
+def become(uid: int, gid: int) -> None:
+    """Root becomes this user, and nobody keeps a capability, or can get one. Raises OSError."""
+    if os.geteuid() == 0:
+        for capability in range(64):
+            if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+                break  # the kernel knows no more
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    libc.prctl(PR_CAP_AMBIENT, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL
+    header, nothing = struct.pack("=Ii", CAPABILITY_VERSION_3, 0), bytes(24)
+    checked(libc.capset(header, nothing))
+    checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    # A change of user takes /proc/self/fd away from us, which is our way from one descriptor to another.
+    checked(libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def landlock(directory: int) -> bool:
+    """Nothing but what is below `directory` can be opened, made or removed; no TCP, no signals to others.
+
+    False where the kernel has no Landlock (Linux before 5.13, or switched off). Needs PR_SET_NO_NEW_PRIVS. Raises
+    OSError.
+    """
+    version = libc.syscall(ctypes.c_long(SYS_LANDLOCK_CREATE), None, ctypes.c_long(0), ctypes.c_long(LANDLOCK_VERSION))
+    if version < 1:
+        return False
+    rights = (1 << LANDLOCK_FILE_RIGHTS.get(version, 16)) - 1
+    attributes = struct.pack("=Q", rights)
+    if version >= 4:
+        attributes += struct.pack("=Q", 3)  # bind and connect with TCP: none is allowed
+    if version >= 6:
+        attributes += struct.pack("=Q", 3)  # abstract unix sockets and signals: within ourselves only
+    rules = call(SYS_LANDLOCK_CREATE, attributes, len(attributes), 0)
+    try:
+        execute = 1
+        beneath = struct.pack("=Qi", rights & ~execute, directory)
+        call(SYS_LANDLOCK_ADD, rules, LANDLOCK_PATH_BENEATH, beneath, 0)
+        call(SYS_LANDLOCK_RESTRICT, rules, 0)
+    finally:
+        os.close(rules)
+    return True

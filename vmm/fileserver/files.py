@@ -1,0 +1,305 @@
+"""FUSE requests on open files and directories: reading, writing, locking, listing."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vmm.fileserver import fuse
+from vmm.fileserver.filesystem import Names, Share, checked, libc, read_names
+from vmm.fileserver.locks import MAX_OWNERS
+from vmm.fileserver.nodes import Node
+from vmm.fileserver.protection import refusal
+
+MAX_WRITE = 1 << 20
+MAX_HANDLES_KEPT = 64  # descriptors that stay ours: the rings, /proc/self/fd, directories on their way
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16  # linux/falloc.h
+# Two changes within one tick of the host's clock can have one time (Linux before 6.13: 1/HZ, at most 10 ms). A version
+# that is younger than this, seen now, may still change without a trace.
+TICK_NS = 20_000_000
+# What an open may ask of the host; the rest (O_CREAT, O_EXCL, O_NOCTTY ...) is the guest's kernel's business.
+OPEN_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_DSYNC | os.O_SYNC
+
+
+@dataclass
+class Handle:
+    """An open file or directory of the guest. `entries` is a directory's listing, made at its first read."""
+
+    node: Node
+    descriptor: int
+    writable: bool = False
+    entries: list[tuple[int, int, bytes]] = field(default_factory=list)
+    owners: set[tuple[int, bool]] = field(default_factory=set)
+
+
+class Later(Exception):
+    """The request is slow: `work` is for another thread, and gives the answer."""
+
+    def __init__(self, work: Callable[[], bytes]) -> None:
+        super().__init__()
+        self.work = work
+
+
+class WouldWait(Exception):
+    """The request is to be tried again: it waits for a lock."""
+
+
+class Files(Names):
+    """Everything of one guest: the names and the open files."""
+
+    def __init__(self, share: Share, own: int, descriptors: int) -> None:
+        super().__init__(share, own, descriptors)
+        self._handles: dict[int, Handle] = {}
+        self._next_handle = 1
+        self._most_handles = max(descriptors - descriptors // 4 - MAX_HANDLES_KEPT, 16)
+        self.operations |= {
+            fuse.OPEN: self.open,
+            fuse.RELEASE: self.release,
+            fuse.FLUSH: self.flush,
+            fuse.OPENDIR: self.open_directory,
+            fuse.READDIR: self.read_directory,
+            fuse.RELEASEDIR: self.release,
+            fuse.GETLK: self.test_lock,
+            fuse.SETLK: self.set_lock,
+            fuse.SETLKW: self.wait_for_lock,
+            fuse.LSEEK: self.seek,
+            fuse.FSYNC: self.synchronise,
+            fuse.FSYNCDIR: self.synchronise,
+            fuse.SYNCFS: lambda node, body: b"",  # each write has reached the host's kernel already
+        }
+        if not share.read_only:
+            self.operations |= {
+                fuse.CREATE: self.create,
+                fuse.FALLOCATE: self.allocate,
+                fuse.COPY_FILE_RANGE: self.copy_range,
+            }
+
+    def reset(self) -> None:
+        """Close and forget all: the guest begins anew."""
+        for handle in self._handles.values():
+            os.close(handle.descriptor)
+            handle.node.handles.clear()
+        self._handles.clear()
+        self.locks.reset()
+        self.nodes.reset()
+
+    def handle(self, number: int, node: Node | None = None) -> Handle:
+        """Raises EBADF for a handle that is not open, or is another file's."""
+        handle = self._handles.get(number)
+        if handle is None or (node is not None and handle.node is not node):
+            raise refusal(errno.EBADF)
+        return handle
+
+    def _hold(self, node: Node, descriptor: int, *, writable: bool = False) -> int:
+        number = self._next_handle
+        self._next_handle += 1
+        self._handles[number] = Handle(node, descriptor, writable)
+        node.handles.append(descriptor)
+        return number
+
+    def _check_room(self) -> None:
+        if len(self._handles) >= self._most_handles:
+            raise refusal(errno.ENFILE)
+
+    # files
+
+    def open(self, node: Node, body: bytes) -> bytes:
+        asked, _ = fuse.OPEN_IN.unpack_from(body)
+        flags = asked & OPEN_FLAGS
+        writable = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        if writable:
+            if self.share.read_only:
+                raise refusal()
+            self.protection.check_file(node.identity)
+        self._check_room()
+        descriptor = self.open_regular(node, flags)
+        number = self._hold(node, descriptor, writable=writable)
+        return fuse.OPEN_OUT.pack(number, self._how(node, descriptor, writable), 0)
+
+    def _how(self, node: Node, descriptor: int, writable: bool) -> int:
+        """How the guest is to use an open file.
+
+        What can be written is read and written past the guest's page cache: what either side writes is there for the
+        other at once. What is only read goes through the cache, which begins empty, unless it is known to be of this
+        version.
+        """
+        if writable:
+            return fuse.FOPEN_DIRECT_IO
+        st = os.fstat(descriptor)
+        version = (st.st_ctime_ns, st.st_mtime_ns, st.st_size)
+        settled = time.time_ns() - max(st.st_ctime_ns, st.st_mtime_ns) > TICK_NS
+        kept = node.seen == version
+        node.seen = version if settled else None
+        return fuse.FOPEN_NOFLUSH | (fuse.FOPEN_KEEP_CACHE if kept else 0)
+
+    def create(self, parent: Node, body: bytes) -> bytes:
+        flags, mode, _, _ = fuse.CREATE_IN.unpack_from(body)
+        (raw,) = read_names(body[fuse.CREATE_IN.size :], 1)
+        self._check_room()
+        directory, name = self.place(parent, raw)
+        # O_EXCL, so that a link that the host has put there meanwhile is not followed and a protected file not opened.
+        how = (flags & OPEN_FLAGS) | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+        try:
+            descriptor = os.open(name, how, mode & 0o777, dir_fd=directory)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            raise refusal(errno.ESTALE) from None  # it was made meanwhile: the guest looks again, and opens it
+        node, entry = self.entry(parent, name, os.fstat(descriptor))
+        number = self._hold(node, descriptor, writable=True)
+        return entry + fuse.OPEN_OUT.pack(number, fuse.FOPEN_DIRECT_IO, 0)
+
+    def read(self, node: Node, body: bytes, into: list[memoryview]) -> int:
+        """Fill `into`; returns how many bytes there were."""
+        number, offset, size, *_ = fuse.READ_IN.unpack_from(body)
+        handle = self.handle(number, node)
+        buffers, room = [], min(size, MAX_WRITE)
+        for view in into:
+            if room <= 0:
+                break
+            buffers.append(view[:room])
+            room -= len(view)
+        return os.preadv(handle.descriptor, buffers, offset) if buffers else 0
+
+    def write(self, node: Node, body: bytes, data: list[memoryview]) -> bytes:
+        number, offset, size, *_ = fuse.WRITE_IN.unpack_from(body)
+        handle = self.handle(number, node)
+        if size != sum(map(len, data)):
+            raise refusal(errno.EINVAL)
+        if not handle.writable or self.share.read_only:
+            raise refusal(errno.EBADF)
+        self.protection.check_file(node.identity)  # the host may have put this very file in a protected one's place
+        return fuse.WRITE_OUT.pack(os.pwritev(handle.descriptor, data, offset) if data else 0, 0)
+
+    def release(self, node: Node, body: bytes) -> bytes:
+        number, _, flags, owner = fuse.RELEASE_IN.unpack_from(body)
+        handle = self.handle(number, node)
+        del self._handles[number]
+        if flags & fuse.RELEASE_FLOCK_UNLOCK:
+            self.locks.release(node, (owner, True))
+        if not handle.writable:  # such a handle is not flushed
+            for each in handle.owners:
+                self.locks.release(node, each)
+        if len(node.handles) == 1:
+            self.locks.release_all(node)
+        self.nodes.released(node, handle.descriptor)
+        os.close(handle.descriptor)
+        return b""
+
+    def flush(self, node: Node, body: bytes) -> bytes:
+        number, _, _, owner = fuse.FLUSH_IN.unpack_from(body)
+        self.handle(number, node)
+        self.locks.release(node, (owner, False))
+        return b""
+
+    def seek(self, node: Node, body: bytes) -> bytes:
+        number, offset, whence, _ = fuse.LSEEK_IN.unpack_from(body)
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise refusal(errno.EINVAL)
+        return fuse.LSEEK_OUT.pack(os.lseek(self.handle(number, node).descriptor, offset, whence))
+
+    def synchronise(self, node: Node, body: bytes) -> bytes:
+        """The disk may take long, so another thread waits for it, with a descriptor of its own."""
+        number, flags, _ = fuse.FSYNC_IN.unpack_from(body)
+        descriptor = os.dup(self.handle(number, node).descriptor)
+
+        def work() -> bytes:
+            try:
+                (os.fdatasync if flags & 1 else os.fsync)(descriptor)
+            finally:
+                os.close(descriptor)
+            return b""
+
+        raise Later(work)
+
+    def allocate(self, node: Node, body: bytes) -> bytes:
+        number, offset, length, mode, _ = fuse.FALLOCATE_IN.unpack_from(body)
+        handle = self.handle(number, node)
+        if mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) or not handle.writable:
+            raise refusal(errno.EOPNOTSUPP)
+        self.protection.check_file(node.identity)
+        checked(libc.fallocate(handle.descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
+        return b""
+
+    def copy_range(self, node: Node, body: bytes) -> bytes:
+        source, offset, other, target, to, length, flags = fuse.COPY_IN.unpack_from(body)
+        destination = self.nodes.get(other)
+        reading, writing = self.handle(source, node), self.handle(target, destination)
+        if flags or not writing.writable:
+            raise refusal(errno.EINVAL)
+        self.protection.check_file(destination.identity)
+        length = min(length, 4 * MAX_WRITE)  # a part at a time: the guest asks for the rest
+        done = os.copy_file_range(reading.descriptor, writing.descriptor, length, offset, to)
+        return fuse.WRITE_OUT.pack(done, 0)
+
+    # directories
+
+    def open_directory(self, node: Node, body: bytes) -> bytes:
+        self._check_room()
+        descriptor = self.nodes.open(node, os.O_RDONLY | os.O_DIRECTORY)
+        return fuse.OPEN_OUT.pack(self._hold(node, descriptor), 0, 0)
+
+    def read_directory(self, node: Node, body: bytes) -> bytes:
+        number, offset, size, *_ = fuse.READ_IN.unpack_from(body)
+        handle = self.handle(number, node)
+        if offset == 0:
+            handle.entries = self._list(handle)
+        answer = bytearray()
+        for at in range(offset, len(handle.entries)):
+            inode, kind, name = handle.entries[at]
+            entry = fuse.directory_entry(inode, at + 1, kind, name)
+            if len(answer) + len(entry) > min(size, MAX_WRITE):
+                break
+            answer += entry
+        return bytes(answer)
+
+    def _list(self, handle: Handle) -> list[tuple[int, int, bytes]]:
+        above = handle.node.parent or handle.node
+        entries = [(handle.node.identity[1], stat.S_IFDIR >> 12, b"."), (above.identity[1], stat.S_IFDIR >> 12, b"..")]
+        with os.scandir(handle.descriptor) as found:
+            for entry in found:
+                if entry.is_symlink():
+                    kind = stat.S_IFLNK
+                elif entry.is_dir(follow_symlinks=False):
+                    kind = stat.S_IFDIR
+                else:
+                    kind = stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
+                entries.append((entry.inode(), kind >> 12, os.fsencode(entry.name)))
+        return entries
+
+    # locks
+
+    def _lock(self, node: Node, body: bytes) -> tuple[Handle, tuple[int, bool], tuple[int, int, int]]:
+        number, owner, start, end, kind, _, flags, _ = fuse.LOCK_IN.unpack_from(body)
+        handle = self.handle(number, node)
+        who = (owner, bool(flags & fuse.LOCK_IS_FLOCK))
+        if not handle.writable:
+            if len(handle.owners) > MAX_OWNERS:  # most have let go since
+                handle.owners = {each for each in handle.owners if self.locks.has(node, each)}
+            handle.owners.add(who)
+        return handle, who, (kind, start, end)
+
+    def test_lock(self, node: Node, body: bytes) -> bytes:
+        handle, owner, wanted = self._lock(node, body)
+        found = self.locks.test(node, handle.descriptor, owner, wanted)
+        kind, start, end = found or (fcntl.F_UNLCK, 0, 0)
+        return fuse.LOCK_OUT.pack(start, end, kind, 0)
+
+    def set_lock(self, node: Node, body: bytes) -> bytes:
+        handle, owner, wanted = self._lock(node, body)
+        self.locks.take(node, handle.descriptor, owner, wanted)
+        return b""
+
+    def wait_for_lock(self, node: Node, body: bytes) -> bytes:
+        try:
+            return self.set_lock(node, body)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                raise WouldWait from None
+            raise

@@ -1,0 +1,279 @@
+"""FUSE requests against a directory of the host: names. What works on open files is in files.py.
+
+One object serves one guest. A request comes as bytes and leaves as bytes or an OSError; nothing here knows of rings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vmm.fileserver import fuse
+from vmm.fileserver.locks import Locks
+from vmm.fileserver.nodes import Node, Nodes
+from vmm.fileserver.protection import Protection, refusal
+
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+NOT_FOR_GUESTS = stat.S_ISUID | stat.S_ISGID  # on the host these bits would give away the user's rights
+UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
+AT_SYMLINK_NOFOLLOW = 0x100
+# For how long the guest may take what we said for true without asking again. A directory's name: long, as we look at
+# the whole way ourselves at each request and answer ESTALE when it has changed, upon which its kernel asks anew. A
+# file's name and all attributes: for as short a time as its kernel can count (one or two of its ticks of 4 ms), which
+# saves the second question of a pair, stat after lookup. What is opened is compared by name and inode whatever the
+# guest takes for true.
+DIRECTORY_S = 30
+BRIEFLY_NS = 1
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Times(ctypes.Structure):
+    """Two of struct timespec: access, modification."""
+
+    _fields_ = [("access_s", ctypes.c_long), ("access_ns", ctypes.c_long), ("change_s", ctypes.c_long), ("change_ns",
+    ctypes.c_long)]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Share:
+    """What is shared: the descriptor of the directory, and how.
+
+    `uid` and `gid` own on the host what the guest makes, and are `guest_id` inside. `protected` paths cannot be
+    changed.
+    """
+
+    root: int
+    uid: int
+    gid: int
+    read_only: bool = False
+    protected: tuple[str, ...] = ()
+    guest_id: int = 1000
+
+
+def checked(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def read_name(data: bytes) -> str:
+    """The name of one directory entry. Raises EINVAL for what a kernel would never send: paths, `..`, nothing."""
+    if not 0 < len(data) <= fuse.NAME_MAX or data in (b".", b"..") or b"/" in data or b"\0" in data:
+        number = errno.ENAMETOOLONG if len(data) > fuse.NAME_MAX else errno.EINVAL
+        raise OSError(number, os.strerror(number))
+    return os.fsdecode(data)
+
+
+def read_names(data: bytes, count: int) -> list[bytes]:
+    """Exactly `count` texts, each with its NUL."""
+    parts = data.split(b"\0")
+    if len(parts) != count + 1 or parts[-1]:
+        raise refusal(errno.EINVAL)
+    return parts[:-1]
+
+
+class Names:
+    """Looking up, making, moving and removing."""
+
+    def __init__(self, share: Share, own: int, descriptors: int) -> None:
+        """`own` is a descriptor of /proc/self/fd, `descriptors` how many we may have open."""
+        self.share = share
+        self.own = own
+        self.nodes = Nodes(share.root, own, descriptors // 4)
+        self.locks = Locks(self.nodes, own)
+        self.protection = Protection(share.root, share.protected)
+        self.operations: dict[int, Callable[[Node, bytes], bytes]] = {
+            fuse.LOOKUP: self.look_up,
+            fuse.GETATTR: self.get_attributes,
+            fuse.READLINK: self.read_link,
+            fuse.STATFS: self.describe_file_system,
+        }
+        if not share.read_only:
+            self.operations |= {
+                fuse.SETATTR: self.set_attributes,
+                fuse.SYMLINK: self.make_link,
+                fuse.MKNOD: self.make_node,
+                fuse.MKDIR: self.make_directory,
+                fuse.UNLINK: self.remove,
+                fuse.RMDIR: self.remove_directory,
+                fuse.RENAME: self.rename,
+                fuse.RENAME2: self.rename_with_flags,
+                fuse.LINK: self.make_hard_link,
+            }
+
+    # answers
+
+    def attributes(self, st: os.stat_result) -> bytes:
+        share = self.share
+        uid = share.guest_id if st.st_uid == share.uid else st.st_uid
+        gid = share.guest_id if st.st_gid == share.gid else st.st_gid
+        return fuse.attributes(st, self.nodes.inode(st), uid, gid)
+
+    def brief(self, node: Node) -> int:
+        """For how many nanoseconds the guest may take its attributes for true: of what it works on not at all."""
+        return 0 if node.handles or self.locks.held(node) else BRIEFLY_NS
+
+    def entry(self, parent: Node, name: str, st: os.stat_result) -> tuple[Node, bytes]:
+        node = self.nodes.remember(parent, name, st)
+        valid_s, valid_ns = (DIRECTORY_S, 0) if node.is_directory else (0, BRIEFLY_NS)
+        return node, fuse.ENTRY.pack(node.number, 0, valid_s, 0, valid_ns, self.brief(node)) + self.attributes(st)
+
+    def found(self, parent: Node, name: str) -> bytes:
+        st = os.stat(name, dir_fd=self.nodes.directory(parent), follow_symlinks=False)
+        return self.entry(parent, name, st)[1]
+
+    # looks
+
+    def look_up(self, parent: Node, body: bytes) -> bytes:
+        (raw,) = read_names(body, 1)
+        return self.found(parent, read_name(raw))
+
+    def get_attributes(self, node: Node, body: bytes) -> bytes:
+        st = self.nodes.status(node)
+        return fuse.ATTR_OUT.pack(0, self.brief(node), 0) + self.attributes(st)
+
+    def read_link(self, node: Node, body: bytes) -> bytes:
+        descriptor = self.nodes.open(node, os.O_PATH)
+        try:
+            return os.fsencode(os.readlink("", dir_fd=descriptor))
+        finally:
+            os.close(descriptor)
+
+    def describe_file_system(self, node: Node, body: bytes) -> bytes:
+        st = os.fstatvfs(self.share.root)
+        return fuse.STATFS_OUT.pack(
+            st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax, st.f_frsize, 0
+        )
+
+    # changes
+
+    def place(self, parent: Node, raw: bytes, *, makes_directory: bool = False) -> tuple[int, str]:
+        """The directory's descriptor and the name in it, where the guest may make and remove something."""
+        name = read_name(raw)
+        self.protection.check_name(parent.identity, name, makes_directory=makes_directory)
+        return self.nodes.directory(parent), name
+
+    def make_link(self, parent: Node, body: bytes) -> bytes:
+        raw, target = read_names(body, 2)
+        directory, name = self.place(parent, raw)
+        os.symlink(os.fsdecode(target), name, dir_fd=directory)
+        return self.found(parent, name)
+
+    def make_node(self, parent: Node, body: bytes) -> bytes:
+        mode, _, _, _ = fuse.MKNOD_IN.unpack_from(body)
+        (raw,) = read_names(body[fuse.MKNOD_IN.size :], 1)
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+            raise refusal(errno.EPERM)  # a device of the host
+        directory, name = self.place(parent, raw)
+        os.mknod(name, mode & ~NOT_FOR_GUESTS, dir_fd=directory)
+        return self.found(parent, name)
+
+    def make_directory(self, parent: Node, body: bytes) -> bytes:
+        mode, _ = fuse.MKDIR_IN.unpack_from(body)
+        (raw,) = read_names(body[fuse.MKDIR_IN.size :], 1)
+        directory, name = self.place(parent, raw, makes_directory=True)
+        os.mkdir(name, mode & 0o1777, dir_fd=directory)
+        return self.found(parent, name)
+
+    def remove(self, parent: Node, body: bytes) -> bytes:
+        (raw,) = read_names(body, 1)
+        directory, name = self.place(parent, raw)
+        os.unlink(name, dir_fd=directory)
+        return b""
+
+    def remove_directory(self, parent: Node, body: bytes) -> bytes:
+        (raw,) = read_names(body, 1)
+        directory, name = self.place(parent, raw)
+        os.rmdir(name, dir_fd=directory)
+        return b""
+
+    def rename(self, parent: Node, body: bytes) -> bytes:
+        (target,) = fuse.RENAME_IN.unpack_from(body)
+        return self._rename(parent, target, 0, body[fuse.RENAME_IN.size :])
+
+    def rename_with_flags(self, parent: Node, body: bytes) -> bytes:
+        target, flags, _ = fuse.RENAME2_IN.unpack_from(body)
+        return self._rename(parent, target, flags, body[fuse.RENAME2_IN.size :])
+
+    def _rename(self, parent: Node, number: int, flags: int, names: bytes) -> bytes:
+        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
+            raise refusal(errno.EINVAL)
+        target = self.nodes.get(number)
+        old, new = (read_name(raw) for raw in read_names(names, 2))
+        for place, name in ((parent, old), (target, new)):
+            self.protection.check_name(place.identity, name)
+        source, destination = self.nodes.directory(parent), self.nodes.directory(target)
+        if not self.nodes.alive(parent, source):  # the second look gave the first one's descriptor back
+            source = self.nodes.directory(parent)
+        st = os.stat(old, dir_fd=source, follow_symlinks=False)
+        self.protection.check_moved((st.st_dev, st.st_ino))
+        if flags:
+            with contextlib.suppress(FileNotFoundError):
+                other = os.stat(new, dir_fd=destination, follow_symlinks=False)
+                self.protection.check_moved((other.st_dev, other.st_ino))
+            checked(libc.renameat2(source, os.fsencode(old), destination, os.fsencode(new), flags))
+        else:
+            os.rename(old, new, src_dir_fd=source, dst_dir_fd=destination)
+        self.nodes.moved((st.st_dev, st.st_ino), target, new)
+        if flags & RENAME_EXCHANGE:
+            self.nodes.moved((other.st_dev, other.st_ino), parent, old)
+        return b""
+
+    def make_hard_link(self, parent: Node, body: bytes) -> bytes:
+        (number,) = fuse.LINK_IN.unpack_from(body)
+        (raw,) = read_names(body[fuse.LINK_IN.size :], 1)
+        node = self.nodes.get(number)
+        self.protection.check_file(node.identity)
+        existing = self.nodes.open(node, os.O_PATH)
+        try:
+            directory, name = self.place(parent, raw)
+            os.link(str(existing), name, src_dir_fd=self.own, dst_dir_fd=directory, follow_symlinks=True)
+        finally:
+            os.close(existing)
+        return self.found(parent, name)
+
+    def set_attributes(self, node: Node, body: bytes) -> bytes:
+        valid, _, _, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, *_ = fuse.SETATTR_IN.unpack_from(body)
+        self.protection.check_file(node.identity)
+        # Owners are not the guest's to set: what it has is the user's. As when the owner stays the same, this succeeds.
+        if valid & fuse.SET_MODE:
+            kind = self.nodes.status(node).st_mode
+            if stat.S_ISLNK(kind):
+                raise refusal(errno.EOPNOTSUPP)
+            allowed = mode & 0o1777 if stat.S_ISDIR(kind) else mode & 0o777
+            self._with_path(node, lambda name: os.chmod(name, allowed, dir_fd=self.own))
+        if valid & fuse.SET_SIZE:
+            descriptor = self.open_regular(node, os.O_WRONLY)
+            try:
+                os.ftruncate(descriptor, size)
+            finally:
+                os.close(descriptor)
+        if valid & (fuse.SET_ATIME | fuse.SET_MTIME | fuse.SET_ATIME_NOW | fuse.SET_MTIME_NOW):
+            access = UTIME_NOW if valid & fuse.SET_ATIME_NOW else atime_ns if valid & fuse.SET_ATIME else UTIME_OMIT
+            change = UTIME_NOW if valid & fuse.SET_MTIME_NOW else mtime_ns if valid & fuse.SET_MTIME else UTIME_OMIT
+            times = Times(_signed(atime), access, _signed(mtime), change)
+            self._with_path(node, lambda name: checked(libc.utimensat(self.own, name.encode(), ctypes.byref(times), 0)))
+        return self.get_attributes(node, body)
+
+    def _with_path(self, node: Node, work: Callable[[str], None]) -> None:
+        """Do `work` with a name of the node in /proc/self/fd, which leads to the very file."""
+        descriptor = self.nodes.open(node, os.O_PATH)
+        try:
+            work(str(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def open_regular(self, node: Node, flags: int) -> int:
+        """A descriptor of a regular file. Raises EACCES for anything else, a device or FIFO of the host above all."""
+        if not stat.S_ISREG(self.nodes.status(node).st_mode):
+            raise refusal(errno.EACCES)
+        return self.nodes.open(node, flags)
+
+
+def _signed(seconds: int) -> int:
+    return seconds - (1 << 64) if seconds >> 63 else seconds

@@ -1,0 +1,225 @@
+"""What the guest knows by number, and how we get back to it on the host with few descriptors.
+
+A node is remembered by its parent and its name there, and is reached by opening that name again, one component at a
+time, never through a link; what is found must be the same file (device and inode), else the guest is told that its
+idea is stale and looks the name up anew. So no path text of the guest or of ours is ever resolved by the kernel as a
+whole, and a node costs no descriptor. Directories in use keep one, the least recently used give it back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+
+ROOT = 1
+MAX_DEPTH = 4096  # directories within each other; a path of the kernel has at most 2048 components
+MAX_NODES = 8_000_000  # what the guest's kernel may remember, at about 400 bytes of ours each
+
+
+def stale() -> OSError:
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+class Node:
+    """A file, directory or link that the guest has looked up `lookups` times and not forgotten."""
+
+    __slots__ = ("descriptor", "handles", "identity", "is_directory", "lookups", "name", "number", "parent", "seen")
+
+    def __init__(self, number: int, st: os.stat_result, parent: Node | None, name: str) -> None:
+        self.number = number
+        self.identity = (st.st_dev, st.st_ino)
+        self.is_directory = stat.S_ISDIR(st.st_mode)
+        self.parent = parent
+        self.name = name
+        self.lookups = 0
+        self.descriptor = -1  # of a directory, while we keep one
+        self.handles: list[int] = []  # descriptors of the guest's open handles
+        self.seen: tuple[int, int, int] | None = None  # the version whose pages the guest may hold
+
+
+class Nodes:
+    """All nodes of one guest. `root` is a descriptor of the shared directory, which stays open."""
+
+    def __init__(self, root: int, own: int, directories: int) -> None:
+        """`own` is a descriptor of /proc/self/fd; `directories` is how many may keep a descriptor."""
+        self._own = own
+        self._limit = max(directories, 16)
+        self._used: OrderedDict[int, Node] = OrderedDict()
+        self._by_identity: dict[tuple[int, int], Node] = {}
+        self._by_number: dict[int, Node] = {}
+        self._next = ROOT + 1
+        self._root = root
+        self._devices: dict[int, int] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all but the root: a new kernel in the guest, or an attacker, begins again."""
+        for node in self._used.values():
+            os.close(node.descriptor)
+        self._used.clear()
+        self._by_identity.clear()
+        self._by_number.clear()
+        st = os.fstat(self._root)
+        node = Node(ROOT, st, None, "")
+        node.descriptor = self._root
+        self._by_identity[node.identity] = node
+        self._by_number[ROOT] = node
+        self._devices = {st.st_dev: 0}
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def get(self, number: int) -> Node:
+        """Raises ESTALE for a number that we never gave, or that the guest has forgotten."""
+        node = self._by_number.get(number)
+        if node is None:
+            raise stale()
+        return node
+
+    def remember(self, parent: Node, name: str, st: os.stat_result) -> Node:
+        """The node of what was found at `name`, counted as looked up once more."""
+        identity = (st.st_dev, st.st_ino)
+        node = self._by_identity.get(identity)
+        if node is not None and node.is_directory != stat.S_ISDIR(st.st_mode):
+            del self._by_identity[identity]  # its number was given to something else meanwhile
+            node = None
+        if node is None:
+            if len(self._by_number) >= MAX_NODES:
+                raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+            node = Node(self._next, st, parent, name)
+            self._next += 1
+            self._by_identity[identity] = node
+            self._by_number[node.number] = node
+        elif node.number != ROOT:
+            node.parent, node.name = parent, name
+        node.lookups += 1
+        return node
+
+    def moved(self, identity: tuple[int, int], parent: Node, name: str) -> None:
+        """The guest has renamed it."""
+        if (node := self._by_identity.get(identity)) is not None and node.number != ROOT:
+            node.parent, node.name = parent, name
+
+    def alive(self, node: Node, descriptor: int) -> bool:
+        """Whether `directory` would still give this one."""
+        return node.descriptor == descriptor
+
+    def forget(self, number: int, count: int) -> None:
+        node = self._by_number.get(number)
+        if node is None or number == ROOT:
+            return
+        node.lookups -= min(count, node.lookups)
+        self._drop_unused(node)
+
+    def released(self, node: Node, descriptor: int) -> None:
+        """One of its handles is gone."""
+        node.handles.remove(descriptor)
+        self._drop_unused(node)
+
+    def _drop_unused(self, node: Node) -> None:
+        if node.lookups or node.handles or node.number == ROOT or self._by_number.get(node.number) is not node:
+            return
+        del self._by_number[node.number]
+        if self._by_identity.get(node.identity) is node:
+            del self._by_identity[node.identity]
+        self._let_go(node)
+
+    def inode(self, st: os.stat_result) -> int:
+        """The inode number for the guest. What lies on another device of the host gets numbers of its own."""
+        device = self._devices.setdefault(st.st_dev, len(self._devices))
+        return st.st_ino ^ (device << 48)
+
+    # back to the host
+
+    def status(self, node: Node) -> os.stat_result:
+        """What the host says of it now. Raises ESTALE, ENOENT."""
+        if node.number == ROOT:
+            return os.fstat(self._root)
+        if node.handles and not node.is_directory:
+            return os.fstat(node.handles[-1])
+        return self._look(self.directory(node.parent), node)
+
+    @staticmethod
+    def _look(parent: int, node: Node) -> os.stat_result:
+        try:
+            st = os.stat(node.name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            raise stale() from None  # it may well have another name: a hard link, or one that the host gave it
+        if (st.st_dev, st.st_ino) != node.identity:
+            raise stale()
+        return st
+
+    def open(self, node: Node, flags: int) -> int:
+        """A new descriptor of it. The guest resolves links itself, so a link is opened as such (O_PATH) or not at
+        all."""
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+        if node.number == ROOT or (node.handles and not node.is_directory):
+            known = self._root if node.number == ROOT else node.handles[-1]
+            return os.open(str(known), flags & ~os.O_NOFOLLOW, dir_fd=self._own)
+        # What can be waited for at an open (a FIFO's other end) would hold up everybody.
+        try:
+            checked = os.open(node.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory(node.parent))
+        except FileNotFoundError:
+            raise stale() from None
+        try:
+            st = os.fstat(checked)
+            if (st.st_dev, st.st_ino) != node.identity:
+                raise stale()
+            if flags & os.O_PATH:
+                descriptor, checked = checked, -1
+                return descriptor
+            if stat.S_ISLNK(st.st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            return os.open(str(checked), flags & ~os.O_NOFOLLOW, dir_fd=self._own)
+        finally:
+            if checked >= 0:
+                os.close(checked)
+
+    def directory(self, node: Node | None) -> int:
+        """A descriptor for a look below it, ours to keep: use it at once. Raises ESTALE, ENOTDIR, EMFILE.
+
+        The way from the root is looked at again each time, by device and inode of every directory on it: the guest may
+        take a directory's name for true for long, because we do not. That costs a microsecond for each, a question of
+        the guest a hundred.
+        """
+        chain: list[Node] = []
+        while node is not None and node.number != ROOT:
+            chain.append(node)
+            if len(chain) > MAX_DEPTH:  # directories that the host has moved into each other, by what the guest knows
+                raise stale()
+            node = node.parent
+        descriptor = self._root
+        for each in reversed(chain):
+            if each.descriptor >= 0:
+                self._look(descriptor, each)
+                self._used.move_to_end(each.number)
+                descriptor = each.descriptor
+            else:
+                descriptor = self._enter(descriptor, each)
+        return descriptor
+
+    def _enter(self, parent: int, node: Node) -> int:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(node.name, flags, dir_fd=parent)
+        except (FileNotFoundError, NotADirectoryError):
+            raise stale() from None
+        st = os.fstat(descriptor)
+        if (st.st_dev, st.st_ino) != node.identity:
+            os.close(descriptor)
+            raise stale()
+        node.descriptor = descriptor
+        self._used[node.number] = node
+        while len(self._used) > self._limit:
+            _, oldest = self._used.popitem(last=False)
+            if oldest is not node:
+                os.close(oldest.descriptor)
+                oldest.descriptor = -1
+        return descriptor
+
+    def _let_go(self, node: Node) -> None:
+        if self._used.pop(node.number, None) is not None:
+            os.close(node.descriptor)
+        node.descriptor = -1

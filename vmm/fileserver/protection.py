@@ -1,0 +1,76 @@
+"""Files of a share that the guest cannot change, although it may write all around them.
+
+They are paths below the shared directory. Each request that would change something is compared with what is at these
+paths at that very moment, by device and inode. So it makes no difference under which name, link or open handle the
+guest comes, whether the host has just put a new file there, or whether there is none yet.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import unicodedata
+
+
+def refusal(number: int = errno.EROFS) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def folded(name: str) -> str:
+    """One form for all spellings that some file system takes for one name."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+class Protection:
+    """`paths` are relative to the directory `root`, a descriptor. A path may lead to nothing yet."""
+
+    def __init__(self, root: int, paths: tuple[str, ...]) -> None:
+        self._root = root
+        self._paths = tuple(path.strip("/") for path in paths)
+        # Each directory above a protected path, with the names in it that lead there.
+        self._above: dict[str, dict[str, bool]] = {}
+        for path in self._paths:
+            parts = path.split("/")
+            for at in range(len(parts)):
+                names = self._above.setdefault("/".join(parts[:at]), {})
+                last = at == len(parts) - 1
+                names[folded(parts[at])] = names.get(folded(parts[at]), False) or last
+
+    def check_file(self, identity: tuple[int, int]) -> None:
+        """Raises EROFS when this is a protected file now."""
+        for path in self._paths:
+            if self._identity(path) == identity:
+                raise refusal()
+
+    def check_name(self, directory: tuple[int, int], name: str, *, makes_directory: bool = False) -> None:
+        """Raises EROFS or EBUSY when `name` in `directory` may not be made, removed or replaced.
+
+        A directory on the way to a protected path stays where it is; where there is none, only a directory may be made.
+        """
+        if not self._paths:
+            return
+        for path, names in self._above.items():
+            if (is_file := names.get(folded(name))) is None or self._identity(path) != directory:
+                continue
+            if is_file:
+                raise refusal()
+            if not makes_directory:
+                raise refusal(errno.EBUSY)
+
+    def check_moved(self, identity: tuple[int, int]) -> None:
+        """Raises EBUSY when this is a directory on the way to a protected path, whatever it is called; EROFS for a
+        file."""
+        self.check_file(identity)
+        for path in self._above:
+            if path and self._identity(path) == identity:
+                raise refusal(errno.EBUSY)
+
+    def _identity(self, path: str) -> tuple[int, int] | None:
+        try:
+            st = os.stat(path, dir_fd=self._root, follow_symlinks=False) if path else os.fstat(self._root)
+        except OSError:
+            return None
+        if path and stat.S_ISLNK(st.st_mode) and path in self._above:
+            return None  # a link in a directory's place: what lies behind it is another path
+        return st.st_dev, st.st_ino

@@ -1,0 +1,134 @@
+"""A split virtqueue, from the device's side: requests out of the guest's memory, answers back into it.
+
+Source: Virtual I/O Device (VIRTIO) Version 1.2, section 2.7. Everything in the ring is the guest's to write at any
+moment, so each number is read once and checked after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import threading
+from dataclasses import dataclass
+
+from vmm.fileserver.guest_memory import GuestMemory
+
+DESCRIPTOR = struct.Struct("<QIHH")
+NEXT, WRITABLE, INDIRECT = 1, 2, 4
+NO_INTERRUPT = 1
+INDEX = struct.Struct("<H")
+USED = struct.Struct("<II")
+MAX_SEGMENTS = 2048  # of one request: more than the largest that a kernel of ours makes (1 MiB in pages, and headers)
+
+
+class BrokenRing(Exception):
+    """The ring says what no driver would say. The device must stop using it."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One request: `head` identifies it in the ring; the device reads `readable` and fills `writable`, in order."""
+
+    head: int
+    readable: list[memoryview]
+    writable: list[memoryview]
+
+
+class Ring:
+    """One queue. `pop` is for one thread, `push` for any."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.last = 0  # of the available entries, the next that we take
+        self.kick = -1
+        self.call = -1
+        self.enabled = False
+        self._memory: GuestMemory | None = None
+        self._descriptors = self._available = self._used = memoryview(b"")
+        self._lock = threading.Lock()
+        self._used_index = 0
+
+    def place(self, memory: GuestMemory, descriptors: int, available: int, used: int) -> None:
+        """Where it lies, by QEMU's addresses. Raises OutsideMemory, BrokenRing."""
+        if not 0 < self.size <= 32768 or self.size & (self.size - 1):
+            raise BrokenRing(f"a queue of {self.size} entries")
+        self._memory = memory
+        self._descriptors = memory.at_user(descriptors, DESCRIPTOR.size * self.size)
+        self._available = memory.at_user(available, 4 + 2 * self.size)
+        self._used = memory.at_user(used, 4 + USED.size * self.size)
+        self._used_index = INDEX.unpack_from(self._used, 2)[0]
+
+    @property
+    def ready(self) -> bool:
+        return self.enabled and self._memory is not None
+
+    def pop(self) -> Chain | None:
+        """The next request, None when there is none. Raises BrokenRing, OutsideMemory."""
+        (available,) = INDEX.unpack_from(self._available, 2)
+        if available == self.last:
+            return None
+        if (available - self.last) & 0xFFFF > self.size:
+            raise BrokenRing(f"{(available - self.last) & 0xFFFF} requests in a queue of {self.size}")
+        with self._lock:  # a barrier: the entry is read after the index that says that it is there
+            (head,) = INDEX.unpack_from(self._available, 4 + 2 * (self.last % self.size))
+        self.last = (self.last + 1) & 0xFFFF
+        return self._chain(head)
+
+    def _chain(self, head: int) -> Chain:
+        memory = self._memory
+        assert memory is not None
+        table, size, index = self._descriptors, self.size, head
+        chain = Chain(head, [], [])
+        indirect = False
+        for _ in range(MAX_SEGMENTS):
+            if index >= size:
+                raise BrokenRing(f"descriptor {index} of {size}")
+            address, length, flags, following = DESCRIPTOR.unpack_from(table, DESCRIPTOR.size * index)
+            if flags & INDIRECT:
+                if indirect or flags & (NEXT | WRITABLE) or not length or length % DESCRIPTOR.size:
+                    raise BrokenRing("an indirect table that cannot be")
+                size = min(length // DESCRIPTOR.size, MAX_SEGMENTS)
+                table, index, indirect = memory.at(address, size * DESCRIPTOR.size), 0, True
+                continue
+            view = memory.at(address, length)
+            if flags & WRITABLE:
+                chain.writable.append(view)
+            elif chain.writable:
+                raise BrokenRing("a readable part after a writable one")
+            else:
+                chain.readable.append(view)
+            if not flags & NEXT:
+                return chain
+            index = following
+        raise BrokenRing(f"a request of more than {MAX_SEGMENTS} parts")
+
+    def push(self, head: int, written: int) -> None:
+        """The request is done and `written` bytes of its writable part are filled; the guest is told."""
+        with self._lock:
+            if self._memory is None:
+                return  # the guest has reset the device meanwhile
+            USED.pack_into(self._used, 4 + USED.size * (self._used_index % self.size), head, written)
+        with self._lock:  # a barrier: the entry is written before the index that says that it is there
+            self._used_index = (self._used_index + 1) & 0xFFFF
+            if self._memory is not None:
+                INDEX.pack_into(self._used, 2, self._used_index)
+                silent = INDEX.unpack_from(self._available, 0)[0] & NO_INTERRUPT
+        if not silent and self.call >= 0:
+            with contextlib.suppress(OSError):
+                os.eventfd_write(self.call, 1)
+
+    def stop(self) -> int:
+        """Let go of the guest's memory; returns where the available ring stood."""
+        with self._lock:
+            self._memory = None
+            self._descriptors = self._available = self._used = memoryview(b"")
+        self.replace("kick", -1)
+        return self.last
+
+    def replace(self, which: str, descriptor: int) -> None:
+        """Take a new eventfd for `kick` or `call`; the old one is closed."""
+        old: int = getattr(self, which)
+        setattr(self, which, descriptor)
+        if old >= 0:
+            os.close(old)

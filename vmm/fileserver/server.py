@@ -1,0 +1,258 @@
+"""The loop: requests from the rings to the file system, answers back."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import select
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vmm.fileserver import fuse
+from vmm.fileserver.files import MAX_WRITE, Files, Later, WouldWait
+from vmm.fileserver.guest_memory import OutsideMemory
+from vmm.fileserver.ring import BrokenRing, Chain, Ring
+from vmm.fileserver.vhost import Device
+
+MAX_REQUEST = MAX_WRITE + 65536
+MAX_BODY = 65536  # of anything but a WRITE's data: two names and some numbers, or a list of nodes to forget
+NO_ANSWER = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT)
+TURN = 128  # requests of one ring, before we look at the others again
+RETRY_S = 0.01  # how often a lock that has to wait is tried again
+MAX_COMPLAINTS = 20  # lines on standard error: the guest decides how often something is odd
+WANTED = (
+    fuse.ASYNC_READ | fuse.POSIX_LOCKS | fuse.ATOMIC_O_TRUNC | fuse.BIG_WRITES | fuse.FLOCK_LOCKS
+    | fuse.AUTO_INVAL_DATA | fuse.ASYNC_DIO | fuse.PARALLEL_DIROPS | fuse.MAX_PAGES | fuse.INIT_EXT
+)  # fmt: skip
+
+
+class Request(NamedTuple):
+    """One request of the guest. `data` is what follows the fixed part of a WRITE, where it lies in the guest's
+    memory."""
+
+    ring: Ring
+    chain: Chain
+    operation: int
+    unique: int
+    node: int
+    body: bytes
+    data: list[memoryview]
+
+
+def take(views: list[memoryview], size: int) -> tuple[bytes, list[memoryview]]:
+    """The first `size` bytes, copied (the guest could change them under us), and the rest where it is."""
+    head = b""
+    for at, view in enumerate(views):
+        missing = size - len(head)
+        if len(view) > missing:
+            return head + bytes(view[:missing]), [view[missing:], *views[at + 1 :]]
+        head += bytes(view)
+    return head, []
+
+
+def put(views: list[memoryview], data: bytes) -> int:
+    """Copy `data` into `views`; what has no room is lost. Returns the number of bytes."""
+    at = 0
+    for view in views:
+        part = data[at : at + len(view)]
+        view[: len(part)] = part
+        at += len(part)
+        if at == len(data):
+            break
+    return at
+
+
+class Server:
+    """Serves `files` to the guest behind `device`, until QEMU goes away."""
+
+    def __init__(self, device: Device, files: Files) -> None:
+        self._device = device
+        self._files = files
+        self._initialised = False
+        self._waiting: list[Request] = []
+        self._complaints = 0
+        self._jobs: queue.SimpleQueue[tuple[Request, Callable[[], bytes]]] = queue.SimpleQueue()
+        for _ in range(2):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def run(self) -> None:
+        """Until QEMU closes the connection. Raises VhostError, OSError when it speaks otherwise than it may."""
+        poll = select.poll()
+        connection = self._device.connection.fileno()
+        poll.register(connection, select.POLLIN)
+        kicks: dict[int, Ring] = {}
+        unfinished: list[Ring] = []
+        while True:
+            timeout = 0 if unfinished else RETRY_S * 1000 if self._waiting else None
+            ready = {descriptor for descriptor, _ in poll.poll(timeout)}
+            if connection in ready:
+                if not self._device.handle():
+                    return
+                kicks = self._listen(poll, kicks)
+                ready.update(kicks)  # a ring that was just enabled may hold requests already
+            self._retry()
+            due = dict.fromkeys([*unfinished, *(ring for kick, ring in kicks.items() if kick in ready)])
+            unfinished = [ring for ring in due if self._drain(ring)]
+
+    def _listen(self, poll: select.poll, before: dict[int, Ring]) -> dict[int, Ring]:
+        for kick in before:
+            with contextlib.suppress(KeyError):
+                poll.unregister(kick)
+        kicks = {ring.kick: ring for ring in self._device.rings if ring.kick >= 0}
+        for kick in kicks:
+            os.set_blocking(kick, False)
+            poll.register(kick, select.POLLIN)
+        # What waits in a ring that was stopped is nobody's any more.
+        self._waiting = [request for request in self._waiting if request.ring.ready]
+        return kicks
+
+    def _drain(self, ring: Ring) -> bool:
+        """Serve what is in the ring; True when there may be more."""
+        with contextlib.suppress(OSError):
+            os.eventfd_read(ring.kick)
+        try:
+            for _ in range(TURN):
+                if not ring.ready or (chain := ring.pop()) is None:
+                    return False
+                self._serve(ring, chain)
+        except (BrokenRing, OutsideMemory) as error:
+            self._complain(f"a queue was stopped: {error}")
+            ring.stop()
+            return False
+        return True
+
+    def _serve(self, ring: Ring, chain: Chain) -> None:
+        total = sum(map(len, chain.readable))
+        head, rest = take(chain.readable, fuse.IN_HEADER.size)
+        if len(head) < fuse.IN_HEADER.size or total > MAX_REQUEST:
+            ring.push(chain.head, 0)
+            return
+        length, operation, unique, node, *_ = fuse.IN_HEADER.unpack(head)
+        fixed = fuse.WRITE_IN.size if operation == fuse.WRITE else MAX_BODY
+        body, data = take(rest, fixed)
+        request = Request(ring, chain, operation, unique, node, body, data)
+        if length != total or (data and operation != fuse.WRITE):
+            self._answer(request, error=errno.EINVAL)
+        else:
+            self._attempt(request)
+
+    def _attempt(self, request: Request) -> None:
+        try:
+            if request.operation == fuse.READ:
+                self._read(request)
+            else:
+                self._answer(request, self._perform(request))
+        except WouldWait:
+            self._waiting.append(request)
+        except Later as later:
+            self._jobs.put((request, later.work))
+        except (struct.error, ValueError, OverflowError, UnicodeError):
+            self._answer(request, error=errno.EINVAL)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            self._answer(request, error=errno.ENFILE if number == errno.EMFILE else number)
+        except (BrokenRing, OutsideMemory):
+            raise
+        except Exception as error:  # whatever one request does, the others are served
+            self._complain("".join(traceback.format_exception(error)))
+            self._answer(request, error=errno.EIO)
+
+    def _perform(self, request: Request) -> bytes:
+        files, operation = self._files, request.operation
+        if operation == fuse.INIT:
+            return self._initialise(request.body)
+        if not self._initialised:
+            raise OSError(errno.ENODEV, "")
+        if operation == fuse.FORGET:
+            files.nodes.forget(request.node, fuse.FORGET_IN.unpack_from(request.body)[0])
+            return b""
+        if operation == fuse.BATCH_FORGET:
+            count, _ = fuse.BATCH_FORGET_IN.unpack_from(request.body)
+            entries = request.body[fuse.BATCH_FORGET_IN.size :]
+            if count * fuse.FORGET_ONE.size != len(entries):
+                return b""
+            for number, lookups in fuse.FORGET_ONE.iter_unpack(entries):
+                files.nodes.forget(number, lookups)
+            return b""
+        if operation == fuse.DESTROY:
+            files.reset()
+            return b""
+        if operation == fuse.WRITE:
+            return files.write(files.nodes.get(request.node), request.body, request.data)
+        act = files.operations.get(operation)
+        if act is None:
+            # A read-only share knows what it does not do; an operation that we have not, the guest need not ask again.
+            raise OSError(errno.EROFS if files.share.read_only and operation in CHANGES else errno.ENOSYS, "")
+        return act(files.nodes.get(request.node), request.body)
+
+    def _initialise(self, body: bytes) -> bytes:
+        major, _, readahead, offered = fuse.INIT_IN.unpack_from(body)
+        more = int.from_bytes(body[16:20], sys.byteorder) if offered & fuse.INIT_EXT else 0
+        if major < fuse.MAJOR:
+            raise OSError(errno.EPROTO, "")
+        self._files.reset()
+        self._waiting.clear()
+        self._initialised = True
+        return fuse.INIT_OUT.pack(
+            fuse.MAJOR,
+            fuse.MINOR,
+            readahead,
+            offered & WANTED,
+            64,  # requests in the background
+            48,  # of them, before the guest slows its writers down
+            MAX_WRITE,
+            1,  # nanosecond times
+            MAX_WRITE // 4096,
+            0,
+            more & fuse.DIRECT_IO_ALLOW_MMAP,
+            0,
+        )
+
+    def _read(self, request: Request) -> None:
+        files, chain = self._files, request.chain
+        head, rest = chain.writable[:1], chain.writable[1:]
+        if not head or len(head[0]) < fuse.OUT_HEADER.size:
+            raise OSError(errno.EINVAL, "")
+        if extra := head[0][fuse.OUT_HEADER.size :]:
+            rest = [extra, *rest]
+        size = fuse.OUT_HEADER.size + files.read(files.nodes.get(request.node), request.body, rest)
+        fuse.OUT_HEADER.pack_into(head[0], 0, size, 0, request.unique)
+        request.ring.push(chain.head, size)
+
+    def _answer(self, request: Request, body: bytes = b"", error: int = 0) -> None:
+        if request.operation in NO_ANSWER:
+            request.ring.push(request.chain.head, 0)
+            return
+        header = fuse.OUT_HEADER.pack(fuse.OUT_HEADER.size + len(body), -error, request.unique)
+        request.ring.push(request.chain.head, put(request.chain.writable, header + body))
+
+    def _retry(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            self._attempt(request)
+
+    def _work(self) -> None:
+        while True:
+            request, work = self._jobs.get()
+            try:
+                self._answer(request, work())
+            except OSError as error:
+                self._answer(request, error=error.errno or errno.EIO)
+
+    def _complain(self, text: str) -> None:
+        self._complaints += 1
+        if self._complaints <= MAX_COMPLAINTS:
+            print(f"{time.strftime('%H:%M:%S')} {text[-1000:]}", file=sys.stderr, flush=True)
+
+
+CHANGES = (
+    fuse.SETATTR, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.UNLINK, fuse.RMDIR, fuse.RENAME, fuse.RENAME2, fuse.LINK,
+    fuse.CREATE, fuse.FALLOCATE, fuse.COPY_FILE_RANGE, fuse.TMPFILE,
+)  # fmt: skip

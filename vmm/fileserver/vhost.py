@@ -1,0 +1,173 @@
+"""The device's end of vhost-user: QEMU says where the guest's memory and rings are, we serve them.
+
+Source: QEMU's docs/interop/vhost-user.rst. Only what a file system without migration needs is offered. QEMU is on the
+other side of this socket; a guest that has taken QEMU over may say anything here, and gets no further than an ended
+process.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+
+from vmm.fileserver.guest_memory import GuestMemory
+from vmm.fileserver.ring import Ring
+
+HEADER = struct.Struct("<III")
+U64 = struct.Struct("<Q")
+STATE = struct.Struct("<II")
+ADDRESSES = struct.Struct("<IIQQQQ")
+REGION = struct.Struct("<QQQQ")
+MAX_PAYLOAD, MAX_REGIONS, MAX_FDS = 4096, 8, 8
+
+
+class Request:
+    """What QEMU can ask, by number."""
+
+    GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE = 1, 2, 3, 4, 5
+    SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 8, 9, 10, 11
+    SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR = 12, 13, 14
+    GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, GET_QUEUE_NUM, SET_VRING_ENABLE = 15, 16, 17, 18
+
+
+VERSION, REPLY, NEED_REPLY = 1, 1 << 2, 1 << 3
+NO_DESCRIPTOR = 1 << 8
+
+F_PROTOCOL_FEATURES, F_VERSION_1, F_INDIRECT = 1 << 30, 1 << 32, 1 << 28
+P_MQ, P_REPLY_ACK = 1 << 0, 1 << 3
+
+
+class VhostError(Exception):
+    """QEMU said what it may not say, or has gone."""
+
+
+class Device:
+    """One connection, its memory and its queues: the first is for FORGET, the others for requests."""
+
+    def __init__(self, connection: socket.socket, queues: int = 2) -> None:
+        self.connection = connection
+        self.rings = [Ring() for _ in range(queues)]
+        self.memory: GuestMemory | None = None
+        self._placed: dict[int, tuple[int, int, int]] = {}
+
+    def handle(self) -> bool:
+        """Read one message and do it; False when QEMU has closed. Raises VhostError, OSError, OutsideMemory,
+        BrokenRing."""
+        received = self._receive()
+        if received is None:
+            return False
+        request, flags, payload, descriptors = received
+        try:
+            answer = self._do(request, payload, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)  # those that were taken are no longer in the list
+        if answer is None and flags & NEED_REPLY:
+            answer = U64.pack(0)
+        if answer is not None:
+            self.connection.sendall(HEADER.pack(request, VERSION | REPLY, len(answer)) + answer)
+        return True
+
+    def close(self) -> None:
+        for ring in self.rings:
+            ring.stop()
+            ring.replace("call", -1)
+        if self.memory is not None:
+            self.memory.close()
+        self.connection.close()
+
+    def _receive(self) -> tuple[int, int, bytes, list[int]] | None:
+        space = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+        head, ancillary, message_flags, _ = self.connection.recvmsg(HEADER.size, space, socket.MSG_CMSG_CLOEXEC)
+        descriptors: list[int] = []
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+                descriptors += numbers
+        if not head:
+            return None
+        if message_flags & socket.MSG_CTRUNC:
+            raise VhostError("too many descriptors in one message")
+        head += self._rest(HEADER.size - len(head))
+        request, flags, size = HEADER.unpack(head)
+        if flags & 3 != VERSION or size > MAX_PAYLOAD:
+            raise VhostError(f"message {request} with flags {flags:#x} and {size} bytes")
+        return request, flags, self._rest(size), descriptors
+
+    def _rest(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            if not (more := self.connection.recv(size - len(data))):
+                raise VhostError("a message without its end")
+            data += more
+        return data
+
+    def _do(self, request: int, payload: bytes, descriptors: list[int]) -> bytes | None:
+        try:
+            match request:
+                case Request.GET_FEATURES:
+                    return U64.pack(F_VERSION_1 | F_PROTOCOL_FEATURES | F_INDIRECT)
+                case Request.GET_PROTOCOL_FEATURES:
+                    return U64.pack(P_MQ | P_REPLY_ACK)
+                case Request.GET_QUEUE_NUM:
+                    return U64.pack(len(self.rings))
+                case (
+                    Request.SET_FEATURES
+                ):  # without protocol features a ring would start enabled; QEMU always takes them
+                    for ring in self.rings:
+                        ring.enabled = ring.enabled or not U64.unpack(payload)[0] & F_PROTOCOL_FEATURES
+                case Request.SET_OWNER | Request.RESET_OWNER | Request.SET_PROTOCOL_FEATURES:
+                    pass
+                case Request.SET_MEM_TABLE:
+                    self._set_memory(payload, descriptors)
+                case Request.SET_VRING_NUM:
+                    index, number = STATE.unpack(payload)
+                    self.rings[index].size = number
+                case Request.SET_VRING_ADDR:
+                    index, _, table, used, available, _ = ADDRESSES.unpack(payload)
+                    self._placed[index] = (table, available, used)
+                    self._place(index)
+                case Request.SET_VRING_BASE:
+                    index, base = STATE.unpack(payload)
+                    self.rings[index].last = base & 0xFFFF
+                case Request.GET_VRING_BASE:  # the ring stops
+                    index, _ = STATE.unpack(payload)
+                    self._placed.pop(index, None)
+                    return STATE.pack(index, self.rings[index].stop())
+                case Request.SET_VRING_KICK | Request.SET_VRING_CALL | Request.SET_VRING_ERR:
+                    (word,) = U64.unpack(payload)
+                    ring = self.rings[word & 0xFF]
+                    given = -1 if word & NO_DESCRIPTOR or not descriptors else descriptors.pop(0)
+                    if request == Request.SET_VRING_ERR:
+                        if given >= 0:
+                            os.close(given)
+                    else:
+                        ring.replace("kick" if request == Request.SET_VRING_KICK else "call", given)
+                case Request.SET_VRING_ENABLE:
+                    index, number = STATE.unpack(payload)
+                    self.rings[index].enabled = bool(number)
+                case _:
+                    raise VhostError(f"message {request}, which was not offered")
+        except (struct.error, IndexError) as error:
+            raise VhostError(f"message {request} with wrong content: {error}") from error
+        return None
+
+    def _set_memory(self, payload: bytes, descriptors: list[int]) -> None:
+        (count,) = struct.unpack_from("<I", payload)
+        if not 0 < count <= MAX_REGIONS or count != len(descriptors):
+            raise VhostError(f"{count} regions of memory with {len(descriptors)} descriptors")
+        table = [(*REGION.unpack_from(payload, 8 + REGION.size * at), descriptors[at]) for at in range(count)]
+        descriptors.clear()
+        old, self.memory = self.memory, GuestMemory(table)
+        for index in list(self._placed):
+            self._place(index)
+        if old is not None:
+            old.close()
+
+    def _place(self, index: int) -> None:
+        if self.memory is None:
+            raise VhostError("a ring before there is memory")
+        self.rings[index].place(self.memory, *self._placed[index])

@@ -1,0 +1,66 @@
+"""System calls that a process which only serves files or requests never needs, as a filter that refuses them.
+
+A filter of the kernel (seccomp(2)) compares numbers, and each architecture has its own: asm/unistd_64.h of x86-64, and
+asm-generic/unistd.h, which arm64 uses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+
+# name: (x86-64, arm64). None: that architecture does not have it.
+REFUSED: dict[str, tuple[int, int | None]] = {
+    # other programs and processes
+    "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "kill": (62, 129),
+    "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
+    "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438),
+    # the network, beyond the one connection that is there
+    "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
+    "accept": (43, 202), "accept4": (288, 242),
+    # mounts and namespaces
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "open_tree": (428, 428),
+    "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432),
+    "fspick": (433, 433), "mount_setattr": (442, 442), "setns": (308, 268), "unshare": (272, 97),
+    # files by handle: past the directory that is served
+    "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
+    # the kernel itself
+    "bpf": (321, 280), "userfaultfd": (323, 282), "perf_event_open": (298, 241), "add_key": (248, 217),
+    "request_key": (249, 218), "keyctl": (250, 219), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427), "init_module": (175, 105), "finit_module": (313, 273),
+    "delete_module": (176, 106), "kexec_load": (246, 104), "kexec_file_load": (320, 294), "reboot": (169, 142),
+    "swapon": (167, 224), "swapoff": (168, 225), "iopl": (172, None), "ioperm": (173, None),
+    "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171),
+}  # fmt: skip
+ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # linux/audit.h
+X32 = 0x40000000  # set in the numbers of x86-64's second set of calls, which nobody of ours uses
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+ALLOW, REFUSE_EPERM, KILL = 0x7FFF0000, 0x00050001, 0x80000000
+LOAD, JUMP_EQUAL, JUMP_AT_LEAST, ANSWER = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h
+ARCHITECTURE_AT, NUMBER_AT = 4, 0  # in struct seccomp_data
+
+
+def refuse() -> bool:
+    """The calls of REFUSED fail with EPERM from now on, in this thread and those that it starts.
+
+    Needs PR_SET_NO_NEW_PRIVS. False on an architecture whose numbers are not listed. Raises OSError.
+    """
+    if (found := ARCHITECTURES.get(platform.machine())) is None:
+        return False
+    column, architecture = found
+    program = [(LOAD, 0, 0, ARCHITECTURE_AT), (JUMP_EQUAL, 1, 0, architecture), (ANSWER, 0, 0, KILL)]
+    program += [(LOAD, 0, 0, NUMBER_AT), (JUMP_AT_LEAST, 0, 1, X32), (ANSWER, 0, 0, KILL)]
+    for numbers in REFUSED.values():
+        if (number := numbers[column]) is not None:
+            program += [(JUMP_EQUAL, 0, 1, number), (ANSWER, 0, 0, REFUSE_EPERM)]
+    program.append((ANSWER, 0, 0, ALLOW))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
+    descriptor = struct.pack("@HP", len(program), ctypes.addressof(code))  # struct sock_fprog
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(descriptor), 0, 0) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return True
