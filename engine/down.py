@@ -17,7 +17,7 @@ from vmm.channel.client import connect
 from vmm.errors import VmmError
 
 ASK_S = 2.0  # beyond it a signal says the same
-END_S = 20.0  # QEMU flushes, virtiofsd lets go: well below a second when nothing is stuck
+END_S = 20.0  # QEMU flushes, the file servers let go: well below a second when nothing is stuck
 INSIST_S = 3.0
 POLL_S = 0.02
 

@@ -59,8 +59,13 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "only after `sandbox down <name>`",
     ),
     ("runtime", "<name>/gw-<port>.sock", "where the guest's connections arrive", "only with its sandbox"),
-    ("runtime", "<name>/mount-<number>.sock", "where virtiofsd serves one mount", "only with its sandbox"),
-    ("runtime", "<name>/mount-<number>/", "where virtiofsd, and nobody else, sees that mount", "only with its sandbox"),
+    ("runtime", "<name>/mount-<number>.sock", "where the file server of one mount listens", "only with its sandbox"),
+    (
+        "runtime",
+        "<name>/mount-<number>/",
+        "where that file server makes the mount its root; empty for everybody else",
+        "only with its sandbox",
+    ),
     (
         "runtime",
         ".build-<random>/",

@@ -1,4 +1,4 @@
-"""The process that owns one sandbox: QEMU, virtiofsd, the gateway, the ports and the control socket.
+"""The process that owns one sandbox: QEMU, the file servers, the gateway, the ports and the control socket.
 
 `up` starts it with a socket as standard input, sends one Launch as a line of JSON and reads events, one JSON object a
 line, until `ready` or `failed`. Before that, the end of the socket (`up` was interrupted or killed) ends the sandbox;

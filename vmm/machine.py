@@ -87,7 +87,7 @@ class Machine:
             await asyncio.sleep(0.25)
 
     async def plug_mount(self, tag: str, slot: int, server: Path) -> None:
-        """Hot-plug a virtiofs device with `tag` into spare port `slot`; a virtiofsd listens on `server`."""
+        """Hot-plug a virtiofs device with `tag` into spare port `slot`; its file server listens on `server`."""
         address = {"type": "unix", "data": {"path": str(server)}}
         backend = {"type": "socket", "data": {"addr": address, "server": False}}
         await self.qmp.execute("chardev-add", id=f"fs{slot}", backend=backend)

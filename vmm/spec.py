@@ -55,7 +55,7 @@ class Memory:
     """Guest memory of `size` bytes.
 
     `path` is the backing file (may be /proc/self/fd/N of an inherited descriptor); `shared` maps it so that other
-    processes (virtiofsd) and a snapshot see the pages; otherwise the machine gets private copy-on-write pages of it.
+    processes (file servers) and a snapshot see the pages; otherwise the machine gets private copy-on-write pages of it.
     """
 
     size: int

@@ -41,7 +41,6 @@ class Tools:
 
     qemu: Tool
     qemu_img: Tool
-    virtiofsd: Tool
     mkfs_erofs: Tool
     mkfs_ext4: Tool
     connect: Tool

@@ -24,9 +24,7 @@ GUEST_NEEDS = ("toolchain", "accelerator", "image", "initramfs", "disk")
 def tool_nodes() -> list[Node]:
     """What must exist before anything else can be decided: the tools and which accelerator works with them."""
     key, inputs = toolchain_key()
-    toolchain = Node(
-        "toolchain", "toolchain", "QEMU, virtiofsd and the guest kernel", key, (), inputs, _build_toolchain
-    )
+    toolchain = Node("toolchain", "toolchain", "QEMU and the guest kernel", key, (), inputs, _build_toolchain)
     probe_key, probe_inputs = verdict_key(key)
     accelerator = Node(
         "accelerator",

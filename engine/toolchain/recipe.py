@@ -58,7 +58,7 @@ ARCHITECTURES = {
     ),
 }
 
-PROGRAM_PACKAGES = ("qemu-utils", "virtiofsd", "erofs-utils", "e2fsprogs", "netcat-openbsd")
+PROGRAM_PACKAGES = ("qemu-utils", "erofs-utils", "e2fsprogs", "netcat-openbsd")
 KERNEL_PACKAGES = ("busybox-static", "kmod")
 
 # Dependencies of those packages that only their maintainer scripts or other programs need. Skipping them saves
@@ -129,7 +129,6 @@ def programs(arch: Architecture) -> dict[str, Program]:
     return {
         "qemu": Program(arch.qemu, f"usr/bin/{arch.qemu}", "--version"),
         "qemu_img": Program("qemu-img", "usr/bin/qemu-img", "--version"),
-        "virtiofsd": Program("virtiofsd", "usr/libexec/virtiofsd", "--version"),
         "mkfs_erofs": Program("mkfs.erofs", "usr/bin/mkfs.erofs", "--version"),
         "mkfs_ext4": Program("mkfs.ext4", "usr/sbin/mke2fs", "-V"),
         "connect": Program("nc", "usr/bin/nc.openbsd", "-h"),
