@@ -26,10 +26,10 @@ def real_source(project: Path, source: str) -> Path:
 def protected_in(loaded: Loaded, source: Path) -> tuple[str, ...]:
     """What decides about the sandbox and lies in the real directory `source`: paths relative to it, sorted.
 
-    The local layer and `.env` are among them before there is one: otherwise the guest could make it. Of a file that is
-    reached through links it is every link on the way, of directories too, and the file.
+    The local layer is among them before there is one: otherwise the guest could make it. Of a file that is reached
+    through links it is every link on the way, of directories too, and the file.
     """
-    files = {*deciding_files(loaded), local_layer(loaded), loaded.project / ENV_FILE}
+    files = (*deciding_files(loaded), local_layer(loaded))
     found = {place for file in files for place in places_on_the_way(file)}
     return tuple(
         sorted(str(path.relative_to(source)) for path in found if path.is_relative_to(source) and path != source)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.launch import MountPoint
-from engine.sources import protected_in, real_source
+from engine.sources import places_on_the_way, protected_in, real_source
 from engine.wanted import wanted_mounts
 from sandboxfile import Inputs, Loaded, load
 
@@ -62,7 +62,21 @@ def test_of_a_link_both_ends(read: Load, project: Path, tmp_path: Path) -> None:
     (project / "out.yaml").symlink_to(tmp_path / "out.yaml")
     (project / "way").symlink_to("files")
     loaded = read("", project / "link.yaml", project / "out.yaml", project / "way" / "one.yaml")
-    assert protected_in(loaded, project) == (*MAIN, "files/one.yaml", "link.yaml", "out.yaml")
+    assert protected_in(loaded, project) == (*MAIN, "files/one.yaml", "link.yaml", "out.yaml", "way")
+
+
+def test_of_links_to_links_every_one(read: Load, project: Path, tmp_path: Path) -> None:
+    """The middle of a chain is as good as its end: who replaces it says what the file is."""
+    (project / "conf").mkdir()
+    (project / "conf" / "real.yaml").write_text("packages: []\n")
+    (project / "a.yaml").symlink_to("b.yaml")
+    (project / "b.yaml").symlink_to("here/real.yaml")
+    (project / "here").symlink_to(project / "there")
+    (project / "there").symlink_to("./../shop/conf")
+    loaded = read("", project / "a.yaml")
+    assert protected_in(loaded, project) == (*MAIN, "a.yaml", "b.yaml", "conf/real.yaml", "here", "there")
+    (project / "round").symlink_to("round")
+    assert len(list(places_on_the_way(project / "round"))) <= 41
 
 
 def test_what_was_shown_is_what_is_mounted(read: Load, project: Path) -> None:
