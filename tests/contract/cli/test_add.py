@@ -166,10 +166,28 @@ def test_bytes_that_nobody_asked_to_change(sandbox: CommandLine) -> None:
 
 
 def test_a_link_stays_a_link(sandbox: CommandLine, tmp_path: Path) -> None:
-    (real := tmp_path / "real.yaml").write_text(FILE)
-    (link := sandbox.project / "Sandboxfile.yaml").symlink_to(real)
+    (sandbox.project / "files").mkdir()
+    (real := sandbox.project / "files" / "real.yaml").write_text(FILE)
+    (link := sandbox.project / "Sandboxfile.yaml").symlink_to("files/real.yaml")
     assert sandbox("add", "package", "jq").code == 0
     assert link.is_symlink() and "packages: [jq]" in real.read_text()
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", ["Sandboxfile.yaml", "Sandboxfile.local.yaml", "ci.yaml"])
+def test_a_link_that_leads_out_is_neither_shown_nor_written(
+    sandbox: CommandLine, tmp_path: Path, name: str, there: bool
+) -> None:
+    outside = tmp_path / "outside.yaml"
+    if there:
+        outside.write_text("hunter2: 1\n")
+    sandbox.file(FILE)
+    (sandbox.project / name).unlink(missing_ok=True)
+    (sandbox.project / name).symlink_to("../outside.yaml")
+    for options in ((), ("--dry-run",)):
+        ran = sandbox("add", "package", "jq", "--file", name, *options)
+        assert ran.code == 2 and ran.out == "" and "hunter2" not in ran.err
+    assert outside.exists() == there and (not there or outside.read_text() == "hunter2: 1\n")
 
 
 def test_from_a_directory_below(sandbox: CommandLine) -> None:
