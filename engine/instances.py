@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from engine.errors import EngineError
 from engine.jsonfile import read_json, write_json
-from engine.layout import Layout
+from engine.layout import Layout, make_private
 from engine.processes import is_same_process
 
 VERSION = 1
@@ -127,8 +127,8 @@ def hold_name(layout: Layout, name: str) -> Iterator[None]:
     from filelock import FileLock, Timeout  # 10 ms that `exec` and `ls` need not pay
 
     path = layout.instance_lock(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    make_private(path.parent)
+    lock = FileLock(path, mode=0o600)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:

@@ -22,13 +22,15 @@ from engine.errors import EngineError
 from engine.guests import Identity
 from engine.instances import Instance, forget_instance, load_instance, save_instance
 from engine.launch import Launch
-from engine.layout import InstancePaths, Layout
+from engine.layout import InstancePaths, Layout, make_private
 from engine.network import Registries, client_files
 from engine.nodes.compose import Compose
 from engine.processes import describe_process
+from engine.unnamed import note_start
 from engine.up import Built, Project
 from engine.wanted import agent_summary, wanted_forwards, wanted_mounts
 from vmm.disk import make_overlay
+from vmm.private import private
 from vmm.process import clean_environment
 from vmm.tools import from_json
 
@@ -51,6 +53,7 @@ async def start(project: Project, built: Built, name: str, on_event: Callable[[s
     """
     layout = project.layout
     paths = layout.instance(name)
+    note_start(layout, project.loaded)
     forget_instance(layout, name)
     try:
         began = time.monotonic()
@@ -106,9 +109,9 @@ class Supervisor:
 @contextlib.asynccontextmanager
 async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
     """A supervisor process. It outlives the block, unless that fails: then it ends, and all that it owns with it."""
-    paths.directory.mkdir(parents=True, exist_ok=True)
+    make_private(paths.directory)
     ours, theirs = socket.socketpair()
-    with ours, theirs, paths.supervisor_log.open("ab") as log:
+    with ours, theirs, open(paths.supervisor_log, "ab", opener=private) as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - it must outlive this loop and this process
             [sys.executable, "-m", "engine.supervisor"],
             stdin=theirs.fileno(),

@@ -39,17 +39,29 @@ def read_within(root: Path, path: Path, at_most: int) -> bytes:
 
 
 def steps_to(path: Path) -> Iterator[Path]:
-    """Every place that the file at `path` is reached by: the path, and what each link on the way leads to.
+    """Every name that decides what the file at `path` is: each link on the way, and the file at its end.
 
-    Each is a name in its real directory. Ends where there is nothing, and after as many links as the kernel follows.
+    Each is a name in its real directory; that directory is no link. Stops after as many links as the kernel follows.
     """
-    for _ in range(_MOST_LINKS):
-        path = Path(os.path.realpath(path.parent)) / path.name
-        yield path
+    left, here, links = list(reversed(path.absolute().parts)), Path("/"), 0
+    while left:
+        part = left.pop()
+        if part == "..":
+            here = here.parent
+            continue
+        here /= part
         try:
-            path = path.parent / path.readlink()
+            target = Path(os.readlink(here))
         except (OSError, ValueError):
+            if not left:
+                yield here
+            continue
+        yield here
+        links += 1
+        if links == _MOST_LINKS:
             return
+        here = here.parent
+        left += reversed(target.parts)
 
 
 def _read(descriptor: int, at_most: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.columns import align
@@ -10,9 +11,10 @@ from engine.cli.columns import align
 if TYPE_CHECKING:
     from engine.layout import Layout
     from engine.places import Places
-    from engine.trust import Ask
+    from engine.trust import Ask, Surroundings
 
 TITLES = {
+    "machine": "more of this host than a sandbox should need",
     "wildcard": "every name below a domain",
     "port": "ports of this host's loopback address",
     "service": "services of this host",
@@ -37,6 +39,15 @@ def places_of(layout: Layout) -> Places:
             layout.cache.resolve(): f"{ours}its tools and images",
         }
     )
+
+
+def around(layout: Layout, project: Path) -> Surroundings:
+    """What of this host, and of the project's past, decides about what a file of the directory `project` asks."""
+    from engine.capacity import Capacity
+    from engine.trust import Surroundings
+    from engine.unnamed import look_back
+
+    return Surroundings(places_of(layout), Capacity.of_host(layout), look_back(layout, project))
 
 
 def render(asks: Sequence[Ask], new: Collection[Ask], most: int | None = None) -> str:

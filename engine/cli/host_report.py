@@ -48,7 +48,7 @@ def make_report(
     layout: Layout, tools: Tools | None, verdict: Verdict | None, protection: Protection | None
 ) -> dict[str, Any]:
     """A JSON value; sizes in bytes."""
-    from engine.preflight import host_memory
+    from engine.capacity import host_memory
 
     return {
         "host": {

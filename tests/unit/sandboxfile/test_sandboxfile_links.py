@@ -129,13 +129,16 @@ def test_links_without_end(project: Path) -> None:
     assert len(list(steps_to(project / "a"))) == 40
 
 
-def test_every_step_on_the_way(project: Path) -> None:
+def test_every_name_that_decides(project: Path) -> None:
     points(project / "first", "conf/second")
     points(project / "conf/second", "../way/third")
-    points(project / "way", "conf")
+    points(project / "way", project / "conf")
     (project / "conf/third").write_text("")
-    assert list(steps_to(project / "first")) == [project / name for name in ("first", "conf/second", "conf/third")]
+    names = ("first", "conf/second", "way", "conf/third")
+    assert list(steps_to(project / "first")) == [project / name for name in names]
     assert list(steps_to(project / "not-there")) == [project / "not-there"]
+    points(project.parent / "work", "project")
+    assert list(steps_to(project.parent / "work/conf/third")) == [project.parent / "work", project / "conf/third"]
 
 
 def descriptors() -> int:
