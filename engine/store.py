@@ -19,6 +19,7 @@ from engine.errors import EngineError
 from engine.jsonfile import read_json, write_json
 from engine.layout import LOCKS, TMP, Layout, Sockets, make_private
 from engine.room import explain_full_disk, require_room
+from engine.secrecy import masked_inputs
 from engine.trees import disk_usage, remove_tree, sync, sync_tree
 
 POLL_S = 0.1  # between two tries of a lock: flock has no way to wait that an event loop could share
@@ -77,14 +78,14 @@ class Store:
                 key=record["key"],
                 path=path,
                 build=record["build"],
-                inputs=record["inputs"],
+                inputs=masked_inputs(record["inputs"]),
                 parents=record["parents"],
                 created=datetime.fromisoformat(record["created"]),
                 last_used=datetime.fromtimestamp(used, UTC),
                 size=record["size"],
                 seconds=record["seconds"],
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def is_sound(self, entry: Entry) -> bool:

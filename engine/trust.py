@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Literal, get_args
 
 from engine.capacity import Capacity
 from engine.places import Places
+from engine.secrecy import is_credential
 from engine.sources import real_source
 from engine.unnamed import Past, can_be_written, digest_of, known_as, lent_by
 from sandboxfile import Loaded
@@ -35,11 +35,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 RIGHTS = {"rw": ("read", "write"), "ro": ("read",), "clone": ("read",)}
 
 _FREE_PORT = "any free port"
-_CREDENTIAL = re.compile(
-    r"(^|_)(TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASS|PASSPHRASE|KEYS?|APIKEY|CREDENTIALS?|AUTH|PAT|COOKIE|DSN)(_|$)"
-    r"|DATABASE_URL",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, order=True)
@@ -220,9 +215,7 @@ def _inputs(loaded: Loaded, past: Past) -> Iterator[Ask]:
 def _variables(loaded: Loaded) -> Iterator[Ask]:
     for name, where in loaded.variables.items():
         if where == "environment":
-            warning = (
-                "by its name a credential: its value would be part of the file" if _CREDENTIAL.search(name) else ""
-            )
+            warning = "by its name a credential: its value would be part of the file" if is_credential(name) else ""
             yield Ask("variable", name, "", "", warning)
 
 

@@ -147,7 +147,7 @@ def reach(live: Live, machine: tuple[str, ...], containers: dict[str, str]) -> N
     live.run("sudo systemd-run --quiet --unit page python3 -m http.server 9000 --directory /etc/apt").ok()
     live.write(FILE.replace("WORD: one", "WORD: two") + f"endpoints: [npm]\nports: ['{port}:9000']\n")
     live.apply(
-        ("agent.env.WORD", "live", "one -> two"), ("endpoints", "live", "+ npm"), ("ports", "live", f"+ {port}:9000")
+        ("agent.env.WORD", "live", "changed"), ("endpoints", "live", "+ npm"), ("ports", "live", f"+ {port}:9000")
     )
     live.run(ASK_REGISTRY).ok()
     assert wait_until(lambda: fetch(port), lambda seen: seen == 200, "the port does not answer") == 200
@@ -159,7 +159,7 @@ def reach(live: Live, machine: tuple[str, ...], containers: dict[str, str]) -> N
         assert connection.stdout is not None and connection.stdout.readline() == b"open\n"
         live.write(FILE)
         live.apply(
-            ("agent.env.WORD", "live", "two -> one"),
+            ("agent.env.WORD", "live", "changed"),
             ("endpoints", "live", "- npm"),
             ("ports", "live", f"- {port}:9000"),
         )
@@ -186,7 +186,7 @@ def services(live: Live, machine: tuple[str, ...], containers: dict[str, str]) -
 
     before, text = now, FILE.replace("NAME: first", "NAME: second")
     live.write(text)
-    live.apply(("services.side.environment.NAME", "live", "first -> second"))
+    live.apply(("services.side.environment.NAME", "live", "changed"))
     now = live.containers()
     assert now["web"] == before["web"] and now["side"] != before["side"]
     assert live.inside("side", "printenv NAME X") == "second\n1"
