@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 from engine.capacity import Capacity
 from engine.places import Places
+from engine.registries import Credential
 from engine.secrecy import is_credential
 from engine.sources import real_source
 from engine.unnamed import Past, can_be_written, digest_of, known_as, lent_by
@@ -28,7 +29,9 @@ from sandboxfile.mounts import Mount
 from sandboxfile.quantities import format_size
 from sandboxfile.services import published_ports
 
-Kind = Literal["machine", "wildcard", "port", "service", "input", "variable", "directory", "secret"]
+Kind = Literal[
+    "machine", "wildcard", "port", "service", "input", "variable", "registry credential", "directory", "secret"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What the guest may do with a directory, by the mount's mode. A clone is a copy: the host is only read.
@@ -65,6 +68,7 @@ class Surroundings:
     places: Places
     capacity: Capacity
     past: Past = field(default_factory=Past)
+    credentials: tuple[Credential, ...] = ()  # of the registries that the file's guests are told of
 
 
 def asks_of(loaded: Loaded, around: Surroundings) -> tuple[Ask, ...]:
@@ -76,7 +80,12 @@ def asks_of(loaded: Loaded, around: Surroundings) -> tuple[Ask, ...]:
     for one in loaded.each():
         for ask in (*_directories(one, around.places), *_secrets(one, around.places), *_network(one), *_ports(one)):
             found.setdefault(ask.units(), ask)
-    for ask in (*_machine(loaded, around.capacity), *_inputs(loaded, around.past), *_variables(loaded)):
+    for ask in (
+        *_machine(loaded, around.capacity),
+        *_inputs(loaded, around.past),
+        *_variables(loaded),
+        *_registries(around),
+    ):
         found.setdefault(ask.units(), ask)
     return tuple(sorted(found.values(), key=lambda ask: (KINDS.index(ask.kind), _natural(ask.subject), ask)))
 
@@ -217,6 +226,18 @@ def _variables(loaded: Loaded) -> Iterator[Ask]:
         if where == "environment":
             warning = "by its name a credential: its value would be part of the file" if is_credential(name) else ""
             yield Ask("variable", name, "", "", warning)
+
+
+def groups_of(loaded: Loaded) -> set[str]:
+    """The named groups whose clients in the guest are told what this host's are configured with."""
+    groups = {endpoint.group for one in loaded.each() for endpoint in one.sandbox.endpoints if endpoint.group}
+    return groups | ({"debian"} if any(one.sandbox.packages for one in loaded.each()) else set())
+
+
+def _registries(around: Surroundings) -> Iterator[Ask]:
+    for one in around.credentials:
+        warning = "what looks like a credential in its path would be the guest's, and in its snapshots"
+        yield Ask("registry credential", one.url, "", f"{one.group}: {one.origin}", warning)
 
 
 def _natural(text: str) -> tuple[int, str]:

@@ -32,7 +32,7 @@ def approve(loaded: Loaded, layout: Layout, yes: bool) -> None:
     from engine.cli.asks import around
     from engine.trust import asks_of, widened
 
-    surroundings = around(layout, loaded.project)
+    surroundings = around(layout, loaded)
     asks = asks_of(loaded, surroundings)
     if not asks:
         return
@@ -42,6 +42,7 @@ def approve(loaded: Loaded, layout: Layout, yes: bool) -> None:
     new = widened(asks, before)
     if yes:
         _refuse_a_guests_files(new, surroundings.past)
+        _warn_of_credentials(new)
         return
     if not new:
         return
@@ -70,6 +71,17 @@ def _refuse_a_guests_files(new: Iterable[Ask], past: Past) -> None:
             hint=f"look at it, then {named}; or approve it: `sandbox up` on a terminal asks",
             exit_code=2,
         )
+
+
+def _warn_of_credentials(new: Iterable[Ask]) -> None:
+    """The file has not named them, so that who reads it before `--yes` does not know."""
+    from sandboxfile.diagnostics import printable
+
+    for ask in new:
+        if ask.kind == "registry credential":
+            said = f"{printable(ask.subject)} ({ask.note}): {ask.warning}"
+            hint = "give the client a URL without it, or list the registry's host instead of the group"
+            click.echo(f"warning: {said}\n  hint: {hint}", err=True)
 
 
 def _show(loaded: Loaded, record: Record | None, asks: tuple[Ask, ...], new: tuple[Ask, ...]) -> None:

@@ -71,6 +71,12 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
     running = None if wishes.recreate else _running(before)
     from engine.up import Project  # takes a while: not for a file that is refused
 
+    if running is None:
+        from engine.registries import ask_ahead
+        from engine.trust import groups_of
+
+        ask_ahead(groups_of(member.loaded))
+
     project = Project.of(member.loaded, layout, build_place=wishes.build_in)
     if running is None:
         return Intent(member.name, project, before, None)
