@@ -66,7 +66,11 @@ def save_instance(layout: Layout, instance: Instance) -> None:
 
 def load_instance(layout: Layout, name: str) -> Instance | None:
     """None when there is no such sandbox. Raises EngineError for a record that is damaged or of a newer version."""
-    path = layout.instance(name).record
+    return read_record(layout.instance(name).record, name)
+
+
+def read_record(path: Path, name: str) -> Instance | None:
+    """The same of a record that may lie elsewhere."""
     try:
         record = read_json(path)
     except FileNotFoundError:

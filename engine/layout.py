@@ -48,6 +48,12 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/journal.jsonl", "every connection that the gateway decided on", "safe"),
     ("state", "instances/<name>/journal.jsonl.<number>", "its older lines", "safe"),
     ("state", "instances/<name>/disk.qcow2", "the sandbox's own disk, over the snapshot's", "the sandbox is lost"),
+    (
+        "state",
+        "failed/<name>/",
+        "record, console, journal and log of a start that failed; the last five are kept",
+        "safe",
+    ),
     ("state", "locks/<name>.lock", "held while a sandbox of that name is brought up or down", "safe when nothing runs"),
     ("state", "projects/<project>/plan.json", "what the last build was made of; explains the next plan", "safe"),
     ("state", "projects/<project>/plan-<agent>.json", "the same, of one of the file's `agents`", "safe"),
@@ -246,6 +252,14 @@ class Layout(NamedTuple):
     def build_sockets(self, random: str) -> Sockets:
         """Of a machine that builds a cache entry. The dot keeps it apart from every sandbox's name."""
         return Sockets(self.runtime / f".build-{random}")
+
+    @property
+    def all_failed(self) -> Path:
+        return self.state / "failed"
+
+    def failed(self, name: str) -> InstancePaths:
+        """What is left of a sandbox whose start failed, under the same names. Raises EngineError as `instance` does."""
+        return self.instance(name)._replace(directory=self.all_failed / name)
 
     @property
     def trust(self) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 
 from engine.configuration import Running, save_running
 from engine.errors import EngineError
+from engine.evidence import keep_evidence
 from engine.guests import Identity
 from engine.instances import Instance, forget_instance, load_instance, save_instance
 from engine.launch import Launch
@@ -46,10 +47,13 @@ class Started:
     services: list[dict[str, Any]] = field(default_factory=list)
 
 
-async def start(project: Project, built: Built, name: str, on_event: Callable[[str], None]) -> Started:
+async def start(
+    project: Project, built: Built, name: str, on_event: Callable[[str], None], *, keep_failed: bool = False
+) -> Started:
     """Start a supervisor for the sandbox `name` and wait until it is ready.
 
-    Raises EngineError with what went wrong; cancellation (^C) ends the half-started sandbox and forgets it.
+    Raises EngineError with what went wrong, and where console, journal and log of that start are; with `keep_failed`
+    the sandbox stays, as one that has failed. Cancellation (^C) ends the half-started sandbox and forgets it.
     """
     layout = project.layout
     paths = layout.instance(name)
@@ -69,10 +73,41 @@ async def start(project: Project, built: Built, name: str, on_event: Callable[[s
             await supervisor.send(launch)
             services = await supervisor.ready(on_event)
         return Started(load_instance(layout, name) or record, time.monotonic() - began, services)
+    except EngineError as error:
+        look = _keep_as_failed(layout, name, error) if keep_failed else None
+        look = look or _leave_evidence(layout, name)
+        raise EngineError(error.brief, error.details, "; ".join(filter(None, (error.hint, look)))) from error
     except BaseException:
         with contextlib.suppress(EngineError):
             forget_instance(layout, name)
         raise
+
+
+def _keep_as_failed(layout: Layout, name: str, error: EngineError) -> str | None:
+    """What to do with the sandbox that is kept; None where it has no record yet."""
+    with contextlib.suppress(EngineError):
+        if (record := load_instance(layout, name)) is not None:
+            summary = {**record.summary, "error": error.brief}
+            save_instance(layout, record._replace(state="failed", summary=summary))
+            where = layout.instance(name).directory
+            return (
+                f"it is kept in {where}: `sandbox console {name}` shows its console, `sandbox down {name}` removes it"
+            )
+    return None
+
+
+def _leave_evidence(layout: Layout, name: str) -> str | None:
+    """Forget the sandbox; where its last words are."""
+    kept = None
+    with contextlib.suppress(OSError):  # a full disk may be why it failed
+        kept = keep_evidence(layout, name)
+    with contextlib.suppress(EngineError):
+        forget_instance(layout, name)
+    return (
+        f"console, journal and log of this start are in {kept}; `sandbox console {name}` shows the first"
+        if kept
+        else None
+    )
 
 
 class Supervisor:

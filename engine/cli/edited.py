@@ -161,10 +161,10 @@ def _diff(before: str, after: str, label: str) -> str:
 
 
 def _is_up() -> bool:
-    from engine.cli.selection import find, open_layout
+    """Whether a sandbox of this project runs: one that died, failed or was stopped takes nothing over."""
+    from engine.cli.selection import of_project, open_layout
 
     try:
-        found = find(open_layout(), None)
+        return any(listed.liveness == "running" for listed in of_project(open_layout()))
     except (EngineError, OSError):
         return False
-    return found is not None

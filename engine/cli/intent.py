@@ -32,6 +32,7 @@ class Wishes:
     yes: bool = False
     recreate: bool = False
     shell_on_failure: bool = False
+    keep_failed: bool = False
     build_in: Place = "auto"
     progress: Mode = "auto"
 

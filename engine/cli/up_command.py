@@ -44,6 +44,9 @@ Examples:
 @click.option("--recreate", is_flag=True, help="Replace a running sandbox, whatever has changed.")
 @click.option("--shell-on-failure", is_flag=True, help="Open a shell in the guest where a setup step failed.")
 @click.option(
+    "--keep-failed", is_flag=True, help="Keep a sandbox whose start failed, with its disk, until `sandbox down`."
+)
+@click.option(
     "--build-in",
     type=click.Choice(["auto", "native", "builder"]),
     default="auto",

@@ -7,7 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from cli_world import CommandLine
+from cli_world import CommandLine, FakeSandbox, write_instance
+
+from engine.layout import Layout
 
 FILE = """\
 # our shop
@@ -260,3 +262,20 @@ def test_somebody_else_writes_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="was changed meanwhile"):
         rewrite(path, b"before", b"after")
     assert path.read_bytes() == b"theirs" and not list(tmp_path.glob(".file*"))
+
+
+APPLIES = "`sandbox up` applies it to the running sandbox\n"
+
+
+def test_a_running_sandbox_is_told_of(sandbox: CommandLine, fake: FakeSandbox) -> None:
+    sandbox.file(FILE)
+    assert sandbox("add", "package", "jq").out.endswith(APPLIES)
+
+
+@pytest.mark.parametrize("state", ["running", "starting", "failed", "stopped"])
+def test_one_that_does_not_run_takes_nothing_over(sandbox: CommandLine, layout: Layout, state: str) -> None:
+    """`running` without a process is what a killed supervisor leaves."""
+    sandbox.file(FILE)
+    write_instance(layout, "shop", project=str(sandbox.project), state=state)
+    ran = sandbox("add", "package", "jq")
+    assert ran.code == 0 and "added packages: jq" in ran.out and APPLIES not in ran.out

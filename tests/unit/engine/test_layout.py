@@ -139,6 +139,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         *(getattr(instance, name) for name in ("record", "supervisor_log", "console_log", "journal", "disk")),
         instance.old_console_log,
         instance.journal.with_name("journal.jsonl.1"),
+        layout.failed("shop").directory,
         layout.instance_lock("shop"),
         layout.project_plan(Path("/src/shop")),
         layout.project_plan(Path("/src/shop"), "claude"),
