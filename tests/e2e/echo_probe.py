@@ -1,4 +1,4 @@
-"""Run by root in the guest: `echo_probe.py ADDRESS...` sends ICMP echoes from a raw socket; prints who answered, as JSON.
+"""Run by root in the guest: `echo_probe.py ADDRESS...` sends ICMP echoes from a raw socket; who answered, as JSON.
 
 ARP and ICMP are spoken here and not by the guest's tools: what a tool that is not there says proves nothing.
 """

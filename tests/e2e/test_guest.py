@@ -63,7 +63,7 @@ REFUSED = {
     "https": ("curl -sS -m 10 https://example.com/", "alert access denied"),
     "http": ("curl -sS -m 10 -f http://example.com/", "The requested URL returned error: 403"),
     "npm": ("cd /tmp && npm view is-number name --fetch-retries 0", "alert access denied|403"),
-    "pip": ("cd /tmp && pip download --no-deps -q --retries 0 six", "alert access denied|ACCESS_DENIED|403"),
+    "pip": ("cd /tmp && pip download --no-deps --retries 0 six", "alert access denied|ACCESS_DENIED|403"),
     "apt in a container": (
         "docker run --rm localhost/debian:13 apt-get update -o APT::Update::Error-Mode=any",
         "403 +Forbidden|alert access denied|Access was denied",
