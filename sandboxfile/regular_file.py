@@ -51,7 +51,7 @@ def steps_to(path: Path) -> Iterator[Path]:
             continue
         here /= part
         try:
-            target = Path(os.readlink(here))
+            target = here.readlink()
         except (OSError, ValueError):
             if not left:
                 yield here

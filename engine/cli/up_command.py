@@ -32,7 +32,8 @@ Examples:
     "-y",
     "--yes",
     is_flag=True,
-    help="Ask nothing: approve what the file asks of this host, and a new machine where a change needs one.",
+    help="Ask nothing: approve what the file asks of this host, and a new machine where a change needs one. Not for a"
+    " local layer or .env that a guest may have written: name it, or agree on a terminal.",
 )
 @click.option(
     "-n",

@@ -286,6 +286,15 @@ def test_a_layer_that_hides_the_mount_it_came_by(sandbox: CommandLine, over: str
     assert_refused(alone(sandbox, *STARTED), LOCAL, "is new")
 
 
+def test_where_an_earlier_sandbox_could_write(sandbox: CommandLine) -> None:
+    sandbox.file(WORKSPACE)
+    assert unasked(sandbox, *STARTED) == "agreed\n"
+    sandbox.file(WORKSPACE.replace("workspace", "workspace:ro"))
+    assert unasked(sandbox, *STARTED) == "agreed\n"
+    sandbox.file("packages: [jq]\n", LOCAL)  # the first one may still run
+    assert_refused(alone(sandbox, *STARTED), LOCAL, "is new")
+
+
 def test_what_no_guest_could_write_is_nobodys_question(sandbox: CommandLine) -> None:
     (sandbox.project / "sub").mkdir()
     sandbox.file(HEAD + "mounts: ['.:/workspace:ro', './sub:/sub']\n")

@@ -104,19 +104,25 @@ def test_a_link_to_nothing_is_no_local_layer(project: Path) -> None:
     assert load(project / "Sandboxfile.yaml").unnamed == {}
 
 
-def test_the_link_that_was_looked_at_is_the_one_that_is_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest that turns a file into a link between the look and the reading."""
+@pytest.mark.parametrize("turned", ["x", "conf"])
+def test_what_was_looked_at_is_what_is_read(project: Path, turned: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that turns a file, or a directory, into a link between the look and the reading."""
     (file := project / "conf/x").write_text("x: 1\n")
+    (project.parent / "out").mkdir()
+    (project.parent / "out/x").write_text(KEY)
     opened: Callable[..., int] = os.open
 
     def late(path: str, flags: int, *rest: int, **options: int) -> int:
-        if path == "x":
+        if path == turned == "x":
             points(file, project.parent / "id_rsa")
+        elif path == turned:
+            (project / "conf").rename(project / "was")
+            points(project / "conf", project.parent / "out")
         return opened(path, flags, *rest, **options)
 
     monkeypatch.setattr(os, "open", late)
     monkeypatch.setattr(os, "supports_dir_fd", {late, os.readlink})
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
         read_within(project, file, 100)
 
 
