@@ -15,6 +15,7 @@ from engine.errors import EngineError
 from engine.instances import Instance, load_instance
 from engine.network import Registries, client_files
 from engine.nodes.compose import Compose
+from engine.unnamed import note_start
 from engine.up import Project
 from engine.wanted import agent_summary, wanted_forwards
 from sandboxfile.positions import render_path
@@ -54,6 +55,7 @@ async def apply_changes(
     All changes must be live ones. Waits as long as images and health checks take. Raises EngineError that says which
     parts are changed and which are not; the machine runs on, and the next call tries what is left again.
     """
+    note_start(project.layout, project.loaded)
     adjustment = await asyncio.to_thread(_adjustment, project, instance, comparison)
     rest = b""
     async with await connect(project.layout.instance(instance.name).sockets.control) as client:

@@ -72,7 +72,7 @@ def save_approval(layout: Layout, file: Path, asks: Iterable[Ask]) -> None:
     }
     path = layout.approval(file)
     try:
-        write_json(path, record, 0o600)
+        write_json(path, record)
     except OSError as error:
         raise EngineError(f"cannot write {path}: {error.strerror}") from error
 
@@ -110,6 +110,8 @@ def _parse(value: Any) -> Approval:
 def _ask(item: Any) -> Ask:
     ask = Ask(**{field.name: _text(item[field.name]) for field in fields(Ask)})  # type: ignore[arg-type]
     if ask.kind not in KINDS or (ask.kind == "directory" and ask.detail not in RIGHTS):
+        raise ValueError
+    if ask.kind == "machine" and not ask.detail.isdecimal():
         raise ValueError
     return ask
 

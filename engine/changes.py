@@ -13,6 +13,7 @@ from engine.configuration import Configuration
 from engine.differences import Difference, compare_items, compare_values, describe
 from engine.plan import describe_changes
 from engine.report import clean_line
+from engine.secrecy import masked_inputs
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.quantities import format_duration, format_size
 
@@ -50,7 +51,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
 
 # Inputs of build nodes that are keys of other nodes, or that fields of the file say already.
 _SAID_ELSEWHERE = {"parent", "toolchain", "qemu", "image", "initramfs", "cpus", "memory", "disk", "size"}
-_SAID_ELSEWHERE |= {"run", "user", "env", "directory"}
+_SAID_ELSEWHERE |= {"run", "user", "directory"}
 _UNSAID = {"user": "agent", "mode": "rw"}  # defaults of list items
 
 
@@ -174,7 +175,7 @@ def _compare_build(old: Configuration, new: Configuration) -> Iterator[Change]:
         before = old.build.get(id)
         if before is None or before["key"] == made["key"]:
             continue
-        if first and before["inputs"] == made["inputs"]:
+        if first and masked_inputs(before["inputs"]) == made["inputs"]:
             yield Change(id, None, "the way it is built changed")
         first = False
         is_setup = id.startswith("setup[")
@@ -185,7 +186,8 @@ def _compare_build(old: Configuration, new: Configuration) -> Iterator[Change]:
 
 
 def _own_inputs(made: Mapping[str, Any]) -> dict[str, str]:
-    return {name: text for name, text in made["inputs"].items() if name not in _SAID_ELSEWHERE}
+    inputs = masked_inputs(made["inputs"]).items()
+    return {name: text for name, text in inputs if name not in _SAID_ELSEWHERE and not name.startswith("env ")}
 
 
 def _at(value: Any, path: KeyPath) -> Any:
@@ -203,7 +205,7 @@ def _describe_item(item: Mapping[str, Any]) -> str:
     heads = ("host", "guest") if "guest" in item else ("group", "host", "port", "source", "target", "run")
     head = ":".join(describe(item[key]) for key in heads if item.get(key))
     rest = [
-        key if value is True else f"{key}={describe(value)}"
+        key if value is True else f"{key}={describe(value, (key,))}"
         for key, value in item.items()
         if value and key not in heads and _UNSAID.get(key) != value
     ]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from engine.secrecy import is_of_environment, is_private_name, is_private_place
 from sandboxfile.positions import KeyPath
 
 SHOWN = 40  # characters of a value
-
-# What a pipeline prints, many can read. `sandbox config` shows every value to whoever asks for it.
-_PRIVATE = re.compile("pass|secret|token|key|credential", re.IGNORECASE)
 
 
 class Difference(NamedTuple):
@@ -34,8 +31,8 @@ def compare_values(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
             else:
                 yield from compare_values((*path, key), old[key], new[key])
     elif isinstance(old, list) and isinstance(new, list) and old and new:
-        yield from compare_items(path, old, new, _masked)
-    elif _is_private(path):
+        yield from compare_items(path, old, new, lambda item: _masked(path, item))
+    elif is_private_place(path):
         yield Difference(path, "changed")
     else:
         yield Difference(path, f"{describe(old)} -> {describe(new)}")
@@ -54,16 +51,19 @@ def compare_items(
         yield Difference(path, "another order")
 
 
-def describe(value: Any) -> str:
-    """A value in at most SHOWN characters."""
+def describe(value: Any, path: KeyPath = ()) -> str:
+    """The value at `path` in at most SHOWN characters; of what is private only names."""
     if value is None or value in ("", [], {}):
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        text = " ".join(describe(item) for item in value)
+        text = " ".join(_masked(path, item) for item in value)
     elif isinstance(value, Mapping):
-        text = ", ".join(f"{key}: {'...' if _is_private((key,)) else describe(item)}" for key, item in value.items())
+        text = ", ".join(
+            f"{key}: {'...' if is_private_place((*path, key)) else describe(item, (*path, key))}"
+            for key, item in value.items()
+        )
     else:
         text = str(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
@@ -71,16 +71,12 @@ def describe(value: Any) -> str:
 
 def _one_word(path: KeyPath, value: Any) -> str:
     """What follows "added": the value, where it is one word that may be seen."""
-    if isinstance(value, (Mapping, list)) or value in (None, "") or _is_private(path):
+    if isinstance(value, (Mapping, list)) or value in (None, "") or is_private_place(path):
         return ""
-    return f": {describe(value)}"
+    return f": {describe(value, path)}"
 
 
-def _masked(item: Any) -> str:
+def _masked(path: KeyPath, item: Any) -> str:
     """An item of a list; of NAME=VALUE perhaps only the name."""
     name, equals, _ = item.partition("=") if isinstance(item, str) else ("", "", "")
-    return f"{name}=..." if equals and _PRIVATE.search(name) else describe(item)
-
-
-def _is_private(path: KeyPath) -> bool:
-    return bool(_PRIVATE.search(str(path[-1])))
+    return f"{name}=..." if equals and (is_of_environment(path) or is_private_name(name)) else describe(item, path)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from engine.errors import EngineError
 from engine.jsonfile import read_json, write_json
-from engine.layout import Layout
+from engine.layout import Layout, make_private
 from engine.processes import is_same_process
 
 VERSION = 1
@@ -66,7 +66,11 @@ def save_instance(layout: Layout, instance: Instance) -> None:
 
 def load_instance(layout: Layout, name: str) -> Instance | None:
     """None when there is no such sandbox. Raises EngineError for a record that is damaged or of a newer version."""
-    path = layout.instance(name).record
+    return read_record(layout.instance(name).record, name)
+
+
+def read_record(path: Path, name: str) -> Instance | None:
+    """The same of a record that may lie elsewhere."""
     try:
         record = read_json(path)
     except FileNotFoundError:
@@ -127,8 +131,8 @@ def hold_name(layout: Layout, name: str) -> Iterator[None]:
     from filelock import FileLock, Timeout  # 10 ms that `exec` and `ls` need not pay
 
     path = layout.instance_lock(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    make_private(path.parent)
+    lock = FileLock(path, mode=0o600)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:

@@ -7,16 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+from engine.layout import make_private
 
-def write_json(path: Path, value: object, mode: int = 0o666) -> None:
+
+def write_json(path: Path, value: object) -> None:
     """Replace `path` (its directory is made) in one step: a reader sees the old text or the new. Raises OSError.
 
-    `mode` is as in os.open: the umask takes from it.
+    Nobody but the user can read it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1, sort_keys=True)
             file.write("\n")
             file.flush()

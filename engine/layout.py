@@ -44,12 +44,25 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("state", "instances/<name>/supervisor.log", "what the supervisor did", "safe"),
     ("state", "instances/<name>/console.log", "the guest's console", "safe"),
+    ("state", "instances/<name>/console.old.log", "its older half, of a guest that prints much", "safe"),
     ("state", "instances/<name>/journal.jsonl", "every connection that the gateway decided on", "safe"),
     ("state", "instances/<name>/journal.jsonl.<number>", "its older lines", "safe"),
     ("state", "instances/<name>/disk.qcow2", "the sandbox's own disk, over the snapshot's", "the sandbox is lost"),
+    (
+        "state",
+        "failed/<name>/",
+        "record, console, journal and log of a start that failed; the last five are kept",
+        "safe",
+    ),
     ("state", "locks/<name>.lock", "held while a sandbox of that name is brought up or down", "safe when nothing runs"),
     ("state", "projects/<project>/plan.json", "what the last build was made of; explains the next plan", "safe"),
     ("state", "projects/<project>/plan-<agent>.json", "the same, of one of the file's `agents`", "safe"),
+    (
+        "state",
+        "projects/<project>/seen.json",
+        "what the files that nobody names said at the last start",
+        "asked about anew",
+    ),
     ("state", "trust/<id>.json", "what you allowed one file to ask of this host", "the next `up` asks again"),
     ("runtime", "README", "says what the directory is", "written again by the next command"),
     (
@@ -134,6 +147,11 @@ class InstancePaths(NamedTuple):
         return self.directory / "console.log"
 
     @property
+    def old_console_log(self) -> Path:
+        """Where vmm.console.Console puts what is too old for the log."""
+        return self.console_log.with_suffix(".old.log")
+
+    @property
     def journal(self) -> Path:
         return self.directory / "journal.jsonl"
 
@@ -169,20 +187,24 @@ class Layout(NamedTuple):
         return {f"SANDBOX_{root.upper()}_DIR": str(getattr(self, root)) for root in ROOTS}
 
     def prepare(self) -> None:
-        """Make the roots, each with its README; nobody else can look into state and runtime.
+        """Make the roots, each with its README; nobody else can look into them.
 
-        Raises EngineError when one cannot be made, or when the runtime directory is not safe: whoever else could write
-        there could answer in the place of a supervisor.
+        A cache or state directory of ours that others can enter is closed to them. Raises EngineError when one cannot
+        be made or closed, when one is somebody else's, and when the runtime directory is not safe: whoever else could
+        write there could answer in the place of a supervisor.
         """
         try:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.runtime.parent.mkdir(parents=True, exist_ok=True)
             self.runtime.mkdir(exist_ok=True, mode=0o700)
             _check_private(self.runtime)
+            for root in ("cache", "state"):
+                directory: Path = getattr(self, root)
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _close(directory, f"SANDBOX_{root.upper()}_DIR")
             for root in ROOTS:
                 readme = getattr(self, root) / "README"
                 if not readme.exists():
+                    readme.touch(mode=0o600)
                     readme.write_text(_README[root])
         except OSError as error:
             raise EngineError(
@@ -237,6 +259,14 @@ class Layout(NamedTuple):
         return Sockets(self.runtime / f".build-{random}")
 
     @property
+    def all_failed(self) -> Path:
+        return self.state / "failed"
+
+    def failed(self, name: str) -> InstancePaths:
+        """What is left of a sandbox whose start failed, under the same names. Raises EngineError as `instance` does."""
+        return self.instance(name)._replace(directory=self.all_failed / name)
+
+    @property
     def trust(self) -> Path:
         return self.state / "trust"
 
@@ -246,8 +276,21 @@ class Layout(NamedTuple):
 
     def project_plan(self, project: Path, agent: str | None = None) -> Path:
         """`agent` is the key in `agents` of a file that has several."""
-        directory = self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]
-        return directory / ("plan.json" if agent is None else f"plan-{_checked(_NAME, agent, 'name of an agent')}.json")
+        name = "plan.json" if agent is None else f"plan-{_checked(_NAME, agent, 'name of an agent')}.json"
+        return self._project(project) / name
+
+    def project_seen(self, project: Path) -> Path:
+        return self._project(project) / "seen.json"
+
+    def _project(self, project: Path) -> Path:
+        return self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]
+
+
+def make_private(directory: Path) -> None:
+    """Make `directory`, and what is missing above it, so that nobody else can enter them. Raises OSError."""
+    for each in reversed((directory, *directory.parents)):
+        if not each.is_dir():
+            each.mkdir(mode=0o700, exist_ok=True)
 
 
 def platform_root(root: str) -> Path:
@@ -284,6 +327,29 @@ def _override(env: Mapping[str, str], variable: str) -> Path | None:
     if not Path(value).is_absolute():
         raise EngineError(f"{variable} must be an absolute path, not {value!r}")
     return Path(value)
+
+
+def _close(directory: Path, variable: str) -> None:
+    """Let nobody else enter a directory of ours. Raises EngineError for one that is somebody else's, OSError.
+
+    It may be a link: a cache is often moved to a larger disk. What it leads to is what counts.
+    """
+    seen = directory.stat()
+    if seen.st_uid != os.getuid():
+        where = f", through the link {directory}" if directory.is_symlink() else ""
+        raise EngineError(
+            f"{directory.resolve()} belongs to somebody else (user {seen.st_uid}{where})",
+            details="they could read the memory of your sandboxes there, and change the programs that run them",
+            hint=f"remove it, or set {variable} to a directory of your own",
+        )
+    if seen.st_mode & 0o077:
+        directory.chmod(0o700)  # older versions, and other programs, left it open
+        if directory.stat().st_mode & 0o077:
+            raise EngineError(
+                f"{directory.resolve()} can be entered by others, and its file system does not let us change that",
+                details="others could read the memory of your sandboxes there",
+                hint=f"set {variable} to a directory on a file system with modes",
+            )
 
 
 def _check_private(directory: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -27,11 +27,14 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def pick_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def pick_port(but: Collection[int] = ()) -> int:
+    """A port that was free a moment ago, and is not in `but`: what somebody is about to take is still free."""
+    with contextlib.ExitStack() as refused:  # held meanwhile, so that none comes twice
+        while True:
+            probe = refused.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            if (port := int(probe.getsockname()[1])) not in but:
+                return port
 
 
 class Forwarder(Protocol):
@@ -59,15 +62,24 @@ class OpenPorts:
         return tuple(self._open)
 
     async def __aenter__(self) -> Self:
-        for forward in self._initial:
-            await self._relay(forward)
+        try:
+            for forward in self._initial:
+                await self._relay(forward)
+        except BaseException:  # cancelled half-way: nobody else would close what is open by now
+            await self._close_all()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stack in reversed(self._open.values()):
-            await stack.aclose()
+        await self._close_all()
+
+    async def _close_all(self) -> None:
+        """Close each, whatever happens to another. Raises the last failure when all have been tried."""
+        async with contextlib.AsyncExitStack() as all_of_them:
+            while self._open:
+                all_of_them.push_async_exit(self._open.pop(next(iter(self._open))))
 
     async def change(self, wanted: Iterable[HostForward]) -> None:
         """Close what is not wanted, then open what is missing. Raises VmmError; `forwards` is right even then."""

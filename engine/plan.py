@@ -12,6 +12,7 @@ from engine.errors import EngineError
 from engine.graph import Graph, Node
 from engine.jsonfile import read_json, write_json
 from engine.report import clean_line
+from engine.secrecy import masked_inputs
 from engine.store import Store
 
 Action = Literal["cached", "build", "not needed"]
@@ -87,7 +88,8 @@ def load_made(path: Path) -> dict[str, Made]:
     """What `save_made` wrote; nothing when the file is missing or damaged, which only costs the explanations."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         nodes = read_json(path)["nodes"]
-        return {id: Made(key=str(made["key"]), inputs=dict(made["inputs"])) for id, made in nodes.items()}
+        # Older versions kept values.
+        return {id: Made(key=str(made["key"]), inputs=masked_inputs(made["inputs"])) for id, made in nodes.items()}
     return {}
 
 

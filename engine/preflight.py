@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from engine.agent_use import unknown_agents
+from engine.capacity import host_memory
 from engine.nodes.compose import Compose
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.pending import not_yet
@@ -36,11 +37,6 @@ def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = ()
     _raise_if_any(problems)
     if loaded.sandbox.services:
         Compose.of(loaded)  # what the services name in the project
-
-
-def host_memory() -> int:
-    """Bytes of physical memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _raise_if_any(problems: Collection[Diagnostic] | Iterator[Diagnostic]) -> None:

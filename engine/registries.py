@@ -8,6 +8,7 @@ calls take up to a few seconds the first time, so call them from a thread and on
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -15,14 +16,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from engine.gateway.errors import GatewayError
 from engine.gateway.policy import WEB_PORTS, Rule
+from engine.tokens import tokens_in, without_tokens
 
 MIRROR_VARIABLE = "SANDBOX_DEBIAN_MIRROR"  # "ARCHIVE_URL [SECURITY_URL]"
 
@@ -33,6 +38,22 @@ import json
 from pip._internal.models.index import PyPI
 print(json.dumps([PyPI.simple_url, PyPI.netloc, PyPI.file_storage_domain]))
 """
+
+
+_Answer = TypeVar("_Answer")
+
+
+class _once(Generic[_Answer]):
+    """A question that is asked once in the life of a process, also when two threads want to know."""
+
+    def __init__(self, question: Callable[[], _Answer]) -> None:
+        self._question = cache(question)
+        self._turn = threading.Lock()
+        self.cache_clear = self._question.cache_clear
+
+    def __call__(self) -> _Answer:
+        with self._turn:
+            return self._question()
 
 
 class RegistryError(Exception):
@@ -46,8 +67,17 @@ class RegistryError(Exception):
 
 
 @dataclass(frozen=True)
+class Credential:
+    """What looks like a credential in a registry's URL. `url` has it left out, `origin` says whose it is."""
+
+    group: str
+    url: str
+    origin: str
+
+
+@dataclass(frozen=True)
 class Registry:
-    """What one group stands for. URLs carry no credentials."""
+    """What one group stands for. URLs carry no user, password or query; of their paths see `credentials_of`."""
 
     group: str
     urls: tuple[str, ...]
@@ -149,6 +179,46 @@ def client_settings(groups: Iterable[str]) -> ClientSettings:
     )
 
 
+def credentials_of(groups: Iterable[str]) -> tuple[Credential, ...]:
+    """What the guest would be told with the settings for these groups, and what the host's user may not know of.
+
+    Asks the clients of all groups at once. Raises RegistryError.
+    """
+    wanted = sorted(set(groups))
+    with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        found = list(pool.map(_urls_for_guest, wanted))
+    return tuple(
+        Credential(group, without_tokens(url), origin)
+        for group, (urls, origin) in zip(wanted, found, strict=True)
+        for url in urls
+        if tokens_in(url)
+    )
+
+
+def _urls_for_guest(group: str) -> tuple[tuple[str, ...], str]:
+    """The URLs that `client_settings` has for the group, and where they come from."""
+    settings = client_settings([group])
+    mirrors = settings.debian
+    urls = (
+        *((mirrors.archive, mirrors.security) if mirrors else ()),
+        settings.pip_index_url,
+        *settings.pip_extra_index_urls,
+        settings.npm_registry,
+    )
+    return tuple(url for url in urls if url), f"host's {_CLIENTS[group]} configuration"
+
+
+def ask_ahead(groups: Iterable[str]) -> None:
+    """Begin to ask the host's clients: whoever needs their answers a moment later does not wait as long."""
+    for group in sorted(set(groups)):
+        threading.Thread(target=_ask_quietly, args=(group,), daemon=True, name=f"asking for {group}").start()
+
+
+def _ask_quietly(group: str) -> None:
+    with contextlib.suppress(RegistryError):  # who needs the answer is told
+        client_settings([group])
+
+
 def forget() -> None:
     """Ask the host's clients again the next time."""
     for question in (_host_npm, _host_pip, _host_debian):
@@ -158,7 +228,7 @@ def forget() -> None:
 # --- npm
 
 
-@cache
+@_once
 def _host_npm() -> _Found | None:
     answer = _ask(["npm", "config", "get", "registry"])
     urls = _clean([answer.strip()]) if answer else ()
@@ -168,7 +238,7 @@ def _host_npm() -> _Found | None:
 # --- pip
 
 
-@cache
+@_once
 def _host_pip() -> _Pip | None:
     for python in dict.fromkeys((sys.executable, "python3")):
         constants = _ask([python, "-c", _ASK_PIP]) if python else None
@@ -236,7 +306,7 @@ def _debian_group() -> _Found | None:
     return _Found(tuple(dict.fromkeys(source.url for source in sources)), origin) if sources else None
 
 
-@cache
+@_once
 def _host_debian() -> tuple[tuple[_Source, ...], str]:
     """Debian's own archives among the host's apt sources, and where that was read."""
     listing = _ask(
@@ -315,6 +385,7 @@ _ON_HOST: Mapping[str, Callable[[], _Found | None]] = {
     "pypi": _host_pypi,
 }
 GROUPS = tuple(_ON_HOST)
+_CLIENTS = {"debian": "apt", "npm": "npm", "pypi": "pip"}
 
 
 def _ask(argv: list[str]) -> str | None:

@@ -19,16 +19,19 @@ from typing import Any
 
 from engine.configuration import Running, save_running
 from engine.errors import EngineError
+from engine.evidence import keep_evidence
 from engine.guests import Identity
 from engine.instances import Instance, forget_instance, load_instance, save_instance
 from engine.launch import Launch
-from engine.layout import InstancePaths, Layout
+from engine.layout import InstancePaths, Layout, make_private
 from engine.network import Registries, client_files
 from engine.nodes.compose import Compose
 from engine.processes import describe_process
+from engine.unnamed import note_start
 from engine.up import Built, Project
 from engine.wanted import agent_summary, wanted_forwards, wanted_mounts
 from vmm.disk import make_overlay
+from vmm.private import private
 from vmm.process import clean_environment
 from vmm.tools import from_json
 
@@ -44,13 +47,17 @@ class Started:
     services: list[dict[str, Any]] = field(default_factory=list)
 
 
-async def start(project: Project, built: Built, name: str, on_event: Callable[[str], None]) -> Started:
+async def start(
+    project: Project, built: Built, name: str, on_event: Callable[[str], None], *, keep_failed: bool = False
+) -> Started:
     """Start a supervisor for the sandbox `name` and wait until it is ready.
 
-    Raises EngineError with what went wrong; cancellation (^C) ends the half-started sandbox and forgets it.
+    Raises EngineError with what went wrong, and where console, journal and log of that start are; with `keep_failed`
+    the sandbox stays, as one that has failed. Cancellation (^C) ends the half-started sandbox and forgets it.
     """
     layout = project.layout
     paths = layout.instance(name)
+    note_start(layout, project.loaded)
     forget_instance(layout, name)
     try:
         began = time.monotonic()
@@ -66,10 +73,41 @@ async def start(project: Project, built: Built, name: str, on_event: Callable[[s
             await supervisor.send(launch)
             services = await supervisor.ready(on_event)
         return Started(load_instance(layout, name) or record, time.monotonic() - began, services)
+    except EngineError as error:
+        look = _keep_as_failed(layout, name, error) if keep_failed else None
+        look = look or _leave_evidence(layout, name)
+        raise EngineError(error.brief, error.details, "; ".join(filter(None, (error.hint, look)))) from error
     except BaseException:
         with contextlib.suppress(EngineError):
             forget_instance(layout, name)
         raise
+
+
+def _keep_as_failed(layout: Layout, name: str, error: EngineError) -> str | None:
+    """What to do with the sandbox that is kept; None where it has no record yet."""
+    with contextlib.suppress(EngineError):
+        if (record := load_instance(layout, name)) is not None:
+            summary = {**record.summary, "error": error.brief}
+            save_instance(layout, record._replace(state="failed", summary=summary))
+            where = layout.instance(name).directory
+            return (
+                f"it is kept in {where}: `sandbox console {name}` shows its console, `sandbox down {name}` removes it"
+            )
+    return None
+
+
+def _leave_evidence(layout: Layout, name: str) -> str | None:
+    """Forget the sandbox; where its last words are."""
+    kept = None
+    with contextlib.suppress(OSError):  # a full disk may be why it failed
+        kept = keep_evidence(layout, name)
+    with contextlib.suppress(EngineError):
+        forget_instance(layout, name)
+    return (
+        f"console, journal and log of this start are in {kept}; `sandbox console {name}` shows the first"
+        if kept
+        else None
+    )
 
 
 class Supervisor:
@@ -106,9 +144,9 @@ class Supervisor:
 @contextlib.asynccontextmanager
 async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
     """A supervisor process. It outlives the block, unless that fails: then it ends, and all that it owns with it."""
-    paths.directory.mkdir(parents=True, exist_ok=True)
+    make_private(paths.directory)
     ours, theirs = socket.socketpair()
-    with ours, theirs, paths.supervisor_log.open("ab") as log:
+    with ours, theirs, open(paths.supervisor_log, "ab", opener=private) as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - it must outlive this loop and this process
             [sys.executable, "-m", "engine.supervisor"],
             stdin=theirs.fileno(),

@@ -17,8 +17,9 @@ from filelock import FileLock, Timeout
 
 from engine.errors import EngineError
 from engine.jsonfile import read_json, write_json
-from engine.layout import LOCKS, TMP, Layout, Sockets
+from engine.layout import LOCKS, TMP, Layout, Sockets, make_private
 from engine.room import explain_full_disk, require_room
+from engine.secrecy import masked_inputs
 from engine.trees import disk_usage, remove_tree, sync, sync_tree
 
 POLL_S = 0.1  # between two tries of a lock: flock has no way to wait that an event loop could share
@@ -77,14 +78,14 @@ class Store:
                 key=record["key"],
                 path=path,
                 build=record["build"],
-                inputs=record["inputs"],
+                inputs=masked_inputs(record["inputs"]),
                 parents=record["parents"],
                 created=datetime.fromisoformat(record["created"]),
                 last_used=datetime.fromtimestamp(used, UTC),
                 size=record["size"],
                 seconds=record["seconds"],
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def is_sound(self, entry: Entry) -> bool:
@@ -149,7 +150,7 @@ class Store:
                     self._sweep_key(kind, key)  # ours is the lock, so what lies there was left by a crash
                     require_room(self.layout.cache, needed_bytes)
                     continued = self._parent_builds(parents)
-                    directory.mkdir(parents=True)
+                    make_private(directory)
                     sockets.directory.mkdir(parents=True, mode=0o700)
                     started = time.monotonic()
                     yield Build(directory, sockets)
@@ -205,8 +206,8 @@ class Store:
 
     def _lock(self, kind: str, key: str) -> FileLock:
         path = self.layout.entry_lock(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+        make_private(path.parent)
+        return FileLock(path, mode=0o600)
 
     @contextlib.asynccontextmanager
     async def _locked(self, kind: str, key: str, on_wait: Callable[[str], None]) -> AsyncIterator[None]:
@@ -248,13 +249,13 @@ class Store:
         write_json(self.layout.entry_record(directory), record | {"size": disk_usage(directory)})
         sync_tree(directory)
         marker = self.layout.entry_marker(directory)
-        marker.touch()
+        marker.touch(mode=0o600)
         sync(marker)
         sync(directory)
 
     def _publish(self, directory: Path, kind: str, key: str) -> None:
         entry = self.layout.entry(kind, key)
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        make_private(entry.parent)
         if entry.exists():  # incomplete after a power cut, or not sound any more
             self._discard(entry, kind, key)
         directory.replace(entry)
@@ -263,7 +264,7 @@ class Store:
     def _discard(self, path: Path, kind: str, key: str) -> None:
         """Away in one step first: nobody ever sees half of an entry."""
         aside = self.layout.temporary_entry(kind, key, secrets.token_hex(4))
-        aside.parent.mkdir(parents=True, exist_ok=True)
+        make_private(aside.parent)
         path.replace(aside)
         remove_tree(aside)
 

@@ -36,6 +36,7 @@ from engine.loopback import OpenPorts
 from engine.services import start_services, wait_healthy, write_compose
 from vmm.channel import Relay
 from vmm.errors import VmmError
+from vmm.private import UMASK
 from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import SharedDirectory, serve_directory
@@ -256,6 +257,7 @@ def main() -> None:
     """Entry of `python -m engine.supervisor`: standard input is the socket to `up`, output goes to the log."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors for each connection of the guest
+    os.umask(UMASK)  # whatever we or a child of ours makes is the user's alone
     connection = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

@@ -1,8 +1,9 @@
 """What a checked file asks of the host, as one value, and whether that is more than was approved.
 
 A file is a stranger's until its user agrees. Asked for is what reaches beyond the machine: directories of the host that
-the guest sees, secrets that leave for a host, services and ports of the host, every name below a domain, and variables
-of the user's environment. Named groups and single names of the network are not: they are the file's everyday content.
+the guest sees, secrets that leave for a host, services and ports of the host, every name below a domain, variables of
+the user's environment, and most of the host's memory, processors or disk. Named groups and single names of the network
+are not: they are the file's everyday content.
 """
 
 from __future__ import annotations
@@ -10,32 +11,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from engine.capacity import Capacity
 from engine.places import Places
-from engine.sources import deciding_files, local_layer, real_source
+from engine.registries import Credential
+from engine.secrecy import is_credential
+from engine.sources import real_source
+from engine.unnamed import Past, can_be_written, digest_of, known_as, lent_by
 from sandboxfile import Loaded
 from sandboxfile.agent import Secret
 from sandboxfile.endpoints import Endpoint
 from sandboxfile.mounts import Mount
+from sandboxfile.quantities import format_size
 from sandboxfile.services import published_ports
 
-Kind = Literal["wildcard", "port", "service", "input", "variable", "directory", "secret"]
+Kind = Literal[
+    "machine", "wildcard", "port", "service", "input", "variable", "registry credential", "directory", "secret"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What the guest may do with a directory, by the mount's mode. A clone is a copy: the host is only read.
 RIGHTS = {"rw": ("read", "write"), "ro": ("read",), "clone": ("read",)}
 
 _FREE_PORT = "any free port"
-_CREDENTIAL = re.compile(
-    r"(^|_)(TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASS|PASSPHRASE|KEYS?|APIKEY|CREDENTIALS?|AUTH|PAT|COOKIE|DSN)(_|$)"
-    r"|DATABASE_URL",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +45,8 @@ class Ask:
     """One thing that a file asks for.
 
     `subject` is the host's: a real path, a port, where a secret's value comes from. `detail` is what for: a mount's
-    mode, the host that a secret goes to. These two and the kind are what is approved; `note` and `warning` are words.
+    mode, the host that a secret goes to, a file's digest, an amount. These two and the kind are what is approved;
+    `note` and `warning` are words.
     """
 
     kind: Kind
@@ -58,24 +61,49 @@ class Ask:
         return frozenset((self.kind, self.subject, detail) for detail in details)
 
 
-def asks_of(loaded: Loaded, places: Places) -> tuple[Ask, ...]:
+@dataclass(frozen=True)
+class Surroundings:
+    """What of this host decides about what a file asks: what is where, how much there is, and what has been."""
+
+    places: Places
+    capacity: Capacity
+    past: Past = field(default_factory=Past)
+    credentials: tuple[Credential, ...] = ()  # of the registries that the file's guests are told of
+
+
+def asks_of(loaded: Loaded, around: Surroundings) -> tuple[Ask, ...]:
     """Everything that the file asks of the host, of all its sandboxes together, in a fixed order and without doubles.
 
     Looks up where paths really lead. Values of variables and secrets are neither read nor named.
     """
     found: dict[frozenset[tuple[str, str, str]], Ask] = {}
     for one in loaded.each():
-        for ask in (*_directories(one, places), *_secrets(one, places), *_network(one), *_ports(one)):
+        for ask in (*_directories(one, around.places), *_secrets(one, around.places), *_network(one), *_ports(one)):
             found.setdefault(ask.units(), ask)
-    for ask in (*_inputs(loaded), *_variables(loaded)):
+    for ask in (
+        *_machine(loaded, around.capacity),
+        *_inputs(loaded, around.past),
+        *_variables(loaded),
+        *_registries(around),
+    ):
         found.setdefault(ask.units(), ask)
     return tuple(sorted(found.values(), key=lambda ask: (KINDS.index(ask.kind), _natural(ask.subject), ask)))
 
 
 def widened(asks: Iterable[Ask], approved: Iterable[Ask]) -> tuple[Ask, ...]:
     """Those of `asks` that reach further than everything in `approved` together."""
+    approved = tuple(approved)
     have = frozenset(unit for ask in approved for unit in ask.units())
-    return tuple(ask for ask in asks if not ask.units() <= have)
+    most: dict[str, int] = {}
+    for ask in approved:
+        if ask.kind == "machine":
+            most[ask.subject] = max(int(ask.detail), most.get(ask.subject, 0))
+
+    def has(ask: Ask) -> bool:
+        less = ask.kind == "machine" and int(ask.detail) <= most.get(ask.subject, 0)
+        return less or ask.units() <= have
+
+    return tuple(ask for ask in asks if not has(ask))
 
 
 def digest(asks: Iterable[Ask]) -> str:
@@ -159,37 +187,57 @@ def _port(host: int | None, guest: int, whose: str) -> Ask:
     return Ask("port", str(host), "", f"for port {guest}{whose}", warning)
 
 
-def _inputs(loaded: Loaded) -> Iterator[Ask]:
-    """Files that are read with this one without being named, where the guest of an earlier `up` may have made them."""
-    writable = [
-        real_source(one.project, mount.source)
-        for one in loaded.each()
-        for mount in one.sandbox.mounts
-        if mount.mode == "rw" and _leads_somewhere(one, mount)
-    ]
-    for file in deciding_files(loaded):
-        if file in loaded.layers and file != local_layer(loaded):
+def _machine(loaded: Loaded, capacity: Capacity) -> Iterator[Ask]:
+    """More than half of the memory or of the free disk, or more processors than there are, where the file says so."""
+    machines = [one.sandbox.machine for one in loaded.each()]
+    together = ", of all its sandboxes together" if len(machines) > 1 else ""
+    memory, disk = sum(machine.memory for machine in machines), sum(machine.disk for machine in machines)
+    cpus = max(machine.cpus for machine in machines)
+    rows = (
+        ("memory", memory, capacity.memory // 2, f"{format_size(memory)}{together}, of {_about(capacity.memory)}"),
+        ("cpus", cpus, capacity.cpus, f"{cpus}, of {capacity.cpus}"),
+        ("disk", disk, capacity.disk // 2, f"{format_size(disk)}{together}, of {_about(capacity.disk)} that are free"),
+    )
+    for name, wanted, limit, note in rows:
+        if wanted > limit and any(name in machine.model_fields_set for machine in machines):
+            yield Ask("machine", name, str(wanted), note)
+
+
+def _about(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"
+
+
+def _inputs(loaded: Loaded, past: Past) -> Iterator[Ask]:
+    """Files that are read with this one without being named, where its sandbox, or an earlier one, can write them."""
+    writable = (*lent_by(loaded), *past.lent)
+    for file, content in loaded.unnamed.items():
+        if not can_be_written(file, writable):
             continue
-        real = file.parent.resolve() / file.name
-        if any(real.is_relative_to(source) for source in writable):
-            names = ", ".join(sorted(name for name, where in loaded.variables.items() if where == file.name))
-            yield Ask("input", str(real), "", f"gives {names}" if names else f"lies over {loaded.path.name}")
-
-
-def _leads_somewhere(loaded: Loaded, mount: Mount) -> bool:
-    try:
-        return bool(real_source(loaded.project, mount.source))
-    except (OSError, RuntimeError):
-        return False
+        name, digest = known_as(file), digest_of(content)
+        names = ", ".join(sorted(name for name, where in loaded.variables.items() if where == file.name))
+        change = past.change(name, digest)
+        warning = f"it {change} since a sandbox of this project was started, which could have written it"
+        note = f"gives {names}" if names else f"lies over {loaded.path.name}"
+        yield Ask("input", name, digest, note, warning if change else "")
 
 
 def _variables(loaded: Loaded) -> Iterator[Ask]:
     for name, where in loaded.variables.items():
         if where == "environment":
-            warning = (
-                "by its name a credential: its value would be part of the file" if _CREDENTIAL.search(name) else ""
-            )
+            warning = "by its name a credential: its value would be part of the file" if is_credential(name) else ""
             yield Ask("variable", name, "", "", warning)
+
+
+def groups_of(loaded: Loaded) -> set[str]:
+    """The named groups whose clients in the guest are told what this host's are configured with."""
+    groups = {endpoint.group for one in loaded.each() for endpoint in one.sandbox.endpoints if endpoint.group}
+    return groups | ({"debian"} if any(one.sandbox.packages for one in loaded.each()) else set())
+
+
+def _registries(around: Surroundings) -> Iterator[Ask]:
+    for one in around.credentials:
+        warning = "what looks like a credential in its path would be the guest's, and in its snapshots"
+        yield Ask("registry credential", one.url, "", f"{one.group}: {one.origin}", warning)
 
 
 def _natural(text: str) -> tuple[int, str]:

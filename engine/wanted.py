@@ -30,15 +30,17 @@ def wanted_forwards(loaded: Loaded, before: Iterable[HostForward] = ()) -> tuple
     for _, host_port, _, protocol in published_ports(loaded.sandbox.services):
         if protocol == "tcp" and host_port is not None and host_port not in [host for host, _ in wanted]:
             wanted.append((host_port, host_port))
-    taken = {host for host, _ in wanted}
+    taken = {host for host, _ in wanted if host is not None}
     free = [forward for forward in before if forward.host_port not in taken]
+    taken |= {forward.host_port for forward in free}
 
     def choose(guest: int) -> int:
         for forward in free:
             if forward.guest_port == guest:
                 free.remove(forward)
                 return forward.host_port
-        return pick_port()
+        taken.add(port := pick_port(taken))
+        return port
 
     return tuple(HostForward(host or choose(guest), guest) for host, guest in wanted)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .diagnostics import Diagnostic, Problem, quote
 from .document import Placed
-from .regular_file import read_regular_file
+from .regular_file import LeadsOutError, read_within
 from .services import volume_entry
 from .source import MAX_BYTES, Source, read_source
 from .substitution import substitute
@@ -57,11 +57,14 @@ class ComposeFiles:
     def _text(self, item: Placed, name: str) -> bytes | None:
         path = self._project / name
         try:
-            if name.startswith(("/", "..", "~")) or not path.resolve().is_relative_to(self._project.resolve()):
+            if name.startswith(("/", "..", "~")):
                 self.complain(item, f"{quote(name)} is outside the project")
                 return None
-            return read_regular_file(path, MAX_BYTES)
-        except (OSError, RuntimeError, ValueError) as error:
+            return read_within(self._project, path, MAX_BYTES)
+        except LeadsOutError as error:
+            self.complain(item, f"{quote(name)} is outside the project: {error}")
+            return None
+        except (OSError, ValueError) as error:
             reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
             self.complain(item, f"{quote(name)} {reason}", "the path is relative to the file that names it")
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,10 +21,11 @@ from .members import check_together, name_problems, split
 from .model import Sandbox
 from .positions import KeyPath
 from .references import check_references
-from .regular_file import read_regular_file
+from .regular_file import LeadsOutError, read_regular_file, read_within
 from .shape import check_shape
 from .source import MAX_BYTES, Source, read_source
 from .substitution import read_as_wanted, refuse_secrets, substitute
+from .variables import FILE_NAME as ENV_FILE
 from .variables import Variables
 
 FILE_NAMES = ("Sandboxfile.yaml", "Sandboxfile.yml")
@@ -52,6 +54,7 @@ class Loaded:
 
     `layers` are all Sandboxfiles that were read, the file itself first; `variables` says of each variable that was read
     where its value came from (`environment` or `.env`); `warnings` are findings that keep nobody from using the file.
+    `unnamed` is the content of what was read without being named, the local layer and `.env`, by its absolute path.
     """
 
     sandbox: Sandbox
@@ -60,6 +63,7 @@ class Loaded:
     layers: tuple[Path, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Diagnostic, ...] = ()
+    unnamed: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
     agent_name: str | None = None  # the key in `agents`, of a value that `each` gave
     members: tuple[Loaded, ...] = field(default=(), repr=False)
     _document: Document = field(repr=False, compare=False, kw_only=True)
@@ -90,7 +94,7 @@ def find(start: Path) -> Path | None:
 def load(path: Path, inputs: Inputs | None = None) -> Loaded:
     """Read and check the file at `path` and what lies over it. Raises SandboxfileError, also when there is no file."""
     hint = f"in a project, its name is {FILE_NAMES[0]}"
-    return parse(_read(path, _shown(path), inputs or Inputs(), hint), path, inputs)
+    return parse(_read(path, _shown(path), inputs or Inputs(), hint, within=path.absolute().parent), path, inputs)
 
 
 def parse(text: str | bytes, path: Path, inputs: Inputs | None = None) -> Loaded:
@@ -109,6 +113,7 @@ class _Reading:
         self._sources: list[Source] = []
         self._problems: list[Diagnostic] = []
         self._warnings: list[Diagnostic] = []
+        self._unnamed: dict[Path, bytes] = {}
 
     def load(self, text: str | bytes) -> Loaded:
         document, layers = self._lay(text)
@@ -131,6 +136,7 @@ class _Reading:
             layers,
             self._variables.read,
             tuple(dict.fromkeys([*(w for source in self._sources for w in source.warnings), *self._warnings])),
+            self._all_unnamed(),
             _document=document,
         )
         members = [
@@ -145,10 +151,16 @@ class _Reading:
         paths = [self._path.absolute()]
         document = Document(main, main.data)
         local = self._path.absolute().with_suffix(f"{LOCAL}{self._path.suffix}")
-        over = [(local, local.name)] if local in self._inputs.texts or local.exists() else []
-        over += [(file.absolute(), str(file)) for file in self._inputs.files]
-        for path, shown in over:
-            source = self._source(_read(path, shown, self._inputs), shown)
+        named = [(file.absolute(), str(file), None) for file in self._inputs.files]
+        over: list[tuple[Path, str, Path | None]] = []
+        # Named as well, it is a layer like any other that the user has named.
+        if not any(_same(local, path) for path, _, _ in named) and (local in self._inputs.texts or local.exists()):
+            over.append((local, local.name, self._project))
+        for path, shown, within in [*over, *named]:
+            text = _read(path, shown, self._inputs, within=within)
+            if within is not None:
+                self._unnamed[path] = text if isinstance(text, bytes) else text.encode()
+            source = self._source(text, shown)
             paths.append(path)
             if main.readable and source.readable:
                 document = Document.of(lay_over(document.tree(), place(source.data, source)), main)
@@ -157,6 +169,10 @@ class _Reading:
             self._problems += problems
             document = Document.of(tree, main)
         return document, tuple(paths)
+
+    def _all_unnamed(self) -> dict[Path, bytes]:
+        env = {self._project / ENV_FILE: self._variables.text} if ENV_FILE in self._variables.read.values() else {}
+        return {**self._unnamed, **env}
 
     def _source(self, text: str | bytes, shown: str) -> Source:
         source = read_source(text, shown)
@@ -219,21 +235,33 @@ def _without_extensions(data: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _read(path: Path, shown: str, inputs: Inputs, hint: str | None = None) -> str | bytes:
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one name in one directory; what a link there leads to is another question."""
+    first, second = (Path(os.path.normpath(path)) for path in (one, other))
+    return first.name == second.name and os.path.realpath(first.parent) == os.path.realpath(second.parent)
+
+
+def _read(
+    path: Path, shown: str, inputs: Inputs, hint: str | None = None, *, within: Path | None = None
+) -> str | bytes:
+    """`within` is the directory that a file must lie in which nobody has named; what the user names may be anywhere."""
     if (text := inputs.texts.get(path.absolute())) is not None:
         return text
     try:
-        return read_regular_file(path, MAX_BYTES)
+        return read_regular_file(path, MAX_BYTES) if within is None else read_within(within, path, MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else _reason(error)
-        hint = hint if isinstance(error, (FileNotFoundError, IsADirectoryError)) else None
-        raise SandboxfileError([Diagnostic(None, (), reason, hint, shown)])
+        raise SandboxfileError([Diagnostic(None, (), *_reason(error, hint), shown)]) from None
 
 
-def _reason(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError, hint: str | None) -> tuple[str, str | None]:
+    """What is wrong, and what to do about it. Nothing of a file's content is in it."""
+    if isinstance(error, LeadsOutError):
+        return f"was not read: {error}", "keep the file in the project, or name what the link leads to"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file", hint
     if isinstance(error, IsADirectoryError):
-        return "this is a directory"
-    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        return "this is a directory", hint
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}", None
 
 
 def _shown(path: Path) -> str:

@@ -102,6 +102,8 @@ Later ones win:
 4. files of `-f FILE`, in order
 5. `--set PATH=VALUE`, in order; `--set PATH+=VALUE` adds to a list
 
+The first three are read without being named: a link among them must stay in the directory of the Sandboxfile.
+
 A layer need not say `version`. Mappings are merged key by key, and an empty value removes a key. Lists of
 things that have an identity are merged by it: mounts by their target, endpoints by host and port, ports by the
 guest's port, packages by name. Set-up steps are added. In the sections of Compose, the rules of the Compose

@@ -10,7 +10,7 @@ from typing import Any
 from .diagnostics import Diagnostic, quote
 from .interpolate import BadInterpolation, interpolate
 from .positions import Position
-from .regular_file import read_regular_file
+from .regular_file import read_within
 
 FILE_NAME = ".env"
 MAX_BYTES = 256 * 1024
@@ -20,7 +20,7 @@ class Variables:
     """The variables that a file may read, and which of them it has read.
 
     `.env` is read when the first variable is looked for that the environment does not have. It must lie in the project,
-    links followed: a link in a repository could lead to the user's own files.
+    links followed: a link in a repository could lead to the user's own files. `text` is what was read then.
     """
 
     def __init__(self, environment: Mapping[str, str], project: Path) -> None:
@@ -30,6 +30,7 @@ class Variables:
         self._behind: dict[str, tuple[str, ...]] = {}
         self.read: dict[str, str] = {}
         self.problems: list[Diagnostic] = []
+        self.text = b""
 
     def look_up(self, name: str) -> str | None:
         """The value of the variable, None when nobody has set it."""
@@ -56,15 +57,13 @@ class Variables:
 
     def _read_file(self, path: Path) -> None:
         try:
-            if not path.resolve().is_relative_to(self._project.resolve()):
-                raise OSError("it is a link that leads out of the project")
-            raw = read_regular_file(path, MAX_BYTES)
+            raw = self.text = read_within(self._project, path, MAX_BYTES)
             if len(raw) > MAX_BYTES:
                 raise OSError(f"it is larger than {MAX_BYTES // 1024} KiB")
             text = raw.decode("utf-8")
             if "\0" in text:
                 raise OSError("it contains a null byte")
-        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.problems.append(Diagnostic(None, (), f"cannot be used: {reason}", file=FILE_NAME))
             return

@@ -9,6 +9,8 @@ from collections import deque
 from io import FileIO
 from pathlib import Path
 
+from vmm.private import private
+
 LOG_LIMIT = 8 * 1024 * 1024  # a guest can print without end; the host's disk must not notice
 TAIL_LINES = 40
 
@@ -62,11 +64,11 @@ class Console:
         if self._log is None:
             return
         if self._file is None:
-            self._file = self._log.open("ab", buffering=0)
+            self._file = FileIO(self._log, "ab", opener=private)
         if self._file.tell() + len(chunk) > LOG_LIMIT:  # what an earlier machine left in the log counts too
             self._close_log()
             self._log.replace(self._log.with_suffix(".old.log"))
-            self._file = self._log.open("ab", buffering=0)
+            self._file = FileIO(self._log, "ab", opener=private)
         self._file.write(chunk)
 
     def _close_log(self) -> None:

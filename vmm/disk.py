@@ -6,18 +6,19 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from vmm.private import UMASK, private
 from vmm.process import run
 from vmm.tools import Tools
 
 
 async def make_disk(tools: Tools, path: Path, size: int) -> None:
     """Make `path` a sparse raw disk of `size` bytes with an empty ext4. Raises ProcessError (disk full)."""
-    with path.open("wb") as file:
+    with open(path, "wb", opener=private) as file:
         file.truncate(size)
     # Inode tables are written when first used: a 20 GiB file system costs a few MiB here. No blocks kept for root.
     features = ["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", "-m", "0", "-L", "sandbox"]
     command = tools.mkfs_ext4.command("-q", "-F", *features, str(path))
-    await run(command, env=tools.mkfs_ext4.env, timeout_s=120)
+    await run(command, env=tools.mkfs_ext4.env, timeout_s=120, umask=UMASK)
 
 
 async def make_overlay(
@@ -29,4 +30,4 @@ async def make_overlay(
     """
     base = os.path.relpath(backing, path.parent) if relative else str(backing.resolve())
     options = ["create", "-q", "-f", "qcow2", "-F", backing_format, "-b", base, str(path)]
-    await run(tools.qemu_img.command(*options), env=tools.qemu_img.env, timeout_s=60)
+    await run(tools.qemu_img.command(*options), env=tools.qemu_img.env, timeout_s=60, umask=UMASK)

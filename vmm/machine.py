@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vmm.console import Console
 from vmm.errors import VmmError
+from vmm.private import UMASK
 from vmm.process import spawn
 from vmm.qemu_args import qemu_arguments
 from vmm.qmp import Qmp, connect_qmp
@@ -151,6 +152,7 @@ async def start_machine(
                 [*tools.qemu.argv, *arguments],
                 env=tools.qemu.env,
                 stderr=errors,
+                umask=UMASK,
                 pass_fds=[*(end.fileno() for end in theirs.values()), *pass_fds],
             )
         )

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vmm.private import private
+
 CHUNK = 1024 * 1024
 GRAIN = 16 * 1024  # zero runs shorter than this are written: fewer extents, hardly more bytes
 _ZERO_CHUNK = bytes(CHUNK)
@@ -44,7 +46,7 @@ def make_memory(size: int, template: Path | None = None) -> int:
 def write_memory(descriptor: int, size: int, target: Path) -> int:
     """Write the memory behind `descriptor` to `target`, leaving holes for zero pages; returns the bytes written."""
     written = 0
-    with target.open("wb") as file:
+    with open(target, "wb", opener=private) as file:
         out = file.fileno()
         os.ftruncate(out, size)
         for start, end in data_extents(descriptor, size):

@@ -73,9 +73,10 @@ async def spawn(
     stdout: int | IO[bytes] = asyncio.subprocess.DEVNULL,
     stderr: int | IO[bytes] = asyncio.subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
+    umask: int = -1,
     grace_s: float = STOP_GRACE_S,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start `argv` for as long as the block runs; `env` is added to `clean_environment()`.
+    """Start `argv` for as long as the block runs; `env` is added to `clean_environment()`, `umask` -1 is our own.
 
     On leaving, its whole session gets TERM, after `grace_s` seconds (or at once, when cancelled again) KILL, and is
     waited for. Raises ProcessError when it cannot be started; a missing command ends with code 127 instead.
@@ -93,6 +94,7 @@ async def spawn(
             stdout=stdout,
             stderr=stderr,
             pass_fds=tuple(pass_fds),
+            umask=umask,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:  # no such directory, too many arguments, a null byte
@@ -147,6 +149,7 @@ async def run(
     timeout_s: float,
     on_line: Callable[[str], None] | None = None,
     check: bool = True,
+    umask: int = -1,
 ) -> Completed:
     """Run `argv` to its end and return what it printed; `on_line` sees each line of either stream as it comes.
 
@@ -156,7 +159,7 @@ async def run(
     pipe = asyncio.subprocess.PIPE
     out, err = bytearray(), bytearray()
     source = asyncio.subprocess.DEVNULL if stdin is None else pipe
-    async with spawn(argv, env=env, cwd=cwd, stdin=source, stdout=pipe, stderr=pipe) as process:
+    async with spawn(argv, env=env, cwd=cwd, stdin=source, stdout=pipe, stderr=pipe, umask=umask) as process:
         assert process.stdout is not None and process.stderr is not None
         try:
             async with asyncio.timeout(timeout_s):

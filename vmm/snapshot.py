@@ -15,6 +15,7 @@ from pathlib import Path
 from vmm.errors import VmmError
 from vmm.machine import Machine
 from vmm.memory import write_memory
+from vmm.private import private
 from vmm.spec import SPARE_PORTS, Accelerator
 
 FORMAT = 1
@@ -75,7 +76,8 @@ async def save_snapshot(machine: Machine, memory: int, shape: Shape, directory: 
     # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
     await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
     meta = {"format": FORMAT, "shape": asdict(shape)}
-    (directory / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+    with open(directory / "meta.json", "w", opener=private) as file:
+        file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
     return snapshot
 
 

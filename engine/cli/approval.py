@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -13,30 +15,40 @@ if TYPE_CHECKING:
     from engine.approvals import Record
     from engine.layout import Layout
     from engine.trust import Ask
+    from engine.unnamed import Past
     from sandboxfile import Loaded
+
+ENV_FILE = ".env"
 
 
 def approve(loaded: Loaded, layout: Layout, yes: bool) -> None:
     """Return when the file asks for nothing, or for nothing new, or the user agrees; then that is remembered.
 
-    One call for a whole file covers all its sandboxes (`each`). `yes` agrees for this run and remembers nothing. Raises
-    EngineError when the user does not agree, and (exit code 2) where nobody can be asked.
+    One call for a whole file covers all its sandboxes (`each`). `yes` agrees for this run and remembers nothing, but it
+    does not agree to what a guest may have written. Raises EngineError when the user does not agree, and (exit code 2)
+    where nobody can be asked.
     """
     from engine.approvals import find_approval, identity, save_approval
-    from engine.cli.asks import places_of
+    from engine.cli.asks import around
     from engine.trust import asks_of, widened
 
-    asks = asks_of(loaded, places_of(layout))
-    if not asks or yes:
+    surroundings = around(layout, loaded)
+    asks = asks_of(loaded, surroundings)
+    if not asks:
         return
     file = identity(loaded)
     record = find_approval(layout, file)
     before = record.approval.asks if record is not None and record.approval is not None else ()
     new = widened(asks, before)
+    if yes:
+        _refuse_a_guests_files(new, surroundings.past)
+        _warn_of_credentials(new)
+        return
     if not new:
         return
     _show(loaded, record, asks, new)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        _refuse_a_guests_files(new, surroundings.past)
         hint = "`sandbox up` on a terminal asks you and remembers; `--yes` approves this run"
         raise EngineError("nobody is here to approve that: nothing was started", hint=hint, exit_code=2)
     if not _agrees():
@@ -44,6 +56,32 @@ def approve(loaded: Loaded, layout: Layout, yes: bool) -> None:
     # One sandbox of several asks for less than the file does.
     kept = widened(before, asks) if loaded.agent_name is not None else ()
     save_approval(layout, file, (*asks, *kept))
+
+
+def _refuse_a_guests_files(new: Iterable[Ask], past: Past) -> None:
+    """Raises EngineError (exit code 2) for a file that nobody named or approved, and that a guest may have written."""
+    for ask in new:
+        if ask.kind != "input" or not (change := past.change(ask.subject, ask.detail)):
+            continue
+        name = PurePath(ask.subject).name
+        named = f"name it: -f {name}" if name != ENV_FILE else f"set in the environment what it sets ({ask.note})"
+        raise EngineError(
+            f"{name} {change}, and a sandbox of this project could have written it: nothing was started",
+            details=f"{ask.subject}, which {ask.note}\n`--yes` is not for what a guest may have written",
+            hint=f"look at it, then {named}; or approve it: `sandbox up` on a terminal asks",
+            exit_code=2,
+        )
+
+
+def _warn_of_credentials(new: Iterable[Ask]) -> None:
+    """The file has not named them, so that who reads it before `--yes` does not know."""
+    from sandboxfile.diagnostics import printable
+
+    for ask in new:
+        if ask.kind == "registry credential":
+            said = f"{printable(ask.subject)} ({ask.note}): {ask.warning}"
+            hint = "give the client a URL without it, or list the registry's host instead of the group"
+            click.echo(f"warning: {said}\n  hint: {hint}", err=True)
 
 
 def _show(loaded: Loaded, record: Record | None, asks: tuple[Ask, ...], new: tuple[Ask, ...]) -> None:

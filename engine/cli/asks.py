@@ -10,14 +10,17 @@ from engine.cli.columns import align
 if TYPE_CHECKING:
     from engine.layout import Layout
     from engine.places import Places
-    from engine.trust import Ask
+    from engine.trust import Ask, Surroundings
+    from sandboxfile import Loaded
 
 TITLES = {
+    "machine": "more of this host than a sandbox should need",
     "wildcard": "every name below a domain",
     "port": "ports of this host's loopback address",
     "service": "services of this host",
     "input": "files that are read with it, and that its sandbox can write",
     "variable": "variables of your environment, whose values become part of the file",
+    "registry credential": "registries of this host, with what looks like a credential",
     "directory": "directories of this host",
     "secret": "secrets, which leave for a host",
 }
@@ -37,6 +40,25 @@ def places_of(layout: Layout) -> Places:
             layout.cache.resolve(): f"{ours}its tools and images",
         }
     )
+
+
+def around(layout: Layout, loaded: Loaded) -> Surroundings:
+    """What of this host, and of the project's past, decides about what the file asks.
+
+    Asks the host's package clients where the file names a group, which may take a second. Raises EngineError.
+    """
+    from engine.capacity import Capacity
+    from engine.errors import EngineError
+    from engine.registries import RegistryError, credentials_of
+    from engine.trust import Surroundings, groups_of
+    from engine.unnamed import look_back
+
+    try:
+        credentials = credentials_of(groups) if (groups := groups_of(loaded)) else ()
+    except RegistryError as error:
+        raise EngineError(error.brief, error.details, error.hint) from error
+    past = look_back(layout, loaded.project)
+    return Surroundings(places_of(layout), Capacity.of_host(layout), past, credentials)
 
 
 def render(asks: Sequence[Ask], new: Collection[Ask], most: int | None = None) -> str:

@@ -109,7 +109,7 @@ def _build_and_start(intent: Intent, wishes: Wishes) -> Instance:
                 reporter.note(f"removing the previous {name} ({intent.before.status})")
                 await take_down(project.layout, intent.before)
             with _node(reporter, name) as line:
-                return (await start(project, built, name, line)).instance
+                return (await start(project, built, name, line, keep_failed=wishes.keep_failed)).instance
 
     return run(built_and_started())
 

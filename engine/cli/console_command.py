@@ -11,10 +11,12 @@ from engine.cli.options import follow_option, name_argument
 @follow_option
 @name_argument
 def command(name: str | None, follow: bool) -> None:
-    """Show the guest's serial console: kernel and boot messages, without colours and other escapes."""
+    """Show the guest's serial console: kernel and boot messages, without colours and other escapes.
+
+    Of a sandbox whose start failed it shows what that start left.
+    """
     from engine.cli.follow import print_file
-    from engine.cli.selection import choose, open_layout
+    from engine.cli.selection import open_layout, words_of
     from engine.report import clean_line
 
-    layout = open_layout()
-    print_file(layout.instance(choose(layout, name).name).console_log, clean_line, follow=follow)
+    print_file(words_of(open_layout(), name).console_log, clean_line, follow=follow)

@@ -36,7 +36,7 @@ class Edited:
             return cls(main, main, _read(main))
         file = path.parent.resolve() / path.name
         if (over := _local_of(file)) is not None:
-            return cls(file, over, _read(file) if file.exists() else None)
+            return cls(file, over, _read(file) if os.path.lexists(file) else None)
         if not path.exists():
             raise EngineError(f"{path} does not exist", hint="`sandbox init` writes a first Sandboxfile", exit_code=2)
         before = _read(file)
@@ -117,12 +117,13 @@ def _is_whole(text: bytes) -> bool:
 
 
 def _read(path: Path) -> bytes:
+    """A link that leads out of the file's directory is not followed: what it leads to would be shown, and written."""
     from sandboxfile import Diagnostic, SandboxfileError
-    from sandboxfile.regular_file import read_regular_file
+    from sandboxfile.regular_file import read_within
     from sandboxfile.source import MAX_BYTES
 
     try:
-        return read_regular_file(path, MAX_BYTES)
+        return read_within(path.parent, path, MAX_BYTES)
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
         raise SandboxfileError([Diagnostic(None, (), reason, file=os.path.relpath(path))]) from None
@@ -160,10 +161,10 @@ def _diff(before: str, after: str, label: str) -> str:
 
 
 def _is_up() -> bool:
-    from engine.cli.selection import find, open_layout
+    """Whether a sandbox of this project runs: one that died, failed or was stopped takes nothing over."""
+    from engine.cli.selection import of_project, open_layout
 
     try:
-        found = find(open_layout(), None)
+        return any(listed.liveness == "running" for listed in of_project(open_layout()))
     except (EngineError, OSError):
         return False
-    return found is not None

@@ -51,7 +51,7 @@ def make_report(
     layout: Layout, tools: Tools | None, verdict: Verdict | None, confinement: Confinement | None
 ) -> dict[str, Any]:
     """A JSON value; sizes in bytes."""
-    from engine.preflight import host_memory
+    from engine.capacity import host_memory
 
     return {
         "host": {

@@ -32,6 +32,7 @@ class Wishes:
     yes: bool = False
     recreate: bool = False
     shell_on_failure: bool = False
+    keep_failed: bool = False
     build_in: Place = "auto"
     progress: Mode = "auto"
 
@@ -70,6 +71,12 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
     check_host(member.loaded, held=[port["host"] for port in lives.ports] if lives else ())
     running = None if wishes.recreate else _running(before)
     from engine.up import Project  # takes a while: not for a file that is refused
+
+    if running is None:
+        from engine.registries import ask_ahead
+        from engine.trust import groups_of
+
+        ask_ahead(groups_of(member.loaded))
 
     project = Project.of(member.loaded, layout, build_place=wishes.build_in)
     if running is None:

@@ -24,12 +24,14 @@ Examples:
 @json_option("The lines as they are: one JSON object each.")
 @name_argument
 def command(name: str | None, follow: bool, refused: bool, as_json: bool) -> None:
-    """Show what the network gateway decided: one line for each connection or request."""
-    from engine.cli.follow import print_file
-    from engine.cli.selection import choose, open_layout
+    """Show what the network gateway decided: one line for each connection or request.
 
-    layout = open_layout()
-    path = layout.instance(choose(layout, name).name).journal
+    Of a sandbox whose start failed it shows what that start left.
+    """
+    from engine.cli.follow import print_file
+    from engine.cli.selection import open_layout, words_of
+
+    path = words_of(open_layout(), name).journal
     shown = functools.partial(render, refused=refused, as_json=as_json)
     # The gateway starts a new file when this one is full; the highest number is the oldest.
     for older in sorted(path.parent.glob(f"{path.name}.[0-9]"), reverse=True):

@@ -31,14 +31,18 @@ def load_file(path: Path | None, files: Sequence[Path] = (), assignments: Sequen
 
 
 def locate(path: Path | None) -> Path:
-    """The file's absolute path; its directory is a real one, since it identifies the project."""
+    """The file's absolute path; its directory is a real one, since it identifies the project.
+
+    Raises EngineError (exit code 2) when there is none, or more than one where none is named.
+    """
     from sandboxfile import find
     from sandboxfile.load import FILE_NAMES
 
     if path is None:
-        found, where = find(Path.cwd()), f"in {Path.cwd()} or any directory above it"
+        found, where = _only(find(Path.cwd())), f"in {Path.cwd()} or any directory above it"
     elif path.is_dir():
-        found, where = next((path / name for name in FILE_NAMES if (path / name).is_file()), None), f"in {path}"
+        first = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
+        found, where = _only(first), f"in {path}"
     elif path.exists() or path.is_symlink():
         found, where = path, ""
     else:
@@ -46,6 +50,16 @@ def locate(path: Path | None) -> Path:
     if found is None:
         raise EngineError(f"there is no Sandboxfile.yaml {where}", hint=_FIRST_ONE, exit_code=2)
     return found.parent.resolve() / found.name
+
+
+def _only(found: Path | None) -> Path | None:
+    """The file that was found: not one of two, since a guest that can write there could have made the other."""
+    from sandboxfile.load import FILE_NAMES
+
+    if found is not None and all(os.path.lexists(found.with_name(name)) for name in FILE_NAMES):
+        names = " and ".join(FILE_NAMES)
+        raise EngineError(f"{found.parent} has {names}", hint="name the one that is meant", exit_code=2)
+    return found
 
 
 def name_file(diagnostics: Iterable[Diagnostic], file: Path) -> list[Diagnostic]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from engine.errors import EngineError
 
 if TYPE_CHECKING:
     from engine.instances import Instance, Listed
-    from engine.layout import Layout
+    from engine.layout import InstancePaths, Layout
 
 STARTS_ONE = "`sandbox up` starts one"
 
@@ -40,7 +41,8 @@ def choose(layout: Layout, name: str | None, answers: Callable[[Path], bool] | N
     """
     found = find(layout, name, answers)
     if found is None:
-        raise EngineError("no sandbox of this project runs", hint=_others(layout) or STARTS_ONE)
+        hint = _failed(layout, None) or _others(layout) or STARTS_ONE
+        raise EngineError("no sandbox of this project runs", hint=hint)
     return found
 
 
@@ -68,8 +70,36 @@ def _named(layout: Layout, name: str, answers: Callable[[Path], bool] | None) ->
 
     listed = look_up(layout, check_name(layout, name), answers)
     if listed.instance is None and listed.liveness == "stopped":
-        raise EngineError(f"there is no sandbox called {name}", hint=_others(layout) or STARTS_ONE)
+        hint = _failed(layout, name) or _others(layout) or STARTS_ONE
+        raise EngineError(f"there is no sandbox called {name}", hint=hint)
     return listed
+
+
+def words_of(layout: Layout, name: str | None) -> InstancePaths:
+    """The files of the sandbox that is meant; where there is none, those of its last start, which failed.
+
+    Raises EngineError when there is neither, or more than one.
+    """
+    from engine.evidence import find_evidence
+    from engine.report import clean_line
+
+    try:
+        return layout.instance(choose(layout, name).name)
+    except EngineError:
+        if (found := find_evidence(layout, name, Path.cwd())) is None:
+            raise
+        failed, paths = found
+        print(clean_line(f"{failed} does not run: this is what its last start left, which failed"), file=sys.stderr)
+        return paths
+
+
+def _failed(layout: Layout, name: str | None) -> str | None:
+    from engine.evidence import find_evidence
+
+    if (found := find_evidence(layout, name, Path.cwd())) is None:
+        return None
+    failed, paths = found
+    return f"the last start of {failed} failed; console, journal and log are in {paths.directory}"
 
 
 def of_project(layout: Layout) -> list[Listed]:

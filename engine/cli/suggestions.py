@@ -47,12 +47,12 @@ def _section(ctx: click.Context, name: str) -> list[str]:
     """The keys of one section of the file that the line means, of the file alone."""
     from engine.cli.project_file import locate
     from engine.errors import EngineError
-    from sandboxfile.regular_file import read_regular_file
+    from sandboxfile.regular_file import read_within
     from sandboxfile.source import MAX_BYTES, read_source
 
     try:
         path = locate(ctx.params.get("path"))
-        data: Any = read_source(read_regular_file(path, MAX_BYTES), path.name).data
+        data: Any = read_source(read_within(path.parent, path, MAX_BYTES), path.name).data
     except (EngineError, OSError, ValueError):
         return []  # no place to say so while a line is being typed
     section = data.get(name) if isinstance(data, dict) else None

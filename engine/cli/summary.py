@@ -16,9 +16,18 @@ if TYPE_CHECKING:
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-    """The record, what was changed about a sandbox that ran already, and the seconds that `up` took."""
+    """The record, what was changed about a sandbox that ran already, and the seconds that `up` took.
+
+    Of the agent's environment the names, with digests: a pipeline keeps what it prints.
+    """
+    from engine.secrecy import masked_environment
+
     applied = [change.to_json() for change in outcome.applied]
-    return {**outcome.instance._asdict(), "applied": applied, "seconds": round(outcome.seconds, 3)}
+    summary = dict(outcome.instance.summary)
+    if "agent_env" in summary:
+        summary["agent_env"] = masked_environment(summary["agent_env"])
+    record = {**outcome.instance._asdict(), "summary": summary}
+    return {**record, "applied": applied, "seconds": round(outcome.seconds, 3)}
 
 
 def show_summary(outcome: Outcome, *, on_stderr: bool) -> None:

@@ -31,7 +31,8 @@ def command(ctx: click.Context) -> None:
     """What files may ask of this host: `up` asks you once about each, and again when a file asks for more.
 
     Asked about are directories that the guest sees, secrets and the hosts they go to, services and ports of this host,
-    wildcard endpoints, and variables of your environment.
+    wildcard endpoints, variables of your environment, most of this host's memory, processors or disk, credentials in
+    the URLs of your package registries, and Sandboxfile.local.yaml and .env where a guest can write them.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -66,14 +67,14 @@ def show_command(path: Path | None, as_json: bool, files: tuple[Path, ...], assi
     PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards.
     """
     from engine.approvals import find_approval, identity
-    from engine.cli.asks import places_of, render
+    from engine.cli.asks import around, render
     from engine.cli.project_file import load_file
     from engine.cli.selection import open_layout
     from engine.trust import asks_of, widened
     from sandboxfile.diagnostics import printable
 
     loaded, layout = load_file(path, files, assignments), open_layout()
-    asks, record = asks_of(loaded, places_of(layout)), find_approval(layout, identity(loaded))
+    asks, record = asks_of(loaded, around(layout, loaded)), find_approval(layout, identity(loaded))
     approval = record.approval if record else None
     new = frozenset(widened(asks, approval.asks if approval else ()))
     if as_json:

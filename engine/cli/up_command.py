@@ -32,7 +32,8 @@ Examples:
     "-y",
     "--yes",
     is_flag=True,
-    help="Ask nothing: approve what the file asks of this host, and a new machine where a change needs one.",
+    help="Ask nothing: approve what the file asks of this host, and a new machine where a change needs one. Not for a"
+    " local layer or .env that a guest may have written: name it, or agree on a terminal.",
 )
 @click.option(
     "-n",
@@ -43,6 +44,9 @@ Examples:
 @click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
 @click.option("--recreate", is_flag=True, help="Replace a running sandbox, whatever has changed.")
 @click.option("--shell-on-failure", is_flag=True, help="Open a shell in the guest where a setup step failed.")
+@click.option(
+    "--keep-failed", is_flag=True, help="Keep a sandbox whose start failed, with its disk, until `sandbox down`."
+)
 @click.option(
     "--build-in",
     type=click.Choice(["auto", "native", "builder"]),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from engine.errors import EngineError
+from engine.tokens import LEFT_OUT, tokens_in
 from engine.toolchain.apt import host_settings
 from engine.toolchain.recipe import SUITE, architecture
 
@@ -95,6 +98,8 @@ NOT_INSTALLED_PATHS = (
 )
 INSTALLED_PATHS = ("/usr/share/doc/*/copyright",)
 
+_SPECIAL, _ESCAPE = re.compile(r"[][.*^$|\\/]"), r"\\\g<0>"  # of sed
+
 MIRROR_SETTINGS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 
@@ -161,6 +166,29 @@ def image_key(tool_key: str) -> tuple[str, dict[str, str]]:
     return digest(json.dumps(inputs, sort_keys=True).encode()), inputs
 
 
+def leave_out(tokens: Collection[str]) -> dict[str, Callable[[str], str]]:
+    """How to change the hooks, by name, so that no credential in the mirror's URL comes into image or base container.
+
+    The build itself needs the URL as it is. Without credentials there is nothing to change.
+    """
+    if not tokens:
+        return {}
+    edits = "; ".join(f"s|{_SPECIAL.sub(_ESCAPE, token)}|{LEFT_OUT}|g" for token in dict.fromkeys(tokens))
+    edit = f"sed -i {shlex.quote(edits)}"
+    sources, kept = '"$root/etc/apt/sources.list"', "/scratch/sources.list"
+    moved = f"sources.list {sources}\n"
+
+    def base(text: str) -> str:
+        before, found, after = text.partition(moved)
+        assert found, "the hook moves the list to its place"
+        return f"{before}{found}cp {sources} {kept}\n{edit} {sources}\n{after}cp {kept} {sources}\n"
+
+    def packages(text: str) -> str:
+        return f'{text}rm {kept}\n{edit} {sources} "$root/usr/share/sandbox/clients.json"\n'
+
+    return {"hook-base.sh": base, "hook-packages.sh": packages}
+
+
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
@@ -168,9 +196,10 @@ def digest(data: bytes) -> str:
 def write_inputs(directory: Path, source_lines: Sequence[str], certificates: dict[str, bytes]) -> None:
     """Fill `directory`, which is /build in the build root, with what the scripts read."""
     (directory / "certificates").mkdir(parents=True)
+    without = leave_out([token for line in source_lines for word in line.split() for token in tokens_in(word)])
     for name in SCRIPTS:
         target = directory / name
-        target.write_bytes(Path(__file__).with_name(name).read_bytes())
+        target.write_text(without.get(name, str)(Path(__file__).with_name(name).read_text()))
         target.chmod(0o755)
     for name, data in certificates.items():
         (directory / "certificates" / name).write_bytes(data)

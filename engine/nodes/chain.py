@@ -20,6 +20,7 @@ from engine.nodes import steps
 from engine.nodes.compose import Compose
 from engine.nodes.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
 from engine.nodes.project import inside
+from engine.secrecy import masked_inputs
 from engine.toolchain import toolchain_key
 from sandboxfile import Loaded
 from sandboxfile.positions import render_path
@@ -73,7 +74,7 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) 
             title,
             content_key(kind, steps.VERSION, previous.key, **inputs),
             (*GUEST_NEEDS, previous.id),
-            {**inputs, "parent": previous.key},
+            {**masked_inputs(inputs), "parent": previous.key},
             functools.partial(step.build, session=session, parent=previous.id),
             requires_entries=True,
         )

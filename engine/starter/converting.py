@@ -21,13 +21,21 @@ _SBXENV_NAME = re.compile(r"(.*\.)?sbxenv\.ya?ml")
 
 
 def find_foreign(path: Path) -> Path:
-    """The file itself, or the one that a directory has. Raises EngineError (exit code 2) when there is none."""
+    """The file itself, or the one that a directory has and that lies in it. Raises EngineError (exit code 2)."""
     if path.is_dir():
         for name in ("devcontainer.json", f"{DEV_CONTAINER_FOLDER}/devcontainer.json", "sbxenv.yaml", "compose.yaml"):
             if (path / name).is_file():
-                return path / name
+                return _kept_inside(path / name, path)
     if not path.is_file():
         raise EngineError(f"{path} is no file that can be converted", hint=_HINT, exit_code=2)
+    return path
+
+
+def _kept_inside(path: Path, directory: Path) -> Path:
+    """Nobody has named this file: a link in a repository could lead to the user's own."""
+    if not (real := path.resolve()).is_relative_to(directory.resolve()):
+        hint = f"if that is meant: --from {real}"
+        raise EngineError(f"{path} was not read: it is a link that leads to {real}", hint=hint, exit_code=2)
     return path
 
 

@@ -14,6 +14,7 @@ import fcntl
 import json
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 
@@ -82,8 +83,12 @@ def set_flags():
 
 def by_command(*argv):
     done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode and "Read-only file system" in done.stderr:
+        raise OSError(errno.EROFS, done.stderr)
+    if done.returncode and "busy" in done.stderr:
+        raise OSError(errno.EBUSY, done.stderr)
     if done.returncode:
-        raise OSError(errno.EIO, done.stderr)
+        raise SystemExit(f"{argv} failed for another reason: {done.stderr}")
 
 
 def remounted():
@@ -145,6 +150,9 @@ SLOW_ATTEMPTS = {"container": in_a_container, "container, rename over": moved_in
 
 
 def main():
+    for tool in ("mount", "umount", "docker"):
+        if shutil.which(tool) is None:  # else an attempt fails for that reason, and proves nothing
+            raise SystemExit(f"there is no {tool}")
     with open(other, "w") as text:
         text.write("others\n")
     results = {}

@@ -1,22 +1,30 @@
-"""A program: what `up` does until the user has agreed, and no more. `approve_only.py [--yes] [--agent NAME]`."""
+"""A program: what `up` does until the user has agreed, and no more.
+
+`approve_only.py [--yes] [--agent NAME] [-f FILE] [--start]`; with --start it notes what a start notes, too.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from engine.cli.approval import approve
 from engine.cli.boundary import guarded
 from engine.cli.project_file import load_file
 from engine.layout import Layout
+from engine.unnamed import note_start
 
 
 def agree() -> None:
-    loaded = load_file(None)
+    loaded = load_file(None, [Path(sys.argv[sys.argv.index("-f") + 1])] if "-f" in sys.argv else [])
     if "--agent" in sys.argv:
         name = sys.argv[sys.argv.index("--agent") + 1]
         loaded = next(one for one in loaded.each() if one.agent_name == name)
-    approve(loaded, Layout.from_environment(os.environ), "--yes" in sys.argv)
+    layout = Layout.from_environment(os.environ)
+    approve(loaded, layout, "--yes" in sys.argv)
+    if "--start" in sys.argv:
+        note_start(layout, loaded)
     print("agreed")
 
 

@@ -7,7 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from cli_world import CommandLine
+from cli_world import CommandLine, FakeSandbox, write_instance
+
+from engine.layout import Layout
 
 FILE = """\
 # our shop
@@ -166,10 +168,28 @@ def test_bytes_that_nobody_asked_to_change(sandbox: CommandLine) -> None:
 
 
 def test_a_link_stays_a_link(sandbox: CommandLine, tmp_path: Path) -> None:
-    (real := tmp_path / "real.yaml").write_text(FILE)
-    (link := sandbox.project / "Sandboxfile.yaml").symlink_to(real)
+    (sandbox.project / "files").mkdir()
+    (real := sandbox.project / "files" / "real.yaml").write_text(FILE)
+    (link := sandbox.project / "Sandboxfile.yaml").symlink_to("files/real.yaml")
     assert sandbox("add", "package", "jq").code == 0
     assert link.is_symlink() and "packages: [jq]" in real.read_text()
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", ["Sandboxfile.yaml", "Sandboxfile.local.yaml", "ci.yaml"])
+def test_a_link_that_leads_out_is_neither_shown_nor_written(
+    sandbox: CommandLine, tmp_path: Path, name: str, there: bool
+) -> None:
+    outside = tmp_path / "outside.yaml"
+    if there:
+        outside.write_text("hunter2: 1\n")
+    sandbox.file(FILE)
+    (sandbox.project / name).unlink(missing_ok=True)
+    (sandbox.project / name).symlink_to("../outside.yaml")
+    for options in ((), ("--dry-run",)):
+        ran = sandbox("add", "package", "jq", "--file", name, *options)
+        assert ran.code == 2 and ran.out == "" and "hunter2" not in ran.err
+    assert outside.exists() == there and (not there or outside.read_text() == "hunter2: 1\n")
 
 
 def test_from_a_directory_below(sandbox: CommandLine) -> None:
@@ -242,3 +262,20 @@ def test_somebody_else_writes_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="was changed meanwhile"):
         rewrite(path, b"before", b"after")
     assert path.read_bytes() == b"theirs" and not list(tmp_path.glob(".file*"))
+
+
+APPLIES = "`sandbox up` applies it to the running sandbox\n"
+
+
+def test_a_running_sandbox_is_told_of(sandbox: CommandLine, fake: FakeSandbox) -> None:
+    sandbox.file(FILE)
+    assert sandbox("add", "package", "jq").out.endswith(APPLIES)
+
+
+@pytest.mark.parametrize("state", ["running", "starting", "failed", "stopped"])
+def test_one_that_does_not_run_takes_nothing_over(sandbox: CommandLine, layout: Layout, state: str) -> None:
+    """`running` without a process is what a killed supervisor leaves."""
+    sandbox.file(FILE)
+    write_instance(layout, "shop", project=str(sandbox.project), state=state)
+    ran = sandbox("add", "package", "jq")
+    assert ran.code == 0 and "added packages: jq" in ran.out and APPLIES not in ran.out

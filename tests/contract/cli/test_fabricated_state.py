@@ -12,6 +12,8 @@ import pytest
 from cli_world import DEADLINE_S, CommandLine, write_instance
 
 from engine.accelerator import Attempt, Verdict
+from engine.evidence import keep_evidence
+from engine.instances import forget_instance
 from engine.layout import Layout
 from engine.nodes.foundation import tool_nodes
 
@@ -200,3 +202,38 @@ def test_what_is_completed(sandbox: CommandLine, layout: Layout, line: str, offe
     ran = sandbox(_SANDBOX_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
     assert {row.partition(",")[2] for row in ran.out.split()} == offered
     assert (ran.code, ran.err) == (0, "")
+
+
+# -- what a failed start left
+
+
+def left_by_a_failed_start(sandbox: CommandLine, layout: Layout, name: str) -> None:
+    write_instance(layout, name, project=str(sandbox.project), state="failed")
+    paths = layout.instance(name)
+    paths.console_log.write_text("Linux version 6\x1b[2J\nKernel panic\n")
+    line = {"time": "t", "verdict": "refused", "protocol": "tls", "host": "example.com", "port": 443, "reason": "no"}
+    paths.journal.write_text(json.dumps(line) + "\n")
+    assert keep_evidence(layout, name) is not None
+    forget_instance(layout, name)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_last_words_of_a_failed_start(sandbox: CommandLine, layout: Layout, named: bool) -> None:
+    sandbox.file('version: "1"\nname: shop\n')
+    left_by_a_failed_start(sandbox, layout, "shop")
+    name = ("shop",) if named else ()
+    ran = sandbox("console", *name)
+    assert ran.code == 0 and "Kernel panic\n" in ran.out and "\x1b" not in ran.out
+    assert ran.err == "shop does not run: this is what its last start left, which failed\n"
+    assert "example.com" in sandbox("journal", *name).out
+    for argv in (("logs", *(("-n", "shop") if named else ())), ("exec", *name, "--", "true")):
+        ran = sandbox(*argv)
+        assert ran.code == 1 and f"console, journal and log are in {layout.failed('shop').directory}" in ran.err
+    assert json.loads(sandbox("ls", "--json").out) == []
+
+
+def test_of_another_project_it_is_not_shown(sandbox: CommandLine, layout: Layout, tmp_path: Path) -> None:
+    left_by_a_failed_start(sandbox, layout, "shop")
+    (tmp_path / "other").mkdir()
+    ran = sandbox("console", cwd=tmp_path / "other")
+    assert ran.code == 1 and ran.out == "" and "failed" not in ran.err

@@ -218,7 +218,35 @@ COPIES = (
         prepare=lambda project: (project / ".env").write_bytes(b"A=" + b"a" * 10 * MIB),
     ),
     Hostile("local-layer-a-fifo", HEAD, ("not a regular file",), prepare=fifo("Sandboxfile.local.yaml")),
-    Hostile("local-layer-a-device", HEAD, ("not a regular file",), prepare=link("Sandboxfile.local.yaml", "/dev/zero")),
+    Hostile(
+        "local-layer-a-device",
+        HEAD,
+        ("Sandboxfile.local.yaml: was not read: it is a link that leads out of the project, to /dev/zero",),
+        prepare=link("Sandboxfile.local.yaml", "/dev/zero"),
+    ),
+    *(
+        Hostile(
+            f"local-layer-by-a-link-{number}",
+            HEAD,
+            (f"Sandboxfile.local.yaml: was not read: it is a link that leads out of the project, to {shown}",),
+            prepare=link("Sandboxfile.local.yaml", target),
+            argv=VALIDATE,
+        )
+        for number, (target, shown) in enumerate(
+            [("../home/.ssh/id_rsa", "HOME/.ssh/id_rsa"), ("/proc/self/environ", "/proc/")]
+        )
+    ),
+    Hostile(
+        "included-by-two-links",
+        HEAD + "services: {include: a/compose.yaml}\n",
+        ("the link b/compose.yaml leads out of the project, to HOME/.ssh/config",),
+        prepare=lambda project: (
+            link("a", "b")(project),
+            (project / "b").mkdir(),
+            link("b/compose.yaml", "../../home/.ssh/config")(project),
+        ),
+        argv=VALIDATE,
+    ),
 )
 
 # What leaves, and what is let in.
@@ -295,13 +323,13 @@ NETWORK = (
     ),
     Hostile(
         "ports",
-        HEAD + "ports: ['41234:80', 9000]\n",
-        shown=("41234          for port 80", "any free port  for port 9000"),
+        HEAD + "ports: ['21234:80', 9000]\n",
+        shown=("21234          for port 80", "any free port  for port 9000"),
     ),
     Hostile(
         "ports-of-a-service",
-        HEAD + "services: {web: {image: a, ports: ['41000-41999:1000-1999']}}\n",
-        shown=("41000 to 41999  1000 ports",),
+        HEAD + "services: {web: {image: a, ports: ['21000-21999:1000-1999']}}\n",
+        shown=("21000 to 21999  1000 ports",),
     ),
     Hostile("port-of-another-address", HEAD + "ports: ['0.0.0.0:80:80']\n", ("always the host's loopback",)),
     Hostile(

@@ -65,7 +65,7 @@ services:
     )
     assert running_part(sandbox("plan")) == (
         "shop runs; `up` would change:\n"
-        "  agent.env.WORD      live         one -> two\n"
+        "  agent.env.WORD      live         changed\n"
         "  machine.memory      new machine  2GiB -> 4GiB\n"
         "  setup               new machine  + echo hello\n"
         "  endpoints           live         + api.example.com\n"
@@ -137,7 +137,7 @@ def test_up_asks_for_the_changes_and_nothing_else(sandbox: CommandLine, layout: 
     sandbox.file(HEAD + BEFORE.replace("one", "two").replace('"8080:80"', '"8080:80", 90'))
     ran = sandbox("up", "-d", "--yes", "--progress", "plain")
     assert ran.code == 0, ran.err
-    assert "  agent.env.WORD  live  one -> two\n  ports           live  + 90\n" in ran.err
+    assert "  agent.env.WORD  live  changed\n  ports           live  + 90\n" in ran.err
     assert "[shop] work in progress\n[shop] more\n" in ran.err
     assert "shop was changed while it runs, in " in ran.out and "  changed    ports: + 90\n" in ran.out
     request = asked(layout)

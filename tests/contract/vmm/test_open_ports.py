@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
+from engine import loopback
 from engine.loopback import OpenPorts, pick_port
 from vmm.errors import VmmError
 from vmm.spec import HostForward
@@ -111,5 +113,60 @@ def test_after_a_failure_it_is_known_what_is_open(run_clean: Runner) -> None:
                 assert await ask("127.0.0.1", first.host_port) == "1"
                 await ports.change(())
                 assert ports.forwards == ()
+
+    run_clean(main())
+
+
+class Relays:
+    """In the place of relay_ipv6: knows which are open. `stuck` never opens, `broken` fails to close."""
+
+    def __init__(self, stuck: int = 0, broken: int = 0) -> None:
+        self.open: list[int] = []
+        self.stuck, self.broken = stuck, broken
+        self.waits = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def __call__(self, port: int) -> AsyncIterator[None]:
+        if port == self.stuck:
+            self.waits.set()
+            await asyncio.Event().wait()
+        self.open.append(port)
+        try:
+            yield
+            if port == self.broken:
+                raise OSError("broken")
+        finally:
+            self.open.remove(port)
+
+
+FORWARDS = tuple(HostForward(port, port) for port in (1, 2, 3))
+
+
+def test_cancelled_half_way_it_closes_what_is_open(run_clean: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        relays = Relays(stuck=3)
+        monkeypatch.setattr(loopback, "relay_ipv6", relays)
+        entering = asyncio.create_task(OpenPorts(Machine(), FORWARDS).__aenter__())
+        await relays.waits.wait()
+        assert relays.open == [1, 2]
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert relays.open == []
+
+    run_clean(main())
+
+
+@pytest.mark.parametrize("broken", [1, 2, 3])
+def test_one_that_does_not_close_keeps_no_other_open(
+    run_clean: Runner, monkeypatch: pytest.MonkeyPatch, broken: int
+) -> None:
+    async def main() -> None:
+        relays = Relays(broken=broken)
+        monkeypatch.setattr(loopback, "relay_ipv6", relays)
+        with pytest.raises(OSError, match="broken"):
+            async with OpenPorts(Machine(), FORWARDS):
+                assert relays.open == [1, 2, 3]
+        assert relays.open == []
 
     run_clean(main())

@@ -90,7 +90,7 @@ PAIRS: dict[str, tuple[str, str, str]] = {
     "agent.version": ("agent: {use: a, version: '1'}", "agent: {use: a, version: '2'}", "1 -> 2"),
     "agent.command": ("agent: {command: a}", "agent: {command: b}", "- a"),
     "agent.args": ("agent: {command: a}", "agent: {command: a, args: [-x]}", "nothing -> -x"),
-    "agent.env": ("agent: {command: a, env: {A: x}}", "agent: {command: a, env: {A: y}}", "x -> y"),
+    "agent.env": ("agent: {command: a, env: {A: x}}", "agent: {command: a, env: {A: y}}", "changed"),
     "agent.user": ("agent: {command: a}", "agent: {command: a, user: root}", "agent -> root"),
     "machine.cpus": ("machine: {cpus: 1}", "machine: {cpus: 2}", "1 -> 2"),
     "machine.memory": ("machine: {memory: 2GiB}", "machine: {memory: 2560MiB}", "2GiB -> 2560MiB"),
@@ -160,7 +160,7 @@ def test_lists_say_what_came_and_went() -> None:
         ("endpoints", "live", "another order")
     ]
     assert found("setup: [a]", "setup: [a, {run: b, user: root, env: {X: y}}]") == [
-        ("setup", "new machine", "+ b env=X: y user=root")
+        ("setup", "new machine", "+ b env=X: ... user=root")
     ]
     assert found("mounts: [.:/w]", "mounts: [.:/w, ./d:/d:ro]") == [("mounts", "new machine", "+ ./d:/d mode=ro")]
     assert found("ports: [80]", "ports: [80, '90:91']") == [("ports", "live", "+ 90:91")]
@@ -170,7 +170,7 @@ def test_services_are_compared_as_deep_as_they_are() -> None:
     before = "services: {a: {image: a, environment: {X: '1', Y: '2'}, command: [x, y]}, b: {image: b}}"
     now = "services: {a: {image: a, environment: {X: '3'}, command: [x, z], ports: ['1:2']}, c: {image: c}}"
     assert found(before, now) == [
-        ("services.a.environment.X", "live", "1 -> 3"),
+        ("services.a.environment.X", "live", "changed"),
         ("services.a.environment.Y", "live", "removed"),
         ("services.a.command", "live", "- y"),
         ("services.a.command", "live", "+ z"),
@@ -192,7 +192,7 @@ def test_values_that_look_like_credentials_are_not_printed() -> None:
 
 def test_nor_are_those_of_a_step_that_comes() -> None:
     assert found("", "setup: [{run: x, env: {NPM_TOKEN: abc, A: b}}]") == [
-        ("setup", "new machine", "+ x env=NPM_TOKEN: ..., A: b")
+        ("setup", "new machine", "+ x env=NPM_TOKEN: ..., A: ...")
     ]
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.capacity import Capacity
 from engine.places import Places
-from engine.trust import Ask, asks_of, digest, widened
+from engine.trust import Ask, Surroundings, asks_of, digest, widened
 from sandboxfile import Inputs, Loaded, load
 
 Load = Callable[..., Loaded]
+GIB = 1024**3
 
 
 @pytest.fixture
@@ -30,8 +32,8 @@ def project(home: Path) -> Path:
 
 
 @pytest.fixture
-def places(home: Path) -> Places:
-    return Places((home,), {home / "state": "our own state"})
+def places(home: Path) -> Surroundings:
+    return Surroundings(Places((home,), {home / "state": "our own state"}), Capacity(16 * GIB, 8, 100 * GIB))
 
 
 @pytest.fixture
@@ -57,12 +59,12 @@ services: {db: {image: 'postgres:17', ports: ['5432', '53:53/udp']}}
 """
 
 
-def test_what_stays_in_the_machine_and_the_project_is_not_asked_for(read: Load, places: Places) -> None:
+def test_what_stays_in_the_machine_and_the_project_is_not_asked_for(read: Load, places: Surroundings) -> None:
     assert asks_of(read(EVERYDAY), places) == ()
     assert digest(()) == digest(asks_of(read(""), places))
 
 
-def test_each_kind(read: Load, places: Places, project: Path, home: Path) -> None:
+def test_each_kind(read: Load, places: Surroundings, project: Path, home: Path) -> None:
     (project / "link").symlink_to(home / "docs")
     asks = asks_of(
         read(
@@ -136,7 +138,7 @@ agents:
 """
 
 
-def test_a_file_with_several_agents_asks_once_for_all(read: Load, places: Places, project: Path) -> None:
+def test_a_file_with_several_agents_asks_once_for_all(read: Load, places: Surroundings, project: Path) -> None:
     whole = read(AGENTS)
     asks = asks_of(whole, places)
     docs = str(project.parent / "docs")
@@ -184,13 +186,13 @@ def test_a_file_with_several_agents_asks_once_for_all(read: Load, places: Places
         ),
     ],
 )
-def test_what_is_more_than_was_approved(read: Load, places: Places, before: str, after: str, more: int) -> None:
+def test_what_is_more_than_was_approved(read: Load, places: Surroundings, before: str, after: str, more: int) -> None:
     approved = asks_of(read(before), places)
     assert len(widened(asks_of(read(after), places), approved)) == more
     assert widened(approved, approved) == ()
 
 
-def test_the_digest_is_about_what_is_asked_and_not_about_words(read: Load, places: Places) -> None:
+def test_the_digest_is_about_what_is_asked_and_not_about_words(read: Load, places: Surroundings) -> None:
     one = asks_of(read("mounts: [.:/workspace, ../d:/d]"), places)
     assert digest(one) == digest(asks_of(read("mounts: ['../d:/e', .:/w]"), places)) == digest(reversed(one))
     assert digest(one) != digest(asks_of(read("mounts: [.:/workspace, ../e:/d]"), places))
@@ -223,7 +225,7 @@ def test_the_digest_is_about_what_is_asked_and_not_about_words(read: Load, place
 @pytest.mark.parametrize("mode", ["rw", "ro", "clone"])
 def test_some_directories_are_told_of_loudly(
     read: Load,
-    places: Places,
+    places: Surroundings,
     project: Path,
     home: Path,
     source: str,
@@ -245,13 +247,13 @@ def test_some_directories_are_told_of_loudly(
     assert (words in ask.warning) if words else (ask.warning == "")
 
 
-def test_a_project_that_is_the_home_directory_is_told_of(home: Path, places: Places) -> None:
+def test_a_project_that_is_the_home_directory_is_told_of(home: Path, places: Surroundings) -> None:
     (home / "Sandboxfile.yaml").write_text('version: "1"\nmounts: [.:/workspace]\n')
     [ask] = asks_of(load(home / "Sandboxfile.yaml"), places)
     assert "this is your home directory" in ask.warning and ask.note == "this project, as /workspace"
 
 
-def test_files_that_the_guest_could_have_made_are_asked_for(read: Load, places: Places, project: Path) -> None:
+def test_files_that_the_guest_could_have_made_are_asked_for(read: Load, places: Surroundings, project: Path) -> None:
     (project / "Sandboxfile.local.yaml").write_text("endpoints: [example.com]\n")
     (project / ".env").write_text("MEMORY=1GiB\nUNREAD=1\n")
     for mounts, expected in (
@@ -282,18 +284,18 @@ def test_files_that_the_guest_could_have_made_are_asked_for(read: Load, places: 
         "X_PAT",
     ],
 )
-def test_names_of_credentials(read: Load, places: Places, name: str) -> None:
+def test_names_of_credentials(read: Load, places: Surroundings, name: str) -> None:
     [ask] = asks_of(read(f"agent: {{command: a, env: {{X: '${{{name}}}'}}}}", {name: "v"}), places)
     assert "by its name a credential" in ask.warning
 
 
 @pytest.mark.parametrize("name", ["HOME", "USER", "PWD", "PATH", "KEYBOARD", "MONKEY", "AUTHOR", "BASE_URL", "PATTERN"])
-def test_other_names(read: Load, places: Places, name: str) -> None:
+def test_other_names(read: Load, places: Surroundings, name: str) -> None:
     [ask] = asks_of(read(f"agent: {{command: a, env: {{X: '${{{name}}}'}}}}", {name: "v"}), places)
     assert ask.warning == ""
 
 
-def test_paths_that_lead_nowhere_are_no_reason_to_fail(read: Load, places: Places, project: Path) -> None:
+def test_paths_that_lead_nowhere_are_no_reason_to_fail(read: Load, places: Surroundings, project: Path) -> None:
     (project / "loop").symlink_to("loop")
     asks = asks_of(read("mounts: ['~nobody-of-that-name/x:/a', './loop:/b', './none:/c']"), places)
     assert [ask.subject for ask in asks if "none" in ask.subject] == [str(project / "none")]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxfile import SandboxfileError, find, load, parse
+from sandboxfile import Inputs, SandboxfileError, find, load, parse
 
 SMALL = 'version: "1"\n'
 
@@ -47,7 +47,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert "not a regular file" in refusal(tmp_path / "fifo")
     (tmp_path / "device").symlink_to("/dev/zero")
-    assert "not a regular file" in refusal(tmp_path / "device")
+    assert "it is a link that leads out of the project, to /dev/zero" in refusal(tmp_path / "device")
+    over = Inputs(files=(tmp_path / "device",))
+    (tmp_path / "small.yaml").write_text(SMALL)
+    with pytest.raises(SandboxfileError, match="not a regular file"):
+        load(tmp_path / "small.yaml", over)
     (tmp_path / "loop").symlink_to("loop")
     assert "cannot be read" in refusal(tmp_path / "loop")
     with (tmp_path / "huge").open("wb") as file:
