@@ -85,7 +85,47 @@ FILES = (
     Bad(
         "build-context-outside-through-a-link",
         HEAD + "services: {web: {build: {context: ./outside}}}\n",
-        ("services.web.build.context", "leads out of the project"),
+        ("services.web.build.context", "'outside' is a link (to "),
+    ),
+    Bad(
+        "dockerfile-missing",
+        HEAD + "services:\n  web:\n    build: {context: ., dockerfile: Dockerfile.prod}\n",
+        ("Sandboxfile.yaml:4:37: services.web.build.dockerfile: there is no Dockerfile.prod", "hint: "),
+    ),
+    Bad(
+        "dockerfile-of-a-context-missing",
+        HEAD + "services: {web: {build: .}}\n",
+        ("Sandboxfile.yaml:2:25: services.web.build: there is no Dockerfile",),
+    ),
+    Bad(
+        "dockerfile-beside-the-context-missing",
+        HEAD + "services: {web: {build: {context: other, dockerfile: ../gone}}}\n",
+        ("services.web.build.dockerfile: there is no gone",),
+    ),
+    Bad(
+        "additional-context-missing",
+        HEAD + "services: {web: {build: {context: ., dockerfile_inline: FROM a, additional_contexts: {a: ./gone}}}}\n",
+        ("services.web.build.additional_contexts.a: 'gone' does not exist in the project",),
+    ),
+    Bad(
+        "env-file-missing",
+        HEAD + "services:\n  web:\n    image: a\n    env_file:\n      - gone.env\n",
+        ("Sandboxfile.yaml:6:9: services.web.env_file[0]: 'gone.env' does not exist in the project", "^"),
+    ),
+    Bad(
+        "config-missing",
+        HEAD + "services: {web: {image: a, configs: [c]}}\nconfigs: {c: {file: gone.conf}}\n",
+        ("Sandboxfile.yaml:3:21: configs.c.file: 'gone.conf' does not exist",),
+    ),
+    Bad(
+        "bind-of-no-mount",
+        HEAD + "services: {web: {image: a, volumes: ['./data:/data']}}\n",
+        ("Sandboxfile.yaml:2:", "services.web.volumes", "no mount brings into the sandbox"),
+    ),
+    Bad(
+        "inputs-match-nothing",
+        HEAD + "setup:\n  - run: 'true'\n    inputs: ['*.nothing']\n",
+        ("Sandboxfile.yaml:4:14: setup[0].inputs[0]: '*.nothing' matches no file of the project",),
     ),
     Bad("inputs-missing", HEAD + "setup: [{run: 'true', inputs: [lock]}]\n", ("setup[0].inputs[0]", "does not exist")),
     Bad("secret", HEAD + "secrets: {github: {env: GH_TOKEN}}\n", ("Sandboxfile.yaml:2:", "not implemented yet")),

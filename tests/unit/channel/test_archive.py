@@ -11,6 +11,7 @@ import pytest
 from vmm.channel.archive import MAX_EXTENSION, pack, stays_inside, unpack
 from vmm.channel.copy import Copied
 from vmm.channel.errors import GuestError
+from vmm.walk import walk
 
 
 def entry(
@@ -55,7 +56,9 @@ def test_round_trip_keeps_modes_times_and_links(tmp_path: Path) -> None:
     os.utime(script, (1e9, 1e9 + 0.25))
     os.utime(tree / "sub", (1e9, 1e9))
     parts: list[bytes] = []
-    sent = pack(tree, "tree", parts.append)
+    here = os.open(tmp_path, os.O_RDONLY)
+    sent = pack(walk(here, "tree"), "tree", parts.append)
+    os.close(here)
     assert (sent.files, len(sent.skipped)) == (3, 1)
     with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as tar:
         assert {(m.uid, m.gid, m.uname) for m in tar} == {(1000, 1000, "")}

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -29,7 +30,8 @@ from vmm.spec import HostForward
 
 OLD = {"endpoints": [], "ports": [], "services": {"web": {"image": "old"}}, "agent": None, "machine": {}}
 NEW = {"endpoints": ["a"], "ports": [80], "services": {"web": {"image": "new"}}, "agent": {"x": 1}, "machine": {}}
-WEB = ComposeProject("shop", "{}", ("web",), (), {}, {})
+ROOT = Path("/").stat()
+WEB = ComposeProject("shop", "{}", ("web",), (), {}, (), "/", (ROOT.st_dev, ROOT.st_ino))
 
 
 @dataclass
