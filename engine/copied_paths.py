@@ -95,13 +95,12 @@ def _check_dockerfile(tree: ProjectTree, piece: Piece) -> None:
 
 
 def _written(loaded: Loaded, place: KeyPath, key: str) -> KeyPath:
-    """The place itself; of a build's long form the key in it that says what is wrong, of a single `env_file` no index."""
+    """The place itself; of a build's long form the key in it that is wrong, of a single `env_file` no index."""
     if len(place) == 3 and place[2] == "build":
         build = loaded.sandbox.services[str(place[1])]["build"]
         if isinstance(build, Mapping) and key in build:
             return (*place, key)
-    if place[2:3] == ("env_file",) and not isinstance(
-        loaded.sandbox.services[str(place[1])]["env_file"], (list, tuple)
-    ):
-        return place[:3]
+    if place[2:3] == ("env_file",):
+        files = loaded.sandbox.services[str(place[1])]["env_file"]
+        return place if isinstance(files, (list, tuple)) else place[:3]
     return place

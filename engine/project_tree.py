@@ -20,7 +20,7 @@ from engine.dockerignore import MAX_BYTES, match_dockerignore, parse_dockerignor
 from engine.errors import EngineError
 from engine.patterns import match_pattern
 from engine.pieces import Piece
-from vmm.beneath import DIRECTORY, FILE, PASS, LinkInTheWay, identity, open_beneath, parent_beneath
+from vmm.beneath import DIRECTORY, FILE, PASS, LinkInTheWay, identity, open_beneath, parent_beneath, read_link
 from vmm.walk import Found, Kind, LeaveOut, Limits, TooLarge, TreeChanged, nothing, walk
 
 # What is copied goes through an emulated serial port into the guest, and is read twice: more than this takes hours, and
@@ -145,23 +145,16 @@ class ProjectTree:
 
         Raises as `key`, and TreeChanged.
         """
-        with self._told(piece.path):
-            directory, name = parent_beneath(self._descriptor, piece.path)
-            try:
-                yield from digest.follow(walk(directory, name, self._leave_out(piece), self._limits))
-            finally:
-                os.close(directory)
+        with self._parent(piece.path) as (directory, name), self._told(piece.path, within=True):
+            if (target := read_link(directory, name)) is not None:
+                raise LinkInTheWay(piece.path, target)
+            yield from digest.follow(walk(directory, name, self._leave_out(piece), self._limits))
 
     def matches(self, piece: Piece) -> bool:
         """Whether there is any file or link in it. Stops at the first; raises as `entries`."""
-        with self._told(piece.path):
-            directory, name = parent_beneath(self._descriptor, piece.path)
-            try:
-                found = walk(directory, name, self._leave_out(piece), self._limits)
-                with contextlib.closing(found):
-                    return any(one.kind != "directory" for one in found)
-            finally:
-                os.close(directory)
+        with self._parent(piece.path) as (directory, name), self._told(piece.path, within=True):
+            with contextlib.closing(walk(directory, name, self._leave_out(piece), self._limits)) as found:
+                return any(one.kind != "directory" for one in found)
 
     def check_ignores(self, piece: Piece) -> None:
         """Raises PathError and IgnoreFileError when what says what is left out cannot be read."""
@@ -185,8 +178,8 @@ class ProjectTree:
                 os.close(directory)
 
     @contextlib.contextmanager
-    def _told(self, path: str) -> Iterator[None]:
-        """Errors of the system in words, with what is to be done about them."""
+    def _told(self, path: str, within: bool = False) -> Iterator[None]:
+        """Errors of the system about `path`, or of a walk `within` it, in words, with what is to be done about them."""
         try:
             yield
         except LinkInTheWay as error:
@@ -199,11 +192,12 @@ class ProjectTree:
         except TreeChanged:
             raise
         except TooLarge as error:
-            place = posixpath.normpath(posixpath.join(path, error.filename))
+            place = posixpath.normpath(posixpath.join(path, error.filename or ""))
             hint = "leave out what is not needed (.dockerignore), or name a narrower directory"
             raise EngineError(f"{path!r} cannot be copied: {place} {error.what}", hint=hint, exit_code=2) from None
         except (OSError, ValueError) as error:
-            place = posixpath.normpath(posixpath.join(path, str(getattr(error, "filename", None) or "")))
+            name = str(getattr(error, "filename", None) or "")
+            place = posixpath.normpath(posixpath.join(path, name)) if within else name or path
             raise EngineError(f"cannot read {place}: {_reason(error)}") from error
 
 

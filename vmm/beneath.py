@@ -6,6 +6,7 @@ guest with a live mount of it) can retarget a path between two look-ups, and no 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -19,6 +20,8 @@ PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+ATTEMPTS = 3  # of a look-up while somebody swaps what is looked up
+_COMPONENT = (errno.ELOOP, errno.ENOTDIR, errno.EAGAIN, errno.EXDEV)
 _SYS_OPENAT2 = 437  # the same number on all architectures of Linux
 _RESOLVE = 0x02 | 0x04 | 0x08  # NO_MAGICLINKS, NO_SYMLINKS, BENEATH
 
@@ -33,6 +36,10 @@ class LinkInTheWay(OSError):
         self.below = below  # the name of the directory beneath which no link is followed, where it has one
 
 
+class _ComponentError(OSError):
+    """A component is no directory, or not one that may be passed."""
+
+
 def open_beneath(directory: int, path: str, flags: int) -> int:
     """A descriptor of `path` (relative, "." for the directory itself) beneath the open `directory`.
 
@@ -42,14 +49,17 @@ def open_beneath(directory: int, path: str, flags: int) -> int:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts:
         raise OSError(errno.EXDEV, "leads out of the directory", path)
-    if has_openat2():
+    for left in reversed(range(ATTEMPTS)):
         try:
-            return _openat2(directory, "/".join(parts) or ".", flags)
-        except OSError as error:
-            if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EAGAIN, errno.EXDEV):
-                raise OSError(error.errno, error.strerror, path) from None
-    # Where there is no such call; and to say which component was in the way.
-    return _walk(directory, parts, flags)
+            if has_openat2():
+                with contextlib.suppress(_ComponentError):
+                    return _openat2(directory, "/".join(parts) or ".", flags)
+            # Where there is no such call; and to say which component was in the way.
+            return _walk(directory, parts, flags)
+        except _ComponentError as error:  # a link a moment ago, and none any more
+            if not left:
+                raise OSError(error.errno, error.strerror, error.filename) from None
+    raise AssertionError("the last attempt returns or raises")
 
 
 def parent_beneath(directory: int, path: str) -> tuple[int, str]:
@@ -96,10 +106,11 @@ def _open_one(directory: int, name: str, flags: int, shown: str) -> int:
     try:
         return os.open(name, flags, dir_fd=directory)
     except OSError as error:
-        target = read_link(directory, name) if error.errno in (errno.ELOOP, errno.ENOTDIR) else None
-        if target is not None:
+        if error.errno not in _COMPONENT:
+            raise OSError(error.errno, error.strerror, shown) from None
+        if (target := read_link(directory, name)) is not None:
             raise LinkInTheWay(shown, target) from None
-        raise OSError(error.errno, error.strerror, shown) from None
+        raise _ComponentError(error.errno, error.strerror, shown) from None
 
 
 class _OpenHow(ctypes.Structure):
@@ -147,4 +158,4 @@ def _openat2(directory: int, path: str, flags: int) -> int:
         if descriptor >= 0:
             return int(descriptor)
         if (code := ctypes.get_errno()) != errno.EINTR:
-            raise OSError(code, os.strerror(code), path)
+            raise (_ComponentError if code in _COMPONENT else OSError)(code, os.strerror(code), path)
