@@ -11,6 +11,7 @@ import pytest
 from vmm.channel.archive import MAX_EXTENSION, pack, stays_inside, unpack
 from vmm.channel.copy import Copied
 from vmm.channel.errors import GuestError
+from vmm.place import hold
 from vmm.walk import walk
 
 
@@ -136,6 +137,19 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert (into / "copy" / "file").read_text() == "new"
     assert not (into / "copy" / "file").is_symlink()
     assert list(outside.iterdir()) == []
+
+
+def test_what_is_held_open_is_what_is_filled(tmp_path: Path) -> None:
+    """A guest that swaps the target for a link, after it was looked at and before it is written to."""
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "results").mkdir()
+    with hold(tmp_path / "results", {}, "either") as target:
+        (tmp_path / "results").rename(tmp_path / "away")
+        (tmp_path / "results").symlink_to(tmp_path / "victim")
+        whole = archive(DIR, entry("tree/x", data=b"x"))
+        unpack(source(whole), tmp_path / "results", "tree", "copy", None, target.directory)
+    assert (tmp_path / "away/copy/x").read_text() == "x"
+    assert list((tmp_path / "victim").iterdir()) == []
 
 
 def test_devices_hard_links_and_sparse_files_are_left_out(tmp_path: Path) -> None:

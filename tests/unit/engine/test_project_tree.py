@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -226,34 +225,19 @@ def test_a_pattern_looks_only_where_something_can_match(project: Path, tree: Pro
     assert names(tree, input_piece(tree, "s*/z.py", "/w")) == ["src/z.py"]
 
 
-def test_a_swapped_parent_never_leads_out(project: Path, tmp_path: Path, tree: ProjectTree) -> None:
+def test_a_swapped_parent_never_leads_out(project: Path, tmp_path: Path, tree: ProjectTree, swapping: Any) -> None:
     """The guest's attack: a parent of the context is a link to the user's home at the moment of a look-up."""
     (tmp_path / "victim/.ssh").mkdir(parents=True)
     (tmp_path / "victim/.ssh/id").write_text("SECRET")
     (project / "x/.ssh").mkdir(parents=True)
     (project / "x/.ssh/id").write_text("mine")
-    stop, piece = threading.Event(), Piece("x/.ssh", "/x")
-
-    def swap() -> None:
-        while not stop.is_set():
-            (project / "x").rename(project / "real")
-            (project / "x").symlink_to(tmp_path / "victim")
-            (project / "x").unlink()
-            (project / "real").rename(project / "x")
-
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    refused = whole = 0
-    try:
-        for _ in range(3000):
+    with swapping(project / "x", tmp_path / "victim") as goes_on:
+        more = True
+        while more:
             try:
-                data, _ = sent(tree, piece)
+                data, _ = sent(tree, Piece("x/.ssh", "/x"))
             except (EngineError, TreeChanged):
-                refused += 1
+                more = goes_on(False)
                 continue
-            whole += 1
             assert data == b"mine"
-    finally:
-        stop.set()
-        swapping.join()
-    assert refused and whole, "the thread swapped meanwhile, and not always"
+            more = goes_on(True)
