@@ -23,7 +23,7 @@ SWAP_S = 60.0  # until both have been seen: what was swapped, and what was not
 
 @pytest.fixture
 def swapping() -> Iterator[Callable[[Path, Path], AbstractContextManager[Callable[[bool], bool]]]]:
-    """`with swapping(directory, target) as goes_on`: a thread puts a link to `target` in the directory's place and takes
+    """`with swapping(directory, target) as goes_on`: a thread puts a link to `target` in its place and takes
     it away, all the time, as a guest in a live mount can. `goes_on(found)` is told of each look whether it found the
     directory, and is true until there were twenty looks of both kinds."""
     interval = sys.getswitchinterval()
