@@ -22,7 +22,7 @@ from engine.network import Registries, client_files
 from engine.nodes.compose import Compose
 from engine.nodes.foundation import load_base
 from engine.pieces import Piece
-from engine.project_tree import ContentChanged, ProjectTree, opened
+from engine.project_tree import ContentChanged, PathError, ProjectTree, opened
 from engine.services import get_images, put_contexts, put_project, run_logged, start_services
 from sandboxfile import Endpoint, Loaded, SetupStep
 from vmm.disk import make_overlay
@@ -71,8 +71,8 @@ class Step:
             try:
                 with advice_on_refusals(guest.gateway):
                     await self.act(guest, context, session)
-            except ContentChanged:
-                raise  # nothing is wrong with the step: it is tried again with what is there now
+            except (ContentChanged, PathError):
+                raise  # nothing is wrong with the step: it did not get what it was to have
             except EngineError as error:
                 if session.on_failure is not None:
                     await session.on_failure(guest, error)
