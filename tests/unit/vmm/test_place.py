@@ -117,6 +117,23 @@ def test_what_is_not_there(host: Path, path: str, error: type[OSError]) -> None:
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
+def test_a_swap_between_the_look_and_the_opening(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The narrowest moment there is: it was seen to be a directory, and is a link when it is opened."""
+    stat = os.stat
+
+    def looked(path: Any, **options: Any) -> os.stat_result:
+        status = stat(path, **options)
+        if path == "deep" and not (host / "mount/sub/deep").is_symlink():
+            (host / "mount/sub/deep").rename(host / "mount/away")
+            (host / "mount/sub/deep").symlink_to(host / "victim")
+        return status
+
+    monkeypatch.setattr(os, "stat", looked)
+    with pytest.raises(NotADirectoryError), hold("mount/sub/deep/.ssh", roots(host), "name"):
+        pass
+    assert (host / "mount/sub/deep").is_symlink()
+
+
 def test_a_thread_that_swaps_a_parent_never_leads_out(host: Path, swapping: Any) -> None:
     (host / "mount/x").mkdir()
     inside = {identity((host / "mount/x").stat()), identity((host / "mount").stat())}

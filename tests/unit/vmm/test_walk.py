@@ -141,6 +141,35 @@ def test_what_changes_between_the_list_and_its_turn(
     assert all(one.name != "z" or one.content is None for one in found)
 
 
+@pytest.mark.parametrize("what", ["directory", "file"])
+def test_a_swap_between_the_look_and_the_opening(
+    base: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The narrowest moment there is: it was seen to be no link, and is one when it is opened."""
+    (tmp_path / "victim/x").mkdir(parents=True)
+    (tmp_path / "victim/x/key").write_text("SECRET")
+    (tmp_path / "t").mkdir()
+    swapped = tmp_path / "t/x"
+    if what == "directory":
+        swapped.mkdir()
+    else:
+        swapped.touch()
+    stat = os.stat
+
+    def looked(path: Any, **options: Any) -> os.stat_result:
+        status = stat(path, **options)
+        if path == "x" and not swapped.is_symlink():
+            swapped.rename(tmp_path / "away")
+            swapped.symlink_to(tmp_path / "victim/x" / ("" if what == "directory" else "key"))
+        return status
+
+    monkeypatch.setattr(os, "stat", looked)
+    with pytest.raises(TreeChanged) as caught:
+        for found in walk(base, "t"):
+            assert found.content is None or found.content.read() != b"SECRET"
+    assert caught.value.filename == "x" and swapped.is_symlink()
+
+
 def test_a_file_that_is_cut_while_it_is_read(base: int, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x" * (1 << 20))
     with pytest.raises(TreeChanged):
