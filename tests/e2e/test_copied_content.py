@@ -112,3 +112,41 @@ def test_the_cache_holds_nothing_of_what_the_guest_changed_under_the_clean_key(w
     (project / "req.txt").write_text(clean)
     world.up(project)
     assert world.run(project, "cat ~/made").ok().out == clean, "the clean content's key is the clean machine's"
+
+
+def test_what_is_copied_is_what_the_rules_leave_and_a_new_name_builds_anew(world: World) -> None:
+    files = {
+        "web/a": "a",
+        "web/.env": "SECRET=1",
+        "web/b": "b",
+        "web/.dockerignore": "a\n",
+        "docker/prod": "FROM localhost/debian:13\nCOPY . /all\nCOPY --from=more c /c\nCMD sleep 1000000\n",
+        "docker/prod.dockerignore": "**/.env\n",
+        "shared/c": "c",
+        "shared/d": "d",
+        "shared/.dockerignore": "d\n",
+        "src/x/y.py": "",
+        "src/z.txt": "",
+        "n.txt": "",
+    }
+    file = """
+        name: {name}
+        setup: [{{run: "find . -type f | sort > ~/found", inputs: ["*.txt", "src/**/*.py", src/x, src/x]}}]
+        services:
+          web: {{build: {{context: web, dockerfile: ../docker/prod, additional_contexts: {{more: ./shared}}}}}}
+        """
+    project = world.project(file.format(name="copies"), files)
+    world.up(project)
+    found = world.run(project, "cd; cat found").ok().out.split()
+    assert [name for name in found if name.endswith((".txt", ".py"))] == ["./n.txt", "./src/x/y.py"]
+    web = "sudo docker compose -f /compose.yaml exec web sh -c 'ls -A /all; cat /c'"
+    assert world.run(project, web).ok().out.split() == [".dockerignore", "a", "b", "c"]
+    build = world.run(project, "cd /var/lib/sandbox/build; sudo find . -type f | sort").ok().out.split()
+    assert build == [
+        *("./web+0/.dockerignore", "./web+0/c"),
+        *("./web+dockerfile/prod", "./web+dockerfile/prod.dockerignore"),
+        *("./web/.dockerignore", "./web/a", "./web/b"),
+    ]
+    world.sandbox("down", cwd=project).ok()
+    world.project(file.format(name="renamed"))
+    assert "web: running" in world.up(project).out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -256,3 +257,19 @@ def test_a_file_elsewhere_is_named_as_one_would_open_it(sandbox: CommandLine, tm
     sandbox.file(HEAD + "nmae: x\n")
     assert "../../Sandboxfile.yaml:2:1: " in sandbox("up", cwd=sandbox.project / "deep" / "er").err
     assert "project/Sandboxfile.yaml:2:1: " in sandbox("validate", "project", cwd=tmp_path).err
+
+
+def test_what_is_to_be_copied_and_is_not_there_is_told_by_validate_too(sandbox: CommandLine) -> None:
+    """As a warning: it may be made later, so the file is valid."""
+    sandbox.file(HEAD + "services:\n  web:\n    build: ./web\n    env_file: [gone.env]\n")
+    (sandbox.project / "web").mkdir()
+    (sandbox.project / "web/Dockerfile").touch()
+    (sandbox.project / "web/.dockerignore").write_text("fine\n[z-a]\n")
+    ran = sandbox("validate", "--json")
+    document = json.loads(ran.out)
+    assert ran.code == 0 and document["valid"]
+    rows = [(row["file"], row["line"], row["column"], row["severity"]) for row in document["diagnostics"]]
+    assert rows[-2:] == [("web/.dockerignore", 2, 1, "warning"), ("Sandboxfile.yaml", 5, 16, "warning")]
+    assert "does not exist in the project" in document["diagnostics"][-1]["message"]
+    ran = sandbox("up", "-d")
+    assert ran.code == 2 and "web/.dockerignore:2:1: '[z-a]' is not a pattern\n  [z-a]\n  ^\n" in ran.err
