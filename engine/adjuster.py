@@ -11,6 +11,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from engine.adjustment import Adjustment, Part
@@ -22,6 +23,7 @@ from engine.guests import Guest
 from engine.instances import load_instance, save_instance
 from engine.layout import Layout
 from engine.loopback import OpenPorts
+from engine.project_tree import ContentChanged, ProjectTree
 from engine.services import (
     get_images,
     look_at_services,
@@ -54,7 +56,8 @@ class Adjuster:
         """The operation `apply`: an Adjustment in, lines of progress, and at the end {applied, failed}.
 
         `applied` names the parts that are in force now; `failed` is None or says of the first that could not be applied
-        which it is and why. Cancelled when the client goes away.
+        which it is and why, and in `changed` what of the project is not what the request has the key of. Cancelled when
+        the client goes away.
         """
         adjustment = Adjustment.from_json(request)
         async with self._busy, _lines(stream) as log:
@@ -113,8 +116,10 @@ class Adjuster:
             self._record(services={})
             return
         try:
-            await put_contexts(channel, project, [name for name in project.built if name in adjustment.images], log)
-            await put_project(channel, project, log)
+            with ProjectTree.open(Path(project.root), project.identity) as tree:
+                changed = [name for name in project.built if name in adjustment.images]
+                await put_contexts(channel, tree, project, changed, log)
+                await put_project(channel, tree, project, log)
             await get_images(channel, project, adjustment.images, log)
             log("starting services")
             await start_services(channel, project.services, log)
@@ -159,6 +164,7 @@ def _describe(error: Exception) -> dict[str, Any]:
         "brief": getattr(error, "brief", str(error)),
         "details": getattr(error, "details", None),
         "hint": getattr(error, "hint", None),
+        "changed": error.path if isinstance(error, ContentChanged) else None,
     }
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.adjustment import PARTS, Adjustment
-from engine.changes import Change, compare, sections_of
+from engine.changes import Change, compare, needs_new_machine, sections_of
 from engine.configuration import Configuration, Running, load_running
 from engine.errors import EngineError
 from engine.instances import Instance, load_instance
 from engine.network import Registries, client_files
 from engine.nodes.compose import Compose
 from engine.unnamed import note_start
+from engine.project_tree import ATTEMPTS, keeps_changing
 from engine.up import Project
 from engine.wanted import agent_summary, wanted_forwards
 from sandboxfile.positions import render_path
@@ -32,6 +34,7 @@ class Comparison:
     running: Running | None
     configuration: Configuration
     changes: tuple[Change, ...]
+    compose: Compose | None = None
 
 
 def compare_running(project: Project, name: str) -> Comparison:
@@ -39,12 +42,13 @@ def compare_running(project: Project, name: str) -> Comparison:
 
     May ask the host's package clients, which takes seconds, when a named group is new. Raises EngineError.
     """
-    running, configuration = load_running(project.layout, name), project.configuration()
+    running, chain = load_running(project.layout, name), project.chain()
+    configuration = project.configuration(chain)
     if running is None:
         return Comparison(None, configuration, (Change("sandbox", None, "what it was started with is not known"),))
     unheard = _unheard_ports(project, running)
     changes = compare(running.configuration, configuration, unheard=unheard, unfinished=running.unfinished)
-    return Comparison(running, configuration, changes)
+    return Comparison(running, configuration, changes, chain.compose)
 
 
 async def apply_changes(
@@ -56,26 +60,47 @@ async def apply_changes(
     parts are changed and which are not; the machine runs on, and the next call tries what is left again.
     """
     note_start(project.layout, project.loaded)
-    adjustment = await asyncio.to_thread(_adjustment, project, instance, comparison)
+    for left in reversed(range(ATTEMPTS)):
+        adjustment = await asyncio.to_thread(_adjustment, project, instance, comparison)
+        result = await _ask(project, instance.name, adjustment, on_line)
+        instance = load_instance(project.layout, instance.name) or instance
+        if not (failed := result["failed"]):
+            return instance
+        if not left or not failed.get("changed"):
+            raise _failure(instance.name, adjustment, result)
+        on_line(f"{failed['brief']}: once more with what is there now")
+        comparison = await asyncio.to_thread(compare_running, project, instance.name)
+        if needs_new_machine(comparison.changes):
+            raise EngineError(
+                f"{failed['brief']}, and {instance.name} needs a new machine now", hint="run `sandbox up` again"
+            )
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _ask(project: Project, name: str, adjustment: Adjustment, on_line: Callable[[str], None]) -> dict[str, Any]:
+    """One request to the supervisor, and its answer."""
     rest = b""
-    async with await connect(project.layout.instance(instance.name).sockets.control) as client:
+    async with await connect(project.layout.instance(name).sockets.control) as client:
         async with client.open("apply", **adjustment.to_json()) as stream:
             async for _, data in stream:
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     on_line(json.loads(line)["text"])
-            result = await stream.result()
-    if failed := result["failed"]:
-        applied = ", ".join(result["applied"]) or "nothing"
-        left = ", ".join(part for part in adjustment.parts if part not in result["applied"])
-        said = f"changed: {applied}; not changed, or only in part: {left}"
-        hint = "the machine runs on, and `sandbox up` tries again what is left"
-        raise EngineError(
-            f"{instance.name} could not be changed: {failed['brief']}",
-            "\n".join(filter(None, (said, failed["details"]))),
-            "; ".join(filter(None, (failed["hint"], hint))),
-        )
-    return load_instance(project.layout, instance.name) or instance
+            return await stream.result()
+
+
+def _failure(name: str, adjustment: Adjustment, result: Mapping[str, Any]) -> EngineError:
+    failed = result["failed"]
+    why = keeps_changing(failed["changed"]) if failed.get("changed") else None
+    applied = ", ".join(result["applied"]) or "nothing"
+    left = ", ".join(part for part in adjustment.parts if part not in result["applied"])
+    said = f"changed: {applied}; not changed, or only in part: {left}"
+    hint = "the machine runs on, and `sandbox up` tries again what is left"
+    return EngineError(
+        f"{name} could not be changed: {why.brief if why else failed['brief']}",
+        "\n".join(filter(None, (said, failed["details"]))),
+        "; ".join(filter(None, (why.hint if why else failed["hint"], hint))),
+    )
 
 
 def _adjustment(project: Project, instance: Instance, comparison: Comparison) -> Adjustment:
@@ -93,7 +118,7 @@ def _adjustment(project: Project, instance: Instance, comparison: Comparison) ->
         files=client_files(sandbox.endpoints) if "endpoints" in due else (),
         forwards=forwards,
         project_name=sandbox.name,
-        project=Compose.of(loaded).project() if sandbox.services else None,
+        project=comparison.compose.project(project.session.tree) if comparison.compose else None,
         images=_changed_images(running, comparison.configuration),
         agent=agent_summary(loaded),
     )
@@ -122,7 +147,8 @@ def _changed_images(running: Running, new: Configuration) -> tuple[str, ...]:
 
     def image(configuration: Configuration, name: str) -> object:
         service = configuration.sandbox["services"].get(name)
-        context = configuration.contents.get(render_path(("services", name, "build")))
-        return service and ([service.get(key) for key in _OF_IMAGE], context)
+        place = render_path(("services", name, "build"))
+        pieces = {at: key for at, key in configuration.contents.items() if at == place or at.startswith(f"{place}.")}
+        return service and ([service.get(key) for key in _OF_IMAGE], pieces)
 
     return tuple(name for name in services if image(old, name) != image(new, name))

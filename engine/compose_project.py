@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from engine.pieces import Piece
+
 # Compose looks for its file in the working directory and every directory above it: at the root it is found from
 # everywhere in the guest, and a compose.yaml of the user's own always comes first.
 FILE = "/compose.yaml"
@@ -16,17 +18,21 @@ FILE_ROOT = PurePosixPath("/var/lib/sandbox/files")
 
 @dataclass(frozen=True)
 class ComposeProject:
-    """`text` is the Compose file. `contexts` maps a service to the host's directory that it is built from, `files` a
-    path of the guest to the host's file that belongs there. `pulled` are the services whose image comes from a
-    registry, `built` those whose image is built; together they are all services.
+    """`text` is the Compose file. `contexts` are the pieces that each service is built from, `files` those that
+    services are configured with. `pulled` are the services whose image comes from a registry, `built` those whose image
+    is built; together they are all services.
+
+    The pieces are of the directory `root` with the `identity` (device, inode), which another process opens anew.
     """
 
     name: str
     text: str
     pulled: tuple[str, ...]
     built: tuple[str, ...]
-    contexts: Mapping[str, str]
-    files: Mapping[str, str]
+    contexts: Mapping[str, tuple[Piece, ...]]
+    files: tuple[Piece, ...]
+    root: str
+    identity: tuple[int, int]
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -37,4 +43,12 @@ class ComposeProject:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ComposeProject:
-        return cls(**{**value, "pulled": tuple(value["pulled"]), "built": tuple(value["built"])})
+        device, inode = value["identity"]
+        read = {
+            "pulled": tuple(value["pulled"]),
+            "built": tuple(value["built"]),
+            "contexts": {name: tuple(map(Piece.of, pieces)) for name, pieces in value["contexts"].items()},
+            "files": tuple(map(Piece.of, value["files"])),
+            "identity": (int(device), int(inode)),
+        }
+        return cls(**{**value, **read})

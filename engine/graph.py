@@ -10,7 +10,6 @@ from pathlib import Path
 import networkx as nx
 
 from engine.content import content_key as content_key
-from engine.content import hash_tree as hash_tree
 from engine.errors import EngineError
 from engine.layout import Sockets
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from engine.agent_use import unknown_agents
 from engine.capacity import host_memory
-from engine.nodes.compose import Compose
+from engine.copied_paths import check_copied
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.pending import not_yet
 from sandboxfile.positions import KeyPath
-from sandboxfile.services import build_contexts, published_ports
+from sandboxfile.services import published_ports
 
 GIB = 1024**3
 
@@ -24,19 +24,17 @@ def check_supported(loaded: Loaded) -> None:
 
 def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = (), supported: bool = True) -> None:
     """Raises SandboxfileError with everything this host or this version cannot do, each with its place, and EngineError
-    (exit code 2) for services that name files which the guest will not have.
+    (exit code 2) where the project's directory cannot be opened.
 
     `ports` also looks whether the host's ports are free; those in `held` are ours to take. `supported` also refuses
     what this version cannot do yet.
     """
-    problems = [*unknown_agents(loaded), *_check_machine(loaded), *_check_mounts(loaded), *_check_paths(loaded)]
+    problems = [*unknown_agents(loaded), *_check_machine(loaded), *_check_mounts(loaded), *check_copied(loaded)]
     if supported:
         problems += _check_version(loaded)
     if ports:
         problems += _check_ports(loaded, held)
     _raise_if_any(problems)
-    if loaded.sandbox.services:
-        Compose.of(loaded)  # what the services name in the project
 
 
 def _raise_if_any(problems: Collection[Diagnostic] | Iterator[Diagnostic]) -> None:
@@ -76,27 +74,6 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
             yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
     if len(loaded.sandbox.mounts) > SPARE_PORTS:
         yield loaded.diagnostic(("mounts", SPARE_PORTS), f"a machine has room for {SPARE_PORTS} mounts")
-
-
-def _check_paths(loaded: Loaded) -> Iterator[Diagnostic]:
-    """What is copied into the guest must be there, and in the project: the file is untrusted."""
-    wanted: list[tuple[KeyPath, str]] = [
-        (("setup", index, "inputs", number), name)
-        for index, step in enumerate(loaded.sandbox.setup)
-        for number, name in enumerate(step.inputs)
-    ]
-    for service, context in build_contexts(loaded.sandbox.services).items():
-        build = loaded.sandbox.services[service]["build"]
-        wanted.append((("services", service, "build", *(() if isinstance(build, str) else ("context",))), context))
-    project = loaded.project.resolve()
-    for place, name in wanted:
-        try:
-            path = (project / name).resolve(strict=True)
-        except (OSError, RuntimeError):
-            yield loaded.diagnostic(place, f"{name!r} does not exist in the project")
-            continue
-        if not path.is_relative_to(project):
-            yield loaded.diagnostic(place, f"{name!r} leads out of the project, to {path}")
 
 
 def _check_ports(loaded: Loaded, held: Collection[int]) -> Iterator[Diagnostic]:

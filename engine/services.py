@@ -9,8 +9,10 @@ from typing import Any
 
 from engine.compose_project import BUILD_ROOT, FILE_ROOT, ComposeProject
 from engine.compose_project import FILE as FILE
+from engine.copying import put_piece
 from engine.errors import EngineError
-from vmm.channel import GuestChannel, GuestError, copy_in
+from engine.project_tree import ProjectTree
+from vmm.channel import GuestChannel, GuestError
 
 IMAGES_S = 3600.0
 START_S = 3600.0
@@ -21,23 +23,27 @@ COMPOSE = ("docker", "compose", "-f", FILE)
 Log = Callable[[str], None]
 
 
-async def put_contexts(channel: GuestChannel, project: ComposeProject, names: Iterable[str], log: Log) -> None:
-    """Copy the build contexts of these services into the guest, in the place of those that were there."""
+async def put_contexts(
+    channel: GuestChannel, tree: ProjectTree, project: ComposeProject, names: Iterable[str], log: Log
+) -> None:
+    """Copy what these services are built from into the guest, in the place of what was there.
+
+    Raises ContentChanged when it is not what `project` has the keys of.
+    """
     await run_logged(channel, log, ["mkdir", "-p", str(BUILD_ROOT)], title="making room for contexts", timeout_s=60)
     for name in names:
-        if (source := project.contexts.get(name)) is None:
-            continue  # a remote one, which the guest's Docker fetches
-        log(f"copying the build context of {name}")
-        target = str(BUILD_ROOT / name)
-        await run_logged(channel, log, ["rm", "-rf", "--", target], title=f"removing {target}", timeout_s=60)
-        await copy_in(channel, source, target)
+        for piece in project.contexts.get(name, ()):  # none of a remote one, which the guest's Docker fetches
+            log(f"copying the build context of {name}: {piece.path}")
+            remove = ["rm", "-rf", "--", piece.target]
+            await run_logged(channel, log, remove, title=f"removing {piece.target}", timeout_s=60)
+            await put_piece(channel, tree, piece)
 
 
-async def put_project(channel: GuestChannel, project: ComposeProject, log: Log) -> None:
-    """The Compose file and the files that it names, as they are now."""
+async def put_project(channel: GuestChannel, tree: ProjectTree, project: ComposeProject, log: Log) -> None:
+    """The Compose file and the files that it names. Raises ContentChanged as `put_contexts`."""
     await run_logged(channel, log, ["mkdir", "-p", str(FILE_ROOT)], title="making room for files", timeout_s=60)
-    for target, source in project.files.items():
-        await copy_in(channel, source, target)
+    for piece in project.files:
+        await put_piece(channel, tree, piece)
     await write_compose(channel, project.text)
 
 

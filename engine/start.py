@@ -25,7 +25,6 @@ from engine.instances import Instance, forget_instance, load_instance, save_inst
 from engine.launch import Launch
 from engine.layout import InstancePaths, Layout, make_private
 from engine.network import Registries, client_files
-from engine.nodes.compose import Compose
 from engine.processes import describe_process
 from engine.unnamed import note_start
 from engine.up import Built, Project
@@ -195,7 +194,7 @@ def _record(project: Project, built: Built, launch: Launch, pid: int) -> Instanc
 def _launch(project: Project, built: Built, name: str) -> Launch:
     loaded, sandbox = project.loaded, project.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
-    compose = Compose.of(loaded) if sandbox.services else None
+    compose = built.compose
     assert project.session.shape is not None
     return Launch(
         name=name,

@@ -13,9 +13,11 @@ from engine.errors import EngineError
 from engine.graph import Graph
 from engine.layout import Layout
 from engine.nodes.chain import OF_SERVICES, Chain, machine_shape, make_chain
+from engine.nodes.compose import Compose
 from engine.nodes.foundation import GUEST_NEEDS, load_verdict, tool_nodes
 from engine.nodes.steps import Session
 from engine.plan import Plan, load_made, make_plan, save_made
+from engine.project_tree import ATTEMPTS, ContentChanged, keeps_changing
 from engine.report import Reporter
 from engine.scheduler import execute
 from engine.store import Store
@@ -74,17 +76,32 @@ class Built:
     entries: Mapping[str, Path]
     ready: str
     configuration: Configuration
+    compose: Compose | None
 
 
 async def build(project: Project, reporter: Reporter) -> Built:
-    """Make everything that the plan calls for. Raises EngineError with the failed node's last lines."""
+    """Make everything that the plan calls for, again where something changes while it is copied.
+
+    Raises EngineError with the failed node's last lines, and for what keeps changing.
+    """
     memory = project.memory
     if project.verdict() is None:
         tools = Graph(tool_nodes())
         await execute(tools, make_plan(tools, project.store, load_made(memory)), project.store, reporter, JOBS)
-    chain = project.chain()
-    plan = make_plan(chain.graph, project.store, load_made(memory))
-    done = await execute(chain.graph, plan, project.store, reporter, JOBS)
+    for left in reversed(range(ATTEMPTS)):
+        chain = project.chain()
+        plan = make_plan(chain.graph, project.store, load_made(memory))
+        try:
+            done = await execute(chain.graph, plan, project.store, reporter, JOBS)
+            break
+        except EngineError as error:
+            changed = error.__cause__
+            if not isinstance(changed, ContentChanged):
+                raise
+            if not left:
+                raise keeps_changing(changed.path) from error
+            # Everything before it is cached; its own key is another one now.
+            reporter.note(f"{changed.brief}: building again with what is there now")
     save_made(memory, chain.graph, chain.graph.nodes)
     entries = dict(done)
     for name in (*GUEST_NEEDS, chain.ready):
@@ -93,4 +110,4 @@ async def build(project: Project, reporter: Reporter) -> Built:
         if path is None:
             raise EngineError(f"the cache entry of {name} has gone away", hint="run `sandbox up` again")
         entries[name] = path
-    return Built(entries, chain.ready, project.configuration(chain))
+    return Built(entries, chain.ready, project.configuration(chain), chain.compose)

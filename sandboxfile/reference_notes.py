@@ -46,6 +46,10 @@ Each step runs once, in the guest, as the machine is after the step before it. I
 used until the step, its `inputs`, or anything before it changes. A step reaches what `endpoints` names and
 nothing else, and it has no secrets. It does not see the live mounts: what it reads of the project are its
 `inputs`. Commands are not interpolated.
+
+An input has the same path below the working directory as in the project; `.` is all of the project. In a pattern
+`*` and `?` stand for anything but a `/`, `**` for any directories (`src/**/*.py`), and a directory that matches is
+taken whole. A name that exists is no pattern. No input may be a link or lie behind one.
 """,
     "mounts": """
 Paths of the host are relative to the file. A mount is live: what the agent writes, you see, and the other way
@@ -77,7 +81,9 @@ own. Services that do not mount anything of the host are started once and are pa
 others start after the mounts. [The keys of a service](#keys-of-services) are at the end of this page. What is
 different here:
 
-- Build contexts, `env_file` and `configs` are files inside the project; they are copied into the guest.
+- Build contexts (`additional_contexts` too), `env_file` and `configs` are inside the project; they are copied into
+  the guest, without what a `.dockerignore` (or `NAME.dockerignore` beside the Dockerfile) leaves out. No such path
+  may lead through a link.
 - A relative path in `volumes` must lie in one of the `mounts`. An absolute path is one of the guest.
 - A published port is also on this host's loopback address, by its own number.
 - `secrets` are refused: no credential enters the machine.

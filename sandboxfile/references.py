@@ -14,7 +14,7 @@ from .model import Sandbox
 from .positions import KeyPath, render_path
 from .published import parse_ports
 from .rules import allows, check_rules
-from .services import build_contexts, dependencies, env_files, volume_entry
+from .services import additional_contexts, build_contexts, dependencies, env_files, volume_entry
 
 
 def check_references(sandbox: Sandbox) -> list[Problem]:
@@ -145,6 +145,8 @@ def _project_paths(sandbox: Sandbox) -> Iterator[Problem]:
             yield from _inside(
                 ("services", name, "build", "dockerfile"), posixpath.join(context, dockerfile), "the file"
             )
+    for one in additional_contexts(sandbox.services):
+        yield from _inside(("services", one.service, "build", "additional_contexts", one.key), one.path, "the context")
     for name, files in env_files(sandbox.services).items():
         for index, file in enumerate(files):
             entry = sandbox.services[name]["env_file"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .agreement import named_services
@@ -14,6 +14,7 @@ from .published import parse_ports
 Services = Mapping[str, Mapping[str, Any]]
 
 _REMOTE_CONTEXT = re.compile(r"^([a-z0-9+.-]+://|git@|github\.com/)")
+_ELSEWHERE = re.compile(r"^([a-z0-9+.-]+://|git@|github\.com/|/|~|(service|target|docker-image|oci-layout):|$)")
 
 
 class PublishedPort(NamedTuple):
@@ -23,6 +24,16 @@ class PublishedPort(NamedTuple):
     host_port: int | None
     guest_port: int
     protocol: str
+
+
+class AdditionalContext(NamedTuple):
+    """A directory of the project beside a build's context. `key` is its key or index in `additional_contexts`, `path`
+    relative to the project, normalised."""
+
+    service: str
+    key: str | int
+    name: str
+    path: str
 
 
 class BindMount(NamedTuple):
@@ -54,6 +65,26 @@ def build_contexts(services: Services) -> dict[str, str]:
         if not _REMOTE_CONTEXT.match(context or "."):
             contexts[name] = posixpath.normpath(context or ".")
     return contexts
+
+
+def additional_contexts(services: Services) -> list[AdditionalContext]:
+    """The further contexts of builds that are directories of the project, in file order; those of the guest (absolute
+    paths), images, other services and remote ones are left out."""
+    return [
+        AdditionalContext(name, key, written, posixpath.normpath(path))
+        for name, service in services.items()
+        if isinstance(build := service.get("build"), Mapping)
+        for key, written, path in _named_paths(build.get("additional_contexts") or ())
+        if not _ELSEWHERE.match(path)
+    ]
+
+
+def _named_paths(entries: Any) -> Iterator[tuple[str | int, str, str]]:
+    if isinstance(entries, Mapping):
+        yield from ((str(name), str(name), str(path)) for name, path in entries.items())
+    else:
+        pairs = (str(entry).partition("=") for entry in entries)
+        yield from ((index, name, path) for index, (name, _, path) in enumerate(pairs))
 
 
 def bind_mounts(services: Services) -> list[BindMount]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from engine.errors import EngineError
+
 if TYPE_CHECKING:
     from vmm.channel import GuestChannel
     from vmm.channel.copy import Copied
@@ -26,10 +28,13 @@ Examples:
 def command(source: str, destination: str) -> None:
     """Copy a file or directory into or out of a sandbox.
 
-    One side is NAME:/absolute/path, or :/absolute/path inside the project; the other is a path of this host.
+    One side is NAME:/absolute/path, or :/absolute/path inside the project; the other is a path of this host. Where that
+    lies in a live mount that a sandbox may write, no link on the way is followed.
     """
     from engine.cli.running import run
     from engine.cli.selection import choose_running, open_layout
+    from engine.writable import writable_roots
+    from vmm.beneath import LinkInTheWay
 
     inbound, outbound = _guest_side(destination), _guest_side(source)
     if inbound is not None and outbound is None:
@@ -40,15 +45,17 @@ def command(source: str, destination: str) -> None:
         name = outbound[0]
     else:
         raise click.UsageError("one side must be NAME:/absolute/path, and the other a path of this host")
-    _, control = choose_running(open_layout(), name or None)
+    layout = open_layout()
+    _, control = choose_running(layout, name or None)
+    roots = writable_roots(layout)
 
     async def copy(client: GuestChannel) -> Copied:
         from vmm.channel import copy_in, copy_out
 
         if inbound is not None:
-            return await copy_in(client, source, inbound[1])
+            return await copy_in(client, source, inbound[1], roots=roots)
         assert outbound is not None
-        return await copy_out(client, outbound[1], destination)
+        return await copy_out(client, outbound[1], destination, roots=roots)
 
     async def connected() -> Copied:
         from vmm.channel.client import connect
@@ -56,7 +63,16 @@ def command(source: str, destination: str) -> None:
         async with await connect(control) as client:
             return await copy(client)
 
-    for line in run(connected()).skipped:
+    try:
+        copied = run(connected())
+    except LinkInTheWay as error:
+        raise EngineError(
+            f"{error.component} is a link to {error.target}, where the guest of {error.below} may write",
+            details="it may have been made to lead this copy to another place of this host: nothing is copied",
+            hint="name the place itself that the link leads to, if that is what you mean, or remove the link",
+            exit_code=2,
+        ) from None
+    for line in copied.skipped:
         click.echo(f"left out: {line!r}"[:500] if not line.isprintable() else f"left out: {line}", err=True)
 
 

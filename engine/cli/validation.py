@@ -31,7 +31,7 @@ def validate(
         loaded = load_file(path, files, assignments)
         if wrong := name_file(unknown_agents(loaded), file):
             raise SandboxfileError(wrong)
-        found = [*loaded.warnings, *_not_yet(loaded)]
+        found = [*loaded.warnings, *_not_yet(loaded), *name_file(_copied(loaded), file)]
         valid = True
     except SandboxfileError as error:
         if not as_json:
@@ -57,6 +57,23 @@ def _not_yet(loaded: Loaded) -> Iterator[Diagnostic]:
     for one in loaded.each():
         for path, message in not_yet(one.sandbox):
             found = dataclasses.replace(one.diagnostic(path, message, "`up` refuses it"), severity="warning")
+            if found not in seen:
+                seen.add(found)
+                yield found
+
+
+def _copied(loaded: Loaded) -> Iterator[Diagnostic]:
+    """What the file names to be copied and is not there: it may come later, so the file is valid."""
+    import dataclasses
+
+    seen = set()
+    for one in loaded.each():
+        if not one.sandbox.services and not any(step.inputs for step in one.sandbox.setup):
+            continue
+        from engine.copied_paths import check_copied
+
+        for problem in check_copied(one):
+            found = dataclasses.replace(problem, severity="warning", hint=problem.hint or "`up` refuses it")
             if found not in seen:
                 seen.add(found)
                 yield found

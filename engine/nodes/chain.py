@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.accelerator import Verdict
-from engine.content import read_dockerignore
-from engine.graph import Graph, Node, content_key, hash_tree
+from engine.compose_project import BUILD_ROOT
+from engine.graph import Graph, Node, content_key
 from engine.nodes import steps
 from engine.nodes.compose import Compose
 from engine.nodes.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
-from engine.nodes.project import inside
 from engine.secrecy import masked_inputs
+from engine.nodes.inputs import input_piece
+from engine.pieces import Piece
+from engine.project_tree import opened
 from engine.toolchain import toolchain_key
 from sandboxfile import Loaded
 from sandboxfile.positions import render_path
@@ -35,18 +37,20 @@ OF_SERVICES = ("images", "services")  # the nodes that only services decide abou
 class Chain:
     """The graph and the node whose snapshot `up` restores.
 
-    `contents` are the keys of what services read of the project, by the place in the file that names it.
+    `contents` are the keys of what services read of the project, by the place in the file that names it; `compose` has
+    the same keys.
     """
 
     graph: Graph
     ready: str
     contents: Mapping[str, str] = field(default_factory=dict)
+    compose: Compose | None = None
 
 
 def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) -> Chain:
     """The whole graph for a checked file. `verdict` is None while nothing has been probed: keys below are then
     placeholders that match no cache entry. Raises EngineError (a build context that cannot be read)."""
-    sandbox = loaded.sandbox
+    sandbox, tree = loaded.sandbox, opened(loaded.project)
     nodes = tool_nodes()
     tool_key = nodes[0].key
     base = guest_nodes(tool_key, sandbox.machine.disk, session.build_place)
@@ -88,28 +92,36 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) 
     for index, entry in enumerate(sandbox.setup):
         described = {"run": entry.run, "user": entry.user, "env": json.dumps(dict(entry.env), sort_keys=True)}
         described["directory"] = session.working_directory()
+        pieces = []
         for name in entry.inputs:
-            described[f"inputs {name}"] = hash_tree(inside(loaded.project, name))
+            piece = input_piece(tree, name, session.working_directory())
+            pieces.append(dataclasses.replace(piece, key=tree.key(piece)))
+            described[f"inputs {name}"] = pieces[-1].key
         title = entry.run.strip().splitlines()[0]
-        follow(f"setup[{index}]", "setup", title, described, steps.Setup(entry, index))
+        follow(f"setup[{index}]", "setup", title, described, steps.Setup(entry, index, tuple(pieces)))
     contents: dict[str, str] = {}
+    compose = None
     if sandbox.services:
-        compose = Compose.of(loaded)
-        contexts = {
-            f"context {name}": hash_tree(path, ignore=read_dockerignore(path))
-            for name, path in compose.contexts.items()
-        }
-        images = {"images": compose.image_configuration(), **contexts}
-        files = {f"file {target}": hash_tree(path) for target, path in compose.files.items()}
-        contents = {render_path(("services", name, "build")): contexts[f"context {name}"] for name in compose.contexts}
-        contents |= {render_path(compose.places[target]): files[f"file {target}"] for target in compose.files}
+        compose = Compose.of(loaded, tree).keyed(tree)
+        contents = {render_path(compose.places[piece.target]): piece.key for piece in compose.pieces()}
+        images = {"images": compose.image_configuration()}
+        if compose.names_images:
+            images["project name"] = sandbox.name
+        for name, parts in compose.contexts.items():
+            images |= {" ".join(filter(None, ("context", name, _further(part, name)))): part.key for part in parts}
         # Compose reads every file it names before it does anything.
+        files = {f"file {piece.target}": piece.key for piece in compose.files}
         follow("images", "images", "images of the services", {**images, **files}, steps.Images(compose))
         if compose.early:
             services = {"services": compose.configuration()}
             title = f"{', '.join(compose.early)} up and healthy"
             follow("services", "services", title, services, steps.Services(compose))
-    return Chain(Graph(nodes), previous.id, contents)
+    return Chain(Graph(nodes), previous.id, contents, compose)
+
+
+def _further(piece: Piece, service: str) -> str:
+    """Which of the pieces of a service's build it is; nothing for the context itself."""
+    return piece.target.removeprefix(str(BUILD_ROOT / service)).removeprefix("+")
 
 
 def machine_shape(loaded: Loaded, verdict: Verdict | None) -> Shape:

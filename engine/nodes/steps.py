@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from engine.advice import advice_on_refusals
+from engine.copying import put_piece
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.graph import BuildContext
@@ -20,10 +21,10 @@ from engine.layout import Layout
 from engine.network import Registries, client_files
 from engine.nodes.compose import Compose
 from engine.nodes.foundation import load_base
-from engine.nodes.project import inside
+from engine.pieces import Piece
+from engine.project_tree import ContentChanged, PathError, ProjectTree, opened
 from engine.services import get_images, put_contexts, put_project, run_logged, start_services
 from sandboxfile import Endpoint, Loaded, SetupStep
-from vmm.channel import copy_in
 from vmm.disk import make_overlay
 from vmm.process import guarded_directory
 from vmm.snapshot import Shape, Snapshot, load_snapshot, save_snapshot
@@ -44,6 +45,10 @@ class Session:
     build_place: Place = "auto"
     # Called with the guest and the failure when the user asked for a shell in the place where a step failed.
     on_failure: Callable[[Guest, EngineError], Awaitable[None]] | None = None
+
+    @property
+    def tree(self) -> ProjectTree:
+        return opened(self.loaded.project)
 
     def working_directory(self) -> str:
         mounts = self.loaded.sandbox.mounts
@@ -66,6 +71,8 @@ class Step:
             try:
                 with advice_on_refusals(guest.gateway):
                     await self.act(guest, context, session)
+            except (ContentChanged, PathError):
+                raise  # nothing is wrong with the step: it did not get what it was to have
             except EngineError as error:
                 if session.on_failure is not None:
                     await session.on_failure(guest, error)
@@ -115,6 +122,7 @@ class Setup(Step):
 
     entry: SetupStep
     index: int
+    inputs: tuple[Piece, ...] = ()
     endpoints = None
 
     async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
@@ -122,14 +130,13 @@ class Setup(Step):
         await execute(
             guest, context, ["install", "-d", "-o", "agent", "-g", "agent", directory], title="making the directory"
         )
-        for name in self.entry.inputs:
-            source = inside(session.loaded.project, name)
-            target = str(PurePosixPath(directory) / name)
-            parent = str(PurePosixPath(target).parent)
-            await execute(
-                guest, context, ["install", "-d", "-o", "agent", "-g", "agent", parent], title=f"copying {name}"
-            )
-            await copy_in(guest.channel, source, target)
+        for piece in self.inputs:
+            parent = str(PurePosixPath(piece.target).parent)
+            if parent.startswith(f"{directory}/"):
+                make = ["install", "-d", "-o", "agent", "-g", "agent", parent]
+                await execute(guest, context, make, title=f"making room for {piece.path}")
+            context.log(f"copying {piece.path}")
+            await put_piece(guest.channel, session.tree, piece)
         await execute(
             guest,
             context,
@@ -149,9 +156,9 @@ class Images(Step):
     endpoints = None
 
     async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        project = self.compose.project()
-        await put_contexts(guest.channel, project, project.built, context.log)
-        await put_project(guest.channel, project, context.log)
+        project = self.compose.project(session.tree)
+        await put_contexts(guest.channel, session.tree, project, project.built, context.log)
+        await put_project(guest.channel, session.tree, project, context.log)
         await get_images(guest.channel, project, project.services, context.log)
 
 
@@ -163,7 +170,7 @@ class Services(Step):
     endpoints = None
 
     async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        await put_project(guest.channel, self.compose.project(), context.log)
+        await put_project(guest.channel, session.tree, self.compose.project(session.tree), context.log)
         await start_services(guest.channel, self.compose.early, context.log)
 
 

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vmm.channel.copy import copy_in, copy_out
+    from vmm.channel.copy import copy_in, copy_out, send_tree
     from vmm.channel.errors import GuestError
     from vmm.channel.greeting import Hello
     from vmm.channel.guest import Completed, ExecStream, GuestChannel
@@ -28,6 +28,7 @@ __all__ = [
     "Stream",
     "copy_in",
     "copy_out",
+    "send_tree",
 ]
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "Stream": "stream",
     "copy_in": "copy",
     "copy_out": "copy",
+    "send_tree": "copy",
 }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, ClassVar, cast
 
 from vmm.channel.copy import Copied
 from vmm.channel.errors import GuestError
+from vmm.walk import Found
 
 GUEST_UID = 1000
 BLOCK = 1 << 16
@@ -43,70 +44,44 @@ class Receiver:
         return b"".join(parts)
 
 
-def pack(source: Path, name: str, send: Callable[[bytes], None]) -> Copied:
-    """Send a tar stream of `source`, called `name` in it; an empty name stands for its contents. Raises GuestError.
+def pack(entries: Iterable[Found], name: str, send: Callable[[bytes], None]) -> Copied:
+    """Send a tar stream of `entries` (`vmm.walk`), their root called `name`; an empty name stands for its contents.
 
-    Opens each directory and file without following links: another guest may be changing a shared workspace meanwhile,
-    and a file that turns into a link to somewhere else of the host must not be sent.
+    What is neither a file, a directory nor a link is skipped. Raises OSError as the walk does, TreeChanged among them.
     """
-    try:
-        with tarfile.open(
-            fileobj=cast("IO[bytes]", Sender(send)), mode="w|", bufsize=BLOCK, format=tarfile.PAX_FORMAT
-        ) as tar:
-            packer = Packer(tar)
-            with _open_directory(source if not name else source.absolute().parent) as directory:
-                if name:
-                    packer.add(directory, source.absolute().name, name)
-                else:
-                    packer.add_contents(directory, "")
-    except OSError as error:
-        raise GuestError(f"{source}: could not be read: {error}") from None
+    packer = Packer()
+    with tarfile.open(
+        fileobj=cast("IO[bytes]", Sender(send)), mode="w|", bufsize=BLOCK, format=tarfile.PAX_FORMAT
+    ) as tar:
+        for found in entries:
+            if member_name := "/".join(filter(None, (name, found.name))):
+                packer.add(tar, found, member_name)
     return Copied(packer.files, packer.size, tuple(packer.skipped))
 
 
 class Packer:
-    """Adds what it finds to a tar stream, all owned by the guest's user."""
+    """Adds entries to a tar stream, all owned by the guest's user, and counts."""
 
-    def __init__(self, tar: tarfile.TarFile) -> None:
+    TYPES: ClassVar = {"directory": tarfile.DIRTYPE, "file": tarfile.REGTYPE, "link": tarfile.SYMTYPE}
+
+    def __init__(self) -> None:
         self.files = self.size = 0
         self.skipped: list[str] = []
-        self._tar = tar
 
-    def add_contents(self, directory: int, prefix: str) -> None:
-        for name in sorted(os.listdir(directory)):
-            self.add(directory, name, f"{prefix}/{name}" if prefix else name)
-
-    def add(self, directory: int, name: str, member_name: str) -> None:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            inner = os.open(name, DIRECTORY, dir_fd=directory)
-            try:
-                self._put(member_name, os.fstat(inner), tarfile.DIRTYPE)
-                self.add_contents(inner, member_name)
-            finally:
-                os.close(inner)
-        elif stat.S_ISREG(found.st_mode):
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with os.fdopen(os.open(name, flags, dir_fd=directory), "rb") as file:
-                self._put(member_name, os.fstat(file.fileno()), tarfile.REGTYPE, file)
-        elif stat.S_ISLNK(found.st_mode):
-            self._put(member_name, found, tarfile.SYMTYPE, link=os.readlink(name, dir_fd=directory))
-        else:
-            self.skipped.append(f"{member_name}: neither a file, directory nor symbolic link")
-
-    def _put(
-        self, name: str, found: os.stat_result, kind: bytes, file: IO[bytes] | None = None, link: str = ""
-    ) -> None:
+    def add(self, tar: tarfile.TarFile, found: Found, name: str) -> None:
+        if found.kind == "other":
+            self.skipped.append(f"{name}: neither a file, directory nor symbolic link")
+            return
         member = tarfile.TarInfo(name)
-        member.type, member.linkname = kind, link
-        member.mode, member.mtime = stat.S_IMODE(found.st_mode), found.st_mtime
+        member.type, member.linkname = self.TYPES[found.kind], found.link
+        member.mode, member.mtime = found.mode, found.mtime
         member.uid = member.gid = GUEST_UID
-        if file:
-            member.size = found.st_size
+        if found.content is not None:
+            member.size = found.size
             self.files += 1
             self.size += member.size
-        self._tar.addfile(member, file)
-        cast("Any", self._tar).members.clear()  # it would remember them all
+        tar.addfile(member, cast("IO[bytes] | None", found.content))
+        cast("Any", tar).members.clear()  # it would remember them all
 
 
 class Member(tarfile.TarInfo):
@@ -120,8 +95,17 @@ class Member(tarfile.TarInfo):
         return member
 
 
-def unpack(receive: Callable[[], bytes], parent: Path, member_root: str, name: str, limit: int | None) -> Copied:
+def unpack(
+    receive: Callable[[], bytes],
+    parent: Path,
+    member_root: str,
+    name: str,
+    limit: int | None,
+    directory: int | None = None,
+) -> Copied:
     """Unpack a tar stream whose members all lie in `member_root`, as `parent / name` (or into `parent`, name empty).
+
+    `directory` is the descriptor of `parent` where it is held open already; then the path is for messages only.
 
     Not `tarfile.extractall(filter="data")`: in several 3.11 and 3.12 releases that filter can be led astray by chains
     of symlinks. Here no link is ever followed, as each directory on the way is opened by its parent's descriptor.
@@ -130,7 +114,7 @@ def unpack(receive: Callable[[], bytes], parent: Path, member_root: str, name: s
     try:
         with (
             tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=Member) as tar,
-            _open_directory(parent) as root,
+            _open_directory(parent, directory) as root,
         ):
             target = Target(root, limit, depth=1 if name else 0)
             while (member := tar.next()) is not None:
@@ -164,8 +148,8 @@ def _safe_parts(name: str, member_root: str) -> list[str]:
 
 
 @contextmanager
-def _open_directory(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _open_directory(path: Path, held: int | None) -> Iterator[int]:
+    descriptor = os.dup(held) if held is not None else os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:

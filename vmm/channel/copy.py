@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vmm.beneath import LinkInTheWay
 from vmm.channel.errors import GuestError
 from vmm.channel.guest import ExecStream, GuestChannel, Tail
 from vmm.guest.agent import STDOUT
+from vmm.place import Last, Place, Roots, hold
+from vmm.walk import Found, walk
 
 STAT_S = 30.0
 
@@ -27,56 +32,79 @@ class Copied(NamedTuple):
     skipped: tuple[str, ...]
 
 
-async def copy_in(channel: GuestChannel, src: Path | str, dst: str) -> Copied:
+async def copy_in(channel: GuestChannel, src: Path | str, dst: str, *, roots: Roots | None = None) -> Copied:
     """Copy a file or directory of the host to the absolute path `dst` of the guest, where user agent (1000) owns it.
 
-    Modes, times and symlinks are kept, sockets and devices skipped. Raises GuestError when a side refuses.
+    Modes, times and symlinks are kept, sockets and devices skipped. Beneath one of the `roots` no link leads to what is
+    copied. Raises GuestError when a side refuses, LinkInTheWay for such a link.
+    """
+    contents = str(src).endswith("/.") or str(src) == "."
+    with _held(src, roots or {}, "directory" if contents else "name") as source:
+        kind = source.kind()
+        if kind == "missing":
+            raise GuestError(f"{src}: no such file or directory")
+        target = await _stat(channel, dst)
+        if target["directory"]:
+            parent, name = dst, "" if contents else source.own_name
+        elif kind == "directory" and target["kind"] != "missing":
+            raise GuestError(f"{dst}: is not a directory, so a directory cannot be copied there")
+        elif dst.endswith("/") and kind != "directory":
+            raise GuestError(f"{dst}: no such directory in the guest")
+        else:
+            parent, name = posixpath.split(dst.rstrip("/"))
+            if not (await _stat(channel, parent))["directory"]:
+                raise GuestError(f"{parent}: no such directory in the guest")
+        try:
+            return await send_tree(channel, walk(source.directory, source.name or "."), parent, name)
+        except OSError as error:
+            raise GuestError(f"{src}: could not be read: {error}") from None
+
+
+async def send_tree(channel: GuestChannel, entries: Iterable[Found], parent: str, name: str) -> Copied:
+    """Write what a walk finds into the guest's directory `parent`, the root as `name` ("": its contents only).
+
+    The walk goes on in a thread of its own. Raises GuestError when the guest refuses, and what the walk raises.
     """
     from vmm.channel.archive import pack
 
-    contents = str(src).endswith("/.") or str(src) == "."
-    source = Path(src)
-    if not source.is_symlink() and not source.exists():
-        raise GuestError(f"{source}: no such file or directory")
-    is_directory = source.is_dir() and not source.is_symlink()
-    target = await _stat(channel, dst)
-    if target["directory"]:
-        parent, name = dst, "" if contents else source.absolute().name
-    elif is_directory and target["kind"] != "missing":
-        raise GuestError(f"{dst}: is not a directory, so a directory cannot be copied there")
-    elif dst.endswith("/") and not is_directory:
-        raise GuestError(f"{dst}: no such directory in the guest")
-    else:
-        parent, name = posixpath.split(dst.rstrip("/"))
-        if not (await _stat(channel, parent))["directory"]:
-            raise GuestError(f"{parent}: no such directory in the guest")
     argv = ["tar", "-x", "-p", "--same-owner", "--numeric-owner", "-f", "-", "-C", parent]
     async with channel.open_exec(argv, stdin=True) as command:
         loop = asyncio.get_running_loop()
+        given_up = threading.Event()
 
         def send(data: bytes) -> None:
+            if given_up.is_set():  # what is sent to a command that was ended is dropped: the rest need not be read
+                raise GuestError("the copy was given up")
             asyncio.run_coroutine_threadsafe(command.write_stdin(data), loop).result()
 
         said = Tail(4096)
         listening = asyncio.create_task(_listen(command, said))
         try:
-            copied = await _in_thread(lambda: pack(source, name, send), command)
+            copied = await _in_thread(lambda: pack(entries, name, send), command, given_up.set)
             command.close_stdin()
             await listening
-            await _succeeded(command, said, f"{dst}: could not be written in the guest")
+            await _succeeded(command, said, f"{posixpath.join(parent, name)}: could not be written in the guest")
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
     return copied
 
 
-async def copy_out(channel: GuestChannel, src: str, dst: Path | str, *, limit: int | None = None) -> Copied:
-    """Copy the absolute path `src` of the guest to `dst` on the host, where it belongs to whoever runs this.
+async def copy_out(
+    channel: GuestChannel, src: str, dst: Path | str, *, limit: int | None = None, roots: Roots | None = None
+) -> Copied:
+    """Copy a file or directory of the guest (absolute path `src`) to `dst` of the host. Trusts nothing of the guest's.
 
     Nothing that the guest sends can be written outside of `dst`: names that try are refused with GuestError, links that
     lead out of the copied tree, devices and the like are skipped. No file gets set-id bits or is writable for others.
-    `limit`: bytes after which to give up. Raises GuestError also when a side refuses.
+    Beneath one of the `roots` no link leads to `dst`. `limit`: bytes after which to give up. Raises GuestError also
+    when a side refuses, LinkInTheWay for a link on the way.
     """
+    with _held(dst, roots or {}, "either") as target:
+        return await _receive(channel, src, str(dst), target, limit)
+
+
+async def _receive(channel: GuestChannel, src: str, dst: str, target: Place, limit: int | None) -> Copied:
     from vmm.channel.archive import unpack
 
     clean = posixpath.normpath(src)
@@ -85,17 +113,14 @@ async def copy_out(channel: GuestChannel, src: str, dst: Path | str, *, limit: i
         raise GuestError(f"{src}: no such file or directory in the guest")
     is_directory = found["kind"] == "directory"
     whole = is_directory and (src.endswith("/.") or clean == "/")
-    target = Path(dst)
-    if target.is_dir():
-        parent, name = target, "" if whole else posixpath.basename(clean)
-    elif is_directory and (target.exists() or target.is_symlink()):
-        raise GuestError(f"{target}: is not a directory, so a directory cannot be copied there")
-    elif str(dst).endswith("/") and not is_directory:
-        raise GuestError(f"{target}: no such directory")
+    if not target.name:
+        parent, name = Path(dst), "" if whole else posixpath.basename(clean)
+    elif is_directory and target.kind() != "missing":
+        raise GuestError(f"{dst}: is not a directory, so a directory cannot be copied there")
+    elif dst.endswith("/") and not is_directory:
+        raise GuestError(f"{dst}: no such directory")
     else:
-        parent, name = target.absolute().parent, target.absolute().name
-        if not parent.is_dir():
-            raise GuestError(f"{parent}: no such directory")
+        parent, name = Path(dst).parent, target.name
     where, member = (clean, ".") if whole else posixpath.split(clean)
     times = ["--format=posix", "--pax-option=delete=atime,delete=ctime"]  # fractions of seconds
     argv = ["tar", "-c", *times, "--hard-dereference", "--numeric-owner", "-f", "-", "-C", where or "/", "--", member]
@@ -113,7 +138,7 @@ async def copy_out(channel: GuestChannel, src: str, dst: Path | str, *, limit: i
         def read() -> bytes:
             return asyncio.run_coroutine_threadsafe(receive(), loop).result()
 
-        copied = await _in_thread(lambda: unpack(read, parent, member, name, limit), command)
+        copied = await _in_thread(lambda: unpack(read, parent, member, name, limit, target.directory), command)
         await _succeeded(command, said, f"{src}: could not be read in the guest")
     return copied
 
@@ -124,12 +149,30 @@ async def _stat(channel: GuestChannel, path: str) -> dict[str, Any]:
     return await channel.call("stat", timeout_s=STAT_S, path=path)
 
 
-async def _in_thread(work: Callable[[], Copied], command: ExecStream) -> Copied:
+@contextmanager
+def _held(path: Path | str, roots: Roots, last: Last) -> Iterator[Place]:
+    """`hold`, with what is wrong about the path itself as a GuestError."""
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(hold(path, roots, last))
+        except LinkInTheWay:
+            raise
+        except OSError as error:
+            wrong = error.filename or path
+            gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            raise GuestError(f"{wrong}: no such directory" if gone else f"{wrong}: {error.strerror}") from None
+        yield place
+
+
+async def _in_thread(
+    work: Callable[[], Copied], command: ExecStream, give_up: Callable[[], object] = lambda: None
+) -> Copied:
     """Run `work`; on cancellation end the command first, which wakes the thread from its wait for it."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)
     except BaseException:
+        give_up()
         command.close()
         await asyncio.gather(task, return_exceptions=True)
         raise

@@ -2,7 +2,8 @@
 
 Writes the record, serves the control socket, says "ready", and ends at `down`, at a signal, or with its standard input.
 With --echo it answers `exec` itself with the request. `apply` it answers as if all parts had been changed, or, with
---breaks=PART, those before that one; the request is kept beside the record, in `asked.json`. --member=NAME is the
+--breaks=PART, those before that one; with --changing=N the first N are told that a context has changed meanwhile. The
+requests are kept beside the record, the last one in `asked.json`, all of them in `asked.jsonl`. --member=NAME is the
 sandbox of one of several agents.
 """
 
@@ -42,12 +43,19 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         return {"code": 0}
 
     options = dict(flag.split("=", 1) for flag in flags if "=" in flag)
+    changing = ["once more"] * int(options.get("--changing", 0))
 
     async def apply(request: dict[str, Any], stream: Any) -> dict[str, Any]:
         layout.instance(name).record.with_name("asked.json").write_text(json.dumps(request))
+        with layout.instance(name).record.with_name("asked.jsonl").open("a") as file:
+            file.write(json.dumps(request) + "\n")
         await stream.send(b'{"text": "work in ', 1)
         await stream.send(b'progress"}\n{"text": "more"}\n', 1)
         parts = list(request["parts"])
+        if changing:
+            changing.pop()
+            why = {"brief": "web changed while it was copied", "details": None, "hint": None, "changed": "web"}
+            return {"applied": [], "failed": {"part": parts[0], **why}}
         if (broken := options.get("--breaks")) not in parts:
             return {"applied": parts, "failed": None}
         why = {"brief": "it broke", "details": "the log says so", "hint": "mend it"}

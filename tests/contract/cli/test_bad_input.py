@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -85,7 +86,47 @@ FILES = (
     Bad(
         "build-context-outside-through-a-link",
         HEAD + "services: {web: {build: {context: ./outside}}}\n",
-        ("services.web.build.context", "leads out of the project"),
+        ("services.web.build.context", "'outside' is a link (to "),
+    ),
+    Bad(
+        "dockerfile-missing",
+        HEAD + "services:\n  web:\n    build: {context: ., dockerfile: Dockerfile.prod}\n",
+        ("Sandboxfile.yaml:4:37: services.web.build.dockerfile: there is no Dockerfile.prod", "hint: "),
+    ),
+    Bad(
+        "dockerfile-of-a-context-missing",
+        HEAD + "services: {web: {build: .}}\n",
+        ("Sandboxfile.yaml:2:25: services.web.build: there is no Dockerfile",),
+    ),
+    Bad(
+        "dockerfile-beside-the-context-missing",
+        HEAD + "services: {web: {build: {context: other, dockerfile: ../gone}}}\n",
+        ("services.web.build.dockerfile: there is no gone",),
+    ),
+    Bad(
+        "additional-context-missing",
+        HEAD + "services: {web: {build: {context: ., dockerfile_inline: FROM a, additional_contexts: {a: ./gone}}}}\n",
+        ("services.web.build.additional_contexts.a: 'gone' does not exist in the project",),
+    ),
+    Bad(
+        "env-file-missing",
+        HEAD + "services:\n  web:\n    image: a\n    env_file:\n      - gone.env\n",
+        ("Sandboxfile.yaml:6:9: services.web.env_file[0]: 'gone.env' does not exist in the project", "^"),
+    ),
+    Bad(
+        "config-missing",
+        HEAD + "services: {web: {image: a, configs: [c]}}\nconfigs: {c: {file: gone.conf}}\n",
+        ("Sandboxfile.yaml:3:21: configs.c.file: 'gone.conf' does not exist",),
+    ),
+    Bad(
+        "bind-of-no-mount",
+        HEAD + "services: {web: {image: a, volumes: ['./data:/data']}}\n",
+        ("Sandboxfile.yaml:2:", "services.web.volumes", "no mount brings into the sandbox"),
+    ),
+    Bad(
+        "inputs-match-nothing",
+        HEAD + "setup:\n  - run: 'true'\n    inputs: ['*.nothing']\n",
+        ("Sandboxfile.yaml:4:14: setup[0].inputs[0]: '*.nothing' matches no file of the project",),
     ),
     Bad("inputs-missing", HEAD + "setup: [{run: 'true', inputs: [lock]}]\n", ("setup[0].inputs[0]", "does not exist")),
     Bad("secret", HEAD + "secrets: {github: {env: GH_TOKEN}}\n", ("Sandboxfile.yaml:2:", "not implemented yet")),
@@ -216,3 +257,19 @@ def test_a_file_elsewhere_is_named_as_one_would_open_it(sandbox: CommandLine, tm
     sandbox.file(HEAD + "nmae: x\n")
     assert "../../Sandboxfile.yaml:2:1: " in sandbox("up", cwd=sandbox.project / "deep" / "er").err
     assert "project/Sandboxfile.yaml:2:1: " in sandbox("validate", "project", cwd=tmp_path).err
+
+
+def test_what_is_to_be_copied_and_is_not_there_is_told_by_validate_too(sandbox: CommandLine) -> None:
+    """As a warning: it may be made later, so the file is valid."""
+    sandbox.file(HEAD + "services:\n  web:\n    build: ./web\n    env_file: [gone.env]\n")
+    (sandbox.project / "web").mkdir()
+    (sandbox.project / "web/Dockerfile").touch()
+    (sandbox.project / "web/.dockerignore").write_text("fine\n[z-a]\n")
+    ran = sandbox("validate", "--json")
+    document = json.loads(ran.out)
+    assert ran.code == 0 and document["valid"]
+    rows = [(row["file"], row["line"], row["column"], row["severity"]) for row in document["diagnostics"]]
+    assert rows[-2:] == [("web/.dockerignore", 2, 1, "warning"), ("Sandboxfile.yaml", 5, 16, "warning")]
+    assert "does not exist in the project" in document["diagnostics"][-1]["message"]
+    ran = sandbox("up", "-d")
+    assert ran.code == 2 and "web/.dockerignore:2:1: '[z-a]' is not a pattern\n  [z-a]\n  ^\n" in ran.err

@@ -133,7 +133,7 @@ COPIES = (
     Hostile(
         "inputs-by-a-link",
         HEAD + "setup: [{run: 'true', inputs: [key]}]\n",
-        ("leads out of the project, to HOME/.ssh",),
+        ("setup[0].inputs[0]: 'key' is a link (to ../home/.ssh)",),
         prepare=link("key", "../home/.ssh"),
     ),
     *(
@@ -145,7 +145,7 @@ COPIES = (
     Hostile(
         "context-by-a-link",
         HEAD + "services: {web: {build: ./src}}\n",
-        ("leads out of the project, to HOME/.ssh",),
+        ("Sandboxfile.yaml:2:", "services.web.build: 'src' is a link (to ../home/.ssh)"),
         prepare=link("src", "../home/.ssh"),
     ),
     Hostile(
@@ -156,15 +156,19 @@ COPIES = (
     Hostile(
         "additional-context",
         HEAD + "services: {web: {build: {context: ., additional_contexts: {keys: ../home/.ssh}}}}\n",
-        ("asks this host for nothing that needs approval",),  # and copies nothing: it is a path of the guest
-        argv=SHOW,
-        code=0,
+        ("services.web.build.additional_contexts.keys: the context must be inside the project",),
+    ),
+    Hostile(
+        "additional-context-by-a-link",
+        HEAD + "services: {web: {build: {context: ., additional_contexts: ['keys=link/deep']}}}\n",
+        ("services.web.build.additional_contexts[0]: 'link/deep' leads through the link 'link' (to ../home/.ssh)",),
+        prepare=link("link", "../home/.ssh"),
     ),
     Hostile("env-file", HEAD + "services: {web: {image: a, env_file: ../../x}}\n", ("must be inside the project",)),
     Hostile(
         "env-file-by-a-link",
         HEAD + "services: {web: {image: a, env_file: env}}\n",
-        ("out of the project",),
+        ("services.web.env_file: 'env' is a link (to ../home/.ssh/config)",),
         prepare=link("env", "../home/.ssh/config"),
     ),
     Hostile("config", HEAD + "configs: {c: {file: ../../x}}\n", ("must be inside the project",)),
@@ -172,7 +176,7 @@ COPIES = (
     Hostile(
         "config-by-a-link",
         HEAD + "services: {web: {image: a, configs: [c]}}\nconfigs: {c: {file: conf}}\n",
-        ("out of the project",),
+        ("configs.c.file: 'conf' is a link (to /etc/passwd)",),
         prepare=link("conf", "/etc/passwd"),
     ),
     Hostile(

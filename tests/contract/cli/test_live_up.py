@@ -329,3 +329,25 @@ def test_down_asks_for_a_name_where_names_were_given(sandbox: CommandLine, layou
         ran = sandbox("down")
         assert ran.code == 1 and "this project has several sandboxes: shop, shop-2" in ran.err
         assert sandbox("down", "shop").code == 0
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, 0), (3, 1)])
+def test_what_changes_while_it_is_copied_is_copied_again(
+    sandbox: CommandLine, layout: Layout, times: int, code: int
+) -> None:
+    """The supervisor says so; `up` looks at the project anew and asks again, three times at most."""
+    (sandbox.project / "web").mkdir()
+    (sandbox.project / "web/Dockerfile").write_text("FROM a\n")
+    with start_fake(sandbox.forks, layout, sandbox.project, "shop", f"--changing={times}"):
+        runs_with(sandbox, layout, "services: {web: {build: ./web}}\n")
+        (sandbox.project / "web/Dockerfile").write_text("FROM b\n")
+        ran = sandbox("up", "-d", "--yes", "--progress", "plain")
+        asked_for = layout.instance("shop").record.with_name("asked.jsonl").read_text().splitlines()
+    assert (ran.code, len(asked_for)) == (code, min(times + 1, 3)), ran.err
+    assert "web changed while it was copied: once more with what is there now" in ran.err
+    if code:
+        assert "shop could not be changed: web keeps changing while it is copied" in ran.err
+        assert "the machine runs on" in ran.err
+    piece = json.loads(asked_for[-1])["project"]["contexts"]["web"][0]
+    assert (piece["path"], piece["ignores"]) == ("web", ["web/Dockerfile.dockerignore", "web/.dockerignore"])
+    assert json.loads(asked_for[-1])["configuration"]["contents"]["services.web.build"] == piece["key"]

@@ -12,6 +12,7 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine, FakeSandbox, start_fake, write_instance
 
+from engine.instances import save_instance
 from engine.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -145,6 +146,62 @@ def test_cp_both_ways(sandbox: CommandLine, tmp_path: Path) -> None:
 def test_cp_misused(sandbox: CommandLine, source: str, destination: str, said: str) -> None:
     ran = sandbox("cp", source, destination)
     assert ran.code == 2 and said in ran.err
+
+
+@pytest.fixture
+def victim(sandbox: CommandLine, layout: Layout, fake: FakeSandbox, tmp_path: Path) -> Path:
+    """The home of a user whose project is mounted live in the guest, which has planted links to it."""
+    mounts = [{"source": str(sandbox.project), "target": "/workspace", "read_only": False, "protected": []}]
+    record = fake.record()
+    assert record is not None
+    save_instance(layout, record._replace(mounts=mounts))
+    victim = tmp_path / "victim"
+    (victim / ".ssh").mkdir(parents=True)
+    (victim / ".ssh/id_rsa").write_text("KEY")
+    (sandbox.project / "results").symlink_to(victim / ".ssh")
+    (sandbox.project / "docs").symlink_to(victim)
+    (tmp_path / "guest").mkdir()
+    (tmp_path / "guest/authorized_keys").write_text("EVIL")
+    return victim
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (":GUEST/authorized_keys", "results"),
+        (":GUEST/authorized_keys", "results/"),
+        (":GUEST/authorized_keys", "docs/.ssh/new"),
+        (":GUEST/.", "results"),
+        (":GUEST", "docs/.ssh/new"),
+        ("docs/.ssh", ":GUEST"),
+        ("results/.", ":GUEST"),
+        ("results/id_rsa", ":GUEST"),
+        ("PROJECT/docs/.ssh/id_rsa", ":GUEST"),
+    ],
+)
+def test_cp_follows_no_link_that_the_guest_may_have_made(
+    sandbox: CommandLine, victim: Path, tmp_path: Path, argv: tuple[str, str]
+) -> None:
+    words = [word.replace("GUEST", str(tmp_path / "guest")).replace("PROJECT", str(sandbox.project)) for word in argv]
+    ran = sandbox("cp", *words)
+    link = "docs" if "docs" in "".join(argv) else "results"
+    target = victim if link == "docs" else victim / ".ssh"
+    said = f"error: {sandbox.project}/{link} is a link to {target}, where the guest of shop may write\n"
+    assert ran.code == 2 and ran.err.startswith(said) and "hint: " in ran.err
+    assert [path.name for path in (victim / ".ssh").iterdir()] == ["id_rsa"]
+    assert [path.name for path in (tmp_path / "guest").rglob("*")] == ["authorized_keys"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the guest's tar runs as root")
+def test_cp_elsewhere_and_of_a_link_itself_is_as_ever(sandbox: CommandLine, victim: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").symlink_to(victim)
+    ran = sandbox("cp", f":{tmp_path}/guest/authorized_keys", str(tmp_path / "own"))
+    assert (ran.code, ran.err) == (0, "") and (victim / "authorized_keys").read_text() == "EVIL"
+    assert sandbox("cp", "docs", f":{tmp_path}/guest").code == 0
+    assert (tmp_path / "guest/docs").readlink() == victim
+    (sandbox.project / "real").mkdir()
+    assert sandbox("cp", f":{tmp_path}/guest/authorized_keys", "real/").code == 0
+    assert (sandbox.project / "real/authorized_keys").read_text() == "EVIL"
 
 
 def test_ls(sandbox: CommandLine, layout: Layout, fake: FakeSandbox) -> None:

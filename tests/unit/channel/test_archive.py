@@ -11,6 +11,8 @@ import pytest
 from vmm.channel.archive import MAX_EXTENSION, pack, stays_inside, unpack
 from vmm.channel.copy import Copied
 from vmm.channel.errors import GuestError
+from vmm.place import hold
+from vmm.walk import walk
 
 
 def entry(
@@ -55,7 +57,9 @@ def test_round_trip_keeps_modes_times_and_links(tmp_path: Path) -> None:
     os.utime(script, (1e9, 1e9 + 0.25))
     os.utime(tree / "sub", (1e9, 1e9))
     parts: list[bytes] = []
-    sent = pack(tree, "tree", parts.append)
+    here = os.open(tmp_path, os.O_RDONLY)
+    sent = pack(walk(here, "tree"), "tree", parts.append)
+    os.close(here)
     assert (sent.files, len(sent.skipped)) == (3, 1)
     with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as tar:
         assert {(m.uid, m.gid, m.uname) for m in tar} == {(1000, 1000, "")}
@@ -133,6 +137,19 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert (into / "copy" / "file").read_text() == "new"
     assert not (into / "copy" / "file").is_symlink()
     assert list(outside.iterdir()) == []
+
+
+def test_what_is_held_open_is_what_is_filled(tmp_path: Path) -> None:
+    """A guest that swaps the target for a link, after it was looked at and before it is written to."""
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "results").mkdir()
+    with hold(tmp_path / "results", {}, "either") as target:
+        (tmp_path / "results").rename(tmp_path / "away")
+        (tmp_path / "results").symlink_to(tmp_path / "victim")
+        whole = archive(DIR, entry("tree/x", data=b"x"))
+        unpack(source(whole), tmp_path / "results", "tree", "copy", None, target.directory)
+    assert (tmp_path / "away/copy/x").read_text() == "x"
+    assert list((tmp_path / "victim").iterdir()) == []
 
 
 def test_devices_hard_links_and_sparse_files_are_left_out(tmp_path: Path) -> None:

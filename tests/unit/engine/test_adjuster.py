@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from engine import copying
 from engine.adjuster import Adjuster
 from engine.adjustment import Adjustment, Part
 from engine.changes import sections_of
@@ -21,15 +23,19 @@ from engine.guests import Guest
 from engine.instances import Instance, load_instance, save_instance
 from engine.layout import Layout
 from engine.loopback import OpenPorts
+from engine.pieces import Piece
+from engine.project_tree import ProjectTree
 from vmm.channel import GuestError, LocalStream
 from vmm.channel.guest import Completed
 from vmm.errors import VmmError
 from vmm.guest.agent import Decoder
 from vmm.spec import HostForward
+from vmm.walk import Found
 
 OLD = {"endpoints": [], "ports": [], "services": {"web": {"image": "old"}}, "agent": None, "machine": {}}
 NEW = {"endpoints": ["a"], "ports": [80], "services": {"web": {"image": "new"}}, "agent": {"x": 1}, "machine": {}}
-WEB = ComposeProject("shop", "{}", ("web",), (), {}, {})
+ROOT = Path("/").stat()
+WEB = ComposeProject("shop", "{}", ("web",), (), {}, (), "/", (ROOT.st_dev, ROOT.st_ino))
 
 
 @dataclass
@@ -230,3 +236,38 @@ def test_what_is_not_known_any_more_is_not_changed(layout: Layout) -> None:
     with pytest.raises(Exception, match="not known any more"):
         adjust(layout, fake, request("ports"))
     assert fake.said == []
+
+
+def test_content_that_is_not_what_was_decided_about_is_refused_and_named(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor opens the project by itself, and compares what it sends with the keys of the request."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/Dockerfile").write_text("clean")
+    sent: list[str] = []
+
+    async def send(channel: object, entries: Iterable[Found], parent: str, name: str) -> None:
+        sent.extend(f"{parent}/{name}/{found.name}" for found in entries)
+
+    monkeypatch.setattr(copying, "send_tree", send)
+    with ProjectTree.open(tmp_path) as tree:
+        piece = Piece("web", "/var/lib/sandbox/build/web")
+        piece = replace(piece, key=tree.key(piece))
+        project = ComposeProject("shop", "{}", (), ("web",), {"web": (piece,)}, (), str(tmp_path), tree.identity)
+    wanted = request("services", project=project, images=("web",))
+    ((answer,), _) = adjust(layout, Fake(), wanted)
+    assert answer["failed"] is None and "/var/lib/sandbox/build/web/Dockerfile" in sent
+    (tmp_path / "web/Dockerfile").write_text("EVIL")
+    fake = Fake()
+    ((answer,), _) = adjust(layout, fake, wanted)
+    assert (answer["failed"]["changed"], answer["applied"]) == ("web", [])
+    assert answer["failed"]["brief"] == "web changed while it was copied"
+    assert not any("build" in command and "compose" in command for command in fake.said), "nothing is made of it"
+    assert running(layout).unfinished == ("services",)
+    (tmp_path / "web").rename(tmp_path / "away")
+    (tmp_path / "web").symlink_to("away")
+    ((answer,), _) = adjust(layout, Fake(), wanted)
+    assert "'web' is a link" in answer["failed"]["brief"] and answer["failed"]["changed"] is None
+    wanted["project"]["identity"] = [1, 2]
+    ((answer,), _) = adjust(layout, Fake(), wanted)
+    assert "another directory than `up` saw" in answer["failed"]["brief"]

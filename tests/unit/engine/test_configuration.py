@@ -14,6 +14,8 @@ from engine.configuration import Configuration, Running, load_running, save_runn
 from engine.gateway.policy import Rule
 from engine.layout import Layout
 from engine.nodes.compose import CONFIGS_LABEL, Compose
+from engine.pieces import Piece
+from engine.project_tree import opened
 from engine.up import Project
 from engine.wanted import agent_summary, wanted_forwards
 from sandboxfile import Loaded, parse
@@ -21,6 +23,9 @@ from vmm.spec import HostForward
 
 CONFIGURATION = Configuration({"endpoints": ["a"], "ports": [1]}, ("/src",), {"services.web.build": "1"}, {})
 RUNNING = Running(CONFIGURATION, (80, 443), "/cache/image/x", ("services",))
+
+PIECE = Piece("b", "/b", "1", ("b/x.dockerignore",), ("*",), ("x",), "*.py")
+PROJECT = ComposeProject("shop", "{}", ("a",), ("b",), {"b": (PIECE,)}, (PIECE, PIECE), "/src", (1, 2))
 
 
 @pytest.fixture
@@ -97,7 +102,8 @@ configs: {one: {file: one.txt}, two: {content: hello}}
 """
 
     def labels(text: str) -> list[object]:
-        services = Compose.of(load(tmp_path, text)).document["services"]
+        tree = opened(tmp_path)
+        services = Compose.of(load(tmp_path, text), tree).keyed(tree).document["services"]
         return [services[name].get("labels") for name in "abcd"]
 
     (tmp_path / "one.txt").write_text("1")
@@ -119,14 +125,17 @@ def test_a_project_for_the_guest(tmp_path: Path) -> None:
     text = (
         "name: shop\nservices: {web: {build: ./web}, db: {image: db, env_file: [e.env]}, far: {build: 'https://h/x'}}\n"
     )
-    project = Compose.of(load(tmp_path, text)).project()
+    tree = opened(tmp_path)
+    project = Compose.of(load(tmp_path, text), tree).keyed(tree).project(tree)
     assert (project.name, project.pulled, project.built) == ("shop", ("db",), ("web", "far"))
-    assert project.services == ("db", "far", "web") and project.contexts == {"web": str(tmp_path / "web")}
-    assert project.files == {"/var/lib/sandbox/files/db.0.env": str(tmp_path / "e.env")}
+    assert project.services == ("db", "far", "web") and [piece.path for piece in project.contexts["web"]] == ["web"]
+    assert [(piece.path, piece.target) for piece in project.files] == [("e.env", "/var/lib/sandbox/files/db.0.env")]
+    assert all(piece.key for piece in (*project.files, *project.contexts["web"]))
+    assert (project.root, project.identity) == (str(tmp_path), (tmp_path.stat().st_dev, tmp_path.stat().st_ino))
     assert ComposeProject.from_json(json.loads(json.dumps(project.to_json()))) == project
 
 
-@pytest.mark.parametrize("project", [None, ComposeProject("shop", "{}", ("a",), ("b",), {"b": "/b"}, {"/f": "/e"})])
+@pytest.mark.parametrize("project", [None, PROJECT])
 def test_an_adjustment_crosses_the_socket(project: ComposeProject | None) -> None:
     adjustment = Adjustment(
         configuration=CONFIGURATION,

@@ -19,7 +19,7 @@ from sandboxfile import (
 from sandboxfile.compose import check_compose
 from sandboxfile.images import check_image
 from sandboxfile.published import parse_ports
-from sandboxfile.services import env_files
+from sandboxfile.services import additional_contexts, env_files
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,24 @@ def test_questions() -> None:
         ("inline", "/var/run/docker.sock", "/d.sock"),
     ]
     assert env_files(SERVICES) == {"web": (".env",), "api": ("a.env", "b.env")}
+
+
+def test_additional_contexts_of_the_project() -> None:
+    named = {
+        "a": "./x/..",
+        "b": "docker-image://a",
+        "c": "/guest",
+        "d": "https://h/x",
+        "e": "service:web",
+        "f": "../out",
+    }
+    listed = ["a=x", "b=target:stage", "c"]
+    services = {
+        "m": {"build": {"additional_contexts": named}},
+        "l": {"build": {"additional_contexts": listed}},
+        "n": {},
+    }
+    assert additional_contexts(services) == [("m", "a", "a", "."), ("m", "f", "f", "../out"), ("l", 0, "a", "x")]
 
 
 def test_services_that_need_mounts_and_those_that_need_them() -> None:
