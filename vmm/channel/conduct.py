@@ -38,6 +38,11 @@ class Conduct:
         self._ended = False
         self._message = bytearray()
 
+    @property
+    def held(self) -> int:
+        """The bytes of a RESULT that has not come to its end."""
+        return len(self._message)
+
     def credited(self, size: int) -> None:
         """The peer was told that it may send `size` bytes more."""
         self._may_send = min(WINDOW, self._may_send + size)

@@ -1,4 +1,4 @@
-"""`sandbox cp`: tar in the guest, Python's tarfile on the host, a stream of bounded memory in between.
+"""`sandbox cp`: tar in the guest, Python on the host, a stream of bounded memory in between.
 
 What goes where is docker cp's rule: into an existing directory under its own name, else as the given name; a directory
 written as `dir/.` stands for its contents.
@@ -7,16 +7,22 @@ written as `dir/.` stands for its contents.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import posixpath
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from vmm.channel.answers import read as read_field
 from vmm.channel.errors import GuestError
 from vmm.channel.guest import ExecStream, GuestChannel, Tail
 from vmm.guest.agent import STDOUT
 
 STAT_S = 30.0
+
+
+class Unwanted(Exception):
+    """The command that a tree is packed for has ended, or we want no more of it."""
 
 
 class Copied(NamedTuple):
@@ -40,30 +46,36 @@ async def copy_in(channel: GuestChannel, src: Path | str, dst: str) -> Copied:
         raise GuestError(f"{source}: no such file or directory")
     is_directory = source.is_dir() and not source.is_symlink()
     target = await _stat(channel, dst)
-    if target["directory"]:
+    if target.is_directory:
         parent, name = dst, "" if contents else source.absolute().name
-    elif is_directory and target["kind"] != "missing":
+    elif is_directory and target.kind != "missing":
         raise GuestError(f"{dst}: is not a directory, so a directory cannot be copied there")
     elif dst.endswith("/") and not is_directory:
         raise GuestError(f"{dst}: no such directory in the guest")
     else:
         parent, name = posixpath.split(dst.rstrip("/"))
-        if not (await _stat(channel, parent))["directory"]:
+        if not (await _stat(channel, parent)).is_directory:
             raise GuestError(f"{parent}: no such directory in the guest")
     argv = ["tar", "-x", "-p", "--same-owner", "--numeric-owner", "-f", "-", "-C", parent]
     async with channel.open_exec(argv, stdin=True) as command:
         loop = asyncio.get_running_loop()
 
         def send(data: bytes) -> None:
+            if command.ended:
+                raise Unwanted  # else the whole tree would be read for nobody
             asyncio.run_coroutine_threadsafe(command.write_stdin(data), loop).result()
 
         said = Tail(4096)
         listening = asyncio.create_task(_listen(command, said))
         try:
-            copied = await _in_thread(lambda: pack(source, name, send), command)
+            copied = None
+            with contextlib.suppress(Unwanted):
+                copied = await _in_thread(lambda: pack(source, name, send), command)
             command.close_stdin()
             await listening
             await _succeeded(command, said, f"{dst}: could not be written in the guest")
+            if copied is None:
+                raise GuestError(f"{dst}: the guest's tar ended before it had read everything")
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
@@ -78,12 +90,13 @@ async def copy_out(channel: GuestChannel, src: str, dst: Path | str, *, limit: i
     `limit`: bytes after which to give up. Raises GuestError also when a side refuses.
     """
     from vmm.channel.archive import unpack
+    from vmm.channel.tar_reader import EndedEarly
 
     clean = posixpath.normpath(src)
     found = await _stat(channel, clean)
-    if found["kind"] == "missing":
+    if found.kind == "missing":
         raise GuestError(f"{src}: no such file or directory in the guest")
-    is_directory = found["kind"] == "directory"
+    is_directory = found.kind == "directory"
     whole = is_directory and (src.endswith("/.") or clean == "/")
     target = Path(dst)
     if target.is_dir():
@@ -113,15 +126,27 @@ async def copy_out(channel: GuestChannel, src: str, dst: Path | str, *, limit: i
         def read() -> bytes:
             return asyncio.run_coroutine_threadsafe(receive(), loop).result()
 
-        copied = await _in_thread(lambda: unpack(read, parent, member, name, limit), command)
+        try:
+            copied = await _in_thread(lambda: unpack(read, parent, member, name, limit), command)
+        except EndedEarly:
+            await _succeeded(command, said, f"{src}: could not be read in the guest")
+            raise
         await _succeeded(command, said, f"{src}: could not be read in the guest")
     return copied
 
 
-async def _stat(channel: GuestChannel, path: str) -> dict[str, Any]:
+class Found(NamedTuple):
+    """What is at a path of the guest: `kind` is missing, file, directory, symlink or other. A link may lead to one."""
+
+    kind: str
+    is_directory: bool
+
+
+async def _stat(channel: GuestChannel, path: str) -> Found:
     if not path.startswith("/"):
         raise GuestError(f"{path}: a path in the guest must be absolute")
-    return await channel.call("stat", timeout_s=STAT_S, path=path)
+    answer = await channel.call("stat", timeout_s=STAT_S, path=path)
+    return Found(read_field(answer, "kind", str), read_field(answer, "directory", bool))
 
 
 async def _in_thread(work: Callable[[], Copied], command: ExecStream) -> Copied:

@@ -304,6 +304,11 @@ class ExecStream:
     def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         return self._stream.__aiter__()
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more comes of it, and nothing reaches it."""
+        return self._stream.ended
+
     async def write_stdin(self, data: bytes) -> None:
         """Waits until the command's pipe has room. When it has ended or does not read, data is dropped in silence."""
         await self._stream.send(data)

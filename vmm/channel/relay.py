@@ -230,7 +230,7 @@ class Passage:
 
     @property
     def held(self) -> int:
-        return self._backlog.size + len(self._answer)
+        return self._backlog.size + self._conduct.held + len(self._answer)
 
     def to_answerer(self, frame: Frame) -> None:
         if frame.kind == CREDIT:

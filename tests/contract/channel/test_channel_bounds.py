@@ -1,4 +1,4 @@
-"""A hostile guest against whoever reads it: what it sends is refused or held within bounds, and nobody else waits for it.
+"""A hostile guest against whoever reads it: what it sends is refused or held within bounds, and others are served.
 
 Counted are the bytes that wait in buffers.
 """
