@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmm.errors import VmmError
+from vmm.last_words import LastWords
 from vmm.masking import Mask, MaskError, spawn_masked
 from vmm.process import spawn
 from vmm.tools import Tools
@@ -74,7 +74,7 @@ async def serve_directory(
     if not shared.source.is_dir():
         raise VmmError(f"{shared.source} is not a directory" if shared.source.exists() else f"no {shared.source}")
     async with contextlib.AsyncExitStack() as stack:
-        errors = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+        errors = stack.enter_context(LastWords())
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(server))
         stack.callback(server.unlink, missing_ok=True)
@@ -112,9 +112,7 @@ async def serve_directory(
                 await asyncio.wait_for(process.wait(), 0.2)
             if not process.returncode:
                 raise
-            errors.seek(0)
-            words = errors.read()[-2000:].decode(errors="replace").strip()
-            raise VmmError(f"virtiofsd could not serve {shared.source}", details=words) from error
+            raise VmmError(f"virtiofsd could not serve {shared.source}", details=errors.text(2000)) from error
 
 
 def _remove(place: Path) -> None:
