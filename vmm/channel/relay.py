@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -338,5 +339,6 @@ def _told(error: Exception) -> GuestError:
     if isinstance(brief := getattr(error, "brief", None), str):
         return GuestError(brief, getattr(error, "details", None), getattr(error, "hint", None))
     if isinstance(error, OSError) and error.strerror:
-        return GuestError(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        hint = "free some space" if error.errno == errno.ENOSPC else None
+        return GuestError(f"{error.filename}: {error.strerror}" if error.filename else error.strerror, hint=hint)
     return GuestError(f"the supervisor failed: {error}", type(error).__name__)

@@ -138,6 +138,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         instance.configuration,
         *(getattr(instance, name) for name in ("record", "supervisor_log", "console_log", "journal", "disk")),
         instance.journal.with_name("journal.jsonl.1"),
+        *(log.with_suffix(".old.log") for log in (instance.supervisor_log, instance.console_log)),
         layout.instance_lock("shop"),
         layout.project_plan(Path("/src/shop")),
         layout.project_plan(Path("/src/shop"), "claude"),
