@@ -12,6 +12,7 @@ from vmm.rotated_log import RotatedLog
 
 LOG_LIMIT = 8 * 1024 * 1024  # a guest can print without end; the host's disk must not notice
 TAIL_LINES = 40
+LONGEST_LINE = 4096  # bytes
 
 
 class Console:
@@ -65,7 +66,7 @@ class Console:
 
     async def _take(self, chunk: bytes) -> None:
         *lines, self._partial = (self._partial + chunk).split(b"\n")
-        self._partial = self._partial[-4096:]
-        self._tail.extend(line.decode(errors="replace").rstrip("\r") for line in lines)
+        self._partial = self._partial[-LONGEST_LINE:]
+        self._tail.extend(line[-LONGEST_LINE:].decode(errors="replace").rstrip("\r") for line in lines)
         async with self._arrived:
             self._arrived.notify_all()
