@@ -198,7 +198,7 @@ def silent_guest(relayed: tuple[Path, int], flags: str, **env: str) -> Iterator[
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_insists_gets_rid_of_a_silent_guest(relayed: tuple[Path, int], number: signal.Signals) -> None:
-    with silent_guest(relayed, "-") as process:
+    with silent_guest(relayed, "-", SILENCE_S="1000") as process:
         deadline = time.monotonic() + T
         while process.poll() is None and time.monotonic() < deadline:
             process.send_signal(number)
