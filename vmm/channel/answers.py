@@ -10,6 +10,7 @@ from vmm.channel.errors import GuestError
 T = TypeVar("T", str, bool, int)
 LONGEST = 1 << 16  # characters of a text
 LARGEST = 2**63 - 1
+NAMES: dict[type, str] = {str: "a text", bool: "a yes or no", int: "a number"}
 
 
 def read(answer: object, name: str, kind: type[T]) -> T:
@@ -21,7 +22,7 @@ def read(answer: object, name: str, kind: type[T]) -> T:
     if type(value) is kind and _is_bounded(value):  # True is no number
         return value
     what = None if value is None else f"there is one of type {type(value).__name__}"  # its text may be without end
-    raise GuestError(f"the guest's answer lacks {name!r}, which is a {kind.__name__}", what)
+    raise GuestError(f"the guest's answer lacks {name!r}, which is {NAMES[kind]}", what)
 
 
 def read_mapping(answer: object, name: str) -> Mapping[str, Any]:

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from vmm.channel import GuestChannel, GuestError, LocalStream, Relay
+from vmm.channel import GuestChannel, GuestError, LocalStream, Relay, copy_in, copy_out
 from vmm.channel.client import connect
 from vmm.channel.conduct import ANSWER_LIMIT
+from vmm.channel.greeting import read_hello
 from vmm.channel.relay import Client, Handler
 from vmm.guest.agent import (
     CREDIT,
@@ -286,6 +287,90 @@ def test_what_is_for_nobody_is_not_kept(frame: bytes) -> None:
                 assert not channel._sinks
 
     in_loop(scenario)
+
+
+@pytest.mark.parametrize(
+    ("answer", "lacks"),
+    [
+        ({}, "kind"),
+        ({"kind": "file"}, "directory"),
+        ({"directory": True}, "kind"),
+        ({"kind": None, "directory": False}, "kind"),
+        ({"kind": ["file"], "directory": False}, "kind"),
+        ({"kind": "file", "directory": "no"}, "directory"),
+        ({"kind": "file", "directory": 0}, "directory"),
+        ({"kind": "x" * 100_000, "directory": False}, "kind"),
+        ({"kind": [[[]]] * 1000, "directory": False}, "kind"),
+    ],
+)
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_a_copy_reads_answers_that_may_be_anything(
+    tmp_path: Path, answer: dict[str, Any], lacks: str, direction: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+
+    async def scenario() -> None:
+        async with hostile() as (guest, channel, _, _, _):
+            source, target = str(tmp_path / "file"), "/somewhere"
+            copying = copy_in(channel, source, target) if direction == "in" else copy_out(channel, target, tmp_path)
+            task = asyncio.create_task(copying)
+            guest.writer.write(encode_message(await guest.asked(), RESULT, json.dumps({"ok": answer}).encode()))
+            with pytest.raises(GuestError, match=f"the guest's answer lacks '{lacks}'"):
+                await task
+
+    in_loop(scenario)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"7",
+        b'{"ok": null}',
+        b'{"ok": []}',
+        b'{"error": null}',
+        b'{"error": {"brief": [[[]]], "details": {}, "hint": 7}}',
+        b'{"error": {"brief": "' + b"x" * 500_000 + b'", "details": "' + b"y" * 500_000 + b'"}}',
+        b'{"error": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"ok": ' + b"[" * 500_000,
+        b'{"ok": {"n": ' + b"9" * 5000 + b"}}",
+        b"\xff\xfe",
+        b"{",
+    ],
+)
+def test_an_answer_may_be_anything(answer: bytes) -> None:
+    async def scenario() -> None:
+        async with hostile() as (guest, channel, _, path, _):
+            async with await connect(path) as client:
+                for asker in (channel, client):
+                    asking = asyncio.create_task(asker.call("ping", T))
+                    guest.writer.write(encode_message(await guest.asked(), RESULT, answer))
+                    with pytest.raises(GuestError) as caught:
+                        await asking
+                    assert len(caught.value.brief) <= 2000 and len(caught.value.details or "") <= 1 << 16
+
+    in_loop(scenario)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"protocol": 1e999}, "nonsense"),
+        ({"protocol": True}, "nonsense"),
+        ({"protocol": -1}, "nonsense"),
+        ({"protocol": 10**30}, "nonsense"),
+        ({"protocol": None}, "nonsense"),
+        ({"version": 1}, "nonsense"),
+        ({"kernel": ["k"]}, "nonsense"),
+        ({"hostname": "h" * 100_000}, "nonsense"),
+        ({"protocol": 2}, "speaks protocol 2"),
+    ],
+)
+def test_a_hello_may_be_anything(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(GuestError, match=words):
+        read_hello(json.dumps({**GREETING, **change}).encode())
 
 
 def test_many_streams_of_a_client_that_stands_still() -> None:
