@@ -20,6 +20,7 @@ from engine.configuration import Running, load_running, save_running
 from engine.errors import EngineError
 from engine.gateway.errors import GatewayError
 from engine.guests import Guest
+from engine.held_lines import HeldLines
 from engine.instances import load_instance, save_instance
 from engine.layout import Layout
 from engine.loopback import OpenPorts
@@ -37,7 +38,6 @@ from vmm.channel import LocalStream
 from vmm.errors import VmmError
 
 FILES_S = 60.0
-HELD_LINES = 10_000  # for a client that does not read: progress may be lost, memory may not
 
 Log = Callable[[str], None]
 
@@ -170,21 +170,27 @@ def _describe(error: Exception) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def _lines(stream: LocalStream) -> AsyncIterator[Log]:
-    """A log whose lines go to the client as JSON, one object a line."""
-    queue: asyncio.Queue[str | None] = asyncio.Queue(HELD_LINES)
+    """A log whose lines go to the client as JSON, one object a line. A client that does not read gets fewer."""
+    held, changed, ended = HeldLines(), asyncio.Event(), False
 
     def log(text: str) -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            queue.put_nowait(text)
+        held.put(text)
+        changed.set()
 
     async def pump() -> None:
-        while (text := await queue.get()) is not None:
-            await stream.send(json.dumps({"text": text}).encode() + b"\n")
+        while True:
+            while (text := held.take()) is not None:
+                await stream.send(json.dumps({"text": text}).encode() + b"\n")
+            if ended:
+                return
+            changed.clear()
+            await changed.wait()
 
     pumping = asyncio.create_task(pump())
     try:
         yield log
-        await queue.put(None)
+        ended = True
+        changed.set()
         await pumping
     finally:
         pumping.cancel()

@@ -16,8 +16,8 @@ from engine.errors import EngineError
 from engine.instances import Instance, load_instance
 from engine.network import Registries, client_files
 from engine.nodes.compose import Compose
-from engine.unnamed import note_start
 from engine.project_tree import ATTEMPTS, keeps_changing
+from engine.unnamed import note_start
 from engine.up import Project
 from engine.wanted import agent_summary, wanted_forwards
 from sandboxfile.positions import render_path

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.compose_project import BUILD_ROOT, FILE_ROOT, ComposeProject
 from engine.compose_project import FILE as FILE
@@ -13,11 +15,18 @@ from engine.copying import put_piece
 from engine.errors import EngineError
 from engine.project_tree import ProjectTree
 from vmm.channel import GuestChannel, GuestError
+from vmm.channel.answers import read, read_mapping
 
 IMAGES_S = 3600.0
 START_S = 3600.0
 HEALTH_S = 600.0
 LOOK_S = 5.0
+KEPT = 1 << 15  # bytes of a command's output, for its error
+TAIL_LINES, LONGEST_KEPT = 60, 1000  # the same in lines; all of it shall fit into one answer of the supervisor
+LONGEST_LINE = 4096
+LONGEST_WORD = 64  # of a state
+LONGEST_LOG = 4096  # of a health check
+SHOWN = ("state", "health", "exit_code", "log", "container")  # what people see of a service that is not healthy
 COMPOSE = ("docker", "compose", "-f", FILE)
 
 Log = Callable[[str], None]
@@ -78,7 +87,7 @@ async def start_services(channel: GuestChannel, names: Sequence[str], log: Log) 
         await run_logged(channel, log, up, title="starting services", timeout_s=START_S)
     except EngineError as error:
         logs = [*COMPOSE, "logs", "--no-color", "--tail", "30", *names]
-        said = await channel.run(logs, timeout_s=60)
+        said = await channel.run(logs, timeout_s=60, keep=KEPT)
         text = "\n".join(filter(None, (error.details, said.stdout.decode(errors="replace"))))
         raise EngineError(error.brief, text, "fix the service or its health check, then `sandbox up` again") from error
 
@@ -92,15 +101,12 @@ async def remove_services(channel: GuestChannel, project: str, log: Log) -> None
 
 async def look_at_services(channel: GuestChannel, project: str, names: Sequence[str]) -> list[dict[str, Any]]:
     """How services are now, as `wait_healthy` says it; those that settle within LOOK_S are waited for. Never raises."""
-    seen: Mapping[str, Mapping[str, Any]] = {}
-    try:
+    seen: dict[str, ServiceState] = {}
+    with contextlib.suppress(GuestError):
         answer = await channel.call("health", timeout_s=LOOK_S, project=project, services=list(names))
-        seen = answer["services"]
-    except GuestError:
-        pass
-    unknown = {"state": "unknown", "health": None}
-    rows = {name: seen.get(name, unknown) for name in names}
-    return [{"name": name, "state": row["state"], "health": row["health"]} for name, row in rows.items()]
+        seen = _read_states(answer, names)
+    unknown = ServiceState("unknown", None, "")
+    return [_row(name, seen.get(name, unknown)) for name in names]
 
 
 async def wait_healthy(channel: GuestChannel, project: str, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -109,11 +115,39 @@ async def wait_healthy(channel: GuestChannel, project: str, names: Sequence[str]
     Raises EngineError with the health log of those that are not, at once when one failed or after HEALTH_S seconds.
     """
     answer = await channel.call("health", timeout_s=HEALTH_S, project=project, services=list(names))
-    seen: Mapping[str, Mapping[str, Any]] = answer["services"]
-    if not answer["ready"]:
-        lines = [f"{name}: {json.dumps(state)}" for name, state in seen.items()]
+    seen = _read_states(answer, names)
+    if not read(answer, "ready", bool):
+        lines = [f"{name}: {json.dumps(state.shown)}" for name, state in seen.items()]
         raise EngineError("services are not healthy", "\n".join(lines), "`sandbox logs SERVICE` shows what it printed")
-    return [{"name": name, "state": seen[name]["state"], "health": seen[name]["health"]} for name in names]
+    return [_row(name, seen[name]) for name in names]
+
+
+class ServiceState(NamedTuple):
+    """What the guest says of one service; `shown` is all of it, for people."""
+
+    state: str
+    health: str | None
+    shown: Any
+
+
+def _read_states(answer: Mapping[str, Any], names: Sequence[str]) -> dict[str, ServiceState]:
+    """Of these services, whatever else the answer holds. Raises GuestError."""
+    services = read_mapping(answer, "services")
+    found = {}
+    for name in names:
+        row = read_mapping(services, name)
+        health = None if row.get("health") is None else read(row, "health", str)[:LONGEST_WORD]
+        shown = {key: row[key] for key in SHOWN if key in row and _is_short(row[key])}
+        found[name] = ServiceState(read(row, "state", str)[:LONGEST_WORD], health, shown)
+    return found
+
+
+def _is_short(value: object) -> bool:
+    return value is None or isinstance(value, int) or (isinstance(value, str) and len(value) <= LONGEST_LOG)
+
+
+def _row(name: str, state: ServiceState) -> dict[str, Any]:
+    return {"name": name, "state": state.state, "health": state.health}
 
 
 async def run_logged(
@@ -128,36 +162,38 @@ async def run_logged(
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Run `argv` in the guest, each line of its output to `log`; raises EngineError with the end of it."""
-    lines = LineLog(log)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    lines = {"stdout": LineLog(log, tail), "stderr": LineLog(log, tail)}
     done = await channel.run(
         list(argv),
         user=user,
         cwd=cwd,
         env=dict(env or {}),
         timeout_s=timeout_s,
-        on_output=lambda stream, data: lines.feed(data),
+        on_output=lambda stream, data: lines[stream].feed(data),
+        keep=KEPT,
     )
-    lines.close()
+    for one in lines.values():
+        one.close()
     if done.code != 0:
         raise EngineError(
             f"{title} failed with code {done.code}",
-            details="\n".join(lines.tail) or None,
+            details="\n".join(tail) or None,
             hint=f"the command was: {shlex.join(argv)}",
         )
 
 
 class LineLog:
-    """Cuts a byte stream into lines for `log` and keeps the last ones."""
+    """Cuts one byte stream into lines, for `log` and for `tail`."""
 
-    def __init__(self, log: Callable[[str], None], keep: int = 60) -> None:
+    def __init__(self, log: Callable[[str], None], tail: deque[str]) -> None:
         self._log = log
-        self._keep = keep
+        self._tail = tail
         self._rest = b""
-        self.tail: list[str] = []
 
     def feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        self._rest = self._rest[-8192:]
+        self._rest = self._rest[-LONGEST_LINE:]
         for line in lines:
             self._line(line)
 
@@ -166,7 +202,7 @@ class LineLog:
         self._rest = b""
 
     def _line(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip()
+        text = line[:LONGEST_LINE].decode(errors="replace").rstrip()
         if text:
-            self.tail = [*self.tail[-self._keep + 1 :], text]
+            self._tail.append(text[:LONGEST_KEPT])
             self._log(text)

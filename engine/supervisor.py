@@ -28,13 +28,16 @@ from engine.errors import EngineError
 from engine.gateway.errors import GatewayError
 from engine.gateway.journal import Journal
 from engine.guests import Guest, open_guest
+from engine.held_lines import HeldLines
 from engine.idle import Use, wait_idle
 from engine.instances import Instance, load_instance, save_instance
 from engine.launch import Launch
 from engine.layout import InstancePaths, Layout
 from engine.loopback import OpenPorts
 from engine.services import start_services, wait_healthy, write_compose
+from engine.supervisor_log import redirect_output
 from vmm.channel import Relay
+from vmm.connection import close_writer
 from vmm.errors import VmmError
 from vmm.private import UMASK
 from vmm.process import guarded_directory
@@ -42,6 +45,8 @@ from vmm.snapshot import load_snapshot
 from vmm.virtiofs import SharedDirectory, serve_directory
 
 MOUNT_S = 30.0
+FLUSH_S = 5.0
+LINES_QUEUED = 1 << 16  # bytes on their way to `up`, above which lines wait, and then are left out
 
 
 class Events:
@@ -49,14 +54,32 @@ class Events:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
+        self._lines = HeldLines()
         self.started = time.monotonic()
         self.warnings: list[str] = []
 
     def send(self, event: str, **fields: Any) -> None:
+        self._send_lines(insist=True)
+        print(self._write(event, fields), flush=True)  # the supervisor's log
+
+    def line(self, text: str) -> None:
+        """A line of the guest's. Not for the log: the guest chooses how many there are. An `up` that takes them slowly
+        gets fewer of them.
+        """
+        self._lines.put(text)
+        self._send_lines()
+
+    def _send_lines(self, *, insist: bool = False) -> None:
+        while insist or self._writer.transport.get_write_buffer_size() < LINES_QUEUED:
+            if (text := self._lines.take()) is None:
+                return
+            self._write("line", {"text": text})
+
+    def _write(self, event: str, fields: dict[str, Any]) -> str:
         line = json.dumps({"event": event, "after_s": round(time.monotonic() - self.started, 3), **fields})
-        print(line, flush=True)  # the supervisor's log
         with contextlib.suppress(Exception):
             self._writer.write(line.encode() + b"\n")
+        return line
 
     def step(self, title: str) -> None:
         self.send("step", title=title)
@@ -66,10 +89,14 @@ class Events:
         self.warnings.append(text)
         self.send("warning", text=text)
 
-    async def close(self) -> None:
+    def release(self) -> None:
+        """There will be no more events; what was said still reaches `up`, whenever it reads."""
         with contextlib.suppress(Exception):
-            await self._writer.drain()
             self._writer.close()
+
+    async def close(self) -> None:
+        """The same before this process ends: waits up to FLUSH_S for an `up` that reads."""
+        await close_writer(self._writer, FLUSH_S)
 
 
 @dataclass
@@ -123,7 +150,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
             assert launch.compose is not None, "services come with their project"
             await write_compose(guest.channel, launch.compose)
             with advice_on_refusals(guest.gateway):
-                await start_services(guest.channel, launch.late, lambda line: events.send("line", text=line))
+                await start_services(guest.channel, launch.late, events.line)
         services: list[dict[str, Any]] = []
         if launch.services:
             events.step("checking the health of services")
@@ -142,6 +169,7 @@ async def supervise(connection: socket.socket) -> int:
     events = Events(writer)
     layout = Layout.from_environment({**os.environ, **launch.roots})
     paths = layout.instance(launch.name)
+    redirect_output(paths.supervisor_log)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -180,7 +208,7 @@ async def _live(
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
                 events.send("ready", services=sandbox.services)
                 up.set()
-                await events.close()
+                events.release()
                 return await _until_the_end(sandbox, record, layout, stop)
     except (VmmError, EngineError, GatewayError) as error:
         _update(layout, record, state="failed", summary={**record.summary, "error": error.brief})
@@ -254,7 +282,10 @@ def _status(layout: Layout, name: str) -> Any:
 
 
 def main() -> None:
-    """Entry of `python -m engine.supervisor`: standard input is the socket to `up`, output goes to the log."""
+    """Entry of `python -m engine.supervisor`: standard input is the socket to `up`, output goes to the log.
+
+    `up` has opened the log for it, until it knows of which sandbox it is (`redirect_output`).
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors for each connection of the guest
     os.umask(UMASK)  # whatever we or a child of ours makes is the user's alone

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from io import FileIO
 from pathlib import Path
 
-from vmm.private import private
+from vmm.rotated_log import RotatedLog
 
 LOG_LIMIT = 8 * 1024 * 1024  # a guest can print without end; the host's disk must not notice
 TAIL_LINES = 40
+LONGEST_LINE = 4096  # bytes
 
 
 class Console:
@@ -20,8 +20,7 @@ class Console:
 
     def __init__(self, connection: socket.socket, log: Path | None) -> None:
         self._connection = connection
-        self._log = log
-        self._file: FileIO | None = None
+        self._log = RotatedLog(log, LOG_LIMIT) if log else None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._partial = b""
         self._arrived = asyncio.Condition()
@@ -52,33 +51,22 @@ class Console:
             with contextlib.suppress(ConnectionResetError):
                 while chunk := await loop.sock_recv(self._connection, 65536):
                     try:
-                        self._write(chunk)
+                        if self._log:
+                            self._log.write(chunk)
                     except OSError:
                         self._close_log()
-                        self._log = None
                     await self._take(chunk)
         finally:
             self._close_log()
 
-    def _write(self, chunk: bytes) -> None:
-        if self._log is None:
-            return
-        if self._file is None:
-            self._file = FileIO(self._log, "ab", opener=private)
-        if self._file.tell() + len(chunk) > LOG_LIMIT:  # what an earlier machine left in the log counts too
-            self._close_log()
-            self._log.replace(self._log.with_suffix(".old.log"))
-            self._file = FileIO(self._log, "ab", opener=private)
-        self._file.write(chunk)
-
     def _close_log(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._log:
+            self._log.close()
+            self._log = None
 
     async def _take(self, chunk: bytes) -> None:
         *lines, self._partial = (self._partial + chunk).split(b"\n")
-        self._partial = self._partial[-4096:]
-        self._tail.extend(line.decode(errors="replace").rstrip("\r") for line in lines)
+        self._partial = self._partial[-LONGEST_LINE:]
+        self._tail.extend(line[-LONGEST_LINE:].decode(errors="replace").rstrip("\r") for line in lines)
         async with self._arrived:
             self._arrived.notify_all()

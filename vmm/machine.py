@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from vmm.console import Console
 from vmm.errors import VmmError
+from vmm.last_words import LastWords
 from vmm.private import UMASK
 from vmm.process import spawn
 from vmm.qemu_args import qemu_arguments
@@ -143,7 +143,7 @@ async def start_machine(
             connect=tools.connect.command("-N", "-U"),
             data=tools.qemu_data,
         )
-        errors = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack owns it
+        errors = stack.enter_context(LastWords())  # of the helpers that QEMU starts for connections, too
         console = Console(ours["console"], console_log)
         reader = asyncio.create_task(console.read(), name=f"console {spec.name}")
         stack.push_async_callback(_finish, reader, theirs["console"])
@@ -161,9 +161,7 @@ async def start_machine(
         try:
             qmp = await stack.enter_async_context(connect_qmp(ours["qmp"], timeout_s=GREETING_S))
         except VmmError as error:
-            errors.seek(0)
-            words = errors.read()[-4000:].decode(errors="replace").strip()
-            raise VmmError("QEMU did not start", details=words or error.details) from error
+            raise VmmError("QEMU did not start", details=errors.text(4000) or error.details) from error
         yield Machine(spec, process, qmp, console, ours["channel"])
 
 

@@ -17,9 +17,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from vmm.errors import VmmError
+from vmm.last_words import LastWords
 from vmm.session import end_session
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -71,12 +72,14 @@ async def spawn(
     cwd: Path | None = None,
     stdin: int | IO[bytes] = asyncio.subprocess.DEVNULL,
     stdout: int | IO[bytes] = asyncio.subprocess.DEVNULL,
-    stderr: int | IO[bytes] = asyncio.subprocess.DEVNULL,
+    stderr: int | IO[bytes] | LastWords = asyncio.subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     umask: int = -1,
     grace_s: float = STOP_GRACE_S,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start `argv` for as long as the block runs; `env` is added to `clean_environment()`, `umask` -1 is our own.
+
+    What a child that lives long says belongs into `LastWords`: a file or a pipe of its own would have no end.
 
     On leaving, its whole session gets TERM, after `grace_s` seconds (or at once, when cancelled again) KILL, and is
     waited for. Raises ProcessError when it cannot be started; a missing command ends with code 127 instead.
@@ -92,7 +95,7 @@ async def spawn(
             cwd=cwd,
             stdin=stdin,
             stdout=stdout,
-            stderr=stderr,
+            stderr=cast("IO[bytes]", stderr),
             pass_fds=tuple(pass_fds),
             umask=umask,
             start_new_session=True,

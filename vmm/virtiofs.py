@@ -17,6 +17,7 @@ from typing import Any
 
 from vmm.errors import VmmError
 from vmm.fileserver import READY
+from vmm.last_words import LastWords
 from vmm.process import spawn
 from vmm.unix_socket import bind_private
 
@@ -65,7 +66,7 @@ async def serve_directory(shared: SharedDirectory, server: Path) -> AsyncIterato
     if not shared.source.is_dir():
         raise VmmError(f"{shared.source} is not a directory" if shared.source.exists() else f"no {shared.source}")
     async with contextlib.AsyncExitStack() as stack:
-        errors = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+        errors = stack.enter_context(LastWords())
         listener = stack.enter_context(bind_private(server))
         stack.callback(server.unlink, missing_ok=True)
         listener.listen(1)
@@ -136,12 +137,11 @@ async def _read_to_end(pipe: Any) -> str:
         transport.close()
 
 
-async def _words(process: asyncio.subprocess.Process, errors: Any) -> str | None:
+async def _words(process: asyncio.subprocess.Process, errors: LastWords) -> str | None:
     """What it said on its standard error, after it had a moment to end."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), LAST_WORDS_S)
-    errors.seek(0)
-    return errors.read()[-2000:].decode(errors="replace").strip() or None
+    return errors.text(2000) or None
 
 
 def _refusal(answer: str, source: Path, words: str | None) -> VmmError:

@@ -19,14 +19,16 @@ def run_attached(
     env: Mapping[str, str] | None = None,
     tty: bool = False,
     interactive: bool = False,
+    forward: bool = True,
 ) -> int:
     """Run `argv` behind the control socket and return its exit code, 128 + N when signal N ended it.
 
-    Raises GuestError when nobody answers on the socket.
+    Without `forward`, signals to this process end it instead of going to the command first. Raises GuestError when
+    nobody answers on the socket.
     """
     from vmm.channel.attach import attach
 
-    return attach(control, argv, tty=tty, interactive=interactive, user=user, cwd=cwd, env=env)
+    return attach(control, argv, tty=tty, interactive=interactive, user=user, cwd=cwd, env=env, forward=forward)
 
 
 async def run_within(channel: GuestChannel, argv: Sequence[str], *, user: str, cwd: str, tty: bool) -> int:

@@ -40,4 +40,4 @@ def command(name: str | None, follow: bool, tail: str, service: str | None) -> i
         raise EngineError(f"the sandbox {instance.name} has no service {service!r}", hint=hint, exit_code=2)
     argv = ["docker", "compose", "--ansi", "never", "-f", FILE, "logs", "--no-color", "--tail", tail]
     argv += [*(["--follow"] if follow else []), *([service] if service else [])]
-    return run_attached(control, argv, user="root", cwd="/")
+    return run_attached(control, argv, user="root", cwd="/", forward=False)

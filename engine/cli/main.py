@@ -8,10 +8,12 @@ import sys
 from typing import Any, NoReturn
 
 from engine.cli.commands import COMPLETE
+from engine.cli.door import open_closed_streams
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script: runs one command and ends the process with its exit code."""
+    open_closed_streams()
     # Imports make many objects and hardly any garbage: searching them all for it again and again is 5 % of a start.
     gc.set_threshold(100_000, 20, 100)
     from engine.cli.boundary import guarded

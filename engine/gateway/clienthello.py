@@ -41,6 +41,11 @@ class ClientHelloParser:
         self._record_left = 0
         self._message = bytearray()
 
+    @property
+    def consumed(self) -> int:
+        """The bytes that it has taken: of the last ones fed to it, those after the hello are not among them."""
+        return self._fed
+
     def feed(self, data: bytes) -> ClientHello | None:
         """The hello once it is complete, None before. Raises MalformedHello as soon as that is certain."""
         view = memoryview(data)

@@ -12,10 +12,20 @@ from engine.gateway.upstream import Streams
 from vmm.connection import close_writer
 
 
-async def splice(guest: Streams, upstream: Streams, entry: Entry, limits: Limits) -> None:
+async def splice(
+    guest: Streams,
+    upstream: Streams,
+    entry: Entry,
+    limits: Limits,
+    *,
+    outgoing: Callable[[bytes], bytes] = bytes,
+    incoming: Callable[[bytes], None] = lambda data: None,
+) -> None:
     """Copy until both sides are done, one breaks, or nothing moves for `idle_s` (`half_closed_s` after the first EOF).
 
     Counts into the entry. Closes neither side: their owner does. A broken or silent connection is not an error.
+    `outgoing` sees what the guest sends and says what of it goes on now, `incoming` sees what comes back before the
+    guest does; what they raise ends it.
     """
 
     def count_out(size: int) -> None:
@@ -23,6 +33,10 @@ async def splice(guest: Streams, upstream: Streams, entry: Entry, limits: Limits
 
     def count_in(size: int) -> None:
         entry.bytes_in += size
+
+    def see(data: bytes) -> bytes:
+        incoming(data)
+        return data
 
     loop = asyncio.get_running_loop()
     patience = limits.idle_s
@@ -34,8 +48,8 @@ async def splice(guest: Streams, upstream: Streams, entry: Entry, limits: Limits
 
             chunk = limits.chunk_bytes
             pumps = {
-                asyncio.create_task(_pump(guest[0], upstream[1], chunk, count_out, moved)),
-                asyncio.create_task(_pump(upstream[0], guest[1], chunk, count_in, moved)),
+                asyncio.create_task(_pump(guest[0], upstream[1], chunk, outgoing, count_out, moved)),
+                asyncio.create_task(_pump(upstream[0], guest[1], chunk, see, count_in, moved)),
             }
             running = pumps
             try:
@@ -55,10 +69,12 @@ async def _pump(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     chunk: int,
+    judge: Callable[[bytes], bytes],
     count: Callable[[int], None],
     moved: Callable[[], None],
 ) -> None:
     while data := await reader.read(chunk):
+        data = judge(data)
         writer.write(data)
         count(len(data))
         moved()

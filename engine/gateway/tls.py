@@ -1,13 +1,17 @@
-"""One TLS connection of the guest: read the server name, decide, connect, splice. Nothing is decrypted."""
+"""One TLS connection of the guest: read the server name, decide, connect, splice. Nothing is decrypted.
+
+A server may ask for a second hello, in the clear as the first: that one must name the same server.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
-from engine.gateway.clienthello import ClientHelloParser, MalformedHello
+from engine.gateway.clienthello import ClientHello, ClientHelloParser, MalformedHello
 from engine.gateway.context import Context, Refused
 from engine.gateway.journal import Entry
 from engine.gateway.names import BadName, canonical_name
+from engine.gateway.second_hello import HelloWatch
 from engine.gateway.splice import close, hang_up, splice
 from engine.gateway.upstream import Streams, UpstreamUnreachable
 
@@ -24,7 +28,7 @@ async def serve_tls(context: Context, guest: Streams, port: int, first: bytes, d
     entry = Entry(port=port, protocol="tls")
     with context.recording(entry):
         try:
-            hello = await _read_hello(context, guest, entry, first, deadline)
+            hello, rest = await _read_hello(context, guest, entry, first, deadline)
             decision = context.judge(entry)
             upstream = await context.dial(entry, decision)
         except Refused as error:
@@ -36,16 +40,35 @@ async def serve_tls(context: Context, guest: Streams, port: int, first: bytes, d
             context.settle(entry)
             await hang_up(guest, _alert(_INTERNAL_ERROR), context.limits)
             return
+        watch = HelloWatch(lambda further: _judge_further(further, entry), context.limits.head_bytes)
         try:
+            hello += watch.from_client(rest)
             upstream[1].write(hello)
             entry.bytes_out += len(hello)
-            await splice(guest, upstream, entry, context.limits)
+            outgoing, incoming = watch.from_client, watch.from_server
+            await splice(guest, upstream, entry, context.limits, outgoing=outgoing, incoming=incoming)
+        except (Refused, MalformedHello) as error:
+            entry.verdict, entry.reason = "refused", error.brief
+            context.settle(entry)
+            await hang_up(guest, _alert(_ACCESS_DENIED), context.limits)
         finally:
             await close(upstream, context.limits)
 
 
-async def _read_hello(context: Context, guest: Streams, entry: Entry, first: bytes, deadline: float) -> bytes:
-    """The bytes up to and including the hello; fills in the entry's host. Raises Refused."""
+def _judge_further(hello: ClientHello, entry: Entry) -> None:
+    """Raises Refused for another name than the one that was judged."""
+    try:
+        same = hello.server_name is not None and canonical_name(hello.server_name) == entry.host
+    except BadName:
+        same = False
+    if not same:
+        raise Refused(f"a further ClientHello names {hello.server_name or 'no server'}, the first {entry.host}")
+
+
+async def _read_hello(
+    context: Context, guest: Streams, entry: Entry, first: bytes, deadline: float
+) -> tuple[bytes, bytes]:
+    """The bytes of the hello, and those that came behind it; fills in the entry's host. Raises Refused."""
     parser = ClientHelloParser(context.limits.head_bytes)
     received = bytearray(first)
     try:
@@ -70,7 +93,7 @@ async def _read_hello(context: Context, guest: Streams, entry: Entry, first: byt
         entry.host = canonical_name(hello.server_name)
     except BadName as error:
         raise Refused(error.brief) from error
-    return bytes(received)
+    return bytes(received[: parser.consumed]), bytes(received[parser.consumed :])
 
 
 def _alert(description: int) -> bytes:

@@ -19,10 +19,10 @@ from engine.graph import Graph, Node, content_key
 from engine.nodes import steps
 from engine.nodes.compose import Compose
 from engine.nodes.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
-from engine.secrecy import masked_inputs
 from engine.nodes.inputs import input_piece
 from engine.pieces import Piece
 from engine.project_tree import opened
+from engine.secrecy import masked_inputs
 from engine.toolchain import toolchain_key
 from sandboxfile import Loaded
 from sandboxfile.positions import render_path

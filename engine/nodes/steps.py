@@ -25,6 +25,7 @@ from engine.pieces import Piece
 from engine.project_tree import ContentChanged, PathError, ProjectTree, opened
 from engine.services import get_images, put_contexts, put_project, run_logged, start_services
 from sandboxfile import Endpoint, Loaded, SetupStep
+from vmm.channel.answers import read, read_mapping
 from vmm.disk import make_overlay
 from vmm.process import guarded_directory
 from vmm.snapshot import Shape, Snapshot, load_snapshot, save_snapshot
@@ -218,7 +219,7 @@ async def _guest(
 async def _save(guest: Guest, context: BuildContext, shape: Shape) -> None:
     context.log("saving a snapshot")
     answer = await guest.channel.call("trim", timeout_s=120, paths=["/var/lib/docker"])
-    memory = answer["meminfo"]
-    used = (memory["MemTotal"] - memory["MemAvailable"]) * 1024
+    memory = read_mapping(answer, "meminfo")
+    used = (read(memory, "MemTotal", int) - read(memory, "MemAvailable", int)) * 1024
     await guest.machine.shrink_memory(used + KEEP_FREE)
     await save_snapshot(guest.machine, guest.memory, shape, context.directory)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, ClassVar, cast
+from typing import IO, Any, ClassVar, NamedTuple, cast
 
 from vmm.channel.copy import Copied
 from vmm.channel.errors import GuestError
+from vmm.channel.tar_reader import DIRECTORY as DIRECTORY_KIND
+from vmm.channel.tar_reader import FILE as FILE_KIND
+from vmm.channel.tar_reader import LINK as LINK_KIND
+from vmm.channel.tar_reader import Member, TarReader
 from vmm.walk import Found
 
 GUEST_UID = 1000
 BLOCK = 1 << 16
-MAX_EXTENSION = 1 << 20  # of a long name's or pax header, which tarfile reads into memory whole
+MAX_DEPTH = 128  # directories within each other, each of which is open while those in it are written
+SKIPPED_LINES, SKIPPED_LENGTH = 200, 600  # told of what was left out; the guest chooses how much that is
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, b"X")
 
 
 class Sender:
@@ -26,22 +31,6 @@ class Sender:
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self.write = send
-
-
-class Receiver:
-    """The file object that tarfile reads from: whole chunks, cut to the size it asks for."""
-
-    def __init__(self, receive: Callable[[], bytes]) -> None:
-        self._receive = receive
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        parts = []
-        while size and (chunk := self._rest or self._receive()):
-            parts.append(chunk[:size])
-            self._rest = chunk[size:]
-            size -= len(parts[-1])
-        return b"".join(parts)
 
 
 def pack(entries: Iterable[Found], name: str, send: Callable[[bytes], None]) -> Copied:
@@ -84,17 +73,6 @@ class Packer:
         cast("Any", tar).members.clear()  # it would remember them all
 
 
-class Member(tarfile.TarInfo):
-    """A header that may not make tarfile read megabytes of names into memory."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Member:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in EXTENSIONS and member.size > MAX_EXTENSION:
-            raise GuestError("the guest sent an archive with an absurd header")
-        return member
-
-
 def unpack(
     receive: Callable[[], bytes],
     parent: Path,
@@ -105,30 +83,23 @@ def unpack(
 ) -> Copied:
     """Unpack a tar stream whose members all lie in `member_root`, as `parent / name` (or into `parent`, name empty).
 
-    `directory` is the descriptor of `parent` where it is held open already; then the path is for messages only.
-
-    Not `tarfile.extractall(filter="data")`: in several 3.11 and 3.12 releases that filter can be led astray by chains
-    of symlinks. Here no link is ever followed, as each directory on the way is opened by its parent's descriptor.
+    `directory` is the descriptor of `parent` where it is held open already; then the path is for messages only. No link
+    is ever followed, as each directory on the way is opened by its parent's descriptor. Raises GuestError, and
+    EndedEarly where the guest's tar may have said why.
     """
-    stream = cast("IO[bytes]", Receiver(receive))
+    reader = TarReader(receive)
     try:
         with (
-            tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=Member) as tar,
             _open_directory(parent, directory) as root,
+            contextlib.closing(Target(root, limit, depth=1 if name else 0)) as target,
         ):
-            target = Target(root, limit, depth=1 if name else 0)
-            while (member := tar.next()) is not None:
-                cast("Any", tar).members.clear()
+            while (member := reader.next()) is not None:
                 path = _safe_parts(member.name, member_root)
-                target.put(tar, member, [name, *path] if name else path)
+                target.put(reader, member, [name, *path] if name else path)
             target.finish()
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise GuestError("the guest sent an archive that cannot be read", str(error)) from None
     except OSError as error:
         raise GuestError(f"{parent / name}: could not be written: {error}") from None
-    while receive():
-        pass  # padding after the end of the archive
-    return Copied(target.files, target.size, tuple(target.skipped))
+    return Copied(target.files, target.size, target.skipped)
 
 
 def _safe_parts(name: str, member_root: str) -> list[str]:
@@ -156,91 +127,120 @@ def _open_directory(path: Path, held: int | None) -> Iterator[int]:
         os.close(descriptor)
 
 
+class Entered(NamedTuple):
+    """An open directory on the way; `member` is what the archive says of it."""
+
+    name: str
+    descriptor: int
+    member: Member | None = None
+
+
 class Target:
-    """A directory being filled."""
+    """A directory being filled. Holds open the directories on the way to what was written last, and no others."""
 
     def __init__(self, root: int, limit: int | None, *, depth: int) -> None:
         """`depth`: how many names at the start of each path are not part of what is copied."""
         self.files = self.size = 0
-        self.skipped: list[str] = []
+        self._skipped: list[str] = []
+        self._more_skipped = 0
         self._root = root
         self._limit = limit
         self._depth = depth
-        self._directories: list[tuple[list[str], int, float]] = []
+        self._entered: list[Entered] = []
 
-    def put(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: list[str]) -> None:
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        more = [f"... and {self._more_skipped} more"] if self._more_skipped else []
+        return (*self._skipped, *more)
+
+    def put(self, reader: TarReader, member: Member, path: list[str]) -> None:
         if not path:
             return  # the root itself, which exists and is not ours to change
-        with self._parent(path) as parent:
-            if member.isdir():
-                self._make_directory(parent, path, member)
-            elif member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
-                self._write_file(parent, path[-1], tar, member)
-            elif member.issym():
-                self._make_link(parent, path, member)
-            else:
-                self.skipped.append(f"{'/'.join(path)}: neither a file, directory nor symbolic link")
+        if len(path) - self._depth > MAX_DEPTH:
+            raise GuestError(f"the copy has directories nested deeper than {MAX_DEPTH}")
+        parent = self._enter(path[:-1])
+        if member.kind == DIRECTORY_KIND:
+            self._make_directory(parent, path[-1], member)
+        elif member.kind == FILE_KIND:
+            self._write_file(parent, path[-1], reader, member)
+        elif member.kind == LINK_KIND:
+            self._make_link(parent, path, member)
+        else:
+            self._skip(f"{'/'.join(path)}: neither a file, directory nor symbolic link")
 
     def finish(self) -> None:
-        """Directories get their mode and time last: earlier, a read-only one could not be filled."""
-        for path, mode, mtime in reversed(self._directories):
-            with self._open([*path]) as descriptor:
-                os.fchmod(descriptor, mode)
-                os.utime(descriptor, (mtime, mtime))
+        """All directories get their mode and time."""
+        while self._entered:
+            self._leave()
 
-    @contextmanager
-    def _open(self, path: list[str]) -> Iterator[int]:
-        current = os.dup(self._root)
-        try:
-            for part in path:
-                inner = os.open(part, DIRECTORY, dir_fd=current)
-                os.close(current)
-                current = inner
-            yield current
-        finally:
-            os.close(current)
+    def close(self) -> None:
+        while self._entered:
+            os.close(self._entered.pop().descriptor)
 
-    @contextmanager
-    def _parent(self, path: list[str]) -> Iterator[int]:
+    def _enter(self, path: list[str]) -> int:
+        """The directory at `path`, opened; those that are not on the way to it are left."""
+        common = 0
+        for entered, name in zip(self._entered, path, strict=False):
+            if entered.name != name:
+                break
+            common += 1
+        while len(self._entered) > common:
+            self._leave()
         try:
-            with self._open(path[:-1]) as descriptor:
-                yield descriptor
+            for name in path[common:]:
+                self._entered.append(Entered(name, os.open(name, DIRECTORY, dir_fd=self._here())))
         except NotADirectoryError:
             raise GuestError(f"{'/'.join(path)}: a link or file is in the way of a directory") from None
+        return self._here()
 
-    def _make_directory(self, parent: int, path: list[str], member: tarfile.TarInfo) -> None:
+    def _here(self) -> int:
+        return self._entered[-1].descriptor if self._entered else self._root
+
+    def _leave(self) -> None:
+        """A directory gets its mode and time when all is in it: earlier, a read-only one could not be filled."""
+        left = self._entered.pop()
         try:
-            os.mkdir(path[-1], 0o700, dir_fd=parent)
-        except FileExistsError:
-            os.close(os.open(path[-1], DIRECTORY, dir_fd=parent))
-        self._directories.append((path, safe_mode(member.mode) | 0o700, member.mtime))
+            if left.member:
+                os.fchmod(left.descriptor, safe_mode(left.member.mode) | 0o700)
+                os.utime(left.descriptor, ns=(left.member.mtime_ns,) * 2)
+        finally:
+            os.close(left.descriptor)
 
-    def _write_file(self, parent: int, name: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def _skip(self, line: str) -> None:
+        if len(self._skipped) < SKIPPED_LINES:
+            self._skipped.append(line if len(line) <= SKIPPED_LENGTH else f"{line[: SKIPPED_LENGTH - 4]} ...")
+        else:
+            self._more_skipped += 1
+
+    def _make_directory(self, parent: int, name: str, member: Member) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+        try:
+            descriptor = os.open(name, DIRECTORY, dir_fd=parent)
+        except NotADirectoryError:
+            raise GuestError(f"{name}: a link or file is in the way of a directory") from None
+        self._entered.append(Entered(name, descriptor, member))
+
+    def _write_file(self, parent: int, name: str, reader: TarReader, member: Member) -> None:
         self.size += member.size
         if self._limit is not None and self.size > self._limit:
             raise GuestError(f"the copy is larger than {self._limit} bytes")
         self._remove(parent, name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        content = cast("Any", tar.extractfile(member))
         with os.fdopen(os.open(name, flags, 0o600, dir_fd=parent), "wb", buffering=0) as file:
-            left = member.size
-            while left:
-                block = content.read(min(left, BLOCK))
-                if not block:
-                    raise GuestError("the guest's archive ended early")
-                file.write(block)
-                left -= len(block)
+            while block := reader.read(BLOCK):
+                write_all(file, block)
             os.fchmod(file.fileno(), safe_mode(member.mode))
-            os.utime(file.fileno(), (member.mtime, member.mtime))
+            os.utime(file.fileno(), ns=(member.mtime_ns,) * 2)
         self.files += 1
 
-    def _make_link(self, parent: int, path: list[str], member: tarfile.TarInfo) -> None:
-        if not stays_inside(path[self._depth :], member.linkname):
-            self.skipped.append(f"{'/'.join(path)}: a link to {member.linkname}, which is not in what was copied")
+    def _make_link(self, parent: int, path: list[str], member: Member) -> None:
+        if not stays_inside(path[self._depth :], member.link):
+            self._skip(f"{'/'.join(path)}: a link to {member.link}, which is not in what was copied")
             return
         self._remove(parent, path[-1])
-        os.symlink(member.linkname, path[-1], dir_fd=parent)
-        os.utime(path[-1], (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
+        os.symlink(member.link, path[-1], dir_fd=parent)
+        os.utime(path[-1], ns=(member.mtime_ns,) * 2, dir_fd=parent, follow_symlinks=False)
 
     @staticmethod
     def _remove(parent: int, name: str) -> None:
@@ -261,6 +261,13 @@ def stays_inside(path: list[str], link: str) -> bool:
     parts = [part for part in link.split("/") if part not in ("", ".")]
     climbs = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
     return bool(path) and not link.startswith("/") and climbs < len(path) and ".." not in parts[climbs:]
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """A file without a buffer may take less than it is given."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def safe_mode(mode: int) -> int:

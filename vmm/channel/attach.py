@@ -13,14 +13,17 @@ import signal
 import socket
 import stat
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from vmm.channel.answers import exit_code
+from vmm.channel.conduct import Backlog, Conduct, read_result
 from vmm.channel.errors import GuestError
 from vmm.channel.greeting import read_hello
+from vmm.channel.patience import Patience
+from vmm.channel.screen import Screen
 from vmm.guest.agent import (
     CLOSE,
     CONTROL,
@@ -29,18 +32,17 @@ from vmm.guest.agent import (
     EOF,
     HELLO,
     HELLO_OK,
-    MAX_MESSAGE,
     MAX_PAYLOAD,
     MORE,
     NONCE_SIZE,
     OPEN,
     RESTARTED,
     RESULT,
+    STDERR,
     WINDOW,
     Decoder,
     Frame,
     credit_of,
-    decode_object,
     encode_credit,
     encode_frame,
     encode_message,
@@ -50,9 +52,10 @@ from vmm.guest.agent import (
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PIPE_BROKEN = 128 + signal.SIGPIPE
 HELLO_S = 5.0
-STREAM = 1  # the only one on this connection
+STREAM = 1  # the command's; those of questions whether the guest is there have the numbers after it
 READ_SIZE = 1 << 18
 STOP = 0  # beside the numbers of signals
+INTERRUPT_KEY = b"\x03"
 
 
 def attach(
@@ -64,14 +67,18 @@ def attach(
     user: str | int = "agent",
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
+    forward: bool = True,
 ) -> int:
     """Run `argv` in the guest behind the relay at `control`, on this process's descriptors 0, 1 and 2.
 
     Returns its exit code, 128+n for signal n. Standard input is read only when `interactive`. With `tty` the local
-    terminal is raw meanwhile, always restored, and its size follows. Without, INT, TERM, HUP and QUIT are passed on.
-    When our own output breaks, the command is ended. Must run in the main thread. Raises GuestError.
+    terminal is raw meanwhile, always restored, and its size follows. Without, INT, TERM, HUP and QUIT are passed on;
+    a second INT or TERM soon after ends us, and so does a guest that does not answer (`Patience`). Without `forward`
+    the first one does. When our own output breaks, the command is ended. To be called in the main thread. Raises
+    GuestError.
     """
-    with Attachment(control, argv, tty=tty, interactive=interactive, user=user, cwd=cwd, env=env) as attachment:
+    options: dict[str, Any] = {"user": user, "cwd": cwd, "env": env, "forward": forward}
+    with Attachment(control, argv, tty=tty, interactive=interactive, **options) as attachment:
         with _signals(attachment):
             return attachment.run()
 
@@ -92,6 +99,7 @@ class Attachment:
         user: str | int = "agent",
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
+        forward: bool = True,
     ) -> None:
         if tty and interactive and not os.isatty(0):
             raise GuestError("standard input is not a terminal", hint="leave out -t to pipe data into the command")
@@ -109,11 +117,15 @@ class Attachment:
         self._interactive = interactive
         self._decoder = Decoder()
         self._queue = bytearray(encode_message(STREAM, OPEN, message))  # what the relay has not taken yet
-        self._chunks: deque[tuple[int, memoryview]] = deque()  # what readers of our output have not taken yet
-        self._held = 0  # bytes received and not yet credited back
-        self._consumed = 0  # of these, passed on
+        self._conduct = Conduct()
+        self._backlog = Backlog()  # what readers of our output have not taken yet
+        self._consumed = 0  # bytes passed on of which the relay does not know
         self._credit = WINDOW
-        self._message = bytearray()
+        self._forward = forward and not tty
+        self._patience = Patience()
+        self._asked = STREAM
+        self._screen = Screen()
+        self._words = ""
         self._code: int | None = None
         self._error: GuestError | None = None
         self._socket = _dial(control, self._decoder)
@@ -140,9 +152,15 @@ class Attachment:
 
     def run(self) -> int:
         """The command's exit code, or that of a signal that ended us, or of a broken pipe on our side."""
-        with raw_terminal(0) if self.tty and self._interactive else contextlib.nullcontext():
-            while self._chunks or not self._ended:
-                self._step()
+        try:
+            with raw_terminal(0) if self.tty and self._interactive else contextlib.nullcontext():
+                while self._backlog or not self._ended:
+                    self._step()
+        finally:
+            if self.tty and (self._code is None or self._code >= 128):
+                self._screen.restore(1)
+            if self._words:
+                _say(self._words)
         if self._error:
             raise self._error
         assert self._code is not None
@@ -161,9 +179,10 @@ class Attachment:
             # Input that the relay has no room for stays where it is.
             if self._interactive and self._credit and len(self._queue) < WINDOW:
                 poll.register(0, select.POLLIN)
-        if self._chunks:
-            poll.register(self._chunks[0][0], select.POLLOUT)
-        for fd, events in poll.poll():
+        if self._backlog:
+            poll.register(self._output, select.POLLOUT)
+        left = self._patience.left(time.monotonic())
+        for fd, events in poll.poll(None if left is None else left * 1000 + 1):
             if fd == self._wake_read:
                 for number in os.read(fd, 64):
                     self._signalled(number)
@@ -174,16 +193,32 @@ class Attachment:
                     self._receive()
             elif fd == 0:
                 self._feed()
-            elif self._chunks:
+            elif self._backlog:
                 self._pass_on()
+        if self._patience.left(time.monotonic()) == 0 and not self._ended:
+            self._words = "the guest does not answer; nobody knows what became of the command"
+            self._break_off(128 + self._patience.number)
+
+    @property
+    def _output(self) -> int:
+        return 2 if self._backlog.first == STDERR else 1
 
     def _signalled(self, number: int) -> None:
-        if number == STOP or (self.tty and number != signal.SIGWINCH):
-            self._break_off(128 + (number or signal.SIGTERM))
-        elif number == signal.SIGWINCH:
+        if number == signal.SIGWINCH:
             self._control(resize=list(terminal_size()))
+        elif number == STOP or not self._forward:
+            self._break_off(128 + (number or signal.SIGTERM))
+        elif self._patience.is_second(number, time.monotonic()):
+            self._break_off(128 + number)
         else:
             self._control(signal=number)
+            self._ask(number)
+
+    def _ask(self, number: int) -> None:
+        """Ask the guest for a sign of life, once: signal `number` is meant to end something there."""
+        if self._patience.begin(number, time.monotonic()):
+            self._asked += 1
+            self._queue += encode_message(self._asked, OPEN, encode_request("ping", {}))
 
     def _control(self, **request: Any) -> None:
         self._queue += encode_frame(STREAM, CONTROL, 0, json.dumps(request).encode())
@@ -191,7 +226,7 @@ class Attachment:
     def _break_off(self, code: int) -> None:
         """Want no more of it: its process group is ended, and so is this."""
         self._code = code
-        self._chunks.clear()
+        self._backlog.clear()
         self._queue += encode_frame(STREAM, CLOSE)
         self._flush()
 
@@ -224,38 +259,24 @@ class Attachment:
     def _accept(self, frame: Frame) -> None:
         if frame.stream == 0 and frame.kind == RESTARTED:
             self._fail(GuestError("the guest's agent restarted"))
-        elif frame.stream != STREAM or self._ended:
-            return
-        elif frame.kind == DATA:
-            self._held += len(frame.payload)
-            if self._held > WINDOW:
-                self._fail(GuestError("the guest sent more than it was allowed to"))
-            elif frame.payload:
-                self._chunks.append((2 if frame.sub == 2 else 1, memoryview(frame.payload)))
+        elif frame.stream == self._asked != STREAM and frame.kind == RESULT and frame.sub != MORE:
+            self._patience.end()
+        elif frame.stream == STREAM and not self._ended:
+            try:
+                self._take(frame)
+            except GuestError as error:
+                self._fail(error)
+
+    def _take(self, frame: Frame) -> None:
+        message = self._conduct.take(frame)
+        if frame.kind == DATA:
+            self._backlog.put(frame.sub, frame.payload)
+            if self.tty:
+                self._screen.saw(frame.payload)
         elif frame.kind == CREDIT:
             self._credit = min(WINDOW, self._credit + credit_of(frame))
-        elif frame.kind == RESULT:
-            self._message += frame.payload
-            if len(self._message) > MAX_MESSAGE:
-                self._fail(GuestError("the guest's answer is too long"))
-            elif frame.sub != MORE:
-                self._conclude(bytes(self._message))
-
-    def _conclude(self, message: bytes) -> None:
-        try:
-            answer = decode_object(message)
-        except ValueError as error:
-            self._fail(GuestError(f"the guest's answer cannot be read: {error}"))
-            return
-        result = answer.get("ok")
-        if not isinstance(result, dict):
-            self._fail(GuestError.from_json(answer.get("error")))
-            return
-        code = result.get("code")
-        if not isinstance(code, int) or not 0 <= code <= 255:
-            self._fail(GuestError("the guest reported no exit code"))
-            return
-        self._code = code
+        elif message is not None:
+            self._code = exit_code(read_result(message))
 
     def _fail(self, error: GuestError) -> None:
         if not self._ended:
@@ -272,28 +293,34 @@ class Attachment:
             data = b""
         if data:
             self._credit -= len(data)
+            self._conduct.sent(len(data))
             self._queue += encode_frame(STREAM, DATA, 0, data)
+            if self.tty and INTERRUPT_KEY in data:
+                self._ask(signal.SIGINT)  # no key reaches us here: without an answer, this one must
         else:
             self._interactive = False
             self._queue += encode_frame(STREAM, EOF)
 
     def _pass_on(self) -> None:
-        fd, data = self._chunks.popleft()
+        fd = self._output
         try:
-            count = os.write(fd, data[: _room(fd)])
+            count = os.write(fd, self._backlog.peek(_room(fd)))
         except BlockingIOError:
             count = 0
         except OSError:
             self._break_off(PIPE_BROKEN)
             return
-        if count < len(data):
-            self._chunks.appendleft((fd, data[count:]))
+        self._backlog.drop(count)
         self._consumed += count
-        if self._consumed >= WINDOW // 4 or not self._chunks:
-            self._held -= self._consumed
-            if not self._ended:
-                self._queue += encode_credit(STREAM, self._consumed)
+        if self._consumed >= WINDOW // 4 and not self._ended:
+            self._conduct.credited(self._consumed)
+            self._queue += encode_credit(STREAM, self._consumed)
             self._consumed = 0
+
+
+def _say(words: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"sandbox: {words}\n".encode())
 
 
 def _room(fd: int) -> int:

@@ -1,4 +1,4 @@
-"""`sandbox cp`: tar in the guest, Python's tarfile on the host, a stream of bounded memory in between.
+"""`sandbox cp`: tar in the guest, Python on the host, a stream of bounded memory in between.
 
 What goes where is docker cp's rule: into an existing directory under its own name, else as the given name; a directory
 written as `dir/.` stands for its contents.
@@ -7,14 +7,16 @@ written as `dir/.` stands for its contents.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import posixpath
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vmm.beneath import LinkInTheWay
+from vmm.channel.answers import read as read_field
 from vmm.channel.errors import GuestError
 from vmm.channel.guest import ExecStream, GuestChannel, Tail
 from vmm.guest.agent import STDOUT
@@ -22,6 +24,10 @@ from vmm.place import Last, Place, Roots, hold
 from vmm.walk import Found, walk
 
 STAT_S = 30.0
+
+
+class Unwanted(Exception):
+    """The command that a tree is packed for has ended, or we want no more of it."""
 
 
 class Copied(NamedTuple):
@@ -44,15 +50,15 @@ async def copy_in(channel: GuestChannel, src: Path | str, dst: str, *, roots: Ro
         if kind == "missing":
             raise GuestError(f"{src}: no such file or directory")
         target = await _stat(channel, dst)
-        if target["directory"]:
+        if target.is_directory:
             parent, name = dst, "" if contents else source.own_name
-        elif kind == "directory" and target["kind"] != "missing":
+        elif kind == "directory" and target.kind != "missing":
             raise GuestError(f"{dst}: is not a directory, so a directory cannot be copied there")
         elif dst.endswith("/") and kind != "directory":
             raise GuestError(f"{dst}: no such directory in the guest")
         else:
             parent, name = posixpath.split(dst.rstrip("/"))
-            if not (await _stat(channel, parent))["directory"]:
+            if not (await _stat(channel, parent)).is_directory:
                 raise GuestError(f"{parent}: no such directory in the guest")
         try:
             return await send_tree(channel, walk(source.directory, source.name or "."), parent, name)
@@ -73,17 +79,21 @@ async def send_tree(channel: GuestChannel, entries: Iterable[Found], parent: str
         given_up = threading.Event()
 
         def send(data: bytes) -> None:
-            if given_up.is_set():  # what is sent to a command that was ended is dropped: the rest need not be read
-                raise GuestError("the copy was given up")
+            if given_up.is_set() or command.ended:
+                raise Unwanted  # else the whole tree would be read for nobody
             asyncio.run_coroutine_threadsafe(command.write_stdin(data), loop).result()
 
         said = Tail(4096)
         listening = asyncio.create_task(_listen(command, said))
         try:
-            copied = await _in_thread(lambda: pack(entries, name, send), command, given_up.set)
+            copied = None
+            with contextlib.suppress(Unwanted):
+                copied = await _in_thread(lambda: pack(entries, name, send), command, given_up.set)
             command.close_stdin()
             await listening
             await _succeeded(command, said, f"{posixpath.join(parent, name)}: could not be written in the guest")
+            if copied is None:
+                raise GuestError(f"{posixpath.join(parent, name)}: the guest's tar ended before it had read everything")
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
@@ -106,12 +116,13 @@ async def copy_out(
 
 async def _receive(channel: GuestChannel, src: str, dst: str, target: Place, limit: int | None) -> Copied:
     from vmm.channel.archive import unpack
+    from vmm.channel.tar_reader import EndedEarly
 
     clean = posixpath.normpath(src)
     found = await _stat(channel, clean)
-    if found["kind"] == "missing":
+    if found.kind == "missing":
         raise GuestError(f"{src}: no such file or directory in the guest")
-    is_directory = found["kind"] == "directory"
+    is_directory = found.kind == "directory"
     whole = is_directory and (src.endswith("/.") or clean == "/")
     if not target.name:
         parent, name = Path(dst), "" if whole else posixpath.basename(clean)
@@ -138,15 +149,27 @@ async def _receive(channel: GuestChannel, src: str, dst: str, target: Place, lim
         def read() -> bytes:
             return asyncio.run_coroutine_threadsafe(receive(), loop).result()
 
-        copied = await _in_thread(lambda: unpack(read, parent, member, name, limit, target.directory), command)
+        try:
+            copied = await _in_thread(lambda: unpack(read, parent, member, name, limit, target.directory), command)
+        except EndedEarly:
+            await _succeeded(command, said, f"{src}: could not be read in the guest")
+            raise
         await _succeeded(command, said, f"{src}: could not be read in the guest")
     return copied
 
 
-async def _stat(channel: GuestChannel, path: str) -> dict[str, Any]:
+class GuestPath(NamedTuple):
+    """What is at a path of the guest: `kind` is missing, file, directory, symlink or other. A link may lead to one."""
+
+    kind: str
+    is_directory: bool
+
+
+async def _stat(channel: GuestChannel, path: str) -> GuestPath:
     if not path.startswith("/"):
         raise GuestError(f"{path}: a path in the guest must be absolute")
-    return await channel.call("stat", timeout_s=STAT_S, path=path)
+    answer = await channel.call("stat", timeout_s=STAT_S, path=path)
+    return GuestPath(read_field(answer, "kind", str), read_field(answer, "directory", bool))
 
 
 @contextmanager

@@ -6,17 +6,32 @@ from typing import Any
 
 from vmm.errors import VmmError
 
+LONGEST = 2000  # characters of a brief or a hint, which are lines
+LONGEST_DETAILS = 1 << 16
+
 
 class GuestError(VmmError):
     """The guest refused, failed or is gone."""
 
     def to_json(self) -> dict[str, Any]:
         """The form in which it crosses the wire, in a RESULT."""
-        return {"error": {"brief": self.brief, "details": self.details or "", "hint": self.hint or ""}}
+        return {
+            "error": dict(zip(("brief", "details", "hint"), _clip(self.brief, self.details, self.hint), strict=True))
+        }
 
     @classmethod
     def from_json(cls, error: object) -> GuestError:
         if not isinstance(error, dict):
-            return cls("the guest answered with something that is no error", repr(error)[:200])
-        brief, details, hint = (str(error.get(key) or "") for key in ("brief", "details", "hint"))
+            return cls("the guest answered with something that is no error", f"a {type(error).__name__}")
+        brief, details, hint = _clip(*(_text(error.get(key)) for key in ("brief", "details", "hint")))
         return cls(brief or "the guest failed without saying why", details or None, hint or None)
+
+
+def _text(value: object) -> str:
+    """Of lists and objects nothing: they may be nested deeper than Python can print."""
+    return str(value) if value and isinstance(value, str | int | float) else ""
+
+
+def _clip(brief: str, details: str | None, hint: str | None) -> tuple[str, str, str]:
+    """Of the details the end stays: there stands why."""
+    return brief[:LONGEST], (details or "")[-LONGEST_DETAILS:], (hint or "")[:LONGEST]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vmm.channel.answers import read
 from vmm.channel.errors import GuestError
 from vmm.guest.agent import PROTOCOL, decode_object
 
@@ -24,9 +25,9 @@ def read_hello(payload: bytes) -> Hello:
     """The answer to a HELLO, without its nonce. Raises GuestError for nonsense and for another protocol."""
     try:
         answer = decode_object(payload)
-        text = {key: str(answer[key])[:200] for key in ("version", "boot_id", "kernel", "hostname")}
-        hello = Hello(protocol=int(answer["protocol"]), **text)
-    except (ValueError, KeyError, TypeError) as error:
+        text = {key: read(answer, key, str)[:200] for key in ("version", "boot_id", "kernel", "hostname")}
+        hello = Hello(protocol=read(answer, "protocol", int), **text)
+    except (ValueError, GuestError) as error:
         raise GuestError("the guest's agent answered with nonsense", str(error)) from None
     if hello.protocol != PROTOCOL:
         raise GuestError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
+from vmm.channel.answers import exit_code
 from vmm.channel.errors import GuestError
 from vmm.channel.greeting import Hello, read_hello
 from vmm.channel.stream import Stream
@@ -34,11 +34,12 @@ READ_SIZE = 1 << 18
 ANSWER_MARGIN_S = 2.0  # beyond an operation's own deadline, for its answer to arrive
 HELLO_AGAIN_S = 3.0
 CLOSE_S = 1.0
+UNREAD_LIMIT = 1 << 20  # queued for a peer; beyond it we read nothing of one that reads nothing of ours
 OUTPUT_LIMIT = 64 << 20  # what `run` keeps of each of stdout and stderr: the end of it
 
 
 class Completed(NamedTuple):
-    """A finished command. `code` is 128+n for signal n. Output above OUTPUT_LIMIT lost its beginning."""
+    """A finished command. `code` is 128+n for signal n. Output above what `run` keeps lost its beginning."""
 
     code: int
     stdout: bytes
@@ -182,13 +183,16 @@ class GuestChannel:
         stdin: bytes | None = None,
         timeout_s: float,
         on_output: Callable[[str, bytes], None] | None = None,
+        keep: int = OUTPUT_LIMIT,
     ) -> Completed:
         """Run a command to its end. `on_output` gets ("stdout" or "stderr", bytes) as they come.
+
+        Of each stream the last `keep` bytes are returned.
 
         A code other than 0 is no error. Raises GuestError when it cannot be run at all or takes longer than `timeout_s`
         (its last output in `details`); then, as on cancellation, the command is ended.
         """
-        kept = {STDOUT: Tail(OUTPUT_LIMIT), STDERR: Tail(OUTPUT_LIMIT)}
+        kept = {STDOUT: Tail(keep), STDERR: Tail(keep)}
         names = {STDOUT: "stdout", STDERR: "stderr"}
         try:
             async with (
@@ -254,11 +258,15 @@ class GuestChannel:
     async def _read(self) -> None:
         try:
             while data := await self._reader.read(READ_SIZE):
+                if self._lost and (self._answer is None or self._answer.done()):
+                    continue  # until the next hello nothing counts; to search it for frames would keep us busy
                 for frame in self._decoder.feed(data):
                     self._dispatch(frame)
                 if self._decoder.skipped:
                     self._lose(GuestError("the guest's agent sent garbage"))
                     self._decoder.skipped = 0
+                if self._writer.transport.get_write_buffer_size() > UNREAD_LIMIT:
+                    await self.drain()
         except OSError as error:
             self._gone(GuestError("the connection to the guest broke", str(error)))
         else:
@@ -296,6 +304,11 @@ class ExecStream:
     def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         return self._stream.__aiter__()
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more comes of it, and nothing reaches it."""
+        return self._stream.ended
+
     async def write_stdin(self, data: bytes) -> None:
         """Waits until the command's pipe has room. When it has ended or does not read, data is dropped in silence."""
         await self._stream.send(data)
@@ -321,25 +334,20 @@ class ExecStream:
 
     async def wait(self) -> int:
         """The exit code, 128+n for signal n; output not yet read is thrown away. Raises GuestError when it is lost."""
-        code = (await self._stream.result()).get("code")
-        if not isinstance(code, int) or not 0 <= code <= 255:
-            raise GuestError("the guest reported no exit code")
-        return code
+        return exit_code(await self._stream.result())
 
 
 class Tail:
-    """The last `limit` bytes, in whole chunks."""
+    """The last `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._size = 0
-        self._chunks: deque[bytes] = deque()
+        self._data = bytearray()
 
     def append(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._size += len(data)
-        while self._size > self._limit:
-            self._size -= len(self._chunks.popleft())
+        self._data += data
+        if len(self._data) > self._limit + self._limit // 4:  # not at each append: that may move them all
+            del self._data[: -self._limit]
 
     def join(self) -> bytes:
-        return b"".join(self._chunks)
+        return bytes(self._data[-self._limit :])

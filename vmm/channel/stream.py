@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from vmm.channel.conduct import ANSWER_LIMIT, Backlog, Conduct, read_result
 from vmm.channel.errors import GuestError
 from vmm.guest.agent import (
     CLOSE,
@@ -15,14 +15,11 @@ from vmm.guest.agent import (
     CREDIT,
     DATA,
     EOF,
-    MAX_MESSAGE,
     MAX_PAYLOAD,
-    MORE,
     RESULT,
     WINDOW,
     Frame,
     credit_of,
-    decode_object,
     encode_credit,
     encode_frame,
     encode_message,
@@ -43,12 +40,11 @@ class Stream:
         self.on_end: Callable[[], None] = lambda: None
         self._write = write
         self._drain = drain
-        self._chunks: deque[tuple[int, bytes]] = deque()
-        self._held = 0  # bytes received and not yet credited back
-        self._uncredited = 0
+        self._conduct = Conduct()
+        self._backlog = Backlog()
+        self._uncredited = 0  # bytes that the owner has received and the peer does not know of
         self._credit = WINDOW
         self._changed = asyncio.Event()
-        self._message = bytearray()
         self._result: dict[str, Any] | None = None
         self._error: GuestError | None = None
 
@@ -57,26 +53,27 @@ class Stream:
         """No more will come from the peer (chunks may still wait to be read)."""
         return self._result is not None or self._error is not None
 
+    @property
+    def held(self) -> int:
+        """The bytes that wait for the owner."""
+        return self._backlog.size
+
     # from the connection
 
     def accept(self, frame: Frame) -> None:
         if self.ended:
             return
+        try:
+            message = self._conduct.take(frame)
+        except GuestError as error:
+            self._break_off(error)
+            return
         if frame.kind == DATA:
-            self._held += len(frame.payload)
-            if self._held > WINDOW:
-                self._break_off(GuestError("the guest sent more than it was allowed to"))
-                return
-            self._chunks.append((frame.sub, frame.payload))
+            self._backlog.put(frame.sub, frame.payload)
         elif frame.kind == CREDIT:
             self._credit = min(WINDOW, self._credit + credit_of(frame))
-        elif frame.kind == RESULT:
-            self._message += frame.payload
-            if len(self._message) > MAX_MESSAGE:
-                self._break_off(GuestError("the guest's answer is too long"))
-                return
-            if frame.sub != MORE:
-                self._conclude(bytes(self._message))
+        elif message is not None:
+            self._conclude(message)
         self._changed.set()
 
     def lose(self, error: GuestError) -> None:
@@ -86,15 +83,10 @@ class Stream:
             self._changed.set()
 
     def _conclude(self, message: bytes) -> None:
-        self._message.clear()
         try:
-            answer = decode_object(message)
-        except ValueError as error:
-            answer = {"error": {"brief": f"the guest's answer cannot be read: {error}"}}
-        if isinstance(answer.get("ok"), dict):
-            self._result = answer["ok"]
-        else:
-            self._error = GuestError.from_json(answer.get("error"))
+            self._result = read_result(message)
+        except GuestError as error:
+            self._error = error
         self.on_end()
 
     def _break_off(self, error: GuestError) -> None:
@@ -107,19 +99,19 @@ class Stream:
 
     async def receive(self) -> tuple[int, bytes] | None:
         """The next (sub-channel, bytes); None when the peer has sent its result. Raises GuestError when it failed."""
-        while not self._chunks:
+        while not self._backlog:
             if self._error:
                 raise self._error
             if self.ended:
                 return None
             self._changed.clear()
             await self._changed.wait()
-        sub, data = self._chunks.popleft()
+        sub, data = self._backlog.take()
         self._uncredited += len(data)
-        if self._uncredited >= WINDOW // 4 or not self._chunks:
-            self._held -= self._uncredited
-            if not self.ended:
-                self._write(encode_credit(self.number, self._uncredited))
+        # Not for each chunk: a peer that sends single bytes and reads nothing would pile our answers up.
+        if self._uncredited >= WINDOW // 4 and not self.ended:
+            self._conduct.credited(self._uncredited)
+            self._write(encode_credit(self.number, self._uncredited))
             self._uncredited = 0
         return sub, data
 
@@ -144,6 +136,7 @@ class Stream:
                 continue
             size = min(len(view), self._credit, MAX_PAYLOAD)
             self._credit -= size
+            self._conduct.sent(size)
             self._write(encode_frame(self.number, DATA, sub, bytes(view[:size])))
             view = view[size:]
             await self._drain()
@@ -165,10 +158,16 @@ class Stream:
 class LocalStream(Stream):
     """The answering side, for operations that the supervisor handles itself: send chunks, then one result."""
 
+    def accept(self, frame: Frame) -> None:
+        # Of a client, which is ours: it takes chunks, and has none of its own.
+        if frame.kind == CREDIT:
+            self._credit = min(WINDOW, self._credit + credit_of(frame))
+            self._changed.set()
+
     def answer(self, result: dict[str, Any]) -> None:
         if not self.ended:
             message = json.dumps({"ok": result}).encode()
-            if len(message) > MAX_MESSAGE:
+            if len(message) > ANSWER_LIMIT:
                 self.fail(GuestError("the answer is too long"))
                 return
             self._write(encode_message(self.number, RESULT, message))

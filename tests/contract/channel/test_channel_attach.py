@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +22,9 @@ import pytest
 
 from vmm.channel.greeting import Hello
 from vmm.guest.agent import (
+    CREDIT,
     DATA,
+    EOF,
     HELLO_OK,
     MORE,
     OPEN,
@@ -39,21 +42,24 @@ GREETING = json.dumps(Hello("1", PROTOCOL, "", "", "")._asdict()).encode()
 PROGRAM = """
 import os, sys
 from pathlib import Path
+from vmm.channel import patience
 from vmm.channel.attach import attach
+patience.SILENCE_S = float(os.environ.get("SILENCE_S", patience.SILENCE_S))
 flags, *argv = sys.argv[2:]
-sys.exit(attach(Path(sys.argv[1]), argv, tty="t" in flags, interactive="i" in flags, user=os.geteuid()))
+options = dict(tty="t" in flags, interactive="i" in flags, forward="n" not in flags)
+sys.exit(attach(Path(sys.argv[1]), argv, user=os.geteuid(), **options))
 """
 
 
 @pytest.fixture
-def control(harness: Any) -> Iterator[Path]:
-    """The socket of a relay that runs in a thread of its own."""
+def relayed(harness: Any) -> Iterator[tuple[Path, int]]:
+    """The socket of a relay that runs in a thread of its own, and the process of the guest's agent."""
     started: dict[str, Any] = {}
     ready = threading.Event()
 
     async def serve() -> None:
-        async with harness.start_relay() as (_, _, path):
-            started.update(path=path, stop=asyncio.Event(), loop=asyncio.get_running_loop())
+        async with harness.start_relay() as (agent, _, path):
+            started.update(path=path, agent=agent.process.pid, stop=asyncio.Event(), loop=asyncio.get_running_loop())
             ready.set()
             await started["stop"].wait()
 
@@ -61,10 +67,16 @@ def control(harness: Any) -> Iterator[Path]:
     thread.start()
     try:
         assert ready.wait(T)
-        yield started["path"]
+        yield started["path"], started["agent"]
     finally:
+        os.kill(started["agent"], signal.SIGCONT)
         started["loop"].call_soon_threadsafe(started["stop"].set)
         thread.join()
+
+
+@pytest.fixture
+def control(relayed: tuple[Path, int]) -> Path:
+    return relayed[0]
 
 
 def command(control: Path, flags: str, *argv: str) -> list[str]:
@@ -125,6 +137,102 @@ def test_a_terminal_is_restored_when_we_are_told_to_end(control: Path, harness: 
         child.wait()
         assert child.exitstatus == 128 + signal.SIGTERM
         asyncio.run(harness.wait_until(lambda: not harness.is_alive(pid)))
+
+
+MODES = r"printf '\033[?1049h\033[?2004h\033[?25l'; echo pid $$; "
+
+
+def test_what_a_program_did_to_the_terminal_is_undone_when_it_cannot(control: Path) -> None:
+    with terminal(control, "it", "sh", "-c", MODES + "exec sleep 1000") as child:
+        child.expect(r"pid (\d+)\r\n")
+        child.kill(signal.SIGTERM)
+        child.expect_exact("\x1b[?25h\x1b[?1049l\x1b[?2004l\x1b[0m")
+        child.expect(pexpect.EOF)
+        child.wait()
+        assert child.exitstatus == 128 + signal.SIGTERM
+    with terminal(control, "it", "sh", "-c", MODES + "echo end; exit 3") as child:  # by its own choice
+        child.expect_exact("end\r\n")
+        child.expect(pexpect.EOF)
+        assert child.before == b""
+
+
+def test_a_key_ends_a_session_whose_guest_does_not_answer(relayed: tuple[Path, int]) -> None:
+    """In a raw terminal no signal reaches us: ^C is a key, and this guest does nothing about it."""
+    path, agent = relayed
+    script = path.parent / "program"
+    script.write_text(PROGRAM)
+    child = pexpect.spawn("sh", timeout=T, env={**os.environ, "PS1": "$ ", "SILENCE_S": "0.3"})
+    try:
+        child.expect_exact("$ ")
+        child.sendline("stty -a | cksum; echo before")
+        child.expect(r"\n(\d+ \d+)\r\nbefore\r\n")
+        before = child.match.group(1)
+        child.sendline(f"""{sys.executable} {script} {path} it sh -c "{MODES} exec cat"; echo code $?""")
+        child.expect(r"pid (\d+)\r\n")
+        os.kill(agent, signal.SIGSTOP)
+        child.send("\x03")
+        child.expect_exact("\x1b[?25h\x1b[?1049l\x1b[?2004l\x1b[0m")
+        child.expect_exact("the guest does not answer")
+        child.expect_exact("code 130\r\n")
+        child.sendline("stty -a | cksum; echo after")
+        child.expect(r"\n(\d+ \d+)\r\nafter\r\n")
+        assert child.match.group(1) == before
+    finally:
+        child.close(force=True)
+
+
+@contextlib.contextmanager
+def silent_guest(relayed: tuple[Path, int], flags: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """A command whose guest's agent has stopped for good."""
+    path, agent = relayed
+    argv = command(path, flags, "sh", "-c", "echo ready; exec sleep 1000")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **env}) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_insists_gets_rid_of_a_silent_guest(relayed: tuple[Path, int], number: signal.Signals) -> None:
+    with silent_guest(relayed, "-", SILENCE_S="1000") as process:
+        deadline = time.monotonic() + T
+        while process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.3)
+        assert process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_silent_guest_is_waited_for_once(relayed: tuple[Path, int], number: signal.Signals) -> None:
+    with silent_guest(relayed, "-", SILENCE_S="0.2") as process:
+        process.send_signal(number)
+        assert process.stderr is not None and "the guest does not answer" in process.stderr.read()
+        assert process.wait(T) == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_who_only_looks_is_ended_at_once(relayed: tuple[Path, int], number: signal.Signals) -> None:
+    with silent_guest(relayed, "n") as process:
+        process.send_signal(number)
+        assert process.wait(T) == 128 + number
+
+
+def test_a_guest_that_answers_is_waited_for(control: Path) -> None:
+    """It takes as long as it likes about a signal."""
+    text = "trap 'sleep 1; echo at last; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    env = {**os.environ, "SILENCE_S": "0.4"}
+    with subprocess.Popen(
+        command(control, "-", "sh", "-c", text), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=T)[0] == "at last\n"
+        assert process.returncode == 9
 
 
 def test_streams_stay_separate_and_stdin_is_read_only_when_asked(control: Path) -> None:
@@ -238,6 +346,18 @@ def test_nobody_there(tmp_path: Path) -> None:
         (encode_message(1, RESULT, b'{"ok": {"code": 256}}'), "the guest reported no exit code"),
         (encode_message(1, RESULT, b'{"error": {"brief": "nothing doing"}}'), "nothing doing"),
         (encode_frame(1, RESULT, MORE, b"x" * 65536) * 129, "the guest's answer is too long"),
+        (encode_message(1, RESULT, b'{"ok": {"code": true}}'), "the guest reported no exit code"),
+        (encode_message(1, RESULT, b'{"ok": {"code": -1}}'), "the guest reported no exit code"),
+        (encode_message(1, RESULT, b'{"ok": {"code": 1e999}}'), "the guest reported no exit code"),
+        (encode_message(1, RESULT, b'{"ok": ' + b"[" * 100_000), "the guest's answer cannot be read"),
+        (encode_message(1, RESULT, b'{"error": ' + b"[" * 800 + b"]" * 800 + b"}"), "something that is no error"),
+        (encode_frame(1, RESULT, MORE, b"") * 100, "against the rules"),
+        (encode_frame(1, DATA, 1, b"") * 100, "against the rules"),
+        (encode_frame(1, DATA, 3, b"x"), "against the rules"),
+        (encode_frame(1, CREDIT, 0, b"\0\0\0\1"), "against the rules"),
+        (encode_frame(1, EOF, 0, b"x" * 65536), "against the rules"),
+        (encode_frame(1, OPEN, 0, b"x" * 65536), "against the rules"),
+        (encode_frame(1, 99, 0, b"x" * 65536), "against the rules"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

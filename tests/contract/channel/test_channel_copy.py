@@ -113,3 +113,62 @@ def test_a_full_or_endless_copy_can_be_given_up(harness: Any, tmp_path: Path) ->
             assert agent.peak_memory() < 80_000_000
 
     asyncio.run(scenario())
+
+
+def test_a_cancelled_copy_into_the_guest_reads_no_further(harness: Any, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(1 << 40)  # to read all of it takes a quarter of an hour
+    target = tmp_path / "target"
+
+    async def scenario() -> None:
+        async with harness.start_client() as (_, client):
+            copying = asyncio.create_task(copy_in(client, big, str(target)))
+            await harness.wait_until(lambda: target.exists() and target.stat().st_size > 0)
+            copying.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(copying, 20)
+            target.unlink(missing_ok=True)
+
+    asyncio.run(scenario())
+
+
+def broken_tar(client: Any, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the guest's tar ends at once."""
+    directory.mkdir()
+    (directory / "tar").write_text("#!/bin/sh\necho out of order >&2\nexit 2\n")
+    (directory / "tar").chmod(0o755)
+    opened, path = client.open_exec, f"{directory}:/usr/bin:/bin"
+    monkeypatch.setattr(client, "open_exec", lambda argv, **options: opened(argv, env={"PATH": path}, **options))
+
+
+def test_a_tree_is_not_read_on_for_a_tar_that_has_ended(
+    harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(1 << 40)
+
+    async def scenario() -> None:
+        async with harness.start_client() as (_, client):
+            broken_tar(client, tmp_path / "programs", monkeypatch)
+            with pytest.raises(GuestError, match="could not be written in the guest") as caught:
+                await asyncio.wait_for(copy_in(client, big, str(tmp_path / "new")), 20)
+            assert caught.value.details == "out of order"
+
+    asyncio.run(scenario())
+
+
+def test_the_guests_tar_says_why_there_is_no_archive(
+    harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").write_text("x")
+
+    async def scenario() -> None:
+        async with harness.start_client() as (_, client):
+            broken_tar(client, tmp_path / "programs", monkeypatch)
+            with pytest.raises(GuestError, match="could not be read in the guest") as caught:
+                await copy_out(client, str(tmp_path / "here"), tmp_path / "out")
+            assert caught.value.details == "out of order"
+
+    asyncio.run(scenario())

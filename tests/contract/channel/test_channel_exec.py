@@ -157,7 +157,7 @@ def test_a_stalled_reader_blocks_nobody_and_grows_nothing(harness: Any) -> None:
                     if since > 2_500_000:
                         await client.call("ping", T)
                         since = 0
-                    assert big._stream._held <= WINDOW
+                    assert big._stream.held <= WINDOW
                 assert got == size
                 assert await big.wait() == 0
             assert agent.peak_memory() < 40_000_000

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine.errors import EngineError
 from vmm.channel import GuestError, LocalStream
 from vmm.channel.client import connect
 from vmm.errors import VmmError
@@ -96,10 +98,17 @@ def test_some_operations_are_answered_by_the_supervisor(harness: Any) -> None:
     async def refuse(request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
         raise VmmError("no", "details", "hint")
 
+    async def full(request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, "No space left on device", "/state/record")
+
     async def crash(request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
         raise KeyError("bug")
 
+    async def refuse_otherwise(request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
+        raise EngineError("no", "details", "hint")
+
     handlers = {"status": status, "journal": journal, "follow": follow, "refuse": refuse, "crash": crash}
+    handlers |= {"full": full, "refuse_otherwise": refuse_otherwise}
 
     async def scenario() -> None:
         async with harness.start_client(handlers) as (_, client):
@@ -111,9 +120,14 @@ def test_some_operations_are_answered_by_the_supervisor(harness: Any) -> None:
             async with client.open("follow") as stream:
                 assert await stream.receive() == (1, b"first")
             await asyncio.wait_for(ended.wait(), T)  # cancelled when we left
+            for op in ("refuse", "refuse_otherwise"):  # of whichever package the error is
+                with pytest.raises(GuestError) as caught:
+                    await client.call(op, T)
+                assert (caught.value.brief, caught.value.details, caught.value.hint) == ("no", "details", "hint")
             with pytest.raises(GuestError) as caught:
-                await client.call("refuse", T)
-            assert (caught.value.brief, caught.value.details, caught.value.hint) == ("no", "details", "hint")
+                await client.call("full", T)
+            assert caught.value.brief == "/state/record: No space left on device"
+            assert caught.value.hint == "free some space"
             with pytest.raises(GuestError, match="the supervisor failed"):
                 await client.call("crash", T)
             assert (await client.call("ping", T))["protocol"]

@@ -253,7 +253,7 @@ def test_a_guest_that_ignores_its_credit_is_cut_off() -> None:
             fake.writer.write(encode_frame(flooded.number, DATA, 1, bytes(65536)))
         fake.writer.write(encode_frame(other.number, RESULT, 0, b'{"ok": {}}'))
         assert await other.result() == {}  # so the flood has arrived, and nobody read it
-        assert flooded._held <= WINDOW + 65536
+        assert flooded.held <= WINDOW + 65536
         with pytest.raises(GuestError, match="more than it was allowed"):
             await flooded.result()
 

@@ -1,10 +1,10 @@
 """A supervisor with the real agent as a child process in the place of a machine: `fake_supervisor.py NAME PROJECT`.
 
 Writes the record, serves the control socket, says "ready", and ends at `down`, at a signal, or with its standard input.
-With --echo it answers `exec` itself with the request. `apply` it answers as if all parts had been changed, or, with
---breaks=PART, those before that one; with --changing=N the first N are told that a context has changed meanwhile. The
-requests are kept beside the record, the last one in `asked.json`, all of them in `asked.jsonl`. --member=NAME is the
-sandbox of one of several agents.
+With --echo it answers `exec` itself with the request; with --silent it answers nothing and says "asked" instead.
+`apply` it answers as if all parts had been changed, or, with --breaks=PART, those before that one; with --changing=N
+the first N are told that a context has changed meanwhile. The requests are kept beside the record, the last one in
+`asked.json`, all of them in `asked.jsonl`. --member=NAME is the sandbox of one of several agents.
 """
 
 from __future__ import annotations
@@ -61,7 +61,14 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         why = {"brief": "it broke", "details": "the log says so", "hint": "mend it"}
         return {"applied": parts[: parts.index(broken)], "failed": {"part": broken, **why}}
 
+    async def silence(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        print("asked", flush=True)
+        await asyncio.Event().wait()
+        raise AssertionError
+
     handlers = {"down": down, "apply": apply, **({"exec": echo} if "--echo" in flags else {})}
+    if "--silent" in flags:
+        handlers |= dict.fromkeys(("exec", "stat", "ping", "down", "apply"), silence)
     record = Instance(
         name=name,
         project=str(project),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmm.channel.archive import MAX_EXTENSION, pack, stays_inside, unpack
+from vmm.channel.archive import pack, stays_inside, unpack
 from vmm.channel.copy import Copied
 from vmm.channel.errors import GuestError
 from vmm.place import hold
@@ -25,7 +25,7 @@ def entry(
 
 def archive(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for member, data in entries:
             tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
@@ -152,7 +152,7 @@ def test_what_is_held_open_is_what_is_filled(tmp_path: Path) -> None:
     assert list((tmp_path / "victim").iterdir()) == []
 
 
-def test_devices_hard_links_and_sparse_files_are_left_out(tmp_path: Path) -> None:
+def test_devices_and_hard_links_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s")
     got = unpack_to(
         tmp_path,
@@ -181,9 +181,5 @@ def test_limits_and_lies(tmp_path: Path) -> None:
         unpack(source(whole[:50_000]), tmp_path, "tree", "copy", None)
     with pytest.raises(GuestError, match="cannot be read"):
         unpack(source(b"no archive at all" * 100), tmp_path, "tree", "copy", None)
-    absurd = tarfile.TarInfo("long")
-    absurd.type, absurd.size = tarfile.GNUTYPE_LONGNAME, MAX_EXTENSION + 1
-    with pytest.raises(GuestError, match="absurd"):
-        unpack(source(absurd.tobuf(tarfile.GNU_FORMAT) + bytes(5000)), tmp_path, "tree", "copy", None)
     with pytest.raises(GuestError, match="directory is in the way"):
         unpack_to(tmp_path, DIR, entry("tree/x", tarfile.DIRTYPE), entry("tree/x", data=b"file"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +67,48 @@ def test_errors_and_results_pass() -> None:
     assert run(answer()) == 42
     with pytest.raises(EngineError):
         run(fail())
+
+
+STUCK = """
+import asyncio, signal, sys, time
+from engine.cli import running
+running.CLEANING_S, running.INSISTED_S = float(sys.argv[1]), float(sys.argv[2])
+
+async def main():
+    asyncio.get_running_loop().call_soon(lambda: print("ready", flush=True))
+    try:
+        await asyncio.to_thread(time.sleep, 1000)  # a disk that does not answer
+    finally:
+        print("told", flush=True)
+
+running.run(main())
+"""
+
+
+def stuck(cleaning_s: float, insisted_s: float) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-c", STUCK, str(cleaning_s), str(insisted_s)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_what_hangs(first: signal.Signals, second: signal.Signals) -> None:
+    with stuck(1000, 0.1) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(first)
+        assert process.stdout.readline() == "told\n"
+        assert process.poll() is None
+        while process.poll() is None:  # the second within SAME_S of the first is the same one
+            process.send_signal(second)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+        assert process.returncode == 128 + second
+        assert process.stderr is not None and "something hangs" in process.stderr.read()
+
+
+def test_one_signal_ends_what_hangs_in_the_end() -> None:
+    with stuck(0.1, 1000) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(40) == 128 + signal.SIGTERM

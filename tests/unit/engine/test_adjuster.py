@@ -20,6 +20,7 @@ from engine.compose_project import ComposeProject
 from engine.configuration import Configuration, Running, load_running, save_running
 from engine.gateway.policy import Policy, Rule
 from engine.guests import Guest
+from engine.held_lines import LIMIT
 from engine.instances import Instance, load_instance, save_instance
 from engine.layout import Layout
 from engine.loopback import OpenPorts
@@ -28,7 +29,7 @@ from engine.project_tree import ProjectTree
 from vmm.channel import GuestError, LocalStream
 from vmm.channel.guest import Completed
 from vmm.errors import VmmError
-from vmm.guest.agent import Decoder
+from vmm.guest.agent import CREDIT, WINDOW, Decoder, Frame
 from vmm.spec import HostForward
 from vmm.walk import Found
 
@@ -228,6 +229,36 @@ def test_a_client_that_goes_away_leaves_the_part_unfinished(layout: Layout) -> N
     asyncio.run(main())
     assert running(layout).unfinished == ("services",)
     assert running(layout).configuration.sandbox["ports"] == NEW["ports"]
+
+
+def test_a_client_that_reads_nothing_gets_fewer_lines(layout: Layout) -> None:
+    sent = bytearray()
+
+    class Chatty(Fake):
+        async def run(self, argv: list[str], **options: Any) -> Completed:
+            for _ in range(2000):
+                options.get("on_output", lambda *_: None)("stdout", b"x" * 1000 + b"\n")
+            return Completed(0, b"", b"")
+
+    async def drain() -> None: ...
+
+    async def main() -> dict[str, Any]:
+        guest = cast("Guest", type("", (), {"channel": (fake := Chatty()), "gateway": fake, "machine": fake}))
+        async with OpenPorts(fake, ()) as ports:
+            stream = LocalStream(1, sent.extend, drain)
+            adjusting = asyncio.create_task(Adjuster(layout, "shop", guest, ports).handle(request("services"), stream))
+            done: set[asyncio.Task[Any]] = set()
+            while not done:  # it gives credit for what was there, never for what piles up
+                done, _ = await asyncio.wait({adjusting}, timeout=0.05)
+                assert len(sent) < 3 * WINDOW
+                stream.accept(Frame(1, CREDIT, 0, WINDOW.to_bytes(4, "big")))
+            return adjusting.result()
+
+    assert asyncio.run(main())["failed"] is None
+    data = b"".join(frame.payload for frame in Decoder().feed(bytes(sent)))
+    lines = [json.loads(line)["text"] for line in data.splitlines()]
+    assert len(data) < 2 * LIMIT + 10_000
+    assert any("lines left out" in line for line in lines)
 
 
 def test_what_is_not_known_any_more_is_not_changed(layout: Layout) -> None:

@@ -140,6 +140,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         instance.old_console_log,
         instance.journal.with_name("journal.jsonl.1"),
         layout.failed("shop").directory,
+        *(log.with_suffix(".old.log") for log in (instance.supervisor_log, instance.console_log)),
         layout.instance_lock("shop"),
         layout.project_plan(Path("/src/shop")),
         layout.project_plan(Path("/src/shop"), "claude"),
