@@ -124,7 +124,7 @@ def project(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> 
     async def no_disk(*parts: object) -> None: ...
 
     monkeypatch.setattr(start, "_make_disk", no_disk)
-    yield project, Built({"image": tmp_path}, "booted", Configuration({}, (), {}, {}))
+    yield project, Built({"image": tmp_path}, "booted", Configuration({}, (), {}, {}), None)
 
 
 def begin(parts: tuple[Project, Built], **options: bool) -> EngineError:

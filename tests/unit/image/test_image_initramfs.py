@@ -34,7 +34,7 @@ def tools(modules: Path, tmp_path: Path) -> Tools:
     busybox = tmp_path / "busybox"
     busybox.write_bytes(b"busybox itself")
     tool = Tool("x", ("x",), {}, "1", "private", Path("x"))
-    return Tools(tool, tool, tool, tool, tool, tool, (), tmp_path / "vmlinuz", "6.1", modules, busybox, "id")
+    return Tools(tool, tool, tool, tool, tool, (), tmp_path / "vmlinuz", "6.1", modules, busybox, "id")
 
 
 def test_a_module_comes_after_what_it_needs(modules: Path) -> None:
