@@ -47,7 +47,13 @@ class Started:
 
 
 async def start(
-    project: Project, built: Built, name: str, on_event: Callable[[str], None], *, keep_failed: bool = False
+    project: Project,
+    built: Built,
+    name: str,
+    on_event: Callable[[str], None],
+    *,
+    keep_failed: bool = False,
+    unconfined_mounts: bool = False,
 ) -> Started:
     """Start a supervisor for the sandbox `name` and wait until it is ready.
 
@@ -63,7 +69,7 @@ async def start(
         async with _supervisor(layout, paths) as supervisor:
             # It loads its modules while we ask the package clients and make the disk.
             launch, _ = await asyncio.gather(
-                asyncio.to_thread(_launch, project, built, name), _make_disk(built, paths.disk)
+                asyncio.to_thread(_launch, project, built, name, unconfined_mounts), _make_disk(built, paths.disk)
             )
             record = _record(project, built, launch, supervisor.pid)
             image = str(built.entries["image"])
@@ -191,7 +197,7 @@ def _record(project: Project, built: Built, launch: Launch, pid: int) -> Instanc
     )
 
 
-def _launch(project: Project, built: Built, name: str) -> Launch:
+def _launch(project: Project, built: Built, name: str, unconfined_mounts: bool) -> Launch:
     loaded, sandbox = project.loaded, project.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
     compose = built.compose
@@ -216,6 +222,7 @@ def _launch(project: Project, built: Built, name: str) -> Launch:
         late=compose.late if compose else (),
         project_name=sandbox.name,
         compose=compose.configuration() if compose else None,
+        unconfined_mounts=unconfined_mounts,
     )
 
 

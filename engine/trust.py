@@ -30,7 +30,16 @@ from sandboxfile.quantities import format_size
 from sandboxfile.services import published_ports
 
 Kind = Literal[
-    "machine", "wildcard", "port", "service", "input", "variable", "registry credential", "directory", "secret"
+    "machine",
+    "wildcard",
+    "port",
+    "service",
+    "input",
+    "variable",
+    "registry credential",
+    "directory",
+    "confinement",
+    "secret",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -61,6 +70,13 @@ class Ask:
         return frozenset((self.kind, self.subject, detail) for detail in details)
 
 
+UNCONFINED = Ask(
+    "confinement",
+    "live mounts",
+    warning="on a host without namespaces and Landlock, a flaw in the file server opens all that you can open",
+)
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What of this host decides about what a file asks: what is where, how much there is, and what has been."""
@@ -69,6 +85,7 @@ class Surroundings:
     capacity: Capacity
     past: Past = field(default_factory=Past)
     credentials: tuple[Credential, ...] = ()  # of the registries that the file's guests are told of
+    unconfined: bool = False  # the user has said that mounts may be served by a process that nothing confines
 
 
 def asks_of(loaded: Loaded, around: Surroundings) -> tuple[Ask, ...]:
@@ -85,6 +102,7 @@ def asks_of(loaded: Loaded, around: Surroundings) -> tuple[Ask, ...]:
         *_inputs(loaded, around.past),
         *_variables(loaded),
         *_registries(around),
+        *((UNCONFINED,) if around.unconfined else ()),
     ):
         found.setdefault(ask.units(), ask)
     return tuple(sorted(found.values(), key=lambda ask: (KINDS.index(ask.kind), _natural(ask.subject), ask)))

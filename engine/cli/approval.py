@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 ENV_FILE = ".env"
 
 
-def approve(loaded: Loaded, layout: Layout, yes: bool) -> None:
+def approve(loaded: Loaded, layout: Layout, yes: bool, *, unconfined: bool = False) -> bool:
     """Return when the file asks for nothing, or for nothing new, or the user agrees; then that is remembered.
+
+    True where mounts may be served although nothing confines their server: `unconfined` asks for it, once.
 
     One call for a whole file covers all its sandboxes (`each`). `yes` agrees for this run and remembers nothing, but it
     does not agree to what a guest may have written. Raises EngineError when the user does not agree, and (exit code 2)
@@ -30,22 +32,23 @@ def approve(loaded: Loaded, layout: Layout, yes: bool) -> None:
     """
     from engine.approvals import find_approval, identity, save_approval
     from engine.cli.asks import around
-    from engine.trust import asks_of, widened
+    from engine.trust import UNCONFINED, asks_of, widened
 
-    surroundings = around(layout, loaded)
+    surroundings = around(layout, loaded, unconfined=unconfined)
     asks = asks_of(loaded, surroundings)
     if not asks:
-        return
+        return False
     file = identity(loaded)
     record = find_approval(layout, file)
     before = record.approval.asks if record is not None and record.approval is not None else ()
+    unconfined = unconfined or UNCONFINED in before
     new = widened(asks, before)
     if yes:
         _refuse_a_guests_files(new, surroundings.past)
         _warn_of_credentials(new)
-        return
+        return unconfined
     if not new:
-        return
+        return unconfined
     _show(loaded, record, asks, new)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         _refuse_a_guests_files(new, surroundings.past)
@@ -55,7 +58,8 @@ def approve(loaded: Loaded, layout: Layout, yes: bool) -> None:
         raise EngineError("not approved: nothing was started")
     # One sandbox of several asks for less than the file does.
     kept = widened(before, asks) if loaded.agent_name is not None else ()
-    save_approval(layout, file, (*asks, *kept))
+    save_approval(layout, file, dict.fromkeys((*asks, *kept, *((UNCONFINED,) if unconfined else ()))))
+    return unconfined
 
 
 def _refuse_a_guests_files(new: Iterable[Ask], past: Past) -> None:

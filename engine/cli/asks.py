@@ -22,6 +22,7 @@ TITLES = {
     "variable": "variables of your environment, whose values become part of the file",
     "registry credential": "registries of this host, with what looks like a credential",
     "directory": "directories of this host",
+    "confinement": "file servers that nothing confines",
     "secret": "secrets, which leave for a host",
 }
 MODES = {"rw": "live, read and write", "ro": "live, read only", "clone": "as a copy"}
@@ -42,7 +43,7 @@ def places_of(layout: Layout) -> Places:
     )
 
 
-def around(layout: Layout, loaded: Loaded) -> Surroundings:
+def around(layout: Layout, loaded: Loaded, *, unconfined: bool = False) -> Surroundings:
     """What of this host, and of the project's past, decides about what the file asks.
 
     Asks the host's package clients where the file names a group, which may take a second. Raises EngineError.
@@ -58,7 +59,7 @@ def around(layout: Layout, loaded: Loaded) -> Surroundings:
     except RegistryError as error:
         raise EngineError(error.brief, error.details, error.hint) from error
     past = look_back(layout, loaded.project)
-    return Surroundings(places_of(layout), Capacity.of_host(layout), past, credentials)
+    return Surroundings(places_of(layout), Capacity.of_host(layout), past, credentials, unconfined=unconfined)
 
 
 def render(asks: Sequence[Ask], new: Collection[Ask], most: int | None = None) -> str:

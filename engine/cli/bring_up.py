@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -51,7 +51,8 @@ def bring_up(
             stack.enter_context(claim(layout, member.name, member.loaded.project))
         intents = [intend(member, layout, wishes) for member in members.each]
         show(members.whole.warnings, members.whole.path)
-        agree(intents, members.whole, layout, wishes)
+        unconfined = agree(intents, members.whole, layout, wishes)
+        wishes = replace(wishes, unconfined_mounts=unconfined)
         outcomes = []
         for intent in intents:
             outcomes.append(_carry_out(intent, wishes, began))
@@ -109,7 +110,8 @@ def _build_and_start(intent: Intent, wishes: Wishes) -> Instance:
                 reporter.note(f"removing the previous {name} ({intent.before.status})")
                 await take_down(project.layout, intent.before)
             with _node(reporter, name) as line:
-                return (await start(project, built, name, line, keep_failed=wishes.keep_failed)).instance
+                options = {"keep_failed": wishes.keep_failed, "unconfined_mounts": wishes.unconfined_mounts}
+                return (await start(project, built, name, line, **options)).instance
 
     return run(built_and_started())
 

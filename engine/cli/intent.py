@@ -35,6 +35,7 @@ class Wishes:
     keep_failed: bool = False
     build_in: Place = "auto"
     progress: Mode = "auto"
+    unconfined_mounts: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,20 +87,23 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
     return Intent(member.name, project, before, compare_running(project, member.name))
 
 
-def agree(intents: Sequence[Intent], whole: Loaded, layout: Layout, wishes: Wishes) -> None:
+def agree(intents: Sequence[Intent], whole: Loaded, layout: Layout, wishes: Wishes) -> bool:
     """Have the user approve what the file asks of this host, and the loss of machines that must be replaced.
 
-    Raises EngineError when the user does not agree, and (exit code 2) where nobody can be asked.
+    True where mounts may be served by a process that nothing confines. Raises EngineError when the user does not agree,
+    and (exit code 2) where nobody can be asked.
     """
     from engine.cli.approval import approve
 
+    unconfined = False
     if any(intent.doing != "leave" for intent in intents):
-        approve(whole, layout, wishes.yes)
+        unconfined = approve(whole, layout, wishes.yes, unconfined=wishes.unconfined_mounts)
     for intent in intents:
         if intent.doing == "replace" and not wishes.yes:
             _confirm(intent)
         elif intent.changes and wishes.progress in ("auto", "plain"):
             _show(intent)
+    return unconfined
 
 
 def _running(listed: Listed) -> Instance | None:

@@ -43,6 +43,11 @@ Examples:
 )
 @click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
 @click.option("--recreate", is_flag=True, help="Replace a running sandbox, whatever has changed.")
+@click.option(
+    "--unconfined-mounts",
+    is_flag=True,
+    help="Serve live mounts also where this host can confine their server by nothing; asked about once.",
+)
 @click.option("--shell-on-failure", is_flag=True, help="Open a shell in the guest where a setup step failed.")
 @click.option(
     "--keep-failed", is_flag=True, help="Keep a sandbox whose start failed, with its disk, until `sandbox down`."

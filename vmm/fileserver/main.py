@@ -52,6 +52,7 @@ def main() -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         uid, gid = told["uid"], told["gid"]
+        os.umask(0)  # the guest's kernel has applied the umask of its own process
         root, own, holds = shut_in(
             told["source"],
             told["place"],
