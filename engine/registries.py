@@ -205,7 +205,9 @@ def _urls_for_guest(group: str) -> tuple[tuple[str, ...], str]:
         *settings.pip_extra_index_urls,
         settings.npm_registry,
     )
-    return tuple(url for url in urls if url), f"host's {_CLIENTS[group]} configuration"
+    by_variable = group == "debian" and _mirrors_by_variable() is not None
+    origin = MIRROR_VARIABLE if by_variable else f"host's {_CLIENTS[group]} configuration"
+    return tuple(url for url in urls if url), origin
 
 
 def ask_ahead(groups: Iterable[str]) -> None:
@@ -215,7 +217,7 @@ def ask_ahead(groups: Iterable[str]) -> None:
 
 
 def _ask_quietly(group: str) -> None:
-    with contextlib.suppress(RegistryError):  # who needs the answer is told
+    with contextlib.suppress(Exception):  # who needs the answer is told
         client_settings([group])
 
 

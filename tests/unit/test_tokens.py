@@ -78,7 +78,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("clients")
 def test_every_group() -> None:
     assert credentials_of(["npm", "pypi", "debian"]) == (
-        Credential("debian", "https://apt.example/.../debian", "host's apt configuration"),
+        Credential("debian", "https://apt.example/.../debian", registries.MIRROR_VARIABLE),
         Credential("npm", "https://npm.example/.../npm", "host's npm configuration"),
         Credential("pypi", "https://dl.example/.../simple", "host's pip configuration"),
     )
