@@ -54,6 +54,7 @@ def lying_archive() -> bytes:
     block = bytearray(sparse.tobuf(tarfile.GNU_FORMAT))
     block[386:482] = (b"%011o\0" % 512) * 8
     block[482] = 1
+    block[257:265] = b"ustar\00000"  # as if it were of the dialect that is read
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block[:512])
     return tree.tobuf(tarfile.USTAR_FORMAT) + bytes(block)

@@ -69,6 +69,7 @@ class GuestChannel:
         self.peer: Hello | None = None
         self._ended: GuestError | None = None
         self._lost: GuestError | None = GuestError("the channel has not said hello yet")
+        self._deaf = True
         self._answer: asyncio.Future[bytes] | None = None
         self._nonce = b""
         self._task: asyncio.Task[None] | None = None
@@ -118,6 +119,7 @@ class GuestChannel:
         self._nonce = secrets.token_bytes(NONCE_SIZE)
         self._answer = asyncio.get_running_loop().create_future()
         self._decoder.expect(self._nonce)
+        self._deaf = False
         self._writer.write((FLUSH if flush else b"") + encode_frame(0, HELLO, 0, self._nonce))
         try:
             async with asyncio.timeout(timeout_s):
@@ -258,7 +260,7 @@ class GuestChannel:
     async def _read(self) -> None:
         try:
             while data := await self._reader.read(READ_SIZE):
-                if self._lost and (self._answer is None or self._answer.done()):
+                if self._deaf:
                     continue  # until the next hello nothing counts; to search it for frames would keep us busy
                 for frame in self._decoder.feed(data):
                     self._dispatch(frame)
@@ -290,6 +292,7 @@ class GuestChannel:
 
     def _lose(self, error: GuestError) -> None:
         self._lost = error
+        self._deaf = True
         sinks, self._sinks = self._sinks, {}
         for sink in sinks.values():
             sink.lose(error)

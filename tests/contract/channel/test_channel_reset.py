@@ -217,6 +217,31 @@ def test_garbage_with_another_hosts_frames_before_the_answer() -> None:
     with_fake(scenario)
 
 
+@pytest.mark.parametrize("cut", [1, 18, 30])
+def test_a_second_answer_to_a_hello_that_was_repeated(cut: int) -> None:
+    """It comes in pieces, the first of them before anybody has heard of the first answer."""
+
+    async def scenario(channel: GuestChannel, fake: FakeAgent) -> None:
+        async def greet_twice() -> None:
+            frame = await fake.frame()
+            hello = {"version": "1", "protocol": PROTOCOL, "boot_id": "b", "kernel": "k", "hostname": "h"}
+            answer = encode_frame(0, HELLO_OK, 0, frame.payload[:NONCE_SIZE] + json.dumps(hello).encode())
+            # Both are there when the channel reads, so that it does not pause between them.
+            channel._reader.feed_data(answer + answer[:cut])
+            channel._reader._wakeup_waiter()  # type: ignore[attr-defined]
+            fake.writer.write(answer[cut:])
+
+        greeting = asyncio.create_task(greet_twice())
+        await channel.hello(T)
+        await greeting
+        calling = asyncio.create_task(channel.call("ping", T))
+        frame = await fake.frame()
+        fake.writer.write(encode_frame(frame.stream, RESULT, 0, b'{"ok": {}}'))
+        assert await calling == {}
+
+    with_fake(scenario)
+
+
 @pytest.mark.parametrize(
     ("bytes_sent", "words"),
     [
