@@ -110,19 +110,35 @@ class Sandbox:
 
 
 @contextlib.asynccontextmanager
+async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[asyncio.Task[None]]:
+    """The file servers of all mounts, for the length of the block; they start while the machine does, in the task."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def serve() -> None:
+            for index, mount in enumerate(launch.mounts):
+                shared = SharedDirectory(
+                    Path(mount.source), f"mount{index}", mount.read_only, mount.protected, launch.unconfined_mounts
+                )
+                if not await stack.enter_async_context(serve_directory(shared, paths.sockets.mount(index))):
+                    why = "on this host (--unconfined-mounts)"
+                    events.warn(f"nothing confines the file server of {mount.source} {why}")
+
+        task = asyncio.create_task(serve())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
 async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[Sandbox]:
     """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open."""
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
-        servers = [paths.sockets.mount(index) for index in range(len(launch.mounts))]
-        for index, (mount, server) in enumerate(zip(launch.mounts, servers, strict=True)):
-            shared = SharedDirectory(
-                Path(mount.source), f"mount{index}", mount.read_only, mount.protected, launch.unconfined_mounts
-            )
-            if not await stack.enter_async_context(serve_directory(shared, server)):
-                events.warn(f"nothing confines the file server of {mount.source} on this host (--unconfined-mounts)")
+        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
         guest = await stack.enter_async_context(
             open_guest(
                 base,
@@ -138,10 +154,11 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 on_step=events.step,
             )
         )
-        if servers:
+        await serving
+        if launch.mounts:
             events.step("mounting")
-        for index, (mount, server) in enumerate(zip(launch.mounts, servers, strict=True)):
-            await guest.machine.plug_mount(f"mount{index}", index, server)
+        for index, mount in enumerate(launch.mounts):
+            await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
             await guest.channel.call(
                 "mount", timeout_s=MOUNT_S, tag=f"mount{index}", target=mount.target, ro=mount.read_only
             )
