@@ -149,7 +149,10 @@ def _refusal(answer: str, source: Path, words: str | None) -> VmmError:
     if number == str(int(errno.ELOOP)):
         return VmmError(f"{source} leads through a link now, and did not when it was looked at")
     if number == "0":
-        hint = "allow user namespaces for ordinary users, use a kernel with Landlock (5.13), or mount it read-only; `up --unconfined-mounts` takes the risk"
+        hint = (
+            "allow user namespaces for ordinary users, use a kernel with Landlock (5.13), or mount it read-only; "
+            "`up --unconfined-mounts` takes the risk"
+        )
         return NotConfined(f"nothing would confine the file server of {source}: {reason}", hint=hint)
     return VmmError(f"{source} cannot be served: {reason or 'the file server ended without a word'}", words)
 

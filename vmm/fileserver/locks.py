@@ -33,7 +33,8 @@ Range = tuple[int, int, int]  # kind, start, end (inclusive)
 class Locks:
     """All locks of one guest."""
 
-    def __init__(self, nodes: Nodes, own: int) -> None:
+    def __init__(self, nodes: Nodes, own: int, descriptors: int) -> None:
+        self._most = max(min(MAX_OWNERS, descriptors), 16)
         self._nodes = nodes
         self._own = own
         self._held: dict[int, dict[Owner, int]] = {}
@@ -131,7 +132,7 @@ class Locks:
     def _of(self, node: Node, handle: int, owner: Owner) -> int:
         owners = self._held.setdefault(node.number, {})
         if owner not in owners:
-            if self._count >= MAX_OWNERS:
+            if self._count >= self._most:
                 raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
             access = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
             owners[owner] = os.open(str(handle), access | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=self._own)
