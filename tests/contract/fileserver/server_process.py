@@ -117,7 +117,7 @@ class Place:
         """Everything belongs to the server's user."""
         if os.geteuid() == 0:
             for path in (self.base, *self.base.rglob("*")):
-                if not path.is_relative_to(self.code):
+                if not path.is_relative_to(self.code) and path.lstat().st_uid != self.uid:
                     os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     @contextlib.contextmanager
