@@ -38,6 +38,7 @@ def shut_in(
         own = confine.clone_mount(own, recursive=False)
         confine.make_root(directory, place, read_only=read_only)
         directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fchdir(directory)  # whoever started us was somewhere
     confine.close_others({0, 1, 2, own, directory, *kept})
     confine.become(uid, gid)
     locked = confine.landlock(directory)

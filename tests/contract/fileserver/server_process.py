@@ -175,7 +175,9 @@ class Place:
                 word, _, holds = report.read().decode().partition(" ")
                 served = Served(process, path, holds, errors)
                 if word != READY:
-                    raise Refused(f"{word} {holds}", served.words())
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(DEADLINE_S)
+                    raise Refused(f"{word} {holds}".strip(), served.words())
                 yield served
                 assert len(served.words()) < WORDS_MOST, "it is talkative"
             finally:
@@ -202,7 +204,14 @@ class Place:
 
 
 class Refused(Exception):
-    """The server did not start: what it reported, what it said."""
+    """The server did not start: its text is what it reported."""
+
+    def __init__(self, report: str, words: str) -> None:
+        super().__init__(report)
+        self.words = words
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def picture(directory: Path, without: tuple[Path, ...] = ()) -> dict[str, tuple[Any, ...]]:
