@@ -22,7 +22,8 @@ FLOCK_OF = {fcntl.F_RDLCK: fcntl.LOCK_SH, fcntl.F_WRLCK: fcntl.LOCK_EX, fcntl.F_
 # SQLite's write-ahead log needs memory that all processes share, which two kernels do not have: it keeps its index in a
 # mapping of the file *-shm, and each connection holds a shared lock on this byte of it (sqlite3's os_unix.c,
 # UNIX_SHM_DMS). Of the guest's connections we hold it exclusively on the host, so that only one side at a time has the
-# database open and the other is told that it is locked. Without it, both would write by an index that is only theirs.
+# database open. SQLite on the other takes the lock for one that is held for a moment: it tries for ten seconds and then
+# says "locking protocol". Without it, both would write by an index that is only theirs.
 WAL_INDEX, WAL_BYTE = "-shm", 128
 MAX_OWNERS = 512  # with a lock at one time: each costs a descriptor
 
