@@ -15,7 +15,8 @@ import struct
 REFUSED: dict[str, tuple[int, int | None]] = {
     # other programs and processes
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "kill": (62, 129),
-    "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "ptrace": (101, 117),
+    "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+    "ptrace": (101, 117),
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
     "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438),
     "prlimit64": (302, 261), "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setparam": (142, 118),
@@ -45,8 +46,8 @@ REFUSED: dict[str, tuple[int, int | None]] = {
     "sethostname": (170, 161), "setdomainname": (171, 162), "acct": (163, 89), "quotactl": (179, 60),
     "quotactl_fd": (443, 443), "personality": (135, 92), "fanotify_init": (300, 262),
 }  # fmt: skip
-# A thread is made by clone with this flag; without it, it is a process. The flags of clone3 lie in memory, which a filter
-# does not see: it does not exist for us, upon which the C library takes clone.
+# A thread is made by clone with this flag; without it, it is a process. The flags of clone3 lie in memory, which a
+# filter does not see: it does not exist for us, upon which the C library takes clone.
 CLONE, CLONE3, CLONE_THREAD = (56, 220), 435, 0x10000
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # linux/audit.h
 X32 = 0x40000000  # set in the numbers of x86-64's second set of calls, which nobody of ours uses

@@ -12,9 +12,8 @@ import os
 import stat
 import unicodedata
 
-
-# Default_Ignorable_Code_Point beside the category Cf (Unicode's DerivedCoreProperties.txt): ext4 and f2fs leave them out
-# when they compare names without letter case.
+# Default_Ignorable_Code_Point beside the category Cf (Unicode's DerivedCoreProperties.txt): ext4 and f2fs leave them
+# out when they compare names without letter case.
 IGNORABLE = (
     ("\u034f", "\u034f"), ("\u115f", "\u1160"), ("\u17b4", "\u17b5"), ("\u180b", "\u180f"), ("\u2060", "\u206f"),
     ("\u3164", "\u3164"), ("\ufe00", "\ufe0f"), ("\uffa0", "\uffa0"), ("\ufff0", "\ufff8"),

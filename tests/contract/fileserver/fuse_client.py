@@ -108,7 +108,9 @@ class FuseClient:
 
     # the ring
 
-    def offer(self, descriptors: Sequence[tuple[int, int, int, int]], ring: int = 1, head: int = 0, jump: int = 1) -> int:
+    def offer(
+        self, descriptors: Sequence[tuple[int, int, int, int]], ring: int = 1, head: int = 0, jump: int = 1
+    ) -> int:
         """Offer a chain, written as it is, without waiting; `jump` is how far the index goes. Returns the slot."""
         base = (1 - ring) * 0x10000
         for at, descriptor in enumerate(descriptors):

@@ -241,7 +241,8 @@ def test_lengths_that_lie(project: Place) -> None:
         for offset, size in ((0, 0), (0, 10), (1 << 63, 4096), ((1 << 64) - 1, 0xFFFFFFFF)):
             body = fuse.READ_IN.pack(opened, offset, size, 0, 0, 0, 0)
             assert client.send(fuse.READDIR, 1, body) == b""
-        assert len(client.send(fuse.READDIR, 1, fuse.READ_IN.pack(opened, 0, 0xFFFFFFFF, 0, 0, 0, 0), room=64)) > 64 - 16
+        everything = fuse.READ_IN.pack(opened, 0, 0xFFFFFFFF, 0, 0, 0, 0)
+        assert len(client.send(fuse.READDIR, 1, everything, room=64)) == 64
         assert picture(project.share) == before
         assert_well(served, client)
 
@@ -359,7 +360,7 @@ def test_a_directory_that_becomes_a_link_while_requests_run(project: Place) -> N
                     handle, _ = client.open(file, os.O_RDWR)
                     assert client.read(file, handle) == b"inside\n"
                     client.release(file, handle)
-                    _, made = client.create(directory, f"made-{number}")
+                    client.create(directory, f"made-{number}")
                     client.send(fuse.RENAME, directory, fuse.RENAME_IN.pack(directory) + text("file") + text("file2"))
                     client.send(fuse.RENAME, directory, fuse.RENAME_IN.pack(directory) + text("file2") + text("file"))
                     client.send(fuse.UNLINK, directory, text(f"made-{number}"))
@@ -396,8 +397,8 @@ def test_what_is_no_file_is_not_opened(project: Place) -> None:
             size = fuse.SETATTR_IN.pack(fuse.SET_SIZE, *[0] * 15)
             assert error_of(client.send, fuse.SETATTR, node, size) == "EACCES"
             assert error_of(client.listing, node) in ("ENOTDIR", "EACCES")
-        for kind, device in ((stat.S_IFCHR, 0x103), (stat.S_IFBLK, 0x700), (0, 0), (stat.S_IFDIR, 0), (stat.S_IFLNK, 0)):
-            body = fuse.MKNOD_IN.pack(kind | 0o666, device, 0, 0) + text("made")
+        for kind in (stat.S_IFCHR, stat.S_IFBLK, 0, stat.S_IFDIR, stat.S_IFLNK):
+            body = fuse.MKNOD_IN.pack(kind | 0o666, 0x103, 0, 0) + text("made")
             assert error_of(client.send, fuse.MKNOD, 1, body) == "EPERM"
         for kind in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
             body = fuse.MKNOD_IN.pack(kind | 0o6755, 0, 0, 0) + text(f"made-{kind}")
@@ -415,9 +416,7 @@ def test_what_the_guest_makes_is_the_users_without_special_bits(project: Place) 
             client.create(1, "created", mode=0o6777)
             client.send(fuse.MKDIR, 1, fuse.MKDIR_IN.pack(0o6777, 0o22) + text("made"))
             node = client.look_up(1, "file")
-            body = fuse.SETATTR_IN.pack(
-                fuse.SET_MODE | fuse.SET_UID | fuse.SET_GID, *[0] * 10, 0o6711, 0, 0, 0, 0
-            )
+            body = fuse.SETATTR_IN.pack(fuse.SET_MODE | fuse.SET_UID | fuse.SET_GID, *[0] * 10, 0o6711, 0, 0, 0, 0)
             client.send(fuse.SETATTR, node, body)
             assert client.attributes(node)[11:13] == (1000, 1000)
     finally:

@@ -330,7 +330,10 @@ def test_a_directory_is_listed_in_parts_of_any_size(place: Place) -> None:
         handle = fuse.OPEN_OUT.unpack(client.send(fuse.OPENDIR, 1, fuse.OPEN_IN.pack(0, 0)))[0]
         for size in (300, 1000, 4096, 1 << 20):
             found, offset = [], 0
-            while data := client.send(fuse.READDIR, 1, fuse.READ_IN.pack(handle, offset, size, 0, 0, 0, 0), room=1 << 20):
+            while True:
+                body = fuse.READ_IN.pack(handle, offset, size, 0, 0, 0, 0)
+                if not (data := client.send(fuse.READDIR, 1, body, room=1 << 20)):
+                    break
                 assert len(data) <= size
                 at = 0
                 while at < len(data):

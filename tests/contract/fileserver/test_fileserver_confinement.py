@@ -177,7 +177,8 @@ def call(name, *arguments):
     numbers = {**system_calls.REFUSED, "clone3": (435, 435)}[name]
     number = numbers[0 if os.uname().machine == "x86_64" else 1]
     if number is not None:
-        return confine.checked(libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]))
+        words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
+        return confine.checked(libc.syscall(ctypes.c_long(number), *words))
     raise OSError(errno.EPERM, "no such call here")
 def connect_inet():
     with socket.socket() as s:
@@ -189,7 +190,7 @@ def fork():
     if os.fork() == 0:
         os._exit(0)
     os.wait()
-outside = told["outside"]
+outside, room = told["outside"], ctypes.create_string_buffer(256)
 tries = {
     "passwd": lambda: os.open("/etc/passwd", os.O_RDONLY),
     "root": lambda: os.open("/root", os.O_RDONLY),
@@ -230,12 +231,12 @@ tries = {
     "unshare": lambda: call("unshare", 0x10000000),
     "setns": lambda: call("setns", own, 0),
     "chroot": lambda: os.chroot("/"),
-    "name_to_handle_at": lambda: call("name_to_handle_at", -100, b"/", ctypes.create_string_buffer(136), ctypes.create_string_buffer(8), 0),
-    "open_by_handle_at": lambda: call("open_by_handle_at", own, ctypes.create_string_buffer(136), 0),
+    "name_to_handle_at": lambda: call("name_to_handle_at", -100, b"/", room, room, 0),
+    "open_by_handle_at": lambda: call("open_by_handle_at", own, room, 0),
     "shared memory": lambda: call("shmget", 0, 4096, 0o1600),
     "message queue": lambda: call("mq_open", b"q", 0o102, 0o600, 0),
     "bpf": lambda: call("bpf", 0, 0, 0),
-    "io_uring": lambda: call("io_uring_setup", 1, ctypes.create_string_buffer(120)),
+    "io_uring": lambda: call("io_uring_setup", 1, room),
     "userfaultfd": lambda: call("userfaultfd", 0),
     "perf": lambda: call("perf_event_open", 0, 0, 0, 0, 0),
     "keys": lambda: call("keyctl", 0, 0, 0),
@@ -389,9 +390,7 @@ def test_with_neither_it_is_refused_unless_the_user_takes_the_risk(place: Place)
         assert error_of(client.look_up, client.look_up(1, "out"), "file") == "ESTALE"
 
 
-def test_the_host_is_told_what_holds_it_and_why_nothing_does(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_host_is_told_what_holds_it_and_why_nothing_does(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     if place.uid != os.geteuid():
         pytest.skip("the host's side runs as the user of the tests")
     server = Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "s.sock"
@@ -399,6 +398,7 @@ def test_the_host_is_told_what_holds_it_and_why_nothing_does(
 
     async def serve(shared: SharedDirectory) -> str:
         async with serve_directory(shared, server) as holds:
+
             def guest() -> None:
                 with FuseClient(server) as client:
                     client.init()
@@ -427,6 +427,6 @@ def test_a_source_that_became_a_link_is_not_served(place: Place) -> None:
     (place.base / "real").mkdir()
     place.share.symlink_to("real")
     for extra in ("", WITHOUT_NAMESPACES):
-        with pytest.raises(Refused, match="^40 "):
+        with pytest.raises(Refused, match=r"^40 "):
             with place.serve(start=extra + START):
                 raise AssertionError

@@ -97,7 +97,8 @@ def opened(client: FuseClient, flags: int = os.O_RDWR, name: str = "file") -> tu
 def test_posix_locks_hold_in_both_directions(client: FuseClient, host: Host) -> None:
     node, handle = opened(client)
     assert host.lock(fcntl.LOCK_EX, 10, 10)
-    for start, end, free in ((0, 9, True), (20, TO_THE_END, True), (0, 10, False), (19, 19, False), (0, TO_THE_END, False)):
+    ranges = ((0, 9, True), (20, TO_THE_END, True), (0, 10, False), (19, 19, False), (0, TO_THE_END, False))
+    for start, end, free in ranges:
         assert (error_of(client.lock, node, handle, 1, WRITE, start, end) == "") is free, (start, end)
         assert (client.test_lock(node, handle, 1, READ, start, end)[0] == UNLOCK) is free
     assert client.test_lock(node, handle, 2, WRITE, 0, TO_THE_END)[0] != UNLOCK
@@ -107,7 +108,8 @@ def test_posix_locks_hold_in_both_directions(client: FuseClient, host: Host) -> 
     client.lock(node, handle, 1, WRITE, 10, 19)
     assert not host.lock(fcntl.LOCK_EX, 10, 1)
     client.lock(node, handle, 1, UNLOCK, 12, 15)
-    assert host.lock(fcntl.LOCK_EX, 12, 4) and not host.lock(fcntl.LOCK_EX, 11, 1) and not host.lock(fcntl.LOCK_EX, 16, 1)
+    assert host.lock(fcntl.LOCK_EX, 12, 4)
+    assert not host.lock(fcntl.LOCK_EX, 11, 1) and not host.lock(fcntl.LOCK_EX, 16, 1)
     assert host.lock(fcntl.LOCK_UN, 0, 0)
     client.lock(node, handle, 1, READ, 0, TO_THE_END)  # changed into a shared one
     assert host.lock(fcntl.LOCK_SH, 0, 0) and not host.lock(fcntl.LOCK_EX, 0, 0)
@@ -263,7 +265,9 @@ def test_the_end_of_the_server_gives_them_back(place: Place, file: Path, host: H
 
 def test_odd_locks(client: FuseClient) -> None:
     node, handle = opened(client)
-    for kind, start, end in ((9, 0, 0), (-1 & 0xFFFFFFFF, 0, 0), (WRITE, 5, 4), (WRITE, 0, 1 << 63), (WRITE, (1 << 64) - 1, (1 << 64) - 1)):
+    last = (1 << 64) - 1
+    odd = ((9, 0, 0), (0xFFFFFFFF, 0, 0), (WRITE, 5, 4), (WRITE, 0, 1 << 63), (WRITE, last, last))
+    for kind, start, end in odd:
         for operation in (fuse.SETLK, fuse.SETLKW, fuse.GETLK):
             body = fuse.LOCK_IN.pack(handle, 1, start, end, kind, 1, 0, 0)
             assert error_of(client.send, operation, node, body) == "EINVAL", (operation, kind, start, end)
@@ -394,5 +398,3 @@ def test_rollback_mode_needs_no_rule(place: Place) -> None:
                 connection.execute("SELECT * FROM t")
             client.flush(node, handle, 1)
             connection.execute("BEGIN EXCLUSIVE")
-
-

@@ -134,7 +134,8 @@ def test_a_read_into_very_many_parts(our_place: Place) -> None:
         head = fuse.IN_HEADER.pack(40 + len(body), fuse.READ, client._unique, node, 0, 0, 1, 0, 0) + body
         client.memory[REQUEST : REQUEST + len(head)] = head
         parts = [(ANSWER + 16 + at, 1, WRITABLE | NEXT, at + 3) for at in range(1800)]
-        indirect(client, (REQUEST, len(head), NEXT, 1), (ANSWER, 16, WRITABLE | NEXT, 2), *parts, (ANSWER, 0, WRITABLE, 0))
+        ends = (REQUEST, len(head), NEXT, 1), (ANSWER, 16, WRITABLE | NEXT, 2)
+        indirect(client, *ends, *parts, (ANSWER, 0, WRITABLE, 0))
         client.chain([(INDIRECT_TABLE, 16 * 1803, INDIRECT, 0)])
         with pytest.raises(FuseError):  # preadv(2) takes 1024; no kernel of a guest sends more than 256
             client.answer()
