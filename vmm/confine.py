@@ -117,10 +117,10 @@ def close_others(kept: set[int]) -> None:
 
 def become(uid: int, gid: int) -> None:
     """Root becomes this user, and nobody keeps a capability, or can get one. Raises OSError."""
+    for capability in range(64):
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break  # the kernel knows no more, or we have no right to it
     if os.geteuid() == 0:
-        for capability in range(64):
-            if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-                break  # the kernel knows no more
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)

@@ -1,4 +1,4 @@
-"""Real QEMU and virtiofsd as processes of ours: they start, speak, and end, whatever happens to whom."""
+"""Real QEMU and file servers as processes of ours: they start, speak, and end, whatever happens to whom."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import os
 import select
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -205,13 +204,14 @@ def test_a_disk_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     assert "missing" in (caught.value.details or "")
 
 
-def test_virtiofsd_serves_one_client_and_ends(tmp_path: Path) -> None:
+def test_a_file_server_serves_one_client_and_ends(tmp_path: Path) -> None:
     server = Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "v.sock"
 
     async def main() -> None:
-        async with serve_directory(SharedDirectory(tmp_path, "mount0"), await shared_tools(), server):
+        async with serve_directory(SharedDirectory(tmp_path, "mount0"), server) as holds:
+            assert holds in ("namespaces, Landlock", "namespaces", "Landlock")
             assert server.stat().st_mode & 0o777 == 0o600
-            assert processes_with(f"--shared-dir\0{server.with_suffix('')}\0")
+            assert processes_with(f'"source": "{tmp_path}"')
             reader, writer = await asyncio.open_unix_connection(server)
             # vhost-user: GET_FEATURES, version 1, no payload; the answer has 8 bytes of payload.
             writer.write(b"".join(number.to_bytes(4, "little") for number in (1, 1, 0)))
@@ -234,7 +234,7 @@ def test_a_directory_is_plugged_into_a_machine(tmp_path: Path) -> None:
             memory = Memory(128 * MIB, Path(f"/proc/self/fd/{descriptor}"), shared=True)
             spec = dataclasses.replace(waiting_spec(tools, tmp_path), memory=memory)
             async with (
-                serve_directory(SharedDirectory(tmp_path, "mount0"), tools, server),
+                serve_directory(SharedDirectory(tmp_path, "mount0"), server),
                 start_machine(spec, tools, pass_fds=[descriptor]) as machine,
             ):
                 await machine.plug_mount("mount0", 0, server)
@@ -248,7 +248,7 @@ def test_what_is_no_directory_is_refused(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").touch()
 
     async def main() -> None:
-        async with serve_directory(SharedDirectory(source, "mount0"), await shared_tools(), server):
+        async with serve_directory(SharedDirectory(source, "mount0"), server):
             raise AssertionError
 
     with pytest.raises(VmmError, match=kind):
@@ -272,7 +272,7 @@ def test_a_directory_that_changes_behind_our_check_is_not_served(
     monkeypatch.setattr(virtiofs, "host_owner", owner)
 
     async def main() -> None:
-        async with serve_directory(SharedDirectory(source, "mount0"), await shared_tools(), server):
+        async with serve_directory(SharedDirectory(source, "mount0"), server):
             raise AssertionError
 
     with pytest.raises(VmmError, match="leads through a link now" if kind == "link" else "No such file"):
@@ -280,57 +280,11 @@ def test_a_directory_that_changes_behind_our_check_is_not_served(
     assert not server.exists() and not server.with_suffix("").exists()
 
 
-WITHOUT_NAMESPACES = """
-import asyncio, sys
-from pathlib import Path
-from vmm.masking import Mask
-from vmm.tools import from_json
-from vmm.virtiofs import SharedDirectory, serve_directory
-
-Path("/proc/sys/user/max_mnt_namespaces").write_text("0")
-
-async def main(toolchain, source, server):
-    tools = from_json((toolchain / "tools.json").read_text(), toolchain)
-    shared = SharedDirectory(source, "mount0", masks=(Mask("file"),))
-    async with serve_directory(shared, tools, server, print):
-        reader, writer = await asyncio.open_unix_connection(server)
-        writer.write(b"".join(number.to_bytes(4, "little") for number in (1, 1, 0)))
-        print(len(await asyncio.wait_for(reader.readexactly(20), 20)))
-        writer.close()
-
-asyncio.run(main(*map(Path, sys.argv[1:])))
-"""
-
-
-@pytest.mark.parametrize("kind", ["directory", "link"])
-def test_where_nothing_can_be_masked_the_directory_is_served_with_a_warning(tmp_path: Path, kind: str) -> None:
-    unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-Ur", "true"], capture_output=True).returncode:
-        pytest.skip("no user namespaces to be forbidden something in")
-    tools = asyncio.run(shared_tools())
-    source = tmp_path / "source"
-    (source if kind == "directory" else tmp_path / "real").mkdir()
-    if kind == "link":
-        source.symlink_to("real")
-    server = Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "v.sock"
-    done = subprocess.run(
-        [unshare, "-Ur", sys.executable, "-c", WITHOUT_NAMESPACES, tools.kernel.parents[1], source, server],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    warning, *rest = done.stdout.splitlines()
-    assert warning.startswith(f"the guest can change {source}/file: mount namespaces cannot be used here: ")
-    if kind == "directory":
-        assert (rest, done.returncode) == (["20"], 0), done.stderr
-    else:  # whatever a path led to when it was approved: links are not followed any more
-        assert rest == [] and f"{source} leads through a link" in done.stderr
-
-
-def test_virtiofsds_words_say_why_a_mount_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_servers_words_say_why_a_mount_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """QEMU must be refused, not wait for a server that will never answer."""
-    source, server = tmp_path, Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "v.sock"
-    monkeypatch.setattr(virtiofs, "host_owner", lambda source: (-1, 0))
+    server = Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "v.sock"
+    start = virtiofs.START.replace("from vmm", "import vmm.fileserver.vhost as v; v.MAX_PAYLOAD = 0; from vmm", 1)
+    monkeypatch.setattr(virtiofs, "START", start)
 
     async def main() -> None:
         tools = await shared_tools()
@@ -338,14 +292,14 @@ def test_virtiofsds_words_say_why_a_mount_failed(tmp_path: Path, monkeypatch: py
             memory = Memory(128 * MIB, Path(f"/proc/self/fd/{descriptor}"), shared=True)
             spec = dataclasses.replace(waiting_spec(tools, tmp_path), memory=memory)
             async with (
-                serve_directory(SharedDirectory(source, "mount0"), tools, server),
+                serve_directory(SharedDirectory(tmp_path, "mount0"), server),
                 start_machine(spec, tools, pass_fds=[descriptor]) as machine,
             ):
                 await machine.plug_mount("mount0", 0, server)
 
-    with pytest.raises(VmmError, match="virtiofsd could not serve") as caught:
+    with pytest.raises(VmmError, match="the file server could not serve") as caught:
         asyncio.run(main())
-    assert "squash-guest:0:-1" in (caught.value.details or "")
+    assert "the file server ends: message" in (caught.value.details or "")
     assert "QEMU refused" in str(caught.value.__cause__)
     assert not server.exists()
 

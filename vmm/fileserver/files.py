@@ -8,6 +8,8 @@ import fcntl
 import os
 import stat
 import time
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,7 +20,8 @@ from vmm.fileserver.nodes import Node
 from vmm.fileserver.protection import refusal
 
 MAX_WRITE = 1 << 20
-MAX_HANDLES_KEPT = 64  # descriptors that stay ours: the rings, /proc/self/fd, directories on their way
+DESCRIPTORS_KEPT = 64  # that stay ours: the rings, /proc/self/fd, directories on their way
+MAX_LISTINGS = 256 << 20  # bytes of all directories that the guest has begun to read: a listing of two million names
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16  # linux/falloc.h
 # Two changes within one tick of the host's clock can have one time (Linux before 6.13: 1/HZ, at most 10 ms). A version
 # that is younger than this, seen now, may still change without a trace.
@@ -29,12 +32,14 @@ OPEN_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_DSYNC | os.O_SYNC
 
 @dataclass
 class Handle:
-    """An open file or directory of the guest. `entries` is a directory's listing, made at its first read."""
+    """An open file or directory of the guest. `listing` is a directory's, as FUSE has it, made at its first read;
+    `starts` is where its entries begin, and where the last ends."""
 
     node: Node
     descriptor: int
     writable: bool = False
-    entries: list[tuple[int, int, bytes]] = field(default_factory=list)
+    listing: bytes = b""
+    starts: array[int] = field(default_factory=lambda: array("L", [0]))
     owners: set[tuple[int, bool]] = field(default_factory=set)
 
 
@@ -57,7 +62,8 @@ class Files(Names):
         super().__init__(share, own, descriptors)
         self._handles: dict[int, Handle] = {}
         self._next_handle = 1
-        self._most_handles = max(descriptors - descriptors // 4 - MAX_HANDLES_KEPT, 16)
+        self._listed = 0
+        self._most_handles = max(descriptors // 2 + descriptors // 8 - DESCRIPTORS_KEPT, 16)
         self.operations |= {
             fuse.OPEN: self.open,
             fuse.RELEASE: self.release,
@@ -86,6 +92,7 @@ class Files(Names):
             os.close(handle.descriptor)
             handle.node.handles.clear()
         self._handles.clear()
+        self._listed = 0
         self.locks.reset()
         self.nodes.reset()
 
@@ -108,6 +115,12 @@ class Files(Names):
             raise refusal(errno.ENFILE)
 
     # files
+
+    def truncate(self, node: Node, size: int, handle: int | None) -> None:
+        if handle is not None and (opened := self.handle(handle, node)).writable:
+            os.ftruncate(opened.descriptor, size)  # also where the file's mode lets nobody open it for writing
+        else:
+            super().truncate(node, size, None)
 
     def open(self, node: Node, body: bytes) -> bytes:
         asked, _ = fuse.OPEN_IN.unpack_from(body)
@@ -181,6 +194,7 @@ class Files(Names):
         number, _, flags, owner = fuse.RELEASE_IN.unpack_from(body)
         handle = self.handle(number, node)
         del self._handles[number]
+        self._listed -= len(handle.listing)
         if flags & fuse.RELEASE_FLOCK_UNLOCK:
             self.locks.release(node, (owner, True))
         if not handle.writable:  # such a handle is not flushed
@@ -249,19 +263,25 @@ class Files(Names):
         number, offset, size, *_ = fuse.READ_IN.unpack_from(body)
         handle = self.handle(number, node)
         if offset == 0:
-            handle.entries = self._list(handle)
-        answer = bytearray()
-        for at in range(offset, len(handle.entries)):
-            inode, kind, name = handle.entries[at]
-            entry = fuse.directory_entry(inode, at + 1, kind, name)
-            if len(answer) + len(entry) > min(size, MAX_WRITE):
-                break
-            answer += entry
-        return bytes(answer)
+            self._list(handle)
+        if offset >= len(handle.starts) - 1:
+            return b""
+        start = handle.starts[offset]
+        end = handle.starts[bisect_right(handle.starts, start + min(size, MAX_WRITE)) - 1]
+        return handle.listing[start:end]
 
-    def _list(self, handle: Handle) -> list[tuple[int, int, bytes]]:
+    def _list(self, handle: Handle) -> None:
         above = handle.node.parent or handle.node
-        entries = [(handle.node.identity[1], stat.S_IFDIR >> 12, b"."), (above.identity[1], stat.S_IFDIR >> 12, b"..")]
+        listing, starts = bytearray(), array("L", [0])
+
+        def add(inode: int, kind: int, name: bytes) -> None:
+            listing.extend(fuse.directory_entry(inode, len(starts), kind >> 12, name))
+            starts.append(len(listing))
+
+        add(handle.node.identity[1], stat.S_IFDIR, b".")
+        add(above.identity[1], stat.S_IFDIR, b"..")
+        self._listed -= len(handle.listing)
+        handle.listing, handle.starts = b"", array("L", [0])
         with os.scandir(handle.descriptor) as found:
             for entry in found:
                 if entry.is_symlink():
@@ -270,8 +290,11 @@ class Files(Names):
                     kind = stat.S_IFDIR
                 else:
                     kind = stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
-                entries.append((entry.inode(), kind >> 12, os.fsencode(entry.name)))
-        return entries
+                add(entry.inode(), kind, os.fsencode(entry.name))
+                if self._listed + len(listing) > MAX_LISTINGS:
+                    raise refusal(errno.ENOMEM)
+        handle.listing, handle.starts = bytes(listing), starts
+        self._listed += len(listing)
 
     # locks
 

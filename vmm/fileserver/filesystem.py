@@ -5,7 +5,6 @@ One object serves one guest. A request comes as bytes and leaves as bytes or an 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -85,7 +84,7 @@ class Names:
         self.share = share
         self.own = own
         self.nodes = Nodes(share.root, own, descriptors // 4)
-        self.locks = Locks(self.nodes, own)
+        self.locks = Locks(self.nodes, own, descriptors // 8)
         self.protection = Protection(share.root, share.protected)
         self.operations: dict[int, Callable[[Node, bytes], bytes]] = {
             fuse.LOOKUP: self.look_up,
@@ -183,12 +182,14 @@ class Names:
     def remove(self, parent: Node, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         directory, name = self.place(parent, raw)
+        self.check_replaced(directory, name)
         os.unlink(name, dir_fd=directory)
         return b""
 
     def remove_directory(self, parent: Node, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         directory, name = self.place(parent, raw)
+        self.check_replaced(directory, name)
         os.rmdir(name, dir_fd=directory)
         return b""
 
@@ -212,17 +213,24 @@ class Names:
             source = self.nodes.directory(parent)
         st = os.stat(old, dir_fd=source, follow_symlinks=False)
         self.protection.check_moved((st.st_dev, st.st_ino))
+        other = self.check_replaced(destination, new)
         if flags:
-            with contextlib.suppress(FileNotFoundError):
-                other = os.stat(new, dir_fd=destination, follow_symlinks=False)
-                self.protection.check_moved((other.st_dev, other.st_ino))
             checked(libc.renameat2(source, os.fsencode(old), destination, os.fsencode(new), flags))
         else:
             os.rename(old, new, src_dir_fd=source, dst_dir_fd=destination)
         self.nodes.moved((st.st_dev, st.st_ino), target, new)
-        if flags & RENAME_EXCHANGE:
-            self.nodes.moved((other.st_dev, other.st_ino), parent, old)
+        if flags & RENAME_EXCHANGE and other is not None:
+            self.nodes.moved(other, parent, old)
         return b""
+
+    def check_replaced(self, directory: int, name: str) -> tuple[int, int] | None:
+        """What is at `name`, if that may go: a file system may know a protected file by more names than one."""
+        try:
+            st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        self.protection.check_moved((st.st_dev, st.st_ino))
+        return st.st_dev, st.st_ino
 
     def make_hard_link(self, parent: Node, body: bytes) -> bytes:
         (number,) = fuse.LINK_IN.unpack_from(body)
@@ -238,7 +246,7 @@ class Names:
         return self.found(parent, name)
 
     def set_attributes(self, node: Node, body: bytes) -> bytes:
-        valid, _, _, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, *_ = fuse.SETATTR_IN.unpack_from(body)
+        valid, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, *_ = fuse.SETATTR_IN.unpack_from(body)
         self.protection.check_file(node.identity)
         # Owners are not the guest's to set: what it has is the user's. As when the owner stays the same, this succeeds.
         if valid & fuse.SET_MODE:
@@ -248,17 +256,21 @@ class Names:
             allowed = mode & 0o1777 if stat.S_ISDIR(kind) else mode & 0o777
             self._with_path(node, lambda name: os.chmod(name, allowed, dir_fd=self.own))
         if valid & fuse.SET_SIZE:
-            descriptor = self.open_regular(node, os.O_WRONLY)
-            try:
-                os.ftruncate(descriptor, size)
-            finally:
-                os.close(descriptor)
+            self.truncate(node, size, number if valid & fuse.SET_FH else None)
         if valid & (fuse.SET_ATIME | fuse.SET_MTIME | fuse.SET_ATIME_NOW | fuse.SET_MTIME_NOW):
             access = UTIME_NOW if valid & fuse.SET_ATIME_NOW else atime_ns if valid & fuse.SET_ATIME else UTIME_OMIT
             change = UTIME_NOW if valid & fuse.SET_MTIME_NOW else mtime_ns if valid & fuse.SET_MTIME else UTIME_OMIT
             times = Times(_signed(atime), access, _signed(mtime), change)
             self._with_path(node, lambda name: checked(libc.utimensat(self.own, name.encode(), ctypes.byref(times), 0)))
         return self.get_attributes(node, body)
+
+    def truncate(self, node: Node, size: int, handle: int | None) -> None:
+        """`handle` is the guest's open file, if it used one."""
+        descriptor = self.open_regular(node, os.O_WRONLY)
+        try:
+            os.ftruncate(descriptor, size)
+        finally:
+            os.close(descriptor)
 
     def _with_path(self, node: Node, work: Callable[[str], None]) -> None:
         """Do `work` with a name of the node in /proc/self/fd, which leads to the very file."""
@@ -269,9 +281,9 @@ class Names:
             os.close(descriptor)
 
     def open_regular(self, node: Node, flags: int) -> int:
-        """A descriptor of a regular file. Raises EACCES for anything else, a device or FIFO of the host above all."""
-        if not stat.S_ISREG(self.nodes.status(node).st_mode):
-            raise refusal(errno.EACCES)
+        """A descriptor of a regular file. Raises EISDIR, EACCES, ELOOP for anything else."""
+        if node.is_directory:
+            raise refusal(errno.EISDIR)
         return self.nodes.open(node, flags)
 
 

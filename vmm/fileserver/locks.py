@@ -22,7 +22,8 @@ FLOCK_OF = {fcntl.F_RDLCK: fcntl.LOCK_SH, fcntl.F_WRLCK: fcntl.LOCK_EX, fcntl.F_
 # SQLite's write-ahead log needs memory that all processes share, which two kernels do not have: it keeps its index in a
 # mapping of the file *-shm, and each connection holds a shared lock on this byte of it (sqlite3's os_unix.c,
 # UNIX_SHM_DMS). Of the guest's connections we hold it exclusively on the host, so that only one side at a time has the
-# database open and the other is told that it is locked. Without it, both would write by an index that is only theirs.
+# database open. SQLite on the other takes the lock for one that is held for a moment: it tries for ten seconds and then
+# says "locking protocol". Without it, both would write by an index that is only theirs.
 WAL_INDEX, WAL_BYTE = "-shm", 128
 MAX_OWNERS = 512  # with a lock at one time: each costs a descriptor
 
@@ -33,7 +34,8 @@ Range = tuple[int, int, int]  # kind, start, end (inclusive)
 class Locks:
     """All locks of one guest."""
 
-    def __init__(self, nodes: Nodes, own: int) -> None:
+    def __init__(self, nodes: Nodes, own: int, descriptors: int) -> None:
+        self._most = max(min(MAX_OWNERS, descriptors), 16)
         self._nodes = nodes
         self._own = own
         self._held: dict[int, dict[Owner, int]] = {}
@@ -131,7 +133,7 @@ class Locks:
     def _of(self, node: Node, handle: int, owner: Owner) -> int:
         owners = self._held.setdefault(node.number, {})
         if owner not in owners:
-            if self._count >= MAX_OWNERS:
+            if self._count >= self._most:
                 raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
             access = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
             owners[owner] = os.open(str(handle), access | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=self._own)

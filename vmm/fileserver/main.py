@@ -13,6 +13,8 @@ from vmm import confine, system_calls
 from vmm.fileserver import READY
 from vmm.fileserver.files import Files
 from vmm.fileserver.filesystem import Share
+from vmm.fileserver.guest_memory import OutsideMemory
+from vmm.fileserver.ring import BrokenRing
 from vmm.fileserver.server import Server
 from vmm.fileserver.vhost import Device, VhostError
 
@@ -36,6 +38,7 @@ def shut_in(
         own = confine.clone_mount(own, recursive=False)
         confine.make_root(directory, place, read_only=read_only)
         directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fchdir(directory)  # whoever started us was somewhere
     confine.close_others({0, 1, 2, own, directory, *kept})
     confine.become(uid, gid)
     locked = confine.landlock(directory)
@@ -49,6 +52,7 @@ def main() -> None:
     told: dict[str, Any] = json.loads(sys.argv[1])
     report = told["report"]
     try:
+        os.umask(0)  # the guest's kernel has applied the one of its process
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         uid, gid = told["uid"], told["gid"]
@@ -79,7 +83,7 @@ def main() -> None:
     device = Device(connection)
     try:
         Server(device, files).run()
-    except (OSError, VhostError) as error:
+    except (OSError, VhostError, BrokenRing, OutsideMemory) as error:
         print(f"the file server ends: {error}", file=sys.stderr)
         os._exit(1)
     os._exit(0)  # without the threads

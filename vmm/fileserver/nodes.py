@@ -152,8 +152,8 @@ class Nodes:
         return st
 
     def open(self, node: Node, flags: int) -> int:
-        """A new descriptor of it. The guest resolves links itself, so a link is opened as such (O_PATH) or not at
-        all."""
+        """A new descriptor of it: of a link only as such (O_PATH, the guest resolves it), of a device or FIFO of the
+        host never. Raises ELOOP, EACCES."""
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
         if node.number == ROOT or (node.handles and not node.is_directory):
             known = self._root if node.number == ROOT else node.handles[-1]
@@ -172,6 +172,8 @@ class Nodes:
                 return descriptor
             if stat.S_ISLNK(st.st_mode):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if not (stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode)):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             return os.open(str(checked), flags & ~os.O_NOFOLLOW, dir_fd=self._own)
         finally:
             if checked >= 0:

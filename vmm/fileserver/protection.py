@@ -12,14 +12,30 @@ import os
 import stat
 import unicodedata
 
+# Default_Ignorable_Code_Point beside the category Cf (Unicode's DerivedCoreProperties.txt): ext4 and f2fs leave them
+# out when they compare names without letter case.
+IGNORABLE = (
+    ("\u034f", "\u034f"), ("\u115f", "\u1160"), ("\u17b4", "\u17b5"), ("\u180b", "\u180f"), ("\u2060", "\u206f"),
+    ("\u3164", "\u3164"), ("\ufe00", "\ufe0f"), ("\uffa0", "\uffa0"), ("\ufff0", "\ufff8"),
+    ("\U000e0000", "\U000e0fff"),
+)  # fmt: skip
+
 
 def refusal(number: int = errno.EROFS) -> OSError:
     return OSError(number, os.strerror(number))
 
 
 def folded(name: str) -> str:
-    """One form for all spellings that some file system takes for one name."""
-    return unicodedata.normalize("NFC", name.casefold())
+    """One form for all spellings that some file system takes for one name: letter case, composed letters, characters
+    that nobody sees, and dots and blanks at the end."""
+    seen = "".join(each for each in name if not _is_ignorable(each))
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", seen).casefold()).rstrip(". ")
+
+
+def _is_ignorable(character: str) -> bool:
+    if character.isascii():
+        return False
+    return unicodedata.category(character) == "Cf" or any(low <= character <= high for low, high in IGNORABLE)
 
 
 class Protection:

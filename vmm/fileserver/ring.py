@@ -33,6 +33,7 @@ class Chain:
     head: int
     readable: list[memoryview]
     writable: list[memoryview]
+    run: int = 0  # of the ring: an answer after the guest has set it up anew is nobody's
 
 
 class Ring:
@@ -47,7 +48,9 @@ class Ring:
         self._memory: GuestMemory | None = None
         self._descriptors = self._available = self._used = memoryview(b"")
         self._lock = threading.Lock()
+        self._barrier = threading.Lock()  # taking and releasing a lock orders what the memory sees
         self._used_index = 0
+        self._run = 0
 
     def place(self, memory: GuestMemory, descriptors: int, available: int, used: int) -> None:
         """Where it lies, by QEMU's addresses. Raises OutsideMemory, BrokenRing."""
@@ -70,7 +73,7 @@ class Ring:
             return None
         if (available - self.last) & 0xFFFF > self.size:
             raise BrokenRing(f"{(available - self.last) & 0xFFFF} requests in a queue of {self.size}")
-        with self._lock:  # a barrier: the entry is read after the index that says that it is there
+        with self._barrier:  # the entry is read after the index that says that it is there
             (head,) = INDEX.unpack_from(self._available, 4 + 2 * (self.last % self.size))
         self.last = (self.last + 1) & 0xFFFF
         return self._chain(head)
@@ -79,7 +82,7 @@ class Ring:
         memory = self._memory
         assert memory is not None
         table, size, index = self._descriptors, self.size, head
-        chain = Chain(head, [], [])
+        chain = Chain(head, [], [], self._run)
         indirect = False
         for _ in range(MAX_SEGMENTS):
             if index >= size:
@@ -103,17 +106,16 @@ class Ring:
             index = following
         raise BrokenRing(f"a request of more than {MAX_SEGMENTS} parts")
 
-    def push(self, head: int, written: int) -> None:
+    def push(self, chain: Chain, written: int) -> None:
         """The request is done and `written` bytes of its writable part are filled; the guest is told."""
         with self._lock:
-            if self._memory is None:
+            if chain.run != self._run or self._memory is None:
                 return  # the guest has reset the device meanwhile
-            USED.pack_into(self._used, 4 + USED.size * (self._used_index % self.size), head, written)
-        with self._lock:  # a barrier: the entry is written before the index that says that it is there
+            USED.pack_into(self._used, 4 + USED.size * (self._used_index % self.size), chain.head, written)
             self._used_index = (self._used_index + 1) & 0xFFFF
-            if self._memory is not None:
+            with self._barrier:  # the entry is written before the index that says that it is there
                 INDEX.pack_into(self._used, 2, self._used_index)
-                silent = INDEX.unpack_from(self._available, 0)[0] & NO_INTERRUPT
+            silent = INDEX.unpack_from(self._available, 0)[0] & NO_INTERRUPT
         if not silent and self.call >= 0:
             with contextlib.suppress(OSError):
                 os.eventfd_write(self.call, 1)
@@ -122,6 +124,7 @@ class Ring:
         """Let go of the guest's memory; returns where the available ring stood."""
         with self._lock:
             self._memory = None
+            self._run += 1
             self._descriptors = self._available = self._used = memoryview(b"")
         self.replace("kick", -1)
         return self.last

@@ -100,6 +100,8 @@ class Server:
             self._retry()
             due = dict.fromkeys([*unfinished, *(ring for kick, ring in kicks.items() if kick in ready)])
             unfinished = [ring for ring in due if self._drain(ring)]
+            if any(ring.kick != kick for kick, ring in kicks.items()):
+                kicks = self._listen(poll, kicks)  # of a ring that was stopped, poll(2) would tell for ever
 
     def _listen(self, poll: select.poll, before: dict[int, Ring]) -> dict[int, Ring]:
         for kick in before:
@@ -132,7 +134,7 @@ class Server:
         total = sum(map(len, chain.readable))
         head, rest = take(chain.readable, fuse.IN_HEADER.size)
         if len(head) < fuse.IN_HEADER.size or total > MAX_REQUEST:
-            ring.push(chain.head, 0)
+            ring.push(chain, 0)
             return
         length, operation, unique, node, *_ = fuse.IN_HEADER.unpack(head)
         fixed = fuse.WRITE_IN.size if operation == fuse.WRITE else MAX_BODY
@@ -224,14 +226,14 @@ class Server:
             rest = [extra, *rest]
         size = fuse.OUT_HEADER.size + files.read(files.nodes.get(request.node), request.body, rest)
         fuse.OUT_HEADER.pack_into(head[0], 0, size, 0, request.unique)
-        request.ring.push(chain.head, size)
+        request.ring.push(chain, size)
 
     def _answer(self, request: Request, body: bytes = b"", error: int = 0) -> None:
         if request.operation in NO_ANSWER:
-            request.ring.push(request.chain.head, 0)
+            request.ring.push(request.chain, 0)
             return
         header = fuse.OUT_HEADER.pack(fuse.OUT_HEADER.size + len(body), -error, request.unique)
-        request.ring.push(request.chain.head, put(request.chain.writable, header + body))
+        request.ring.push(request.chain, put(request.chain.writable, header + body))
 
     def _retry(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -53,8 +53,10 @@ class Device:
         self._placed: dict[int, tuple[int, int, int]] = {}
 
     def handle(self) -> bool:
-        """Read one message and do it; False when QEMU has closed. Raises VhostError, OSError, OutsideMemory,
-        BrokenRing."""
+        """Read one message and do it; False when QEMU has closed.
+
+        Raises VhostError, OSError, OutsideMemory, BrokenRing.
+        """
         received = self._receive()
         if received is None:
             return False
@@ -125,9 +127,13 @@ class Device:
                     self._set_memory(payload, descriptors)
                 case Request.SET_VRING_NUM:
                     index, number = STATE.unpack(payload)
+                    if index in self._placed:
+                        raise VhostError("another size for a queue that is in use")
                     self.rings[index].size = number
                 case Request.SET_VRING_ADDR:
                     index, _, table, used, available, _ = ADDRESSES.unpack(payload)
+                    if index >= len(self.rings):
+                        raise IndexError(index)
                     self._placed[index] = (table, available, used)
                     self._place(index)
                 case Request.SET_VRING_BASE:
@@ -151,7 +157,7 @@ class Device:
                     self.rings[index].enabled = bool(number)
                 case _:
                     raise VhostError(f"message {request}, which was not offered")
-        except (struct.error, IndexError) as error:
+        except (struct.error, IndexError, ValueError, OverflowError) as error:
             raise VhostError(f"message {request} with wrong content: {error}") from error
         return None
 

@@ -41,7 +41,7 @@ class Silent(Exception):
 class FuseClient:
     """One guest. A context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, start: bool = True) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(ANSWER_S)
         self.socket.connect(str(path))
@@ -51,7 +51,8 @@ class FuseClient:
         self.kicks, self.calls = [os.eventfd(0), os.eventfd(0)], [os.eventfd(0), os.eventfd(0)]
         self._available = [0, 0]
         self._unique = 1
-        self._start()
+        if start:
+            self._start()
 
     def __enter__(self) -> FuseClient:
         return self
@@ -107,22 +108,40 @@ class FuseClient:
 
     # the ring
 
-    def chain(self, descriptors: Sequence[tuple[int, int, int, int]], ring: int = 1) -> int:
-        """Offer a chain, written as it is; returns the number of bytes that the device says it filled."""
+    def offer(
+        self, descriptors: Sequence[tuple[int, int, int, int]], ring: int = 1, head: int = 0, jump: int = 1
+    ) -> int:
+        """Offer a chain, written as it is, without waiting; `jump` is how far the index goes. Returns the slot."""
         base = (1 - ring) * 0x10000
         for at, descriptor in enumerate(descriptors):
             struct.pack_into("<QIHH", self.memory, base + TABLE + 16 * at, *descriptor)
         slot = self._available[ring] % ENTRIES
-        struct.pack_into("<H", self.memory, base + AVAILABLE + 4 + 2 * slot, 0)
-        self._available[ring] = (self._available[ring] + 1) & 0xFFFF
+        struct.pack_into("<H", self.memory, base + AVAILABLE + 4 + 2 * slot, head)
+        self._available[ring] = (self._available[ring] + jump) & 0xFFFF
         struct.pack_into("<H", self.memory, base + AVAILABLE + 2, self._available[ring])
         os.eventfd_write(self.kicks[ring], 1)
+        return slot
+
+    def chain(self, descriptors: Sequence[tuple[int, int, int, int]], ring: int = 1) -> int:
+        """Offer a chain and wait; returns the number of bytes that the device says it filled."""
+        slot = self.offer(descriptors, ring)
+        return self.wait(slot, ring)
+
+    def wait(self, slot: int, ring: int = 1) -> int:
+        """Until all that was offered is done."""
+        base = (1 - ring) * 0x10000
         while struct.unpack_from("<H", self.memory, base + USED + 2)[0] != self._available[ring]:
             ready, _, _ = select.select([self.calls[ring], self.socket], [], [], ANSWER_S)
             if self.calls[ring] not in ready:
                 raise Silent
             os.eventfd_read(self.calls[ring])
         return int(struct.unpack_from("<II", self.memory, base + USED + 4 + 8 * slot)[1])
+
+    def restart(self) -> None:
+        """As a driver that begins anew."""
+        for ring in (0, 1):
+            self.stop_ring(ring)
+            self.start_ring(ring)
 
     def send(self, operation: int, node: int, body: bytes = b"", room: int = 65536, length: int | None = None) -> bytes:
         """One request and what follows the answer's header. Raises FuseError, Silent."""
@@ -132,11 +151,15 @@ class FuseClient:
         self.memory[REQUEST : REQUEST + size] = header + body
         self.memory[ANSWER : ANSWER + 16] = bytes(16)
         self.chain([(REQUEST, size, 1, 1), (ANSWER, 16, 3, 2), (ANSWER + 16, room, 2, 0)])
-        length_, error, unique = fuse.OUT_HEADER.unpack_from(self.memory, ANSWER)
+        return self.answer()
+
+    def answer(self) -> bytes:
+        """To the last request. Raises FuseError."""
+        length, error, unique = fuse.OUT_HEADER.unpack_from(self.memory, ANSWER)
         assert unique == self._unique, "an answer to another request"
         if error:
             raise FuseError(-error)
-        return self.memory[ANSWER + 16 : ANSWER + length_]
+        return self.memory[ANSWER + 16 : ANSWER + length]
 
     # FUSE
 
