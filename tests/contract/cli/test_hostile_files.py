@@ -300,8 +300,8 @@ NETWORK = (
     ),
     Hostile(
         "ports-of-a-service",
-        HEAD + "services: {web: {image: a, ports: ['41000-41999:1000-1999']}}\n",
-        shown=("41000 to 41999  1000 ports",),
+        HEAD + "services: {web: {image: a, ports: ['21000-21999:1000-1999']}}\n",
+        shown=("21000 to 21999  1000 ports",),
     ),
     Hostile("port-of-another-address", HEAD + "ports: ['0.0.0.0:80:80']\n", ("always the host's loopback",)),
     Hostile(
