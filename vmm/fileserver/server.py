@@ -232,8 +232,11 @@ class Server:
         if request.operation in NO_ANSWER:
             request.ring.push(request.chain, 0)
             return
+        # A kernel makes room for the whole answer; who does not gets what fits, and is told of no more than that.
+        writable = request.chain.writable
+        body = body[: max(sum(map(len, writable)) - fuse.OUT_HEADER.size, 0)]
         header = fuse.OUT_HEADER.pack(fuse.OUT_HEADER.size + len(body), -error, request.unique)
-        request.ring.push(request.chain, put(request.chain.writable, header + body))
+        request.ring.push(request.chain, put(writable, header + body))
 
     def _retry(self) -> None:
         waiting, self._waiting = self._waiting, []
