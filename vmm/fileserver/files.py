@@ -116,11 +116,11 @@ class Files(Names):
 
     # files
 
-    def truncate(self, node: Node, size: int, handle: int | None) -> None:
+    def truncate(self, node: Node, name: str, size: int, handle: int | None) -> None:
         if handle is not None and (opened := self.handle(handle, node)).writable:
             os.ftruncate(opened.descriptor, size)  # also where the file's mode lets nobody open it for writing
         else:
-            super().truncate(node, size, None)
+            super().truncate(node, name, size, None)
 
     def open(self, node: Node, body: bytes) -> bytes:
         asked, _ = fuse.OPEN_IN.unpack_from(body)
@@ -131,7 +131,17 @@ class Files(Names):
                 raise refusal()
             self.protection.check_file(node.identity)
         self._check_room()
-        descriptor = self.open_regular(node, flags)
+        descriptor = self.open_regular(node, flags & ~os.O_TRUNC)
+        try:
+            if writable:
+                # Once more, as it is held now: the host may have put a new file of the same number in a protected one's
+                # place. So nothing is cut before that.
+                self.protection.check_file(node.identity)
+            if flags & os.O_TRUNC:
+                os.close(os.open(str(descriptor), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=self.own))
+        except BaseException:
+            os.close(descriptor)
+            raise
         number = self._hold(node, descriptor, writable=writable)
         return fuse.OPEN_OUT.pack(number, self._how(node, descriptor, writable), 0)
 

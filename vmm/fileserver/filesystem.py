@@ -236,9 +236,9 @@ class Names:
         (number,) = fuse.LINK_IN.unpack_from(body)
         (raw,) = read_names(body[fuse.LINK_IN.size :], 1)
         node = self.nodes.get(number)
-        self.protection.check_file(node.identity)
         existing = self.nodes.open(node, os.O_PATH)
         try:
+            self.protection.check_file(node.identity)
             directory, name = self.place(parent, raw)
             os.link(str(existing), name, src_dir_fd=self.own, dst_dir_fd=directory, follow_symlinks=True)
         finally:
@@ -247,36 +247,37 @@ class Names:
 
     def set_attributes(self, node: Node, body: bytes) -> bytes:
         valid, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, *_ = fuse.SETATTR_IN.unpack_from(body)
-        self.protection.check_file(node.identity)
         # Owners are not the guest's to set: what it has is the user's. As when the owner stays the same, this succeeds.
-        if valid & fuse.SET_MODE:
-            kind = self.nodes.status(node).st_mode
-            if stat.S_ISLNK(kind):
-                raise refusal(errno.EOPNOTSUPP)
-            allowed = mode & 0o1777 if stat.S_ISDIR(kind) else mode & 0o777
-            self._with_path(node, lambda name: os.chmod(name, allowed, dir_fd=self.own))
-        if valid & fuse.SET_SIZE:
-            self.truncate(node, size, number if valid & fuse.SET_FH else None)
-        if valid & (fuse.SET_ATIME | fuse.SET_MTIME | fuse.SET_ATIME_NOW | fuse.SET_MTIME_NOW):
-            access = UTIME_NOW if valid & fuse.SET_ATIME_NOW else atime_ns if valid & fuse.SET_ATIME else UTIME_OMIT
-            change = UTIME_NOW if valid & fuse.SET_MTIME_NOW else mtime_ns if valid & fuse.SET_MTIME else UTIME_OMIT
-            times = Times(_signed(atime), access, _signed(mtime), change)
-            self._with_path(node, lambda name: checked(libc.utimensat(self.own, name.encode(), ctypes.byref(times), 0)))
-        return self.get_attributes(node, body)
-
-    def truncate(self, node: Node, size: int, handle: int | None) -> None:
-        """`handle` is the guest's open file, if it used one."""
-        descriptor = self.open_regular(node, os.O_WRONLY)
-        try:
-            os.ftruncate(descriptor, size)
-        finally:
-            os.close(descriptor)
-
-    def _with_path(self, node: Node, work: Callable[[str], None]) -> None:
-        """Do `work` with a name of the node in /proc/self/fd, which leads to the very file."""
         descriptor = self.nodes.open(node, os.O_PATH)
         try:
-            work(str(descriptor))
+            name = str(descriptor)  # in /proc/self/fd it leads to the very file, whatever the host does to its names
+            # Now that it is held: before, the host may have put a new file of the same number in a protected one's
+            # place.
+            self.protection.check_file(node.identity)
+            kind = os.fstat(descriptor).st_mode
+            if valid & fuse.SET_MODE:
+                if stat.S_ISLNK(kind):
+                    raise refusal(errno.EOPNOTSUPP)
+                os.chmod(name, mode & 0o1777 if stat.S_ISDIR(kind) else mode & 0o777, dir_fd=self.own)
+            if valid & fuse.SET_SIZE:
+                if not stat.S_ISREG(kind):
+                    kinds = {stat.S_IFDIR: errno.EISDIR, stat.S_IFLNK: errno.ELOOP}
+                    raise refusal(kinds.get(stat.S_IFMT(kind), errno.EACCES))
+                self.truncate(node, name, size, number if valid & fuse.SET_FH else None)
+            if valid & (fuse.SET_ATIME | fuse.SET_MTIME | fuse.SET_ATIME_NOW | fuse.SET_MTIME_NOW):
+                access = UTIME_NOW if valid & fuse.SET_ATIME_NOW else atime_ns if valid & fuse.SET_ATIME else UTIME_OMIT
+                change = UTIME_NOW if valid & fuse.SET_MTIME_NOW else mtime_ns if valid & fuse.SET_MTIME else UTIME_OMIT
+                times = Times(_signed(atime), access, _signed(mtime), change)
+                checked(libc.utimensat(self.own, name.encode(), ctypes.byref(times), 0))
+        finally:
+            os.close(descriptor)
+        return self.get_attributes(node, body)
+
+    def truncate(self, node: Node, name: str, size: int, handle: int | None) -> None:
+        """`name` leads to it in /proc/self/fd; `handle` is the guest's open file, if it used one."""
+        descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.own)
+        try:
+            os.ftruncate(descriptor, size)
         finally:
             os.close(descriptor)
 
