@@ -1,8 +1,8 @@
 """Run by root in the guest: takes the virtiofs devices from the kernel and speaks FUSE to the host by itself.
 
 `raw_fuse.py OUTSIDE MOUNT...`: OUTSIDE is a directory of the host beside the shared ones; each MOUNT is a mount point,
-which is unmounted first. Prints JSON: for each tag, what was tried with its errno, "done", or "silent". No kernel sends what
-this sends: registers are reached through sysfs, addresses of the memory through /proc/self/pagemap.
+unmounted first. Prints JSON: for each tag, what was tried with its errno, "done" or "silent". No kernel sends what this
+sends: registers are reached through sysfs, addresses of the memory through /proc/self/pagemap.
 """
 
 # The calls themselves are what is tried.

@@ -15,13 +15,14 @@ from world import UP_S, World
 
 RAW_FUSE = (Path(__file__).parent / "raw_fuse.py").read_text()
 ROUNDS = 10
-COUNTS = {"delete": 60, "wal": 25}
-# Adds one, so many times; each in a transaction, in WAL mode each in a connection of its own.
+COUNTS = {"delete": 60, "wal": 8}  # in WAL mode SQLite waits for seconds when the other side has the database
+# Adds one, so many times or until there is a file `stop`; each in a transaction, in WAL mode each in a connection of
+# its own. Thinks for a moment in between, or the nearer side would have the database all the time.
 COUNTER = """
-import sqlite3, sys
+import os, sqlite3, sys, time
 path, mode, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
-connection, done, waits = None, 0, 0
-while done < times:
+connection, done = None, 0
+while done < times and not os.path.exists("stop"):
     try:
         if connection is None:
             connection = sqlite3.connect(path, timeout=60, isolation_level=None)
@@ -30,11 +31,13 @@ while done < times:
         connection.execute("UPDATE counter SET value = ?", (value + 1,))
         connection.execute("COMMIT")
         done += 1
+        if done == 1:
+            print("counting", flush=True)
+        time.sleep(0.02)
     except sqlite3.OperationalError as error:
         if not any(word in str(error) for word in ("locked", "locking protocol")):
             raise
-        waits += 1
-        if connection is not None and connection.in_transaction:
+        if connection.in_transaction:
             connection.execute("ROLLBACK")
         connection.close()
         connection = None
@@ -83,7 +86,7 @@ def test_root_in_the_guest_speaks_fuse_by_itself(world: World) -> None:
 def test_both_sides_commit_in_turn_and_nothing_is_lost(world: World) -> None:
     project = world.project("name: turns\nmounts: [.:/workspace]\n", {"start": "start\n"})
     git(project, "init", "-q", "-b", "main")
-    git(project, "add", "start")
+    git(project, "add", ".")
     git(project, "commit", "-q", "-m", "start")
     world.up(project)
     world.run(project, "git config --global user.name guest && git config --global user.email guest@localhost").ok()
@@ -104,7 +107,10 @@ def test_both_sides_commit_in_turn_and_nothing_is_lost(world: World) -> None:
     assert log.split() == expected
     assert git(project, "fsck", "--strict") == ""
 
-    # Two counters in one database, at the same time, in both of SQLite's modes.
+
+def test_both_sides_count_in_one_database_at_once(world: World) -> None:
+    project = world.project("name: counters\nmounts: [.:/workspace]\n", {"counter.py": COUNTER})
+    world.up(project)
     for mode, times in COUNTS.items():
         database = project / f"{mode}.db"
         connection = sqlite3.connect(database)
@@ -113,17 +119,22 @@ def test_both_sides_commit_in_turn_and_nothing_is_lost(world: World) -> None:
         connection.execute("INSERT INTO counter VALUES (0)")
         connection.commit()
         connection.close()
-        (project / "counter.py").write_text(COUNTER)
-        arguments = ("counter.py", database.name, mode, str(times))
-        inside = world.start("exec", "--", "python3", *arguments, cwd=project)
-        here = subprocess.run([sys.executable, *arguments], cwd=project, capture_output=True, text=True, timeout=600)
-        assert here.returncode == 0, here.stderr
-        out, _ = inside.communicate(timeout=600)
-        assert inside.returncode == 0, out.decode()
-        assert (here.stdout, out) == (f"{times}\n", f"{times}\n".encode())
+        ours = [sys.executable, "counter.py", database.name, mode, str(1_000_000)]
+        with subprocess.Popen(ours, cwd=project, stdout=subprocess.PIPE, text=True) as here:
+            try:
+                assert here.stdout is not None and here.stdout.readline() == "counting\n"
+                theirs = f"python3 counter.py {database.name} {mode} {times}"
+                inside = world.run(project, theirs, timeout_s=600).ok()
+                assert here.poll() is None, "both were at it"
+                (project / "stop").touch()
+                counted = int(here.stdout.read())
+            finally:
+                here.kill()
+        (project / "stop").unlink()
+        assert inside.out == f"counting\n{times}\n" and counted > 1
         connection = sqlite3.connect(database)
         try:
-            assert connection.execute("SELECT value FROM counter").fetchone() == (2 * times,), mode
+            assert connection.execute("SELECT value FROM counter").fetchone() == (times + counted,), mode
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         finally:
             connection.close()
