@@ -8,20 +8,24 @@ from contextlib import contextmanager
 from engine.errors import EngineError
 from engine.gateway.policy import WEB_PORTS
 from engine.gateway.server import Gateway
+from vmm.errors import VmmError
 
 MOST_NAMED = 5
 
 
 @contextmanager
 def advice_on_refusals(gateway: Gateway) -> Iterator[None]:
-    """Add to the hint of an EngineError that leaves the block what was refused meanwhile for want of an endpoint."""
+    """Add to the hint of an error that leaves the block what was refused meanwhile for want of an endpoint.
+
+    An error of the guest (a step's timeout, a failed copy) becomes an EngineError then.
+    """
     gateway.take_unnamed()
     try:
         yield
-    except EngineError as error:
+    except (EngineError, VmmError) as error:
         if refused := gateway.take_unnamed():
             hint = "\n".join(filter(None, (advise(refused), error.hint)))
-            raise EngineError(error.brief, error.details, hint, error.exit_code) from error
+            raise EngineError(error.brief, error.details, hint, getattr(error, "exit_code", 1)) from error
         raise
 
 

@@ -73,15 +73,16 @@ def make_plan(graph: Graph, store: Store, previous: Mapping[str, Made] | None = 
     Wanted are the graph's ends, and what has to be built needs what it needs. `previous` is what `load_made` gave.
     Raises EngineError for a key that cannot be one.
     """
-    found = {node.id: store.find(node.kind, node.key) is not None for node in graph.order()}
-    wanted = set(graph.ends())
-    steps = []
-    for node in reversed(graph.order()):  # so that whoever needs a node has been decided before it
-        if node.id in wanted and not found[node.id]:
-            wanted.update(node.needs)
-    for node in graph.order():
-        steps.append(_decide(node, graph, store, previous or {}, found[node.id], node.id in wanted))
-    return Plan(tuple(steps))
+    with store.one_look():
+        found = {node.id: store.find(node.kind, node.key) is not None for node in graph.order()}
+        wanted = set(graph.ends())
+        steps = []
+        for node in reversed(graph.order()):  # so that whoever needs a node has been decided before it
+            if node.id in wanted and not found[node.id]:
+                wanted.update(node.needs)
+        for node in graph.order():
+            steps.append(_decide(node, graph, store, previous or {}, found[node.id], node.id in wanted))
+        return Plan(tuple(steps))
 
 
 def load_made(path: Path) -> dict[str, Made]:

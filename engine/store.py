@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +55,8 @@ class Store:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self._looked: dict[Path, Entry | None] | None = None
+        self._broken: dict[Path, str | None] = {}
 
     # -- reading
 
@@ -70,6 +72,13 @@ class Store:
     def entry(self, kind: str, key: str) -> Entry | None:
         """What is known of a complete entry, sound or not. A half-written record counts as no entry."""
         path = self.layout.entry(kind, key)
+        if self._looked is None:
+            return self._read(path)
+        if path not in self._looked:
+            self._looked[path] = self._read(path)
+        return self._looked[path]
+
+    def _read(self, path: Path) -> Entry | None:
         try:
             used = self.layout.entry_marker(path).stat().st_mtime
             record = read_json(self.layout.entry_record(path))
@@ -98,6 +107,14 @@ class Store:
 
     def broken_parent(self, entry: Entry) -> str | None:
         """The nearest recorded ancestor ("kind/key") that is gone or was built anew."""
+        if self._looked is None:
+            with self.one_look():
+                return self.broken_parent(entry)
+        if entry.path not in self._broken:
+            self._broken[entry.path] = self._look_for_broken(entry)
+        return self._broken[entry.path]
+
+    def _look_for_broken(self, entry: Entry) -> str | None:
         for name, build in entry.parents.items():
             parent = self.entry(*name.split("/", 1))
             if parent is None or parent.build != build:
@@ -105,6 +122,21 @@ class Store:
             if further := self.broken_parent(parent):
                 return further
         return None
+
+    @contextlib.contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Within the block each entry is read once: what is said of a chain is of one moment, and costs its length.
+
+        Not for a block that waits or builds.
+        """
+        if self._looked is not None:
+            yield
+            return
+        self._looked, self._broken = {}, {}
+        try:
+            yield
+        finally:
+            self._looked = None
 
     def entries(self) -> list[Entry]:
         """All complete entries, by kind and key. `size` of each is in bytes of disk."""

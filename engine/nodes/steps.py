@@ -27,6 +27,7 @@ from engine.services import get_images, put_contexts, put_project, run_logged, s
 from sandboxfile import Endpoint, Loaded, SetupStep
 from vmm.channel.answers import read, read_mapping
 from vmm.disk import make_overlay
+from vmm.errors import VmmError
 from vmm.process import guarded_directory
 from vmm.snapshot import Shape, Snapshot, load_snapshot, save_snapshot
 
@@ -74,13 +75,14 @@ class Step:
                     await self.act(guest, context, session)
             except (ContentChanged, PathError):
                 raise  # nothing is wrong with the step: it did not get what it was to have
-            except EngineError as error:
-                if session.on_failure is not None:
-                    await session.on_failure(guest, error)
-                    raise
+            except (EngineError, VmmError) as error:  # of the step itself, or of the guest: a timeout, an unknown user
+                failure = EngineError(error.brief, error.details, error.hint, getattr(error, "exit_code", 1))
+                if session.on_failure is not None and guest.channel.lost is None:
+                    await session.on_failure(guest, failure)
+                    raise failure from error
                 look = "`sandbox up --shell-on-failure` opens a shell in the guest as it was then"
-                hint = f"{error.hint}\n{look}" if error.hint else look
-                raise EngineError(error.brief, error.details, hint) from error
+                failure.hint = f"{error.hint}\n{look}" if error.hint else look
+                raise failure from error
             await _save(guest, context, shape)
 
 
@@ -200,7 +202,10 @@ async def _guest(
     backing = context.parents["disk"] / "disk.raw" if parent is None else parent.disk
     await make_overlay(base.tools, disk, backing, "raw" if parent is None else "qcow2", relative=True)
     policy = Registries.of_image(context.parents["image"]).policy(endpoints)
-    with guarded_directory(context.sockets.directory):
+    with (
+        guarded_directory(context.sockets.directory),
+        contextlib.closing(Journal(context.directory / "journal.jsonl")) as journal,
+    ):
         async with open_guest(
             base,
             name=session.loaded.sandbox.name,
@@ -209,7 +214,7 @@ async def _guest(
             policy=policy,
             identity=Identity(session.loaded.sandbox.name, files=client_files(endpoints)),
             runtime=context.sockets.directory,
-            journal=Journal(context.directory / "journal.jsonl"),
+            journal=journal,
             console_log=context.directory / "console.log",
             on_step=context.log,
         ) as guest:

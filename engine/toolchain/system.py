@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -40,12 +41,24 @@ def _find(field: str, program: Program) -> Tool | None:
         path = shutil.which(name, path=search)
         if path is None:
             continue
-        text = _ask(path, program.version_argument)
+        text = _answer(path, program.version_argument, _stamp(path))
         # Other netcats have no -N; without it a connection never ends.
         if text is None or (field == "connect" and not re.search(r"\[-46\w*N", text)):
             continue
         return Tool(program.name, (path,), {}, parse_version(text), "system", Path(path))
     return None
+
+
+@functools.cache
+def _answer(path: str, argument: str, stamp: tuple[int, ...]) -> str | None:
+    """What the program says, asked once in the life of a process: each `up` wants to know many times."""
+    return _ask(path, argument)
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """Changes when the program is another one. Raises OSError."""
+    seen = Path(path).stat()
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns
 
 
 def _ask(path: str, argument: str) -> str | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
-from engine.advice import advise
+from engine.advice import advice_on_refusals, advise
+from engine.errors import EngineError
+from engine.gateway.server import Gateway
+from vmm.channel import GuestError
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,19 @@ def test_advice(refused: list[tuple[str, int]], advice: str) -> None:
 def test_it_stays_short() -> None:
     text = advise([(f"h{number}.example", 443) for number in range(50)])
     assert "h4.example and 45 more" in text and text.endswith("h8.example h9.example")
+
+
+class Refusing:
+    """A gateway that refused something meanwhile."""
+
+    def take_unnamed(self) -> list[tuple[str, int]]:
+        return [("a.example", 443)]
+
+
+@pytest.mark.parametrize("error", [EngineError("failed", "why", "look"), GuestError("failed", "why", "look")])
+def test_also_a_failure_of_the_guest_is_advised_on(error: EngineError | GuestError) -> None:
+    """A step's timeout, a user that does not exist, a copy that failed."""
+    with pytest.raises(EngineError) as caught, advice_on_refusals(cast("Gateway", Refusing())):
+        raise error
+    assert (caught.value.brief, caught.value.details) == ("failed", "why")
+    assert caught.value.hint == "the gateway refused a.example; to allow it: sandbox add endpoint a.example\nlook"

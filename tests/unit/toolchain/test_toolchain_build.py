@@ -75,6 +75,14 @@ def test_the_key_is_stable_and_names_its_inputs(host: Path) -> None:
     assert "system qemu-system-x86_64" in inputs
 
 
+def test_a_program_is_asked_once(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each `up` makes the key many times; 54 programs were started for one."""
+    asked: list[str] = []
+    monkeypatch.setattr(system, "_ask", lambda path, argument: asked.append(path) or Path(path).read_text())
+    keys = {toolchain_key()[0] for _ in range(9)}
+    assert len(keys) == 1 and len(asked) == len(set(asked)) == len(ANSWERS)
+
+
 def test_the_key_follows_the_tools_of_the_host(host: Path) -> None:
     before, _ = toolchain_key()
     (host / "qemu-img").write_text("qemu-img version 10.0.14")
