@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vmm.tools import Tools
 
 GIB = 1024**3
+FEW_DESCRIPTORS = 4096  # systemd's default for users is 524,288
 
 
 class Confinement(NamedTuple):
@@ -59,6 +61,7 @@ def make_report(
             "cpus": os.cpu_count(),
             "memory": host_memory(),
             "python": platform.python_version(),
+            "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         },
         "tools": [
             {"name": tool.name, "version": tool.version, "origin": tool.origin, "path": str(tool.path)}
@@ -106,6 +109,11 @@ def hints(report: dict[str, Any]) -> list[str]:
         found.append("guests run under emulation: several times slower than with hardware virtualization")
     if report["confinement"] and not report["confinement"]["by"]:
         found.append("live mounts that the guest may write need `up --unconfined-mounts` here; see docs/security.md")
+    if (most := report["host"]["descriptors"]) < FEW_DESCRIPTORS:
+        found.append(
+            f"programs may have {most} files open here (ulimit -Hn): so many a guest can have open in a mount at once; "
+            "how many it has there does not matter"
+        )
     if not (report["tools"] and verdict):
         found.append("`sandbox doctor` without --no-build fetches the tools and probes accelerators")
     cache = report["directories"]["cache"]
