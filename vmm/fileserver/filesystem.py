@@ -182,16 +182,23 @@ class Names:
     def remove(self, parent: Node, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         directory, name = self.place(parent, raw)
-        self.check_replaced(directory, name)
+        st = self.check_replaced(directory, name)
         os.unlink(name, dir_fd=directory)
+        self.note_removed(st)
         return b""
 
     def remove_directory(self, parent: Node, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         directory, name = self.place(parent, raw)
-        self.check_replaced(directory, name)
+        st = self.check_replaced(directory, name)
         os.rmdir(name, dir_fd=directory)
+        self.note_removed(st)
         return b""
+
+    def note_removed(self, st: os.stat_result | None) -> None:
+        """`st` is what the guest has just removed a name of."""
+        if st is not None and (st.st_nlink == 1 or stat.S_ISDIR(st.st_mode)):
+            self.nodes.removed(st)
 
     def rename(self, parent: Node, body: bytes) -> bytes:
         (target,) = fuse.RENAME_IN.unpack_from(body)
@@ -208,9 +215,15 @@ class Names:
         old, new = (read_name(raw) for raw in read_names(names, 2))
         for place, name in ((parent, old), (target, new)):
             self.protection.check_name(place.identity, name)
-        source, destination = self.nodes.directory(parent), self.nodes.directory(target)
-        if not self.nodes.alive(parent, source):  # the second look gave the first one's descriptor back
-            source = self.nodes.directory(parent)
+        source = os.dup(self.nodes.directory(parent))  # the second look may give the first one's descriptor back
+        try:
+            self._rename_between(source, parent, old, target, new, flags)
+        finally:
+            os.close(source)
+        return b""
+
+    def _rename_between(self, source: int, parent: Node, old: str, target: Node, new: str, flags: int) -> None:
+        destination = self.nodes.directory(target)
         st = os.stat(old, dir_fd=source, follow_symlinks=False)
         self.protection.check_moved((st.st_dev, st.st_ino))
         other = self.check_replaced(destination, new)
@@ -218,19 +231,22 @@ class Names:
             checked(libc.renameat2(source, os.fsencode(old), destination, os.fsencode(new), flags))
         else:
             os.rename(old, new, src_dir_fd=source, dst_dir_fd=destination)
+        if other is None or (other.st_dev, other.st_ino) == (st.st_dev, st.st_ino):
+            pass  # nothing was there, or two names of one file, which both stay (rename(2))
+        elif flags & RENAME_EXCHANGE:
+            self.nodes.moved((other.st_dev, other.st_ino), parent, old)
+        else:
+            self.note_removed(other)
         self.nodes.moved((st.st_dev, st.st_ino), target, new)
-        if flags & RENAME_EXCHANGE and other is not None:
-            self.nodes.moved(other, parent, old)
-        return b""
 
-    def check_replaced(self, directory: int, name: str) -> tuple[int, int] | None:
+    def check_replaced(self, directory: int, name: str) -> os.stat_result | None:
         """What is at `name`, if that may go: a file system may know a protected file by more names than one."""
         try:
             st = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return None
         self.protection.check_moved((st.st_dev, st.st_ino))
-        return st.st_dev, st.st_ino
+        return st
 
     def make_hard_link(self, parent: Node, body: bytes) -> bytes:
         (number,) = fuse.LINK_IN.unpack_from(body)

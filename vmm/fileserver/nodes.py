@@ -25,7 +25,18 @@ def stale() -> OSError:
 class Node:
     """A file, directory or link that the guest has looked up `lookups` times and not forgotten."""
 
-    __slots__ = ("descriptor", "handles", "identity", "is_directory", "lookups", "name", "number", "parent", "seen")
+    __slots__ = (
+        "descriptor",
+        "gone",
+        "handles",
+        "identity",
+        "is_directory",
+        "lookups",
+        "name",
+        "number",
+        "parent",
+        "seen",
+    )
 
     def __init__(self, number: int, st: os.stat_result, parent: Node | None, name: str) -> None:
         self.number = number
@@ -34,6 +45,7 @@ class Node:
         self.parent = parent
         self.name = name
         self.lookups = 0
+        self.gone: os.stat_result | None = None  # what it was when the guest removed its last name
         self.descriptor = -1  # of a directory, while we keep one
         self.handles: list[int] = []  # descriptors of the guest's open handles
         self.seen: tuple[int, int, int] | None = None  # the version whose pages the guest may hold
@@ -102,9 +114,12 @@ class Nodes:
         if (node := self._by_identity.get(identity)) is not None and node.number != ROOT:
             node.parent, node.name = parent, name
 
-    def alive(self, node: Node, descriptor: int) -> bool:
-        """Whether `directory` would still give this one."""
-        return node.descriptor == descriptor
+    def removed(self, st: os.stat_result) -> None:
+        """The guest has removed its last name. It may still stand in it (a working directory), and ask what it is."""
+        identity = (st.st_dev, st.st_ino)
+        if (node := self._by_identity.get(identity)) is not None and node.number != ROOT:
+            node.gone = st
+            del self._by_identity[identity]  # the host may give its number to another file now
 
     def forget(self, number: int, count: int) -> None:
         node = self._by_number.get(number)
@@ -139,6 +154,8 @@ class Nodes:
             return os.fstat(self._root)
         if node.handles and not node.is_directory:
             return os.fstat(node.handles[-1])
+        if node.gone is not None:
+            return node.gone
         return self._look(self.directory(node.parent), node)
 
     @staticmethod
@@ -158,6 +175,8 @@ class Nodes:
         if node.number == ROOT or (node.handles and not node.is_directory):
             known = self._root if node.number == ROOT else node.handles[-1]
             return os.open(str(known), flags & ~os.O_NOFOLLOW, dir_fd=self._own)
+        if node.gone is not None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         # What can be waited for at an open (a FIFO's other end) would hold up everybody.
         try:
             checked = os.open(node.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory(node.parent))
@@ -194,6 +213,8 @@ class Nodes:
             node = node.parent
         descriptor = self._root
         for each in reversed(chain):
+            if each.gone is not None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if each.descriptor >= 0:
                 self._look(descriptor, each)
                 self._used.move_to_end(each.number)
