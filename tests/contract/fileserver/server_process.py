@@ -50,7 +50,11 @@ class Served:
 
     def descriptors(self) -> dict[int, str]:
         directory = Path(f"/proc/{self.process.pid}/fd")
-        return {int(link.name): str(link.readlink()) for link in directory.iterdir()}
+        found = {}
+        for link in directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found[int(link.name)] = str(link.readlink())
+        return found
 
     def ticks(self) -> int:
         """The processor time that it has used."""
@@ -138,6 +142,8 @@ class Place:
         self.own()
         other = os.geteuid() == 0 and self.uid != 0 and not as_root
         user: dict[str, Any] = {"user": self.uid, "group": self.gid, "extra_groups": []} if other else {}
+        if as_root:
+            user["extra_groups"] = [STRANGER + 1]  # of which the server may keep none
         reader, writer = os.pipe()
         with (
             tempfile.TemporaryFile() as errors,

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 from fuse_client import ANSWER, ENTRIES, REQUEST, SIZE, USER, FuseClient, FuseError
-from server_process import DEADLINE_S, Place, Served
+from server_process import DEADLINE_S, Place, Served, wait_until
 
 from vmm.fileserver import fuse
+from vmm.virtiofs import START
 
 NEXT, WRITABLE, INDIRECT = 1, 2, 4
 MEMORY_MOST_KIB = 100_000
@@ -56,11 +57,10 @@ BROKEN: dict[str, Callable[[FuseClient], object]] = {
     "indirect outside": lambda c: c.offer([(SIZE, 16, INDIRECT, 0)]),
     "indirect of nothing": lambda c: c.offer([(INDIRECT_TABLE, 0, INDIRECT, 0)]),
     "indirect of a part": lambda c: c.offer([(INDIRECT_TABLE, 17, INDIRECT, 0)]),
-    "indirect of 4 GiB": lambda c: c.offer([(INDIRECT_TABLE, 0xFFFFFFF0, INDIRECT, 0)]),
     "indirect with a next": lambda c: c.offer([(INDIRECT_TABLE, 16, INDIRECT | NEXT, 1), plain(c)]),
     "indirect to write": lambda c: c.offer([(INDIRECT_TABLE, 16, INDIRECT | WRITABLE, 0)]),
     "indirect in indirect": lambda c: (
-        indirect(c, (INDIRECT_TABLE, 16, INDIRECT, 0)),
+        indirect(c, (INDIRECT_TABLE + 16, 16, INDIRECT, 0), (REQUEST, 16, 0, 0)),  # sound but for being the second
         c.offer([(INDIRECT_TABLE, 16, INDIRECT, 0)]),
     ),
     "a loop in indirect": lambda c: (
@@ -80,12 +80,15 @@ def test_a_broken_queue_is_stopped_and_can_be_set_up_again(our_place: Place, rin
     our_place.write("share/file", "file\n")
     with our_place.client() as (served, client):
         for number, (what, write) in enumerate(BROKEN.items()):
+            place = (1 - ring) * 0x10000 + 0x8002  # the used index: what is stopped is not given back
+            before = struct.unpack_from("<H", client.memory, place)
             offer = client.offer
             client.offer = lambda *a, **k: offer(*a, ring=ring, **k)  # type: ignore[method-assign]  # noqa: B023
             write(client)
             del client.offer  # type: ignore[method-assign]
             for _ in range(2):  # what was offered before the first of these has been looked at before the second
                 client.ask(3)
+            assert struct.unpack_from("<H", client.memory, place) == before, what
             assert served.words().count("a queue was stopped: ") == min(number + 1, 20), what
             if number % 10 == 0:
                 served.assert_idle()
@@ -121,6 +124,9 @@ def test_odd_requests_in_a_sound_queue(our_place: Place) -> None:
         many = [(REQUEST + at, 1 if at < len(head) else 0, NEXT, at + 1) for at in range(1500)]
         indirect(client, *many, (ANSWER, 4096, WRITABLE, 0))
         assert client.chain([(INDIRECT_TABLE, 16 * 1501, INDIRECT, 0)]) == 144
+        # A table of 4 GiB is looked at as far as a request may go, and no further.
+        assert client.chain([(INDIRECT_TABLE, 0xFFFFFFF0, INDIRECT, 0)]) == 144
+        assert memory(served) < MEMORY_MOST_KIB
         assert client.look_up(1, "file")
         assert served.words() == ""
 
@@ -157,6 +163,41 @@ def test_what_waits_for_a_lock_is_nobodys_after_a_reset(our_place: Place) -> Non
         client.restart()
         client.lock(node, handle, 1, 2, 0, 9)  # the very lock is free now
         assert client.look_up(1, "file") == node
+        client.init()
+        assert client.look_up(1, "file")
+
+
+def test_a_late_answer_does_not_enter_a_queue_that_was_set_up_anew(our_place: Place) -> None:
+    """A disk that is slow: fsync(2) comes back after the driver has begun anew. It goes on where it was told to."""
+    start = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+fsync = os.fsync
+def slow(descriptor):
+    while os.fstat(descriptor).st_size:
+        os.sched_yield()
+    fsync(descriptor)
+os.fsync = slow
+"""
+    file = our_place.write("share/file", "file\n")
+    with our_place.client(start=start + START) as (served, client):
+        node = client.look_up(1, "file")
+        handle, _ = client.open(node, os.O_RDWR)
+        body = fuse.FSYNC_IN.pack(handle, 0, 0)
+        head = fuse.IN_HEADER.pack(40 + len(body), fuse.FSYNC, 77, node, 0, 0, 1, 0, 0) + body
+        client.memory[REQUEST : REQUEST + len(head)] = head
+        client.offer([(REQUEST, len(head), NEXT, 1), (ANSWER, 64, WRITABLE, 0)])
+        for _ in range(2):
+            client.ask(3)  # it has been given to a thread
+        client.restart()
+        held = len([name for name in served.descriptors().values() if name == "/file"])
+        file.write_text("")  # the disk is done
+        wait_until(
+            lambda: len([name for name in served.descriptors().values() if name == "/file"]) < held, "fsync goes on"
+        )
+        wait_until(lambda: client.memory[ANSWER : ANSWER + 16] != bytes(16), "no answer was written")
+        served.assert_idle()
+        assert struct.unpack_from("<H", client.memory, 0x8002)[0] == 0, "nobody has asked anything in this queue"
         client.init()
         assert client.look_up(1, "file")
 
