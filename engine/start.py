@@ -81,7 +81,9 @@ async def start(
     except EngineError as error:
         look = _keep_as_failed(layout, name, error) if keep_failed else None
         look = look or _leave_evidence(layout, name)
-        raise EngineError(error.brief, error.details, "; ".join(filter(None, (error.hint, look)))) from error
+        raise EngineError(
+            error.brief, error.details, "; ".join(filter(None, (error.hint, look))), error.exit_code
+        ) from error
     except BaseException:
         with contextlib.suppress(EngineError):
             forget_instance(layout, name)

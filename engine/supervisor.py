@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from engine.guests import Guest, open_guest
 from engine.held_lines import HeldLines
 from engine.idle import Use, wait_idle
 from engine.instances import Instance, load_instance, save_instance
-from engine.launch import Launch
+from engine.launch import Launch, MountPoint
 from engine.layout import InstancePaths, Layout
 from engine.loopback import OpenPorts
 from engine.services import start_services, wait_healthy, write_compose
@@ -57,6 +58,7 @@ class Events:
         self._lines = HeldLines()
         self.started = time.monotonic()
         self.warnings: list[str] = []
+        self.on_warning: Callable[[], object] = lambda: None
 
     def send(self, event: str, **fields: Any) -> None:
         self._send_lines(insist=True)
@@ -88,6 +90,7 @@ class Events:
         """Something of the sandbox is weaker than it should be. The record keeps it, too."""
         self.warnings.append(text)
         self.send("warning", text=text)
+        self.on_warning()
 
     def release(self) -> None:
         """There will be no more events; what was said still reaches `up`, whenever it reads."""
@@ -109,6 +112,11 @@ class Sandbox:
     services: list[dict[str, Any]]
 
 
+def _lost(events: Events, mount: MountPoint, words: str) -> None:
+    print(f"the file server of {mount.source} has ended: {words}", flush=True)  # the supervisor's log
+    events.warn(f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it")
+
+
 @contextlib.asynccontextmanager
 async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[asyncio.Task[None]]:
     """The file servers of all mounts, for the length of the block; they start while the machine does, in the task."""
@@ -119,7 +127,8 @@ async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) ->
                 shared = SharedDirectory(
                     Path(mount.source), f"mount{index}", mount.read_only, mount.protected, launch.unconfined_mounts
                 )
-                if not await stack.enter_async_context(serve_directory(shared, paths.sockets.mount(index))):
+                lost = functools.partial(_lost, events, mount)
+                if not await stack.enter_async_context(serve_directory(shared, paths.sockets.mount(index), lost)):
                     why = "on this host (--unconfined-mounts)"
                     events.warn(f"nothing confines the file server of {mount.source} {why}")
 
@@ -220,6 +229,7 @@ async def _live(
             services = {row["name"]: row for row in sandbox.services}
             summary = {**record.summary, "warnings": events.warnings}
             record = _update(layout, record, state="running", services=services, summary=summary)
+            events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
             handlers = {"down": _down(stop), "status": _status(layout, launch.name), "apply": adjuster.handle}
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
@@ -235,6 +245,11 @@ async def _live(
         _update(layout, record, state="failed", summary={**record.summary, "error": str(error)})
         events.send("failed", brief=f"the sandbox could not be started: {error}", details=None, hint=None)
         return 1
+
+
+def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
+    summary = (load_instance(layout, record.name) or record).summary
+    _update(layout, record, summary={**summary, "warnings": events.warnings})
 
 
 async def _until_the_end(sandbox: Sandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:

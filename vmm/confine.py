@@ -28,7 +28,8 @@ MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 4, 0x40
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 RESOLVE_NO_SYMLINKS = 4
 AT_FDCWD = -100
-PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 4, 24, 38, 47
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE = 1, 2, 4
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 24, 38, 47
 CAPABILITY_VERSION_3 = 0x20080522
 LANDLOCK_VERSION, LANDLOCK_PATH_BENEATH = 1, 1
 # How many of the rights to files each version of Landlock knows; those to connect, bind, signal came with 4 and 6.
@@ -117,6 +118,9 @@ def close_others(kept: set[int]) -> None:
 
 def become(uid: int, gid: int) -> None:
     """Root becomes this user, and nobody keeps a capability, or can get one. Raises OSError."""
+    # A change of user takes this from us as well: whoever started us wants us to end with it.
+    death, parent = ctypes.c_int(), os.getppid()
+    libc.prctl(PR_GET_PDEATHSIG, ctypes.byref(death), 0, 0, 0)
     for capability in range(64):
         if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break  # the kernel knows no more, or we have no right to it
@@ -130,17 +134,21 @@ def become(uid: int, gid: int) -> None:
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     # A change of user takes /proc/self/fd away from us, which is our way from one descriptor to another.
     checked(libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
+    checked(libc.prctl(PR_SET_PDEATHSIG, death.value, 0, 0, 0))
+    if death.value and os.getppid() != parent:
+        os._exit(125)  # it has died meanwhile
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def landlock(directory: int) -> bool:
+def landlock(directory: int, *, read_only: bool, needed: bool) -> bool:
     """Nothing but what is below `directory` can be opened, made or removed; no TCP, no signals to others.
 
-    False where the kernel has no Landlock (Linux before 5.13, or switched off). Needs PR_SET_NO_NEW_PRIVS. Raises
-    OSError.
+    False where the kernel has no Landlock (Linux before 5.13, or switched off). Its first version (before 5.19) lets
+    nobody rename or link from one directory to another, so it is used only if `needed`, where nothing else confines us.
+    Needs PR_SET_NO_NEW_PRIVS. Raises OSError.
     """
     version = libc.syscall(ctypes.c_long(SYS_LANDLOCK_CREATE), None, ctypes.c_long(0), ctypes.c_long(LANDLOCK_VERSION))
-    if version < 1:
+    if version < 1 or (version == 1 and not needed):
         return False
     rights = (1 << LANDLOCK_FILE_RIGHTS.get(version, 16)) - 1
     attributes = struct.pack("=Q", rights)
@@ -150,8 +158,9 @@ def landlock(directory: int) -> bool:
         attributes += struct.pack("=Q", 3)  # abstract unix sockets and signals: within ourselves only
     rules = call(SYS_LANDLOCK_CREATE, attributes, len(attributes), 0)
     try:
-        execute = 1
-        beneath = struct.pack("=Qi", rights & ~execute, directory)
+        execute, read_file, read_directory = 1, 4, 8
+        allowed = read_file | read_directory if read_only else rights & ~execute
+        beneath = struct.pack("=Qi", allowed, directory)
         call(SYS_LANDLOCK_ADD, rules, LANDLOCK_PATH_BENEATH, beneath, 0)
         call(SYS_LANDLOCK_RESTRICT, rules, 0)
     finally:

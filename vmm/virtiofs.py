@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,12 @@ def host_owner(source: Path) -> tuple[int, int]:
 
 
 @contextlib.asynccontextmanager
-async def serve_directory(shared: SharedDirectory, server: Path) -> AsyncIterator[str]:
+async def serve_directory(
+    shared: SharedDirectory, server: Path, on_end: Callable[[str], None] = lambda words: None
+) -> AsyncIterator[str]:
     """Serve `shared` on the unix socket `server` (made here, removed after) for the length of the block.
 
+    `on_end` is told the server's last words when it ends within the block: nobody serves the mount any more then.
     Yields what confines the server ("namespaces, Landlock"), "" where nothing does and `unconfined` allows that.
     We listen before the server starts, so QEMU can connect at once. Raises VmmError when there is no such directory or
     it is reached through a link, NotConfined where nothing would hold the server, and turns a VmmError of the block
@@ -72,10 +75,13 @@ async def serve_directory(shared: SharedDirectory, server: Path) -> AsyncIterato
         listener.listen(1)
         place = server.with_suffix("")
         place.mkdir(mode=0o700, exist_ok=True)
+        place = place.resolve()  # the runtime directory may lie behind a link of the system (/var/run)
         stack.callback(_remove, place)
         process, holds = await stack.enter_async_context(_started(shared, place, listener, stderr=errors))
         # The server has the only copy now: when it is gone, QEMU is refused instead of waiting for ever.
         listener.close()
+        watching = asyncio.create_task(_watch(process, errors, on_end))
+        stack.callback(watching.cancel)
         try:
             yield holds
         except VmmError as error:
@@ -83,6 +89,11 @@ async def serve_directory(shared: SharedDirectory, server: Path) -> AsyncIterato
             if not process.returncode:
                 raise
             raise VmmError(f"the file server could not serve {shared.source}", details=words) from error
+
+
+async def _watch(process: asyncio.subprocess.Process, errors: LastWords, on_end: Callable[[str], None]) -> None:
+    if await process.wait() != 0:  # 0: QEMU has closed the connection
+        on_end(errors.text(2000))
 
 
 async def try_confinement() -> str:

@@ -174,7 +174,11 @@ class Files(Names):
             if flags & os.O_EXCL:
                 raise
             raise refusal(errno.ESTALE) from None  # it was made meanwhile: the guest looks again, and opens it
-        node, entry = self.entry(parent, name, os.fstat(descriptor))
+        try:
+            node, entry = self.entry(parent, name, os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
         number = self._hold(node, descriptor, writable=True)
         return entry + fuse.OPEN_OUT.pack(number, fuse.FOPEN_DIRECT_IO, 0)
 
@@ -191,14 +195,24 @@ class Files(Names):
         return os.preadv(handle.descriptor, buffers, offset) if buffers else 0
 
     def write(self, node: Node, body: bytes, data: list[memoryview]) -> bytes:
-        number, offset, size, *_ = fuse.WRITE_IN.unpack_from(body)
+        number, offset, size, how, *_ = fuse.WRITE_IN.unpack_from(body)
         handle = self.handle(number, node)
         if size != sum(map(len, data)):
             raise refusal(errno.EINVAL)
         if not handle.writable or self.share.read_only:
             raise refusal(errno.EBADF)
         self.protection.check_file(node.identity)  # the host may have put this very file in a protected one's place
+        if how & fuse.WRITE_CACHE and fcntl.fcntl(handle.descriptor, fcntl.F_GETFL) & os.O_APPEND:
+            return self._write_page(handle.descriptor, data, offset)
         return fuse.WRITE_OUT.pack(os.pwritev(handle.descriptor, data, offset) if data else 0, 0)
+
+    def _write_page(self, appending: int, data: list[memoryview], offset: int) -> bytes:
+        """A page of a shared mapping goes where it belongs, although its file was opened to append."""
+        descriptor = os.open(str(appending), os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.own)
+        try:
+            return fuse.WRITE_OUT.pack(os.pwritev(descriptor, data, offset), 0)
+        finally:
+            os.close(descriptor)
 
     def release(self, node: Node, body: bytes) -> bytes:
         number, _, flags, owner = fuse.RELEASE_IN.unpack_from(body)

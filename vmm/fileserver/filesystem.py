@@ -155,6 +155,7 @@ class Names:
         """The directory's descriptor and the name in it, where the guest may make and remove something."""
         name = read_name(raw)
         self.protection.check_name(parent.identity, name, makes_directory=makes_directory)
+        self.nodes.check_room()  # before anything is made that could not be told of
         return self.nodes.directory(parent), name
 
     def make_link(self, parent: Node, body: bytes) -> bytes:
@@ -274,7 +275,9 @@ class Names:
             if valid & fuse.SET_MODE:
                 if stat.S_ISLNK(kind):
                     raise refusal(errno.EOPNOTSUPP)
-                os.chmod(name, mode & 0o1777 if stat.S_ISDIR(kind) else mode & 0o777, dir_fd=self.own)
+                # The host's set-group-id bit of a directory stays (git's shared repositories), whatever the guest says.
+                allowed = mode & 0o1777 | kind & stat.S_ISGID if stat.S_ISDIR(kind) else mode & 0o777
+                os.chmod(name, allowed, dir_fd=self.own)
             if valid & fuse.SET_SIZE:
                 if not stat.S_ISREG(kind):
                     kinds = {stat.S_IFDIR: errno.EISDIR, stat.S_IFLNK: errno.ELOOP}

@@ -35,6 +35,7 @@ SET_ATIME_NOW, SET_MTIME_NOW = 128, 256
 
 LOCK_IS_FLOCK = 1  # lk_flags
 RELEASE_FLOCK_UNLOCK = 2  # release_flags
+WRITE_CACHE = 1  # write_flags: from the page cache, so of a mapping
 
 IN_HEADER = struct.Struct("=IIQQIIIHH")  # length, opcode, unique, node, uid, gid, pid, extensions' length, padding
 OUT_HEADER = struct.Struct("=IiQ")  # length, -errno, unique

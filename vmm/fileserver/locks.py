@@ -44,8 +44,8 @@ class Locks:
 
     def test(self, node: Node, handle: int, owner: Owner, wanted: Range) -> Range | None:
         """The lock that stands in the way; None when there is none."""
-        descriptor = self._of(node, handle, owner)
         kind, start, end = wanted
+        descriptor = self._of(node, handle, owner)
         if node.number in self._shared and start <= WAL_BYTE <= end:
             return (fcntl.F_RDLCK, WAL_BYTE, WAL_BYTE) if kind == fcntl.F_WRLCK else None
         packed = FLOCK.pack(kind, os.SEEK_SET, start, self._length(start, end), 0)
@@ -59,14 +59,16 @@ class Locks:
         kind, start, end = wanted
         if kind not in FLOCK_OF:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if owner[1]:
+            # Such a lock is the open file's own, and goes away with it.
+            fcntl.flock(handle, FLOCK_OF[kind] | fcntl.LOCK_NB)
+            return
         if kind == fcntl.F_UNLCK and owner not in self._held.get(node.number, {}):
             return
         descriptor = self._of(node, handle, owner)
         try:
-            if node.name.endswith(WAL_INDEX) and start == end == WAL_BYTE and not owner[1]:
+            if node.name.endswith(WAL_INDEX) and start == end == WAL_BYTE:
                 self._take_wal(node, descriptor, owner, kind)
-            elif owner[1]:
-                fcntl.flock(descriptor, FLOCK_OF[kind] | fcntl.LOCK_NB)
             else:
                 packed = FLOCK.pack(kind, os.SEEK_SET, start, self._length(start, end), 0)
                 fcntl.fcntl(descriptor, OFD_SETLK, packed)
@@ -131,14 +133,28 @@ class Locks:
         self._count = 0
 
     def _of(self, node: Node, handle: int, owner: Owner) -> int:
-        owners = self._held.setdefault(node.number, {})
+        owners = self._held.get(node.number, {})
         if owner not in owners:
             if self._count >= self._most:
                 raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-            access = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
-            owners[owner] = os.open(str(handle), access | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=self._own)
+            owners[owner] = self._again(handle)
+            self._held[node.number] = owners
             self._count += 1
         return owners[owner]
+
+    def _again(self, handle: int) -> int:
+        """An open file description of its own, for all kinds of locks where the file's mode lets us.
+
+        Where it lets nobody open it any more (a lock file of mode 0444) it is the guest's own: that owner then shares
+        its locks with who else uses the same handle.
+        """
+        own = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
+        for access in dict.fromkeys((os.O_RDWR, own)):
+            try:
+                return os.open(str(handle), access | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=self._own)
+            except OSError:
+                continue
+        return os.dup(handle)
 
     @staticmethod
     def _length(start: int, end: int) -> int:

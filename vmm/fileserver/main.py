@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -19,6 +20,35 @@ from vmm.fileserver.server import Server
 from vmm.fileserver.vhost import Device, VhostError
 
 
+def enter(source: str, place: str, *, read_only: bool) -> tuple[int, int]:
+    """Namespaces of our own, in which `source` is the root; descriptors of it and of /proc/self/fd. Raises OSError."""
+    confine.enter_namespaces()
+    directory = confine.open_directory(source)
+    own = confine.clone_mount(confine.open_directory(f"/proc/{os.getpid()}/fd"), recursive=False)
+    confine.make_root(directory, place, read_only=read_only)
+    return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), own
+
+
+def try_namespaces(source: str, place: str, *, read_only: bool) -> str | None:
+    """Why `enter` does not work on this host; None when it does.
+
+    A child tries it, to the end: where it fails half-way (some hosts let everybody make a user namespace and refuse to
+    map a user into it) there would be no way back.
+    """
+    child = os.fork()
+    if child == 0:
+        number = 0
+        try:
+            enter(source, place, read_only=read_only)
+        except OSError as error:
+            number = error.errno or errno.EIO
+        finally:
+            os._exit(number)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return None if code == 0 else os.strerror(code) if code > 0 else f"signal {-code}"
+
+
 def shut_in(
     source: str, place: str, uid: int, gid: int, *, read_only: bool, unconfined: bool, kept: set[int]
 ) -> tuple[int, int, list[str]]:
@@ -27,24 +57,18 @@ def shut_in(
     Of the descriptors that are open, only `kept` stay. Namespaces and Landlock each do it alone; where the host gives
     neither, CannotConfine is raised unless `unconfined`.
     """
-    try:
-        confine.enter_namespaces()
-    except OSError as error:
-        why = f"namespaces cannot be used here: {error.strerror}"
+    why = try_namespaces(source, place, read_only=read_only)
+    if why is None:
+        directory, own = enter(source, place, read_only=read_only)
     else:
-        why = ""
-    directory, own = confine.open_directory(source), confine.open_directory(f"/proc/{os.getpid()}/fd")
-    if not why:
-        own = confine.clone_mount(own, recursive=False)
-        confine.make_root(directory, place, read_only=read_only)
-        directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory, own = confine.open_directory(source), confine.open_directory(f"/proc/{os.getpid()}/fd")
     os.fchdir(directory)  # whoever started us was somewhere
     confine.close_others({0, 1, 2, own, directory, *kept})
     confine.become(uid, gid)
-    locked = confine.landlock(directory)
-    if why and not locked and not unconfined:
-        raise confine.CannotConfine(f"{why}, and this kernel has no Landlock")
-    holds = [name for name, does in (("namespaces", not why), ("Landlock", locked)) if does]
+    locked = confine.landlock(directory, read_only=read_only, needed=why is not None)
+    if why is not None and not locked and not unconfined:
+        raise confine.CannotConfine(f"namespaces cannot be used here ({why}), and this kernel has no Landlock")
+    holds = [name for name, does in (("namespaces", why is None), ("Landlock", locked)) if does]
     return directory, own, holds
 
 
@@ -56,7 +80,6 @@ def main() -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         uid, gid = told["uid"], told["gid"]
-        os.umask(0)  # the guest's kernel has applied the umask of its own process
         root, own, holds = shut_in(
             told["source"],
             told["place"],
@@ -75,6 +98,10 @@ def main() -> None:
     except confine.CannotConfine as error:
         os.write(report, f"0 {error}".encode())
         os._exit(126)
+    # From now on a path is one of the share: nothing is ever imported from there.
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_importer_cache.clear()
     os.write(report, f"{READY} {', '.join(holds)}".encode())
     os.close(report)
     connection, _ = listener.accept()

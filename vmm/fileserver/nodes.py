@@ -15,7 +15,7 @@ from collections import OrderedDict
 
 ROOT = 1
 MAX_DEPTH = 4096  # directories within each other; a path of the kernel has at most 2048 components
-MAX_NODES = 8_000_000  # what the guest's kernel may remember, at about 400 bytes of ours each
+MAX_NODES = 1_000_000  # what the guest's kernel may remember, at 500 to 1,000 bytes of ours each
 
 
 def stale() -> OSError:
@@ -26,6 +26,7 @@ class Node:
     """A file, directory or link that the guest has looked up `lookups` times and not forgotten."""
 
     __slots__ = (
+        "children",
         "descriptor",
         "gone",
         "handles",
@@ -44,6 +45,9 @@ class Node:
         self.is_directory = stat.S_ISDIR(st.st_mode)
         self.parent = parent
         self.name = name
+        self.children = 0  # nodes that are reached through it
+        if parent is not None:
+            parent.children += 1
         self.lookups = 0
         self.gone: os.stat_result | None = None  # what it was when the guest removed its last name
         self.descriptor = -1  # of a directory, while we keep one
@@ -86,9 +90,14 @@ class Nodes:
     def get(self, number: int) -> Node:
         """Raises ESTALE for a number that we never gave, or that the guest has forgotten."""
         node = self._by_number.get(number)
-        if node is None:
+        if node is None or not (node.lookups or node.handles or number == ROOT):
             raise stale()
         return node
+
+    def check_room(self) -> None:
+        """Raises ENFILE when no more can be remembered."""
+        if len(self._by_number) >= MAX_NODES:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
 
     def remember(self, parent: Node, name: str, st: os.stat_result) -> Node:
         """The node of what was found at `name`, counted as looked up once more."""
@@ -98,21 +107,30 @@ class Nodes:
             del self._by_identity[identity]  # its number was given to something else meanwhile
             node = None
         if node is None:
-            if len(self._by_number) >= MAX_NODES:
-                raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+            self.check_room()
             node = Node(self._next, st, parent, name)
             self._next += 1
             self._by_identity[identity] = node
             self._by_number[node.number] = node
         elif node.number != ROOT:
-            node.parent, node.name = parent, name
+            self._put(node, parent, name)
         node.lookups += 1
         return node
 
     def moved(self, identity: tuple[int, int], parent: Node, name: str) -> None:
         """The guest has renamed it."""
         if (node := self._by_identity.get(identity)) is not None and node.number != ROOT:
-            node.parent, node.name = parent, name
+            self._put(node, parent, name)
+
+    def _put(self, node: Node, parent: Node, name: str) -> None:
+        """It is reached through `parent` now."""
+        old, node.name = node.parent, name
+        if old is not parent:
+            parent.children += 1
+            node.parent = parent
+            if old is not None:
+                old.children -= 1
+                self._drop_unused(old)
 
     def removed(self, st: os.stat_result) -> None:
         """The guest has removed its last name. It may still stand in it (a working directory), and ask what it is."""
@@ -133,13 +151,19 @@ class Nodes:
         node.handles.remove(descriptor)
         self._drop_unused(node)
 
-    def _drop_unused(self, node: Node) -> None:
-        if node.lookups or node.handles or node.number == ROOT or self._by_number.get(node.number) is not node:
-            return
-        del self._by_number[node.number]
-        if self._by_identity.get(node.identity) is node:
-            del self._by_identity[node.identity]
-        self._let_go(node)
+    def _drop_unused(self, unused: Node | None) -> None:
+        """What leads to something that is remembered is remembered, too, and counts."""
+        node = unused
+        while node is not None and node.number != ROOT and self._by_number.get(node.number) is node:
+            if node.lookups or node.handles or node.children:
+                return
+            del self._by_number[node.number]
+            if self._by_identity.get(node.identity) is node:
+                del self._by_identity[node.identity]
+            self._let_go(node)
+            node = node.parent
+            if node is not None:
+                node.children -= 1
 
     def inode(self, st: os.stat_result) -> int:
         """The inode number for the guest. What lies on another device of the host gets numbers of its own."""
@@ -156,7 +180,12 @@ class Nodes:
             return os.fstat(node.handles[-1])
         if node.gone is not None:
             return node.gone
-        return self._look(self.directory(node.parent), node)
+        try:
+            return self._look(self.directory(node.parent), node)
+        except OSError:
+            if node.handles:  # a directory that somebody has open: an open file has no name to look up anew
+                return os.fstat(node.handles[-1])
+            raise
 
     @staticmethod
     def _look(parent: int, node: Node) -> os.stat_result:
@@ -172,9 +201,10 @@ class Nodes:
         """A new descriptor of it: of a link only as such (O_PATH, the guest resolves it), of a device or FIFO of the
         host never. Raises ELOOP, EACCES."""
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-        if node.number == ROOT or (node.handles and not node.is_directory):
-            known = self._root if node.number == ROOT else node.handles[-1]
-            return os.open(str(known), flags & ~os.O_NOFOLLOW, dir_fd=self._own)
+        if node.number == ROOT:
+            return os.open(str(self._root), flags & ~os.O_NOFOLLOW, dir_fd=self._own)
+        if node.handles and not node.is_directory and not self._has_its_name(node):
+            return os.open(str(node.handles[-1]), flags & ~os.O_NOFOLLOW, dir_fd=self._own)
         if node.gone is not None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         # What can be waited for at an open (a FIFO's other end) would hold up everybody.
@@ -197,6 +227,20 @@ class Nodes:
         finally:
             if checked >= 0:
                 os.close(checked)
+
+    def _has_its_name(self, node: Node) -> bool:
+        """False for one whose name is gone: only who has it open reaches it. Raises ESTALE where the name leads
+        elsewhere: the guest's kernel may take an old name for true for a moment, and must not get the old file by
+        it."""
+        if node.gone is not None:
+            return False
+        try:
+            st = os.stat(node.name, dir_fd=self.directory(node.parent), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if (st.st_dev, st.st_ino) != node.identity:
+            raise stale()
+        return True
 
     def directory(self, node: Node | None) -> int:
         """A descriptor for a look below it, ours to keep: use it at once. Raises ESTALE, ENOTDIR, EMFILE.

@@ -16,7 +16,6 @@ from vmm.fileserver.guest_memory import GuestMemory
 
 DESCRIPTOR = struct.Struct("<QIHH")
 NEXT, WRITABLE, INDIRECT = 1, 2, 4
-NO_INTERRUPT = 1
 INDEX = struct.Struct("<H")
 USED = struct.Struct("<II")
 MAX_SEGMENTS = 2048  # of one request: more than the largest that a kernel of ours makes (1 MiB in pages, and headers)
@@ -51,16 +50,18 @@ class Ring:
         self._barrier = threading.Lock()  # taking and releasing a lock orders what the memory sees
         self._used_index = 0
         self._run = 0
+        self._taken = 0  # requests that wait for their answer
 
     def place(self, memory: GuestMemory, descriptors: int, available: int, used: int) -> None:
         """Where it lies, by QEMU's addresses. Raises OutsideMemory, BrokenRing."""
         if not 0 < self.size <= 32768 or self.size & (self.size - 1):
             raise BrokenRing(f"a queue of {self.size} entries")
-        self._memory = memory
-        self._descriptors = memory.at_user(descriptors, DESCRIPTOR.size * self.size)
-        self._available = memory.at_user(available, 4 + 2 * self.size)
-        self._used = memory.at_user(used, 4 + USED.size * self.size)
-        self._used_index = INDEX.unpack_from(self._used, 2)[0]
+        with self._lock:
+            self._descriptors = memory.at_user(descriptors, DESCRIPTOR.size * self.size)
+            self._available = memory.at_user(available, 4 + 2 * self.size)
+            self._used = memory.at_user(used, 4 + USED.size * self.size)
+            self._used_index = INDEX.unpack_from(self._used, 2)[0]
+            self._memory = memory
 
     @property
     def ready(self) -> bool:
@@ -71,11 +72,14 @@ class Ring:
         (available,) = INDEX.unpack_from(self._available, 2)
         if available == self.last:
             return None
-        if (available - self.last) & 0xFFFF > self.size:
-            raise BrokenRing(f"{(available - self.last) & 0xFFFF} requests in a queue of {self.size}")
+        offered = (available - self.last) & 0xFFFF
+        if offered + self._taken > self.size:  # a driver offers none again that is not answered
+            raise BrokenRing(f"{offered + self._taken} requests in a queue of {self.size}")
         with self._barrier:  # the entry is read after the index that says that it is there
             (head,) = INDEX.unpack_from(self._available, 4 + 2 * (self.last % self.size))
         self.last = (self.last + 1) & 0xFFFF
+        with self._lock:
+            self._taken += 1
         return self._chain(head)
 
     def _chain(self, head: int) -> Chain:
@@ -106,32 +110,39 @@ class Ring:
             index = following
         raise BrokenRing(f"a request of more than {MAX_SEGMENTS} parts")
 
+    def awaits(self, chain: Chain) -> bool:
+        """Whether the guest still waits for this one's answer: it has not reset the device meanwhile."""
+        return chain.run == self._run and self._memory is not None
+
     def push(self, chain: Chain, written: int) -> None:
         """The request is done and `written` bytes of its writable part are filled; the guest is told."""
         with self._lock:
-            if chain.run != self._run or self._memory is None:
-                return  # the guest has reset the device meanwhile
+            if not self.awaits(chain):
+                return
+            self._taken -= 1
             USED.pack_into(self._used, 4 + USED.size * (self._used_index % self.size), chain.head, written)
             self._used_index = (self._used_index + 1) & 0xFFFF
             with self._barrier:  # the entry is written before the index that says that it is there
                 INDEX.pack_into(self._used, 2, self._used_index)
-            silent = INDEX.unpack_from(self._available, 0)[0] & NO_INTERRUPT
-        if not silent and self.call >= 0:
-            with contextlib.suppress(OSError):
-                os.eventfd_write(self.call, 1)
+            # Always, although a driver may say that it looks by itself: to trust that takes a barrier that we have not.
+            if self.call >= 0:
+                with contextlib.suppress(OSError):
+                    os.eventfd_write(self.call, 1)
 
     def stop(self) -> int:
         """Let go of the guest's memory; returns where the available ring stood."""
         with self._lock:
             self._memory = None
             self._run += 1
+            self._taken = 0
             self._descriptors = self._available = self._used = memoryview(b"")
         self.replace("kick", -1)
         return self.last
 
     def replace(self, which: str, descriptor: int) -> None:
         """Take a new eventfd for `kick` or `call`; the old one is closed."""
-        old: int = getattr(self, which)
-        setattr(self, which, descriptor)
-        if old >= 0:
-            os.close(old)
+        with self._lock:  # another thread may be writing to it, and its number is soon another file's
+            old: int = getattr(self, which)
+            setattr(self, which, descriptor)
+            if old >= 0:
+                os.close(old)

@@ -11,7 +11,6 @@ import struct
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,6 +24,9 @@ MAX_REQUEST = MAX_WRITE + 65536
 MAX_BODY = 65536  # of anything but a WRITE's data: two names and some numbers, or a list of nodes to forget
 NO_ANSWER = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT)
 TURN = 128  # requests of one ring, before we look at the others again
+MAX_WAITING = 64  # locks that are waited for; far below a queue's size, as the unlock must get through
+MAX_LATER = 64  # slow requests of the other threads, each with a descriptor
+SMALL_BODY, ANSWER_PARTS = 64, 4  # what is enough to take a lock, or to flush, and to answer that
 RETRY_S = 0.01  # how often a lock that has to wait is tried again
 MAX_COMPLAINTS = 20  # lines on standard error: the guest decides how often something is odd
 WANTED = (
@@ -67,6 +69,22 @@ def put(views: list[memoryview], data: bytes) -> int:
         if at == len(data):
             break
     return at
+
+
+def slim(request: Request) -> Request:
+    """The request without what only its size made large: it is going to be kept for a while."""
+    request.chain.readable.clear()
+    del request.chain.writable[ANSWER_PARTS:]
+    return request._replace(body=request.body[:SMALL_BODY], data=[])
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong and where. Without the lines of our source: their paths are the guest's by now."""
+    place, at = "", error.__traceback__
+    while at is not None:
+        place = f"{at.tb_frame.f_code.co_filename.rpartition('/')[2]}:{at.tb_lineno}"
+        at = at.tb_next
+    return f"{type(error).__name__} at {place}: {error}"
 
 
 class Server:
@@ -117,15 +135,21 @@ class Server:
 
     def _drain(self, ring: Ring) -> bool:
         """Serve what is in the ring; True when there may be more."""
-        with contextlib.suppress(OSError):
-            os.eventfd_read(ring.kick)
         try:
+            if ring.kick < 0:
+                return False  # stopped meanwhile
+            with contextlib.suppress(OSError):
+                os.eventfd_read(ring.kick)
             for _ in range(TURN):
                 if not ring.ready or (chain := ring.pop()) is None:
                     return False
                 self._serve(ring, chain)
         except (BrokenRing, OutsideMemory) as error:
             self._complain(f"a queue was stopped: {error}")
+            ring.stop()
+            return False
+        except Exception as error:  # a mistake of ours costs this queue
+            self._complain(f"a queue was stopped: {describe(error)}")
             ring.stop()
             return False
         return True
@@ -152,9 +176,15 @@ class Server:
             else:
                 self._answer(request, self._perform(request))
         except WouldWait:
-            self._waiting.append(request)
+            if len(self._waiting) < MAX_WAITING:
+                self._waiting.append(slim(request))
+            else:
+                self._answer(request, error=errno.ENOLCK)
         except Later as later:
-            self._jobs.put((request, later.work))
+            if self._jobs.qsize() < MAX_LATER:
+                self._jobs.put((slim(request), later.work))
+            else:
+                self._finish(request, later.work)
         except (struct.error, ValueError, OverflowError, UnicodeError):
             self._answer(request, error=errno.EINVAL)
         except OSError as error:
@@ -163,7 +193,7 @@ class Server:
         except (BrokenRing, OutsideMemory):
             raise
         except Exception as error:  # whatever one request does, the others are served
-            self._complain("".join(traceback.format_exception(error)))
+            self._complain(describe(error))
             self._answer(request, error=errno.EIO)
 
     def _perform(self, request: Request) -> bytes:
@@ -247,9 +277,18 @@ class Server:
         while True:
             request, work = self._jobs.get()
             try:
-                self._answer(request, work())
-            except OSError as error:
-                self._answer(request, error=error.errno or errno.EIO)
+                self._finish(request, work)
+            except Exception as error:  # the other requests are served
+                self._complain(describe(error))
+
+    def _finish(self, request: Request, work: Callable[[], bytes]) -> None:
+        """Do the `work` of a slow request, and answer it if anybody still waits."""
+        try:
+            body, number = work(), 0
+        except OSError as error:
+            body, number = b"", error.errno or errno.EIO
+        if request.ring.awaits(request.chain):
+            self._answer(request, body, number)
 
     def _complain(self, text: str) -> None:
         self._complaints += 1

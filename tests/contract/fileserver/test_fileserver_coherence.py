@@ -12,8 +12,9 @@ import pytest
 from fuse_client import FuseClient, FuseError, text
 from server_process import Place, error_of, wait_until
 
-from vmm.fileserver import fuse
+from vmm.fileserver import fuse, nodes
 from vmm.fileserver.files import TICK_NS
+from vmm.fileserver.filesystem import Names, Share
 
 SECOND_NS = 1_000_000_000
 
@@ -392,3 +393,74 @@ def test_who_stands_in_a_directory_that_is_removed_can_leave_it(place: Place) ->
 def client_made(client: FuseClient, name: str) -> str:
     client.make_directory(1, name)
     return name
+
+
+def test_an_old_name_does_not_open_the_old_file(place: Place) -> None:
+    """Somebody has it open, an editor of the host replaces it, and the guest's kernel takes its name for true still."""
+    file = place.write("share/file", "old\n")
+    with place.client() as (_, client):
+        node = client.look_up(1, "file")
+        handle, _ = client.open(node, os.O_RDWR)
+        (place.share / "new").write_text("new\n")
+        (place.share / "new").replace(file)
+        for flags in (os.O_RDONLY, os.O_WRONLY | os.O_TRUNC):
+            assert error_of(client.open, node, flags) == "ESTALE"
+        assert client.read(node, handle) == b"old\n" and file.read_text() == "new\n"
+
+
+def test_what_an_open_directory_is_does_not_depend_on_its_name(place: Place) -> None:
+    place.write("share/directory/file", "x")
+    with place.client() as (_, client):
+        node = client.look_up(1, "directory")
+        client.send(fuse.OPENDIR, node, fuse.OPEN_IN.pack(0, 0))
+        (place.share / "directory").rename(place.share / "elsewhere")
+        assert client.attributes(node)[0] == (place.share / "elsewhere").stat().st_ino
+
+
+def test_a_mapping_of_a_file_that_is_appended_to_stays_in_place(place: Place) -> None:
+    with place.client() as (_, client):
+        node, handle = client.create(1, "file", os.O_RDWR | os.O_APPEND)
+        client.write(node, handle, b"0123456789")
+        client.write(node, handle, b"more")  # where its end is, whatever the guest thinks
+        body = fuse.WRITE_IN.pack(handle, 2, 3, fuse.WRITE_CACHE, 0, 0, 0) + b"abc"
+        client.send(fuse.WRITE, node, body)
+        assert (place.share / "file").read_text() == "01abc56789more"
+
+
+def test_a_shared_repository_keeps_its_bit(place: Place) -> None:
+    directory = place.share / "shared"
+    directory.mkdir()
+    place.own()
+    directory.chmod(0o2755)
+    with place.client() as (_, client):
+        node = client.look_up(1, "shared")
+        client.send(fuse.SETATTR, node, fuse.SETATTR_IN.pack(fuse.SET_MODE, *[0] * 10, 0o775, 0, 0, 0, 0))
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o2775
+
+
+def test_directories_that_only_lead_somewhere_count(our_place: Place) -> None:
+    """The guest forgets them, we cannot: what it remembers below is reached through them."""
+    path = our_place.share
+    for _ in range(20):
+        path /= "d"
+        path.mkdir()
+    (path / "file").write_text("")
+    root, own = os.open(our_place.share, os.O_PATH), os.open("/proc/self/fd", os.O_PATH)
+    names = Names(Share(root, os.getuid(), os.getgid()), own, 256)
+    try:
+        known, way = names.nodes, [names.nodes.get(nodes.ROOT)]
+        for name in [*["d"] * 20, "file"]:
+            (number,) = struct.unpack_from("=Q", names.look_up(way[-1], text(name)))
+            way.append(known.get(number))
+        for node in way[1:-1]:
+            known.forget(node.number, 1)
+        assert len(known) == len(way)
+        with pytest.raises(OSError, match="Stale"):
+            known.get(way[1].number)
+        assert names.get_attributes(way[-1], b"")
+        known.forget(way[-1].number, 1)
+        assert len(known) == 1
+    finally:
+        names.nodes.reset()
+        os.close(root)
+        os.close(own)

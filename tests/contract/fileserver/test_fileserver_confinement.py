@@ -29,11 +29,32 @@ def refuse():
     raise OSError(1, "Operation not permitted")
 confine.enter_namespaces = refuse
 """
+# Some hosts let everybody make a user namespace, and refuse to map a user into it.
+HALF_A_NAMESPACE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from vmm import confine
+def refuse(path, *rest):
+    raise PermissionError(1, "Operation not permitted")
+confine.open = refuse
+"""
+# Before Linux 5.19.
+FIRST_LANDLOCK = """
+import sys, types
+sys.path.insert(0, sys.argv[1])
+from vmm import confine
+known = confine.libc
+def syscall(number, *rest):
+    asked = number.value == confine.SYS_LANDLOCK_CREATE and rest[0] is None
+    return 1 if asked else known.syscall(number, *rest)
+confine.libc = types.SimpleNamespace(**{name: getattr(known, name) for name in
+    ("unshare", "mount", "pivot_root", "umount2", "prctl", "capset")}, syscall=syscall)
+"""
 WITHOUT_LANDLOCK = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from vmm import confine
-confine.landlock = lambda directory: False
+confine.landlock = lambda directory, **options: False
 """
 
 
@@ -373,10 +394,51 @@ def test_without_namespaces_landlock_alone_holds_it(place: Place, unconfined: bo
         (place.base / "run" / "moved").rename(place.share / "directory")
 
 
+def test_a_namespace_that_cannot_be_finished_is_none(place: Place) -> None:
+    if place.uid == 0:
+        pytest.skip("root needs no mapping")
+    if not has_landlock():
+        pytest.skip("this kernel has no Landlock")
+    place.write("share/file", "file\n")
+    with place.client(start=HALF_A_NAMESPACE + START) as (served, client):
+        assert served.holds == "Landlock"
+        node, _ = client.create(1, "made")
+        assert client.attributes(node)[11] == 1000, "the files are nobody's"
+        assert (place.share / "made").stat().st_uid == place.uid
+
+
+def test_the_first_landlock_forbids_too_much_where_namespaces_are(place: Place) -> None:
+    with place.client(start=FIRST_LANDLOCK + START) as (served, client):
+        needs_namespaces(served)
+        assert served.holds == "namespaces"
+        client.create(1, "file")
+        client.rename(1, "file", client.make_directory(1, "directory"), "file")
+
+
+def test_it_ends_with_who_started_it(place: Place) -> None:
+    """Although it has become another user: that takes the kernel's signal at the parent's death away."""
+    with place.client() as (served, _):
+        parent = int(served.status("PPid"))
+        assert parent == os.getpid() or place.uid != os.geteuid()
+    script = "import ctypes; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
+    told = """
+import ctypes
+kept = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(kept), 0, 0, 0)
+print("at the parent's death:", kept.value, file=sys.stderr, flush=True)
+"""
+    after = "from vmm.fileserver import server; real = server.Server\ndef tell(*all):\n"
+    after += "".join(f"    {line}\n" for line in told.strip().splitlines()) + "    return real(*all)\n"
+    patch = "import sys; sys.path.insert(0, sys.argv[1])\n" + script + after
+    patch += "from vmm.fileserver import main as program\nprogram.Server = tell\n"
+    with place.client(start=patch + START) as (served, _):
+        served.wait_for_words("at the parent's death: 9")
+
+
 def test_with_neither_it_is_refused_unless_the_user_takes_the_risk(place: Place) -> None:
     place.write("share/file", "file\n")
     start = WITHOUT_NAMESPACES + WITHOUT_LANDLOCK + START
-    with pytest.raises(Refused, match=r"0 namespaces cannot be used here: .*, and this kernel has no Landlock"):
+    with pytest.raises(Refused, match=r"0 namespaces cannot be used here \(.*\), and this kernel has no Landlock"):
         with place.serve(start=start):
             raise AssertionError
     with place.client(start=start, unconfined=True) as (served, client), place.untouched():

@@ -236,7 +236,6 @@ def test_the_last_handle_takes_all_locks_with_it(client: FuseClient, host: Host)
     _, writing = opened(client)
     client.lock(node, handle, 1, READ, 0, 9)
     client.lock(node, writing, 2, READ, 20, 29)
-    assert error_of(client.lock, node, handle, 1, WRITE, 50, 59) == "EBADF"
     client.release(node, handle)
     assert host.lock(fcntl.LOCK_EX, 0, 10) and not host.lock(fcntl.LOCK_EX, 20, 10)
     client.release(node, writing)
@@ -398,3 +397,25 @@ def test_rollback_mode_needs_no_rule(place: Place) -> None:
                 connection.execute("SELECT * FROM t")
             client.flush(node, handle, 1)
             connection.execute("BEGIN EXCLUSIVE")
+
+
+def test_a_file_that_nobody_may_open_for_writing_any_more_is_locked(place: Place) -> None:
+    """Lock files are often made with mode 0444."""
+    with place.client() as (_, client):
+        node, handle = client.create(1, "lock", mode=0o444)
+        body = fuse.LOCK_IN.pack(handle, 7, 0, 0x7FFFFFFFFFFFFFFF, WRITE, 1, fuse.LOCK_IS_FLOCK, 0)
+        client.send(fuse.SETLK, node, body)
+        with (place.share / "lock").open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        client.release(node, handle)
+        with (place.share / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        node, handle = client.create(1, "other", mode=0o444)
+        client.lock(node, handle, 1, WRITE, 0, 9)
+
+
+def test_who_locked_to_read_may_lock_to_write_by_another_handle(client: FuseClient) -> None:
+    node, reading = opened(client, os.O_RDONLY)
+    _, writing = opened(client)
+    client.lock(node, reading, 1, READ, 0, 9)
+    client.lock(node, writing, 1, WRITE, 20, 29)
