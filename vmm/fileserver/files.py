@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vmm.fileserver import fuse
-from vmm.fileserver.filesystem import Names, Share, checked, libc, read_names
+from vmm.fileserver.filesystem import Names, Share, checked, libc, read_names, version
 from vmm.fileserver.locks import MAX_OWNERS
 from vmm.fileserver.nodes import Node
 from vmm.fileserver.protection import refusal
@@ -137,6 +137,7 @@ class Files(Names):
                 # Once more, as it is held now: the host may have put a new file of the same number in a protected one's
                 # place. So nothing is cut before that.
                 self.protection.check_file(node.identity)
+            self._check_told(node, descriptor)
             if flags & os.O_TRUNC:
                 os.close(os.open(str(descriptor), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=self.own))
         except BaseException:
@@ -144,6 +145,13 @@ class Files(Names):
             raise
         number = self._hold(node, descriptor, writable=writable)
         return fuse.OPEN_OUT.pack(number, self._how(node, descriptor, writable), 0)
+
+    def _check_told(self, node: Node, descriptor: int) -> None:
+        """Raises ESTALE once where the guest's attributes are of an older version: its kernel would take the size from
+        them. One that changes all the time is let through the second time, and read past the cache."""
+        told, node.told = node.told, None
+        if told is not None and not node.handles and told != version(os.fstat(descriptor)):
+            raise refusal(errno.ESTALE)
 
     def _how(self, node: Node, descriptor: int, writable: bool) -> int:
         """How the guest is to use an open file.
@@ -155,10 +163,9 @@ class Files(Names):
         if writable:
             return fuse.FOPEN_DIRECT_IO
         st = os.fstat(descriptor)
-        version = (st.st_ctime_ns, st.st_mtime_ns, st.st_size)
         settled = time.time_ns() - max(st.st_ctime_ns, st.st_mtime_ns) > TICK_NS
-        kept = node.seen == version
-        node.seen = version if settled else None
+        kept = node.seen == version(st)
+        node.seen = version(st) if settled else None
         return fuse.FOPEN_NOFLUSH | (fuse.FOPEN_KEEP_CACHE if kept else 0)
 
     def create(self, parent: Node, body: bytes) -> bytes:
@@ -202,6 +209,7 @@ class Files(Names):
         if not handle.writable or self.share.read_only:
             raise refusal(errno.EBADF)
         self.protection.check_file(node.identity)  # the host may have put this very file in a protected one's place
+        node.told = None  # the guest's kernel forgets its attributes, too
         if how & fuse.WRITE_CACHE and fcntl.fcntl(handle.descriptor, fcntl.F_GETFL) & os.O_APPEND:
             return self._write_page(handle.descriptor, data, offset)
         return fuse.WRITE_OUT.pack(os.pwritev(handle.descriptor, data, offset) if data else 0, 0)
@@ -262,6 +270,7 @@ class Files(Names):
         if mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) or not handle.writable:
             raise refusal(errno.EOPNOTSUPP)
         self.protection.check_file(node.identity)
+        node.told = None
         checked(libc.fallocate(handle.descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
         return b""
 
@@ -272,6 +281,7 @@ class Files(Names):
         if flags or not writing.writable:
             raise refusal(errno.EINVAL)
         self.protection.check_file(destination.identity)
+        destination.told = None
         length = min(length, 4 * MAX_WRITE)  # a part at a time: the guest asks for the rest
         done = os.copy_file_range(reading.descriptor, writing.descriptor, length, offset, to)
         return fuse.WRITE_OUT.pack(done, 0)

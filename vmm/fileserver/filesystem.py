@@ -21,12 +21,15 @@ RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 NOT_FOR_GUESTS = stat.S_ISUID | stat.S_ISGID  # on the host these bits would give away the user's rights
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 AT_SYMLINK_NOFOLLOW = 0x100
-# For how long the guest may take what we said for true without asking again. A directory's name: long, as we look at
-# the whole way ourselves at each request and answer ESTALE when it has changed, upon which its kernel asks anew. A
-# file's name and all attributes: for as short a time as its kernel can count (one or two of its ticks of 4 ms), which
-# saves the second question of a pair, stat after lookup. What is opened is compared by name and inode whatever the
-# guest takes for true.
+# For how long the guest may take what we said for true without asking again.
+# A name: long, as we look at the whole way ourselves at each request that comes by it, and answer ESTALE where the
+# host has put something else there, upon which its kernel asks anew. Half a second for a file, which may be open when
+# that happens: then an open file is asked about, and we cannot tell whether by its name. As short as can be for one of
+# several names. Attributes: for as short a time as its kernel can count (one or two of its ticks of 4 ms), which saves
+# the second question of a pair, stat after lookup. An open of what has changed since we told of it is answered ESTALE,
+# too.
 DIRECTORY_S = 30
+FILE_NS = 500_000_000
 BRIEFLY_NS = 1
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,6 +55,11 @@ class Share:
     read_only: bool = False
     protected: tuple[str, ...] = ()
     guest_id: int = 1000
+
+
+def version(st: os.stat_result) -> tuple[int, int, int]:
+    """What changes with a file's content."""
+    return st.st_ctime_ns, st.st_mtime_ns, st.st_size
 
 
 def checked(result: int) -> None:
@@ -119,7 +127,9 @@ class Names:
 
     def entry(self, parent: Node, name: str, st: os.stat_result) -> tuple[Node, bytes]:
         node = self.nodes.remember(parent, name, st)
-        valid_s, valid_ns = (DIRECTORY_S, 0) if node.is_directory else (0, BRIEFLY_NS)
+        node.told = version(st)
+        alone = st.st_nlink == 1 and not node.handles
+        valid_s, valid_ns = (DIRECTORY_S, 0) if node.is_directory else (0, FILE_NS if alone else BRIEFLY_NS)
         return node, fuse.ENTRY.pack(node.number, 0, valid_s, 0, valid_ns, self.brief(node)) + self.attributes(st)
 
     def found(self, parent: Node, name: str) -> bytes:
@@ -134,6 +144,7 @@ class Names:
 
     def get_attributes(self, node: Node, body: bytes) -> bytes:
         st = self.nodes.status(node)
+        node.told = version(st)
         return fuse.ATTR_OUT.pack(0, self.brief(node), 0) + self.attributes(st)
 
     def read_link(self, node: Node, body: bytes) -> bytes:

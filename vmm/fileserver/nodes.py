@@ -37,6 +37,7 @@ class Node:
         "number",
         "parent",
         "seen",
+        "told",
     )
 
     def __init__(self, number: int, st: os.stat_result, parent: Node | None, name: str) -> None:
@@ -52,6 +53,7 @@ class Node:
         self.gone: os.stat_result | None = None  # what it was when the guest removed its last name
         self.descriptor = -1  # of a directory, while we keep one
         self.handles: list[int] = []  # descriptors of the guest's open handles
+        self.told: tuple[int, int, int] | None = None  # the version that the guest's attributes are of
         self.seen: tuple[int, int, int] | None = None  # the version whose pages the guest may hold
 
 

@@ -74,10 +74,38 @@ def test_only_directories_are_believed_for_long(place: Place) -> None:
         directory, _, name_ns, attributes_ns = entry(client, 1, "directory")
         assert name_ns > SECOND_NS and attributes_ns < 1_000_000
         file, _, name_ns, attributes_ns = entry(client, directory, "file")
-        assert 0 < name_ns < 1_000_000 and 0 < attributes_ns < 1_000_000
+        assert 0 < name_ns < SECOND_NS and 0 < attributes_ns < 1_000_000
         handle, _ = client.open(file, os.O_RDWR)
         assert entry(client, directory, "file")[3] == 0, "of what is open, nothing is taken for true"
         client.release(file, handle)
+        os.link(place.share / "directory/file", place.share / "second")
+        assert 0 < entry(client, directory, "file")[2] < 1_000_000, (
+            "it may be another under this name, and not under that"
+        )
+
+
+def test_an_open_of_what_has_changed_is_looked_up_first(place: Place) -> None:
+    """Else the guest's kernel would read as much of it as it had before."""
+    file = place.write("share/file", "short\n")
+    with place.client() as (_, client):
+        node = client.look_up(1, "file")
+        file.write_text("much longer\n")
+        assert error_of(client.open, node, os.O_RDONLY) == "ESTALE"
+        assert client.look_up(1, "file") == node
+        handle, _ = client.open(node, os.O_RDONLY)
+        assert client.read(node, handle) == b"much longer\n"
+        client.release(node, handle)
+        # One that changes all the time is opened all the same.
+        client.look_up(1, "file")
+        file.write_text("again\n")
+        assert error_of(client.open, node, os.O_RDONLY) == "ESTALE"
+        file.write_text("and again\n")
+        assert whole(client, node) == b"and again\n"
+        # What the guest wrote itself is no news.
+        made, handle = client.create(1, "made")
+        client.write(made, handle, b"x")
+        client.release(made, handle)
+        assert whole(client, made) == b"x"
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
