@@ -145,7 +145,8 @@ class Names:
     def get_attributes(self, node: Node, body: bytes) -> bytes:
         st = self.nodes.status(node)
         node.told = version(st)
-        return fuse.ATTR_OUT.pack(0, self.brief(node), 0) + self.attributes(st)
+        valid_ns = BRIEFLY_NS if node.is_directory else 0  # who asked for them once asks again
+        return fuse.ATTR_OUT.pack(0, valid_ns, 0) + self.attributes(st)
 
     def read_link(self, node: Node, body: bytes) -> bytes:
         descriptor = self.nodes.open(node, os.O_PATH)
