@@ -105,8 +105,8 @@ class Nodes:
         """The node of what was found at `name`, counted as looked up once more."""
         identity = (st.st_dev, st.st_ino)
         node = self._by_identity.get(identity)
-        if node is not None and node.is_directory != stat.S_ISDIR(st.st_mode):
-            del self._by_identity[identity]  # its number was given to something else meanwhile
+        if node is not None and not self._is_that_one(node, parent, name, st):
+            del self._by_identity[identity]
             node = None
         if node is None:
             self.check_room()
@@ -118,6 +118,25 @@ class Nodes:
             self._put(node, parent, name)
         node.lookups += 1
         return node
+
+    def _is_that_one(self, node: Node, parent: Node, name: str, st: os.stat_result) -> bool:
+        """Whether the node is what was found at `name`, and not something that is gone and whose number was given away.
+
+        A host gives the number of a removed file to the next one that is made: git's new HEAD has that of its last
+        lock. The guest may believe the old name still, and would read the new file by it. What is held open keeps its
+        number.
+        """
+        if node.number == ROOT or node.handles or node.descriptor >= 0:
+            return True
+        if node.is_directory != stat.S_ISDIR(st.st_mode):
+            return False
+        if node.parent is parent and node.name == name:
+            return True
+        try:
+            self._look(self.directory(node.parent), node)
+        except OSError:
+            return False
+        return True  # a hard link: it has both names
 
     def moved(self, identity: tuple[int, int], parent: Node, name: str) -> None:
         """The guest has renamed it."""

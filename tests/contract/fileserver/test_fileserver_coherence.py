@@ -272,15 +272,15 @@ def test_a_deep_tree(our_place: Place, levels: int, descriptors: int | None) -> 
     """No text is ever as long as the way down, and few descriptors are enough."""
     try:
         with our_place.client(descriptors=descriptors) as (served, client):
-            # Each new directory is put around all that are there, so that the guest's way to know them is short.
             top, new = our_place.share / "d", our_place.share / "new"
             top.mkdir()
-            inner, node = os.open(top, os.O_RDONLY), client.look_up(1, "d")
-            for _ in range(levels - 1):
+            inner, node = os.open(top, os.O_RDONLY), 1
+            for _ in range(levels - 1):  # each new directory is put around all that are there
                 new.mkdir()
                 top.rename(new / "d")
                 new.rename(top)
-                client.look_up(client.look_up(1, "d"), "d")
+            for _ in range(levels):
+                node = client.look_up(node, "d")
             file, handle = client.create(node, "file")
             assert client.write(file, handle, b"deep") == 4
             client.release(file, handle)
@@ -492,3 +492,25 @@ def test_directories_that_only_lead_somewhere_count(our_place: Place) -> None:
         names.nodes.reset()
         os.close(root)
         os.close(own)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_number_that_was_given_away_is_another_file(place: Place, kind: str) -> None:
+    """By device and inode alone, the guest's old name would lead to the new file."""
+    old, new = place.share / "old", place.share / "new"
+    old.mkdir() if kind == "directory" else old.write_text("x")
+    place.own()
+    with place.client() as (_, client):
+        node = client.look_up(1, "old")
+        old.rename(new)  # as good as removing one and making the other with its number
+        other = client.look_up(1, "new")
+        assert other != node
+        assert error_of(client.attributes, node) == "ESTALE"
+        assert client.look_up(1, "new") == other
+        # What is held open keeps its number: it is the same wherever the host moves it.
+        if kind == "file":
+            client.open(other, os.O_RDONLY)
+        else:
+            client.send(fuse.OPENDIR, other, fuse.OPEN_IN.pack(0, 0))
+        new.rename(old)
+        assert client.look_up(1, "old") == other
