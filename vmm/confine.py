@@ -7,6 +7,7 @@ taken back. Standard library only, because it stands in front of processes that 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import struct
@@ -136,7 +137,7 @@ def become(uid: int, gid: int) -> None:
     checked(libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
     checked(libc.prctl(PR_SET_PDEATHSIG, death.value, 0, 0, 0))
     if death.value and os.getppid() != parent:
-        os._exit(125)  # it has died meanwhile
+        raise ProcessLookupError(errno.ESRCH, "whoever started this process has died")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
