@@ -8,7 +8,7 @@ import os
 from types import TracebackType
 from typing import Self
 
-KEPT = 16 * 1024  # a guest can make QEMU and virtiofsd complain without end
+KEPT = 16 * 1024  # a guest can make QEMU complain without end
 READ_SIZE = 1 << 16
 
 

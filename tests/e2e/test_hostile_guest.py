@@ -61,10 +61,10 @@ class Hostile:
 
 
 def standard_errors(world: World) -> dict[str, str]:
-    """What the standard error of QEMU and of virtiofsd is."""
+    """What the standard error of QEMU and of the file server is."""
     found = {}
     for pid, command in world.processes().items():
-        for name in ("qemu-system", "virtiofsd"):
+        for name in ("qemu-system", "vmm.fileserver"):
             if name in command:
                 found[name] = str(Path(f"/proc/{pid}/fd/2").readlink())
     return found
