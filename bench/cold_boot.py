@@ -8,14 +8,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.build.chain import machine_shape, make_chain
+from engine.build.foundation import GUEST_NEEDS, load_base, load_verdict
+from engine.build.step import Session
+from engine.cache.store import Store
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
-from engine.guests import Base, Identity, open_guest
-from engine.layout import Layout
-from engine.nodes.chain import machine_shape, make_chain
-from engine.nodes.foundation import GUEST_NEEDS, load_base, load_verdict
-from engine.nodes.steps import Session
-from engine.store import Store
+from engine.guest.guest import Base, Identity, open_guest
+from engine.state.layout import Layout
 from sandboxfile import load
 from vmm.disk import make_overlay
 from vmm.process import guarded_directory

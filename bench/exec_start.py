@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.instances import Instance, save_instance
-from engine.layout import Layout
-from engine.processes import describe_process
+from engine.state.instances import Instance, save_instance
+from engine.state.layout import Layout
+from engine.state.processes import describe_process
 
 NAME = "listening"
 WAIT_S = 60.0

@@ -31,7 +31,7 @@ from exec_start import start_listening
 from gateway_speed import SIZE, gateway_downloads
 from series import Comparison, Series, alternate, load_average, machine_facts, run_command, time_command
 
-from engine.cli.commands import COMPLETE
+from engine.cli.names import COMPLETE
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "quickstart"

@@ -1,15 +1,15 @@
 """Sandboxfile.yaml: text to one checked, frozen value. Pure: no subprocess, no network, no printing."""
 
-from .agent import Agent, Secret
-from .diagnostics import Diagnostic, SandboxfileError
-from .endpoints import Endpoint
-from .load import Inputs, Loaded, find, load, parse
-from .machine import Machine, SetupStep
-from .model import Sandbox
-from .mounts import Mount
-from .pending import not_yet
-from .ports import Port
-from .services import bind_mounts, build_contexts, published_ports, services_needing_mounts
+from sandboxfile.checks.pending import not_yet
+from sandboxfile.compose.services import bind_mounts, build_contexts, published_ports, services_needing_mounts
+from sandboxfile.diagnostics import Diagnostic, SandboxfileError
+from sandboxfile.load import Inputs, Loaded, find, load, parse
+from sandboxfile.sections.agent import Agent, Secret
+from sandboxfile.sections.endpoints import Endpoint
+from sandboxfile.sections.machine import Machine, SetupStep
+from sandboxfile.sections.model import Sandbox
+from sandboxfile.sections.mounts import Mount
+from sandboxfile.sections.ports import Port
 
 __all__ = [
     "Agent",

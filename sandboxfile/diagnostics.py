@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from .positions import KeyPath, Position, render_path
+from sandboxfile.positions import KeyPath, Position, render_path
 
 _LINE_WIDTH = 100  # longer lines are cut around the caret
 _VALUE_WIDTH = 60  # longer values are cut in messages

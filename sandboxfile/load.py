@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .assignments import assign
-from .compose import check_compose
-from .compose_files import ComposeFiles
-from .diagnostics import Diagnostic, Problem, SandboxfileError
-from .document import Document, place
-from .include import KEY, Includes
-from .layers import lay_over
-from .members import check_together, name_problems, split
-from .model import Sandbox
-from .positions import KeyPath
-from .references import check_references
-from .regular_file import LeadsOutError, read_regular_file, read_within
-from .shape import check_shape
-from .source import MAX_BYTES, Source, read_source
-from .substitution import read_as_wanted, refuse_secrets, substitute
-from .variables import FILE_NAME as ENV_FILE
-from .variables import Variables
+from sandboxfile.checks.members import check_together, name_problems, split
+from sandboxfile.checks.references import check_references
+from sandboxfile.checks.shape import check_shape
+from sandboxfile.compose.files import ComposeFiles
+from sandboxfile.compose.include import KEY, Includes
+from sandboxfile.compose.judge import check_compose
+from sandboxfile.diagnostics import Diagnostic, Problem, SandboxfileError
+from sandboxfile.positions import KeyPath
+from sandboxfile.reading.assignments import assign
+from sandboxfile.reading.document import Document, place
+from sandboxfile.reading.layers import lay_over
+from sandboxfile.reading.regular_file import LeadsOutError, read_regular_file, read_within
+from sandboxfile.reading.source import MAX_BYTES, Source, read_source
+from sandboxfile.reading.substitution import read_as_wanted, refuse_secrets, substitute
+from sandboxfile.reading.variables import FILE_NAME as ENV_FILE
+from sandboxfile.reading.variables import Variables
+from sandboxfile.sections.model import Sandbox
 
 FILE_NAMES = ("Sandboxfile.yaml", "Sandboxfile.yml")
 LOCAL = ".local"  # Sandboxfile.local.yaml

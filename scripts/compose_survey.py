@@ -27,9 +27,9 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from engine.nodes.compose import escape_dollars
+from engine.resolve.compose import escape_dollars
 from sandboxfile import Inputs, Loaded, SandboxfileError, parse
-from sandboxfile.compose import SECTIONS
+from sandboxfile.compose.judge import SECTIONS
 
 COMPOSE_FILE = re.compile(r"(docker-)?compose[^/]*\.ya?ml")
 EXAMPLES = (

@@ -20,7 +20,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from engine import layout
+from engine.state import layout
 
 # No timed asserts: on a busy machine an example takes as long as it takes.
 hypothesis.settings.register_profile("sandbox", deadline=None)

@@ -10,13 +10,24 @@ from pydantic_core import ErrorDetails
 
 from engine.agents.installation import HttpsUrl, Installation
 from engine.agents.words import check_words, knows, words_in
+from sandboxfile.checks.shape import fields_at
 from sandboxfile.diagnostics import Problem, SandboxfileError, did_you_mean, quote
-from sandboxfile.endpoints import Host, SecretName, UrlPath
-from sandboxfile.fields import Environment, EnvironmentName, Grammar, Maybe, Name, OneOf, Part, Script, Text, refuse
-from sandboxfile.machine import Machine
 from sandboxfile.positions import KeyPath
-from sandboxfile.shape import fields_at
-from sandboxfile.source import Source, read_source
+from sandboxfile.reading.source import Source, read_source
+from sandboxfile.sections.endpoints import Host, SecretName, UrlPath
+from sandboxfile.sections.fields import (
+    Environment,
+    EnvironmentName,
+    Grammar,
+    Maybe,
+    Name,
+    OneOf,
+    Part,
+    Script,
+    Text,
+    refuse,
+)
+from sandboxfile.sections.machine import Machine
 
 Argv = Annotated[tuple[Text, ...], Field(min_length=1, max_length=100), knows("prompt", "session")]
 HeaderName = Annotated[Text, Grammar(r"^[a-z0-9][a-z0-9-]{0,63}$", "must be a header's name in lower case")]

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from engine.agents.words import knows
-from sandboxfile.agent import Version
 from sandboxfile.diagnostics import one_of
-from sandboxfile.endpoints import Host
-from sandboxfile.fields import Grammar, Maybe, OneOf, Part, Script, Text, refuse
-from sandboxfile.machine import PackageName
+from sandboxfile.sections.agent import Version
+from sandboxfile.sections.endpoints import Host
+from sandboxfile.sections.fields import Grammar, Maybe, OneOf, Part, Script, Text, refuse
+from sandboxfile.sections.machine import PackageName
 
 HttpsUrl = Annotated[Text, Grammar(r"^https://[a-z0-9.-]+(/[^\x00-\x20\x7f]*)?$", "must be an https URL")]
 PackageOfNpm = Annotated[Text, Grammar(r"^(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*$", "must be a package")]

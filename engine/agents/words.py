@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import AfterValidator
 
 from sandboxfile.diagnostics import one_of
-from sandboxfile.fields import refuse
+from sandboxfile.sections.fields import refuse
 
 _WORD = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 

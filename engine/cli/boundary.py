@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from engine.cli.emphasis import emphasize
+from engine.cli.showing.emphasis import emphasize
 
 FAILED, BAD_USAGE, OUR_BUG, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 130, 141
 
@@ -69,7 +69,7 @@ def show(error: BaseException) -> int:
 
 
 def _tell(brief: str, details: object, hint: str | None) -> None:
-    from engine.report import clean_line
+    from engine.report.reporter import clean_line
 
     # Details are often the last words of a guest, which must not steer this terminal.
     print(f"{emphasize('error:', 'red', sys.stderr)} {clean_line(brief)}", file=sys.stderr)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.project_file import locate, name_file
 from engine.errors import EngineError
+from engine.lifecycle.project_file import locate, name_file
 
 if TYPE_CHECKING:
     from sandboxfile import Loaded
-    from sandboxfile.additions import Addition, Entry, Outcome
+    from sandboxfile.writing.additions import Addition, Entry, Outcome
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Edited:
     def add(self, additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:
         """Change the file, or say that there is nothing to change. Raises SandboxfileError: nothing changed."""
         from engine.rewrite import rewrite
-        from sandboxfile.additions import add_to
+        from sandboxfile.writing.additions import add_to
 
         text = _decode(self.before or b"", self.file.name)
         outcome = add_to(text, additions, self.label)
@@ -63,7 +63,7 @@ class Edited:
         else:
             self._tell(outcome)
         if loaded is not None and not as_json:
-            from engine.cli.findings import show
+            from engine.cli.showing.findings import show
 
             places = [(self.file.name, entry.path) for entry in outcome.added]
             news = [w for w in loaded.warnings if any((w.file, w.path[: len(at)]) == (file, at) for file, at in places)]
@@ -110,7 +110,7 @@ def _local_of(file: Path) -> Path | None:
 
 def _is_whole(text: bytes) -> bool:
     """Whether it is a file of its own: a layer need not say the version."""
-    from sandboxfile.source import read_source
+    from sandboxfile.reading.source import read_source
 
     data = read_source(text, "").data
     return not isinstance(data, dict) or "version" in data
@@ -119,8 +119,8 @@ def _is_whole(text: bytes) -> bool:
 def _read(path: Path) -> bytes:
     """A link that leads out of the file's directory is not followed: what it leads to would be shown, and written."""
     from sandboxfile import Diagnostic, SandboxfileError
-    from sandboxfile.regular_file import read_within
-    from sandboxfile.source import MAX_BYTES
+    from sandboxfile.reading.regular_file import read_within
+    from sandboxfile.reading.source import MAX_BYTES
 
     try:
         return read_within(path.parent, path, MAX_BYTES)
@@ -131,7 +131,7 @@ def _read(path: Path) -> bytes:
 
 def _decode(text: bytes, name: str) -> str:
     from sandboxfile import SandboxfileError
-    from sandboxfile.source import read_source
+    from sandboxfile.reading.source import read_source
 
     try:
         return text.decode("utf-8")
@@ -141,9 +141,9 @@ def _decode(text: bytes, name: str) -> str:
 
 def _words(entry: Entry) -> str:
     """`endpoints: npm`, `services.redis`."""
-    from engine.report import clean_line
-    from sandboxfile.notation import Hand
+    from engine.report.reporter import clean_line
     from sandboxfile.positions import render_path
+    from sandboxfile.writing.notation import Hand
 
     if isinstance(entry.path[-1], str):
         return clean_line(render_path(entry.path))
@@ -153,7 +153,7 @@ def _words(entry: Entry) -> str:
 def _diff(before: str, after: str, label: str) -> str:
     import difflib
 
-    from engine.report import clean_line
+    from engine.report.reporter import clean_line
 
     # Line ends are not shown: what could steer a terminal is not either.
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), label, label, lineterm="")
@@ -162,7 +162,7 @@ def _diff(before: str, after: str, label: str) -> str:
 
 def _is_up() -> bool:
     """Whether a sandbox of this project runs: one that died, failed or was stopped takes nothing over."""
-    from engine.cli.selection import of_project, open_layout
+    from engine.lifecycle.selection import of_project, open_layout
 
     try:
         return any(listed.liveness == "running" for listed in of_project(open_layout()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sandboxfile.additions import Addition
+from sandboxfile.writing.additions import Addition
 
 _HOST_AND_PORT = re.compile(r"(?P<host>[^:]+):(?P<port>[0-9]{1,5})")
 
@@ -71,7 +71,7 @@ def service_entry(
 
 def declared_volumes(volumes: Iterable[str]) -> list[Addition]:
     """One declaration for each named volume, as Compose demands."""
-    from sandboxfile.services import volume_entry
+    from sandboxfile.compose.services import volume_entry
 
     named = [source for kind, source, _ in map(volume_entry, volumes) if kind == "volume" and source]
     return [Addition(("volumes",), {}, name, declares=True) for name in dict.fromkeys(named)]

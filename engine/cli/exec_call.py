@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from engine.cli.attached import run_attached
-from engine.cli.selection import choose_running, open_layout
+from engine.lifecycle.selection import choose_running, open_layout
 
 USER = "agent"
 _LONG = ["interactive", "tty", "name=", "workdir=", "env=", "user="]

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from engine.cli.commands import COMPLETE
 from engine.cli.door import open_closed_streams
+from engine.cli.names import COMPLETE
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from engine.cli.commands import COMMANDS, PROGRAM, SECTIONS
 from engine.cli.group import cli
+from engine.cli.names import COMMANDS, PROGRAM, SECTIONS
 
 _WIDTH = 100
 _HEAD = f"""\

@@ -13,8 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The sandboxes that there are."""
-    from engine.cli.selection import names_of_sandboxes, open_layout
     from engine.errors import EngineError
+    from engine.lifecycle.selection import names_of_sandboxes, open_layout
 
     try:
         return [name for name in names_of_sandboxes(open_layout()) if name.startswith(incomplete)]
@@ -24,8 +24,8 @@ def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def complete_services(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The services of the sandbox that the command line means so far."""
-    from engine.cli.selection import choose, open_layout
     from engine.errors import EngineError
+    from engine.lifecycle.selection import choose, open_layout
 
     try:
         instance = choose(open_layout(), ctx.params.get("name")).instance

@@ -19,7 +19,7 @@ _WEB_PORTS = (80, 443)
 
 def complete_hosts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Groups, and what the sandbox of this project asked for in vain, the latest first."""
-    from sandboxfile.endpoints import GROUPS
+    from sandboxfile.sections.endpoints import GROUPS
 
     return _beginning([*_refused(), *GROUPS], incomplete)
 
@@ -45,10 +45,10 @@ def _beginning(words: Iterable[str], incomplete: str) -> list[str]:
 
 def _section(ctx: click.Context, name: str) -> list[str]:
     """The keys of one section of the file that the line means, of the file alone."""
-    from engine.cli.project_file import locate
     from engine.errors import EngineError
-    from sandboxfile.regular_file import read_within
-    from sandboxfile.source import MAX_BYTES, read_source
+    from engine.lifecycle.project_file import locate
+    from sandboxfile.reading.regular_file import read_within
+    from sandboxfile.reading.source import MAX_BYTES, read_source
 
     try:
         path = locate(ctx.params.get("path"))
@@ -61,8 +61,8 @@ def _section(ctx: click.Context, name: str) -> list[str]:
 
 def _refused() -> list[str]:
     """HOST or HOST:PORT of the refusals in the journal of this project's sandbox, the latest first."""
-    from engine.cli.selection import find, open_layout
     from engine.errors import EngineError
+    from engine.lifecycle.selection import find, open_layout
 
     try:
         layout = open_layout()

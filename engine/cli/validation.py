@@ -21,9 +21,9 @@ def validate(
     path: Path | None, as_json: bool = False, files: Sequence[Path] = (), assignments: Sequence[str] = ()
 ) -> int:
     """Check a file and print what was found; the exit code. Raises EngineError; without `as_json` SandboxfileError."""
-    from engine.agent_use import unknown_agents
-    from engine.cli.findings import show
-    from engine.cli.project_file import load_file, locate, name_file
+    from engine.agents.use import unknown_agents
+    from engine.cli.showing.findings import show
+    from engine.lifecycle.project_file import load_file, locate, name_file
     from sandboxfile import SandboxfileError
 
     file = locate(path)
@@ -70,7 +70,7 @@ def _copied(loaded: Loaded) -> Iterator[Diagnostic]:
     for one in loaded.each():
         if not one.sandbox.services and not any(step.inputs for step in one.sandbox.setup):
             continue
-        from engine.copied_paths import check_copied
+        from engine.resolve.copied_paths import check_copied
 
         for problem in check_copied(one):
             found = dataclasses.replace(problem, severity="warning", hint=problem.hint or "`up` refuses it")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.drawing.picture import Part, Picture
-from engine.graph import Graph
-from engine.plan import Plan
-from engine.report import clean_line
+from engine.plan.build_plan import Plan
+from engine.plan.graph import Graph
+from engine.report.reporter import clean_line
 from sandboxfile import Endpoint, Loaded, Sandbox
-from sandboxfile.services import dependencies, published_ports, services_needing_mounts
+from sandboxfile.compose.services import dependencies, published_ports, services_needing_mounts
 
 _GATEWAY, _RESTORE, _IDENTITY = "gateway", "restore", "identity"
 

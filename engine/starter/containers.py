@@ -6,10 +6,10 @@ import posixpath
 import re
 from typing import Any
 
-from engine.starter.project import Project, table, word
+from engine.starter.project_tree import Project, table, word
 from engine.starter.proposals import Findings
-from sandboxfile.images import DOCKER_HUB, image_hosts
-from sandboxfile.source import Source, read_source
+from sandboxfile.compose.images import DOCKER_HUB, image_hosts
+from sandboxfile.reading.source import Source, read_source
 
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 DEV_CONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")

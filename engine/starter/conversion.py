@@ -12,10 +12,10 @@ from engine.errors import EngineError
 from engine.starter.jsonc import read_jsonc
 from engine.starter.proposals import Findings, LeftOut
 from sandboxfile import SandboxfileError
-from sandboxfile.interpolate import escape
 from sandboxfile.positions import KeyPath, render_path
-from sandboxfile.regular_file import read_regular_file
-from sandboxfile.source import MAX_BYTES, Source, read_source
+from sandboxfile.reading.interpolate import escape
+from sandboxfile.reading.regular_file import read_regular_file
+from sandboxfile.reading.source import MAX_BYTES, Source, read_source
 
 HOST_COMMAND = "it runs on this host, and nothing from a file does"
 

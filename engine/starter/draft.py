@@ -13,8 +13,8 @@ from typing import Any
 
 from engine.starter.proposals import LISTS, Proposal
 from sandboxfile.diagnostics import printable
-from sandboxfile.notation import Hand
-from sandboxfile.source import read_source
+from sandboxfile.reading.source import read_source
+from sandboxfile.writing.notation import Hand
 
 ORDER = ("version", "name", "agent", "agents", "machine", "packages", "setup", "mounts", "endpoints", "secrets",
          "services", "volumes", "networks", "configs", "ports")  # fmt: skip

@@ -10,13 +10,13 @@ from engine.errors import EngineError
 from engine.starter.assembly import problems_of
 from engine.starter.containers import propose_images
 from engine.starter.conversion import Conversion, slug
-from engine.starter.project import Project, table, word
-from sandboxfile.compose import SECTIONS
+from engine.starter.project_tree import Project, table, word
+from sandboxfile.compose.judge import SECTIONS
+from sandboxfile.compose.services import volume_entry
 from sandboxfile.diagnostics import Diagnostic
-from sandboxfile.document import has_path
-from sandboxfile.notation import Hand
 from sandboxfile.positions import KeyPath
-from sandboxfile.services import volume_entry
+from sandboxfile.reading.document import has_path
+from sandboxfile.writing.notation import Hand
 
 MOST_ROUNDS = 100  # each takes out at least one value
 

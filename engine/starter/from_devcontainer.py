@@ -17,11 +17,11 @@ from engine.starter.assembly import TARGET, problems_of
 from engine.starter.containers import propose_images
 from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_path, slug
 from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
-from engine.starter.project import Project, table, word, words
-from sandboxfile.interpolate import escape
-from sandboxfile.notation import Hand
+from engine.starter.project_tree import Project, table, word, words
 from sandboxfile.quantities import MIB, format_size, parse_size
-from sandboxfile.source import read_source
+from sandboxfile.reading.interpolate import escape
+from sandboxfile.reading.source import read_source
+from sandboxfile.writing.notation import Hand
 
 _CONTAINER = "the machine is Debian 13: what the image is for goes into packages and setup"
 _EDITOR = "it is for an editor"

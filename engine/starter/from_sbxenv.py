@@ -11,7 +11,7 @@ from engine.agents.definition import AgentDefinition
 from engine.errors import EngineError
 from engine.starter.assembly import TARGET
 from engine.starter.conversion import HOST_COMMAND, Conversion, clean, literal, slug
-from engine.starter.project import table, word
+from engine.starter.project_tree import table, word
 from sandboxfile.quantities import format_size, parse_size
 
 # Services whose credentials no definition of an agent has, and where they go.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from sandboxfile.images import plain_host
+from sandboxfile.compose.images import plain_host
 
 
 def host_of(url: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from sandboxfile.source import Source, read_source
+from sandboxfile.reading.source import Source, read_source
 
 # Strings are matched so that what looks like a comment in them is none. An unfinished one ends with its line.
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)

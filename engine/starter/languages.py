@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from engine.starter.hosts import host_of
-from engine.starter.project import Project, table, word
+from engine.starter.project_tree import Project, table, word
 from engine.starter.proposals import Findings
 
 _REGISTRY = "the names of its registry belong into endpoints"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.starter import containers, languages, node, private, python
-from engine.starter.project import Project
+from engine.starter.project_tree import Project
 from engine.starter.proposals import Findings
 
 SHELL = "shell"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from engine.starter.hosts import host_of
-from engine.starter.project import Project, table, word
+from engine.starter.project_tree import Project, table, word
 from engine.starter.proposals import Findings
 
 DEBIAN_NODE = 20  # the guest's, from Debian 13

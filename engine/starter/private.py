@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from engine.starter.project import Project
+from engine.starter.project_tree import Project
 from engine.starter.proposals import Findings
 
 _NAMES = ("id_rsa", "id_ed25519", "id_ecdsa", ".netrc", ".pypirc", ".npmrc", "credentials.json")

@@ -10,7 +10,7 @@ import posixpath
 import re
 
 from engine.starter.hosts import host_of
-from engine.starter.project import Project, table, word, words
+from engine.starter.project_tree import Project, table, word, words
 from engine.starter.proposals import Findings
 
 _PIP = "pip install --user --break-system-packages"

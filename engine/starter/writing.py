@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from sandboxfile.regular_file import read_regular_file
+from sandboxfile.reading.regular_file import read_regular_file
 
 LOCAL_LAYER = "Sandboxfile.local.yaml"
 MOST_IGNORE = 1024 * 1024

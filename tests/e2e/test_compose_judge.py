@@ -7,9 +7,9 @@ from pathlib import Path
 
 from world import World
 
-from engine.nodes.compose import escape_dollars
+from engine.resolve.compose import escape_dollars
 from sandboxfile import parse
-from sandboxfile.compose import SECTIONS
+from sandboxfile.compose.judge import SECTIONS
 
 CORPUS = Path(__file__).parents[1] / "contract" / "sandboxfile" / "good"
 JUDGE_S = 900.0

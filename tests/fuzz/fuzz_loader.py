@@ -22,9 +22,9 @@ import atheris
 
 with atheris.instrument_imports(include=["sandboxfile", "ruamel.yaml"]):
     from sandboxfile import Inputs, SandboxfileError, not_yet, parse
-    from sandboxfile.compose import SECTIONS
-    from sandboxfile.dump import origins, to_text
-    from sandboxfile.model import Sandbox
+    from sandboxfile.compose.judge import SECTIONS
+    from sandboxfile.sections.model import Sandbox
+    from sandboxfile.writing.dump import origins, to_text
 
 HERE = Path(__file__).parent
 CORPUS = HERE.parent / "contract" / "sandboxfile"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import accelerator
-from engine.accelerator import Attempt, Verdict, candidates, verdict_key
+from engine.build import accelerator
+from engine.build.accelerator import Attempt, Verdict, candidates, verdict_key
 
 FAILED = Attempt("kvm", "qemu -accel kvm", False, "no guest was running after 15 s", 15.0, "Probing EDD")
 BOOTED = Attempt("tcg", "qemu -accel tcg", True, "booted", 3.1, accelerator.MARKER)

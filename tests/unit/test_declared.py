@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SHIPPED = ("sandboxfile", "vmm", "engine")
 AROUND = ("tests", "bench", "scripts")
 PART_OF = {"pydantic-core": "pydantic"}  # which pins it to one version
-IN_THE_GUEST = "engine/image/clients.py"
+IN_THE_GUEST = "engine/build/image/clients.py"
 
 
 def third_party(source: str) -> Iterator[str]:

@@ -14,9 +14,9 @@ import pytest
 
 from engine.cli.group import cli
 from sandboxfile import parse
-from sandboxfile.model import Sandbox
-from sandboxfile.reference import render_reference
-from sandboxfile.schema import model_schema
+from sandboxfile.pages.reference import render_reference
+from sandboxfile.pages.schema import model_schema
+from sandboxfile.sections.model import Sandbox
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
@@ -80,7 +80,7 @@ def test_commands_in_a_page_are_ours(page: Path) -> None:
 
 def test_the_reference_is_the_generated_one() -> None:
     written = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    assert written == render_reference(), "python -m sandboxfile.reference > docs/reference.md"
+    assert written == render_reference(), "python -m sandboxfile.pages.reference > docs/reference.md"
 
 
 def test_the_reference_has_every_key() -> None:

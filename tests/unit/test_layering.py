@@ -14,19 +14,19 @@ PACKAGES = ("sandboxfile", "vmm", "engine")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # run by Python as processes of their own, never imported for what they print
 PROGRAMS = (
-    "engine/supervisor.py",
+    "engine/supervisor/__main__.py",
     "vmm/guard.py",
     "vmm/leash.py",
     "vmm/fileserver/main.py",
     "vmm/fileserver/server.py",
-    "sandboxfile/schema.py",
-    "sandboxfile/reference.py",
+    "sandboxfile/pages/schema.py",
+    "sandboxfile/pages/reference.py",
 )
 # what stands in front of a process that is shut in: it starts in milliseconds, and loads nothing of anybody else
 CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/system_calls.py")
 CONFINED_OWN = ("vmm.fileserver", "vmm.confine", "vmm.system_calls")
 # what reads, writes and edits YAML
-YAML = ("sandboxfile/source.py", "sandboxfile/dump.py", "sandboxfile/outline.py")
+YAML = ("sandboxfile/reading/source.py", "sandboxfile/writing/dump.py", "sandboxfile/writing/outline.py")
 NETWORK = {
     "aiohttp",
     "asyncio",
@@ -70,8 +70,12 @@ def complaints(where: str, source: str) -> Iterator[str]:
             yield f"{where}:{line}: nothing imports the command line"
         if top == "ruamel" and where not in YAML:
             yield f"{where}:{line}: ruamel only in {', '.join(YAML)}"
-        if top == "networkx" and where not in ("engine/graph.py", "engine/plan.py", "engine/scheduler.py"):
-            yield f"{where}:{line}: networkx only in engine/graph.py, plan.py, scheduler.py"
+        if top == "networkx" and where not in (
+            "engine/plan/graph.py",
+            "engine/plan/build_plan.py",
+            "engine/build/scheduler.py",
+        ):
+            yield f"{where}:{line}: networkx only in those three"
         if package == "sandboxfile" and top in NETWORK and module != "urllib.parse":
             yield f"{where}:{line}: sandboxfile is pure, it must not import {module}"
         if where.startswith(CONFINED) and top not in sys.stdlib_module_names and not is_own(module, source, line):
@@ -126,7 +130,7 @@ def test_calls(path: Path) -> None:
         ("engine/a.py", "import click"),
         ("engine/a.py", "from engine.cli.main import main"),
         ("engine/a.py", "import ruamel.yaml"),
-        ("sandboxfile/model.py", "from ruamel.yaml import YAML"),
+        ("sandboxfile/sections/model.py", "from ruamel.yaml import YAML"),
         ("vmm/a.py", "import networkx as nx"),
         ("sandboxfile/a.py", "from urllib.request import urlopen"),
         ("sandboxfile/a.py", "import requests"),
@@ -157,10 +161,10 @@ def test_the_call_rules_catch(where: str, source: str) -> None:
 
 
 def test_what_is_allowed() -> None:
-    assert not list(complaints("engine/cli/main.py", "import click, vmm.spec, sandboxfile, engine.graph"))
+    assert not list(complaints("engine/cli/main.py", "import click, vmm.spec, sandboxfile, engine.plan.graph"))
     assert not list(
         complaints("vmm/fileserver/main.py", "from vmm import confine, system_calls\nimport json, vmm.confine")
     )
-    assert not list(complaints("sandboxfile/endpoints.py", "from urllib.parse import urlsplit"))
+    assert not list(complaints("sandboxfile/sections/endpoints.py", "from urllib.parse import urlsplit"))
     assert not list(complaints("sandboxfile/deep/a.py", "from . import b\nfrom ..model import Sandbox"))
     assert not list(forbidden_calls("engine/cli/main.py", "import sys; sys.exit(print())"))

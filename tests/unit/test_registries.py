@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import registries
-from engine.registries import (
+from engine.resolve import registries
+from engine.resolve.registries import (
     ClientSettings,
     DebianMirrors,
     Registry,

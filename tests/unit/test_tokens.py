@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from engine import registries
-from engine.capacity import Capacity
-from engine.image.recipe import SCRIPTS, write_inputs
-from engine.places import Places
-from engine.registries import Credential, credentials_of
-from engine.tokens import tokens_in, without_tokens
-from engine.trust import Ask, Surroundings, asks_of, groups_of, widened
+from engine.build.image import recipe
+from engine.build.image.recipe import SCRIPTS, write_inputs
+from engine.resolve import registries
+from engine.resolve.registries import Credential, credentials_of
+from engine.secrets.tokens import tokens_in, without_tokens
+from engine.trust.asks import Ask, Surroundings, asks_of, groups_of, widened
+from engine.trust.capacity import Capacity
+from engine.trust.places import Places
 from sandboxfile import load
 
 TOKEN = "aBcDeFgH12345678"
@@ -146,6 +147,6 @@ def test_the_image_is_built_with_it_and_does_not_have_it(tmp_path: Path) -> None
 
 def test_without_one_the_scripts_are_as_they_are(tmp_path: Path) -> None:
     write_inputs(tmp_path / "build", ["deb http://mirror.example/debian trixie main"], {})
-    source = Path(registries.__file__).with_name("image")
+    source = Path(recipe.__file__).parent
     for name in SCRIPTS:
         assert (tmp_path / "build" / name).read_bytes() == (source / name).read_bytes()

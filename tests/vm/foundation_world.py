@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.graph import BuildContext, Node
-from engine.layout import Layout
-from engine.nodes.foundation import guest_nodes, tool_nodes
-from engine.store import Store
-from engine.toolchain import load_toolchain
+from engine.build.foundation import guest_nodes, tool_nodes
+from engine.build.toolchain import load_toolchain
+from engine.cache.store import Store
+from engine.plan.graph import BuildContext, Node
+from engine.state.layout import Layout
 from vmm.tools import Tools
 
 DISK_BYTES = 8 * 1024**3

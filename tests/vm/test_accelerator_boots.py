@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from foundation_world import processes_with, shared_tools
 
-from engine import accelerator
-from engine.accelerator import AcceleratorError, probe
+from engine.build import accelerator
+from engine.build.accelerator import AcceleratorError, probe
 
 
 def test_the_verdict_is_an_accelerator_that_booted_a_guest(tmp_path: Path) -> None:

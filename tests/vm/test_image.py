@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from foundation_world import DISK_BYTES, processes_with, shared_foundation, shared_tools, wait_until
 
-from engine.image import ImageError, build_image, native
-from engine.image.builder import run_in_builder
-from engine.registries import debian_mirrors
-from engine.toolchain import load_toolchain
+from engine.build.image import ImageError, build_image, native
+from engine.build.image.builder import run_in_builder
+from engine.build.toolchain import load_toolchain
+from engine.resolve.registries import debian_mirrors
 from vmm.channel import GuestChannel
 from vmm.disk import make_disk
 from vmm.machine import start_machine
@@ -205,7 +205,7 @@ async def run_builder(directory: Path, recipe: str) -> list[str]:
 SLEEPING_BUILD = """
 import asyncio, sys
 from pathlib import Path
-from engine.image.native import run_natively
+from engine.build.image.native import run_natively
 root, work, out = (Path(word) for word in sys.argv[1:])
 asyncio.run(run_natively(root, work, out, progress=lambda line: print(line, flush=True)))
 """

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.registries import DebianMirrors, debian_mirrors
-from engine.toolchain import ToolchainError, build_toolchain, load_toolchain
-from engine.toolchain.apt import _prepare
+from engine.build.toolchain import ToolchainError, build_toolchain, load_toolchain
+from engine.build.toolchain.apt import _prepare
+from engine.resolve.registries import DebianMirrors, debian_mirrors
 from vmm.process import run
 
 
@@ -107,7 +107,8 @@ def test_a_cut_download_is_an_error_and_the_next_run_recovers(tmp_path: Path, mi
 ON_A_SMALL_DISK = """
 import asyncio, sys
 from pathlib import Path
-from engine.toolchain import ToolchainError, build, build_toolchain
+from engine.build.toolchain import ToolchainError, build_toolchain
+from engine.build.toolchain import build
 build.NEEDED_BYTES = int(sys.argv[2])
 try:
     asyncio.run(build_toolchain(Path(sys.argv[1]), progress=print))

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from engine.copying import put_piece
 from engine.errors import EngineError
-from engine.nodes.inputs import input_piece
-from engine.pieces import Piece
-from engine.project_tree import ContentChanged, ProjectTree
+from engine.project.inputs import input_piece
+from engine.project.pieces import Piece
+from engine.project.sending import put_piece
+from engine.project.tree import ContentChanged, ProjectTree
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the guest's tar runs as root")
 

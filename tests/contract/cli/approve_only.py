@@ -9,11 +9,11 @@ import os
 import sys
 from pathlib import Path
 
-from engine.cli.approval import approve
+from engine.cli.asking.approval import approve
 from engine.cli.boundary import guarded
-from engine.cli.project_file import load_file
-from engine.layout import Layout
-from engine.unnamed import note_start
+from engine.lifecycle.project_file import load_file
+from engine.state.layout import Layout
+from engine.trust.unnamed import note_start
 
 
 def agree() -> None:

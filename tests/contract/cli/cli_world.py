@@ -16,8 +16,8 @@ from pathlib import Path
 
 from forks import DEADLINE_S, Forked, ForkServer
 
-from engine.instances import Instance, load_instance
-from engine.layout import Layout
+from engine.state.instances import Instance, load_instance
+from engine.state.layout import Layout
 
 __all__ = ["DEADLINE_S", "CommandLine", "FakeSandbox", "Ran", "start_fake", "write_instance"]
 HERE = Path(__file__).parent

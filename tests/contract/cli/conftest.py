@@ -11,7 +11,7 @@ import pytest
 from cli_world import CommandLine, FakeSandbox, start_fake
 from forks import ForkServer, start_fork_server
 
-from engine.layout import Layout
+from engine.state.layout import Layout
 
 
 @pytest.fixture(scope="session")

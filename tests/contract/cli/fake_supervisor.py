@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.instances import Instance, save_instance
-from engine.layout import Layout
-from engine.processes import describe_process
+from engine.state.instances import Instance, save_instance
+from engine.state.layout import Layout
+from engine.state.processes import describe_process
 from vmm.channel import GuestChannel, Relay
 from vmm.guest import agent as agent_module
 

@@ -24,8 +24,15 @@ from typing import Any
 
 import audit_hook
 
-PRELOADED = ("asyncio", "fake_supervisor", "engine.cli.main", "engine.cli.boundary", "engine.cli.selection")
-PRELOADED += ("engine.up", "engine.nodes", "engine.down", "engine.registries", "vmm.channel.client", "rich.console")
+PRELOADED = ("asyncio", "fake_supervisor", "engine.cli.main", "engine.cli.boundary", "engine.lifecycle.selection")
+PRELOADED += (
+    "engine.build.blueprint",
+    "engine.build.nodes",
+    "engine.lifecycle.down",
+    "engine.resolve.registries",
+    "vmm.channel.client",
+    "rich.console",
+)
 SERVICES = 'version: "1"\nservices: {a: {image: a}}\n'  # so that the judge of services is loaded as well
 
 Main = Callable[[], Any]
@@ -34,10 +41,10 @@ Main = Callable[[], Any]
 def preload() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
-    from engine.cli.commands import COMMANDS
+    from engine.cli.names import COMMANDS
 
     for name in COMMANDS:
-        importlib.import_module(f"engine.cli.{name}_command")
+        importlib.import_module(f"engine.cli.commands.{name}")
     from sandboxfile import parse
 
     parse(SERVICES, Path("/project/Sandboxfile.yaml"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_world import CommandLine, FakeSandbox, write_instance
 
-from engine.layout import Layout
+from engine.state.layout import Layout
 
 FILE = """\
 # our shop

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cli_world import CommandLine
 
-from engine.layout import Layout
+from engine.state.layout import Layout
 
 HEAD = 'version: "1"\n'
 TIB_IN_GIB = 1024

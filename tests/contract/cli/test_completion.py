@@ -14,8 +14,8 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine, write_instance
 
-from engine.cli.commands import COMMANDS
-from engine.layout import Layout
+from engine.cli.names import COMMANDS
+from engine.state.layout import Layout
 
 FILE = """\
 version: "1"

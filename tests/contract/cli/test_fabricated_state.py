@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from cli_world import DEADLINE_S, CommandLine, write_instance
 
-from engine.accelerator import Attempt, Verdict
-from engine.evidence import keep_evidence
-from engine.instances import forget_instance
-from engine.layout import Layout
-from engine.nodes.foundation import tool_nodes
+from engine.build.accelerator import Attempt, Verdict
+from engine.build.foundation import tool_nodes
+from engine.state.evidence import keep_evidence
+from engine.state.instances import forget_instance
+from engine.state.layout import Layout
 
 HEAD = 'version: "1"\n'
 

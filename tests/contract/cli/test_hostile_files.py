@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cli_world import CommandLine, Ran, write_instance
 
-from engine.layout import Layout
+from engine.state.layout import Layout
 
 HEAD = 'version: "1"\n'
 VALUE = "hunter2-hunter2"  # of every variable that a row may read
@@ -475,8 +475,8 @@ def test_the_name_of_another_projects_sandbox(sandbox: CommandLine, layout: Layo
 
 def test_a_file_that_was_approved_cannot_grow(sandbox: CommandLine, layout: Layout, home: Path) -> None:
     """As the guest, or whoever else may write the project, would do it."""
-    from engine.approvals import save_approval
-    from engine.trust import Ask
+    from engine.trust.approvals import save_approval
+    from engine.trust.asks import Ask
 
     file = sandbox.file(mounts("."))
     save_approval(layout, file, [Ask("directory", str(sandbox.project), "rw")])

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from cli_world import DEADLINE_S, CommandLine, FakeSandbox, Ran, start_fake
 
-from engine.configuration import Running, save_running
-from engine.layout import Layout
-from engine.up import Project
+from engine.build.blueprint import Project
+from engine.state.configuration import Running, save_running
+from engine.state.layout import Layout
 from sandboxfile import load
 
 HEAD = 'version: "1"\nname: shop\n'

@@ -10,7 +10,7 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine
 
-from engine.cli.commands import COMMANDS
+from engine.cli.names import COMMANDS
 
 
 def test_alone_it_shows_help(sandbox: CommandLine) -> None:
@@ -91,7 +91,8 @@ def test_a_full_disk_under_our_output(sandbox: CommandLine) -> None:
 
 def test_our_bugs_are_owned_up_to(sandbox: CommandLine) -> None:
     code = (
-        "from engine.cli import main, selection\n"
+        "from engine.cli import main\n"
+        "from engine.lifecycle import selection\n"
         "def broken(): raise ZeroDivisionError('really')\n"
         "selection.open_layout = broken\n"
         "main.main(['ls'])\n"

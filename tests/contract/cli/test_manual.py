@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli_world import DEADLINE_S, CommandLine
 
-from engine.cli.commands import COMMANDS
+from engine.cli.names import COMMANDS
 
 PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
 

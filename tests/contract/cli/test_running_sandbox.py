@@ -12,8 +12,8 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine, FakeSandbox, start_fake, write_instance
 
-from engine.instances import save_instance
-from engine.layout import Layout
+from engine.state.instances import save_instance
+from engine.state.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("fake")
 
@@ -235,7 +235,9 @@ def test_down(sandbox: CommandLine, layout: Layout, fake: FakeSandbox) -> None:
 def test_down_insists(sandbox: CommandLine, layout: Layout) -> None:
     with start_fake(sandbox.forks, layout, sandbox.project, "deaf") as deaf:
         os.kill(deaf.process.pid, signal.SIGSTOP)  # it answers nothing, and no signal but one ends it
-        ran = sandbox("down", "deaf", changes={"engine.down.ASK_S": 0.3, "engine.down.INSIST_S": 0.3})
+        ran = sandbox(
+            "down", "deaf", changes={"engine.lifecycle.down.ASK_S": 0.3, "engine.lifecycle.down.INSIST_S": 0.3}
+        )
         assert (ran.code, ran.out) == (0, "deaf is down\n")
         assert deaf.process.wait(DEADLINE_S) == -signal.SIGKILL
         assert deaf.record() is None

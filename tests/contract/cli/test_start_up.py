@@ -100,7 +100,7 @@ def test_completion(sandbox: CommandLine) -> None:
         }
         code, modules = imported(sandbox, (), **variables)
         assert code == 0 and not modules & (HEAVY | CHANNEL | {"filelock", "platformdirs"})
-        assert len([name for name in modules if name.endswith("_command")]) == (line != "sandbox ")
+        assert len([name for name in modules if name.startswith("engine.cli.commands.")]) == (line != "sandbox ")
 
 
 @pytest.mark.usefixtures("fake")

@@ -12,7 +12,7 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine, FakeSandbox, start_fake
 
-from engine.layout import Layout
+from engine.state.layout import Layout
 
 WAITING = {
     "exec": ("exec", "-n", "mute", "--", "true"),
@@ -74,7 +74,7 @@ def test_whoever_insists_ends_it(sandbox: CommandLine, mute: FakeSandbox, name: 
 
 @pytest.mark.usefixtures("mute")
 def test_down_does_without_an_answer(sandbox: CommandLine) -> None:
-    assert sandbox("down", "mute", changes={"engine.down.ASK_S": 0.1}).code == 0
+    assert sandbox("down", "mute", changes={"engine.lifecycle.down.ASK_S": 0.1}).code == 0
 
 
 def test_a_terminal_in_a_mute_guest(sandbox: CommandLine, mute: FakeSandbox) -> None:

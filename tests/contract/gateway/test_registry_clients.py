@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import registries
+from engine.resolve import registries
 
 
 @pytest.fixture

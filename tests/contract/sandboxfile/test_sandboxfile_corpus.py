@@ -10,8 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from sandboxfile import SandboxfileError, parse
-from sandboxfile.schema import json_schema, render_schema
-from sandboxfile.source import read_source
+from sandboxfile.pages.schema import json_schema, render_schema
+from sandboxfile.reading.source import read_source
 
 HERE = Path(__file__).parent
 BAD = sorted((HERE / "bad").glob("*.yaml"))
@@ -47,7 +47,9 @@ def test_every_message_belongs_to_a_file() -> None:
 
 
 def test_committed_schema_is_the_generated_one() -> None:
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == render_schema(), "python -m sandboxfile.schema > schemas/..."
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == render_schema(), (
+        "python -m sandboxfile.pages.schema > schemas/..."
+    )
 
 
 def test_schema_is_valid_itself() -> None:

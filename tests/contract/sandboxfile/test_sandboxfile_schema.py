@@ -10,10 +10,10 @@ import jsonschema_rs
 import pytest
 
 from sandboxfile import parse
-from sandboxfile.compose import SECTIONS, check_compose
-from sandboxfile.schema import SCHEMA_ID, json_schema
-from sandboxfile.snippets import SNIPPETS, example
-from sandboxfile.source import read_source
+from sandboxfile.compose.judge import SECTIONS, check_compose
+from sandboxfile.pages.schema import SCHEMA_ID, json_schema
+from sandboxfile.pages.snippets import SNIPPETS, example
+from sandboxfile.reading.source import read_source
 
 HERE = Path(__file__).parent
 BAD = sorted((HERE / "bad").glob("*.yaml"))

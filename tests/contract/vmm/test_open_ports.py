@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine import loopback
-from engine.loopback import OpenPorts, pick_port
+from engine.supervisor import ports as loopback
+from engine.supervisor.ports import OpenPorts, pick_port
 from vmm.errors import VmmError
 from vmm.spec import HostForward
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.cli.asks import MOST, render
-from engine.trust import Ask
+from engine.cli.showing.asks import MOST, render
+from engine.trust.asks import Ask
 
 SHOP = Ask("directory", "/src/shop", "rw", "this project, as /workspace")
 DOCS = Ask("directory", "/src/documents", "ro", "OUTSIDE, as /docs")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from engine.cli.commands.exec import command
 from engine.cli.exec_call import ExecCall, find_mistake, read_call
-from engine.cli.exec_command import command
 
 WORDS = ["-i", "-t", "-it", "-ti", "-n", "-nshop", "-w", "-w/etc", "-e", "-eA=b", "-u", "-uroot", "-iu", "-itu", "--"]
 WORDS += ["--name", "--name=shop", "--env=A=b", "--env", "--user", "--tty", "--interactive", "--workdir", "--workdir="]

@@ -12,20 +12,20 @@ from typing import Any, cast
 
 import pytest
 
-from engine import copying
-from engine.adjuster import Adjuster
-from engine.adjustment import Adjustment, Part
-from engine.changes import sections_of
-from engine.compose_project import ComposeProject
-from engine.configuration import Configuration, Running, load_running, save_running
 from engine.gateway.policy import Policy, Rule
-from engine.guests import Guest
-from engine.held_lines import LIMIT
-from engine.instances import Instance, load_instance, save_instance
-from engine.layout import Layout
-from engine.loopback import OpenPorts
-from engine.pieces import Piece
-from engine.project_tree import ProjectTree
+from engine.guest.compose_project import ComposeProject
+from engine.guest.guest import Guest
+from engine.plan.changes import sections_of
+from engine.project import sending as copying
+from engine.project.pieces import Piece
+from engine.project.tree import ProjectTree
+from engine.state.configuration import Configuration, Running, load_running, save_running
+from engine.state.instances import Instance, load_instance, save_instance
+from engine.state.layout import Layout
+from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.adjustment import Adjustment, Part
+from engine.supervisor.held_lines import LIMIT
+from engine.supervisor.ports import OpenPorts
 from vmm.channel import GuestError, LocalStream
 from vmm.channel.guest import Completed
 from vmm.errors import VmmError

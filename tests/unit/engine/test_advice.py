@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
-from engine.advice import advice_on_refusals, advise
 from engine.errors import EngineError
 from engine.gateway.server import Gateway
+from engine.guest.advice import advice_on_refusals, advise
 from vmm.channel import GuestError
 
 

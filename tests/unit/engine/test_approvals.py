@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.approvals import find_approval, forget_approval, list_approvals, save_approval
 from engine.errors import EngineError
-from engine.layout import Layout
-from engine.trust import Ask
+from engine.state.layout import Layout
+from engine.trust.approvals import find_approval, forget_approval, list_approvals, save_approval
+from engine.trust.asks import Ask
 
 FILE = Path("/src/shop/Sandboxfile.yaml")
 ASKS = (

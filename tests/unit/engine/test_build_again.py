@@ -10,18 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from engine import copying, up
-from engine.copying import put_piece
+from engine.build import blueprint as up
+from engine.build.blueprint import Project
+from engine.build.chain import Chain
+from engine.build.foundation import GUEST_NEEDS
+from engine.build.step import Session
+from engine.cache.store import Store
 from engine.errors import EngineError
-from engine.graph import BuildContext, Graph, Node, content_key
-from engine.layout import Layout
-from engine.nodes.chain import Chain
-from engine.nodes.foundation import GUEST_NEEDS
-from engine.nodes.steps import Session
-from engine.pieces import Piece
-from engine.project_tree import ATTEMPTS, ContentChanged, ProjectTree
-from engine.store import Store
-from engine.up import Project
+from engine.plan.graph import BuildContext, Graph, Node, content_key
+from engine.project import sending as copying
+from engine.project.pieces import Piece
+from engine.project.sending import put_piece
+from engine.project.tree import ATTEMPTS, ContentChanged, ProjectTree
+from engine.state.layout import Layout
 from sandboxfile import parse
 from vmm.channel import GuestChannel
 from vmm.walk import Found, TreeChanged

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from engine.content import TreeDigest
-from engine.layout import Layout
-from engine.nodes.compose import Compose
-from engine.project_tree import opened
-from engine.up import Project
+from engine.build.blueprint import Project
+from engine.project.digest import TreeDigest
+from engine.project.tree import opened
+from engine.resolve.compose import Compose
+from engine.state.layout import Layout
 from sandboxfile import Inputs, Loaded, SandboxfileError, parse
 
 

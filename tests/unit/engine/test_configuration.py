@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from engine.adjustment import PARTS, Adjustment
-from engine.compose_project import ComposeProject
-from engine.configuration import Configuration, Running, load_running, save_running
+from engine.build.blueprint import Project
 from engine.gateway.policy import Rule
-from engine.layout import Layout
-from engine.nodes.compose import CONFIGS_LABEL, Compose
-from engine.pieces import Piece
-from engine.project_tree import opened
-from engine.up import Project
-from engine.wanted import agent_summary, wanted_forwards
+from engine.guest.compose_project import ComposeProject
+from engine.project.pieces import Piece
+from engine.project.tree import opened
+from engine.resolve.compose import CONFIGS_LABEL, Compose
+from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards
+from engine.state.configuration import Configuration, Running, load_running, save_running
+from engine.state.layout import Layout
+from engine.supervisor.adjustment import PARTS, Adjustment
 from sandboxfile import Loaded, parse
 from vmm.spec import HostForward
 

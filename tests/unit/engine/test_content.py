@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.content import content_key, record
 from engine.errors import EngineError
-from engine.pieces import Piece
-from engine.project_tree import ProjectTree
+from engine.project.digest import content_key, record
+from engine.project.pieces import Piece
+from engine.project.tree import ProjectTree
 
 
 def hash_tree(path: Path, leave_out: tuple[str, ...] = ()) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.dockerignore import MAX_BYTES, MAX_PATTERNS, IgnoreFileError, match_dockerignore, parse_dockerignore
+from engine.project.dockerignore import MAX_BYTES, MAX_PATTERNS, IgnoreFileError, match_dockerignore, parse_dockerignore
 from vmm.walk import walk
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from engine import evidence, start
-from engine.configuration import Configuration
+from engine.build.blueprint import Built, Project
 from engine.errors import EngineError
-from engine.evidence import MOST, find_evidence, keep_evidence
-from engine.guests import Identity
-from engine.instances import Instance, load_instance, save_instance
-from engine.launch import Launch
-from engine.layout import Layout
-from engine.up import Built, Project
+from engine.guest.guest import Identity
+from engine.lifecycle import start
+from engine.state import evidence
+from engine.state.configuration import Configuration
+from engine.state.evidence import MOST, find_evidence, keep_evidence
+from engine.state.instances import Instance, load_instance, save_instance
+from engine.state.layout import Layout
+from engine.supervisor.launch import Launch
 from sandboxfile import load
 from vmm.snapshot import Shape
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from engine.errors import EngineError
-from engine.graph import Graph, Node, content_key
+from engine.plan.graph import Graph, Node, content_key
 
 
 def node(id: str, *needs: str) -> Node:

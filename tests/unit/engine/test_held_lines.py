@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 
 from engine.errors import EngineError
-from engine.held_lines import LIMIT, LONGEST, HeldLines
-from engine.services import look_at_services, run_logged, wait_healthy
-from engine.supervisor import LINES_QUEUED, Events
-from engine.supervisor_log import LogStream
+from engine.guest.services import look_at_services, run_logged, wait_healthy
+from engine.supervisor.__main__ import LINES_QUEUED, Events
+from engine.supervisor.held_lines import LIMIT, LONGEST, HeldLines
+from engine.supervisor.log import LogStream
 from vmm.channel import GuestChannel, GuestError
 from vmm.channel.guest import Completed
 

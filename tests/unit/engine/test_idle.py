@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-import engine.idle
-from engine.idle import Use, processor_seconds, published_connections, wait_idle
+import engine.supervisor.idle
+from engine.supervisor.idle import Use, processor_seconds, published_connections, wait_idle
 
 # As QEMU 10 prints it: a listening port, a connection from the host, one to the gateway, a datagram.
 USERNET = """Hub -1 (net0):
@@ -84,7 +84,7 @@ def test_the_time_counts_from_the_last_use(
     monkeypatch: pytest.MonkeyPatch, going_on: list[str], ends_at: float
 ) -> None:
     script = Script(list(going_on))
-    monkeypatch.setattr(engine.idle.asyncio, "sleep", script.pause)
+    monkeypatch.setattr(engine.supervisor.idle.asyncio, "sleep", script.pause)
     assert asyncio.run(wait_idle(script.use(), lambda: 600.0, clock=lambda: script.now)) == 600.0
     assert script.now == ends_at
     assert len(script.looks) == ends_at / 60
@@ -92,7 +92,7 @@ def test_the_time_counts_from_the_last_use(
 
 def test_the_time_can_be_set_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script([])
-    monkeypatch.setattr(engine.idle.asyncio, "sleep", script.pause)
+    monkeypatch.setattr(engine.supervisor.idle.asyncio, "sleep", script.pause)
     limits = iter([None, None, 300.0])
     last: list[float | None] = [None]
 
@@ -101,7 +101,7 @@ def test_the_time_can_be_set_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> N
         return last[0]
 
     assert asyncio.run(wait_idle(script.use(), limit, clock=lambda: script.now)) == 300.0
-    assert script.now == 2 * engine.idle.LONGEST_S + 300.0, "while there was no limit, no time was counted"
+    assert script.now == 2 * engine.supervisor.idle.LONGEST_S + 300.0, "while there was no limit, no time was counted"
 
 
 def test_a_guest_that_computes_is_in_use() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError
-from engine.instances import (
+from engine.state.instances import (
     Instance,
     Listed,
     claim,
@@ -25,8 +25,8 @@ from engine.instances import (
     look_up,
     save_instance,
 )
-from engine.layout import Layout
-from engine.processes import describe_process, is_same_process
+from engine.state.layout import Layout
+from engine.state.processes import describe_process, is_same_process
 
 PROJECT = Path("/src/shop")
 
@@ -199,7 +199,7 @@ def test_a_claim_ends_with_an_error(layout: Layout) -> None:
 def test_a_claim_excludes_other_processes_and_ends_with_them(layout: Layout) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from engine.layout import Layout; from engine.instances import claim\n"
+        "from engine.state.layout import Layout; from engine.state.instances import claim\n"
         "with claim(Layout.from_environment(os.environ), 'shop', Path('/src/shop')):\n"
         "    print('held', flush=True); sys.stdin.read()"
     )

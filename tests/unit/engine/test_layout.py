@@ -9,9 +9,9 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from engine import layout as layout_module
 from engine.errors import EngineError
-from engine.layout import PATHS, SOCKET_PATH_MAX, Layout, platform_root
+from engine.state import layout as layout_module
+from engine.state.layout import PATHS, SOCKET_PATH_MAX, Layout, platform_root
 
 KEY = "0123456789abcdef0123456789abcdef"
 DOC = Path(__file__).parents[3] / "docs" / "state.md"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.graph import Graph, Node, content_key
-from engine.layout import Layout
-from engine.plan import Made, load_made, make_plan, save_made
-from engine.store import Store
+from engine.cache.store import Store
+from engine.plan.build_plan import Made, load_made, make_plan, save_made
+from engine.plan.graph import Graph, Node, content_key
+from engine.state.layout import Layout
 
 
 @pytest.fixture

@@ -13,17 +13,17 @@ from typing import Any, cast
 
 import pytest
 
-from engine.approvals import save_approval
-from engine.configuration import Configuration, Running, save_running
+from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
-from engine.graph import Graph, Node
-from engine.instances import Instance, hold_name, save_instance
-from engine.layout import Layout
-from engine.plan import save_made
-from engine.start import _supervisor
-from engine.store import Store
-from engine.unnamed import note_start
+from engine.lifecycle.start import _supervisor
+from engine.plan.build_plan import save_made
+from engine.plan.graph import Graph, Node
+from engine.state.configuration import Configuration, Running, save_running
+from engine.state.instances import Instance, hold_name, save_instance
+from engine.state.layout import Layout
+from engine.trust.approvals import save_approval
+from engine.trust.unnamed import note_start
 from sandboxfile import load
 from vmm.console import Console
 from vmm.disk import make_disk, make_overlay

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from engine import project_tree
-from engine.content import TreeDigest
 from engine.errors import EngineError
-from engine.nodes.inputs import input_piece
-from engine.pieces import Piece
-from engine.project_tree import PathError, ProjectTree, opened
+from engine.project import tree as project_tree
+from engine.project.digest import TreeDigest
+from engine.project.inputs import input_piece
+from engine.project.pieces import Piece
+from engine.project.tree import PathError, ProjectTree, opened
 from vmm.walk import Limits, TreeChanged
 
 

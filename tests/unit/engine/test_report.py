@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from engine.live import LiveReporter
-from engine.report import LINE_MAX, TAIL_LINES, Mode, Reporter, clean_line, make_reporter
+from engine.report.live import LiveReporter
+from engine.report.reporter import LINE_MAX, TAIL_LINES, Mode, Reporter, clean_line, make_reporter
 
 
 class Terminal(io.StringIO):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import room
+from engine.cache import disk_space as room
+from engine.cache.disk_space import explain_full_disk, while_room
 from engine.errors import EngineError
-from engine.room import explain_full_disk, while_room
 from vmm.process import ProcessError
 
 NO_SPACE = "dpkg-deb: error: cannot copy archive data: No space left on device"

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from engine.build.scheduler import execute
+from engine.cache.store import Store
 from engine.errors import EngineError
-from engine.graph import BuildContext, Graph, Node, content_key
-from engine.layout import Layout
-from engine.plan import make_plan
-from engine.report import Reporter
-from engine.scheduler import execute
-from engine.store import Store
+from engine.plan.build_plan import make_plan
+from engine.plan.graph import BuildContext, Graph, Node, content_key
+from engine.report.reporter import Reporter
+from engine.state.layout import Layout
 
 Build = Callable[[BuildContext], Awaitable[None]]
 

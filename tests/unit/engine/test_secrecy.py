@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from engine.cli.bring_up import Outcome
-from engine.cli.summary import to_json
-from engine.differences import describe
-from engine.drawing.project import draw_project
-from engine.graph import Graph
-from engine.instances import Instance
-from engine.jsonfile import write_json
-from engine.layout import Layout
-from engine.nodes.chain import make_chain
-from engine.nodes.steps import Session
-from engine.plan import load_made, make_plan, save_made
-from engine.secrecy import is_private_place, masked_inputs
-from engine.store import Store
+from engine.build.chain import make_chain
+from engine.build.step import Session
+from engine.cache.store import Store
+from engine.cli.showing.summary import to_json
+from engine.drawing.of_file import draw_project
+from engine.files import write_json
+from engine.lifecycle.up import Outcome
+from engine.plan.build_plan import load_made, make_plan, save_made
+from engine.plan.differences import describe
+from engine.plan.graph import Graph
+from engine.secrets.secrecy import is_private_place, masked_inputs
+from engine.state.instances import Instance
+from engine.state.layout import Layout
 from sandboxfile import Inputs, Loaded, load
 
 FILE = """

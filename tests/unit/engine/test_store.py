@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from engine.cache.store import Build, Store
 from engine.errors import EngineError
-from engine.layout import Layout
-from engine.store import Build, Store
+from engine.state.layout import Layout
 
 KEY, PARENT = "ab" * 16, "cd" * 16
 BUILDER = """
 import asyncio, os, sys
-from engine.layout import Layout
-from engine.store import Store
+from engine.state.layout import Layout
+from engine.cache.store import Store
 
 async def main():
     async with Store(Layout.from_environment(os.environ)).build("disk", sys.argv[1], on_wait=print) as build:

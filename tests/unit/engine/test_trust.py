@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.capacity import Capacity
-from engine.places import Places
-from engine.trust import Ask, Surroundings, asks_of, digest, widened
+from engine.trust.asks import Ask, Surroundings, asks_of, digest, widened
+from engine.trust.capacity import Capacity
+from engine.trust.places import Places
 from sandboxfile import Inputs, Loaded, load
 
 Load = Callable[..., Loaded]

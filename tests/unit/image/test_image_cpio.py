@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from engine.image.cpio import Archive
+from engine.build.image.cpio import Archive
 
 
 @dataclass

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.image import ImageError, initramfs
-from engine.image.initramfs import find_modules, initramfs_key, pack_initramfs
+from engine.build.image import ImageError, initramfs
+from engine.build.image.initramfs import find_modules, initramfs_key, pack_initramfs
 from vmm.tools import Tool, Tools
 
 

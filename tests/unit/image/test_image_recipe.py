@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.image import ImageError, build, builder, load_image, native, recipe
-from engine.image.recipe import RecipeProgress, host_certificates, image_key, mmdebstrap_arguments, write_inputs
-from engine.registries import DebianMirrors
+from engine.build.image import ImageError, build, builder, load_image, native, recipe
+from engine.build.image.recipe import RecipeProgress, host_certificates, image_key, mmdebstrap_arguments, write_inputs
+from engine.resolve.registries import DebianMirrors
 
 MIRRORS = DebianMirrors("http://mirror.example/debian", "https://security.example:8443/debian")
 

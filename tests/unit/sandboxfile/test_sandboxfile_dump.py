@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandboxfile import Inputs, Loaded, load, parse
-from sandboxfile.dump import origins, to_data, to_text, write_yaml
 from sandboxfile.positions import render_path
-from sandboxfile.source import read_source
+from sandboxfile.reading.source import read_source
+from sandboxfile.writing.dump import origins, to_data, to_text, write_yaml
 
 FILE = Path("/project/Sandboxfile.yaml")
 GOOD = sorted((Path(__file__).parents[2] / "contract/sandboxfile/good").glob("*.yaml"))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from sandboxfile import SandboxfileError, parse
-from sandboxfile.additions import Addition, add_to
-from sandboxfile.edit import append, insert
+from sandboxfile.writing.additions import Addition, add_to
+from sandboxfile.writing.edit import append, insert
 
 GOOD = sorted((Path(__file__).parents[2] / "contract" / "sandboxfile" / "good").glob("*.yaml"))
 FILE = "Sandboxfile.yaml"

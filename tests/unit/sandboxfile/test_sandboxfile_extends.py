@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sandboxfile import Inputs, SandboxfileError, load
-from sandboxfile.dump import origins
+from sandboxfile.writing.dump import origins
 
 COMMON = """
 services:

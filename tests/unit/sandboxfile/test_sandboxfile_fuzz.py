@@ -22,8 +22,8 @@ from sandboxfile import (
     published_ports,
     services_needing_mounts,
 )
-from sandboxfile.schema import json_schema
-from sandboxfile.services import env_files
+from sandboxfile.compose.services import env_files
+from sandboxfile.pages.schema import json_schema
 
 FILE = Path("/project/Sandboxfile.yaml")
 

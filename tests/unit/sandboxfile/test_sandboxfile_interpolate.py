@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxfile.interpolate import MAX_LENGTH, BadInterpolation, escape, interpolate
+from sandboxfile.reading.interpolate import MAX_LENGTH, BadInterpolation, escape, interpolate
 
 VALUES = {"SET": "value", "EMPTY": "", "DOLLAR": "$SET", "_x1": "under"}
 

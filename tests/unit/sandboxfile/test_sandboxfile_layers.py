@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandboxfile import Inputs, Loaded, SandboxfileError, load
-from sandboxfile.dump import to_data
+from sandboxfile.writing.dump import to_data
 
 
 def project(directory: Path, **files: str) -> Path:

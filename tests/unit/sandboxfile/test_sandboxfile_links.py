@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandboxfile import Inputs, Loaded, SandboxfileError, load
-from sandboxfile.regular_file import LeadsOutError, read_within, steps_to
+from sandboxfile.reading.regular_file import LeadsOutError, read_within, steps_to
 
 HEAD = 'version: "1"\n'
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2\n"

@@ -130,9 +130,8 @@ def test_the_compose_models_are_loaded_for_messages_only() -> None:
 
 
 def test_the_compose_library_can_be_imported_before_and_after() -> None:
-    check = (
-        "from sandboxfile.compose import check_compose\nassert check_compose({'services': {'a': {'image': 'b'}}}) == []"
-    )
+    check = "from sandboxfile.compose.judge import check_compose\n"
+    check += "assert check_compose({'services': {'a': {'image': 'b'}}}) == []"
     assert "compose_spec.models" in _modules_after(f"import compose_spec\n{check}")
     assert "compose_spec.models" in _modules_after(
         f"{check}\nimport compose_spec\ncompose_spec.PyCompose.from_json('{{\"services\": {{}}}}')"

@@ -16,10 +16,10 @@ from sandboxfile import (
     published_ports,
     services_needing_mounts,
 )
-from sandboxfile.compose import check_compose
-from sandboxfile.images import check_image
-from sandboxfile.published import parse_ports
-from sandboxfile.services import additional_contexts, env_files
+from sandboxfile.compose.images import check_image
+from sandboxfile.compose.judge import check_compose
+from sandboxfile.compose.published import parse_ports
+from sandboxfile.compose.services import additional_contexts, env_files
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandboxfile.positions import Position, render_path
-from sandboxfile.source import MAX_BYTES, read_source
+from sandboxfile.reading.source import MAX_BYTES, read_source
 
 
 def data_of(text: str) -> Any:

@@ -11,7 +11,7 @@ from starter_world import MARKS, Found, look, starter
 
 from engine.starter.hosts import host_of
 from engine.starter.looking import look_at
-from sandboxfile.images import DOCKER_HUB, image_hosts
+from sandboxfile.compose.images import DOCKER_HUB, image_hosts
 
 PIP = "pip install --user --break-system-packages"
 

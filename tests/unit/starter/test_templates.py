@@ -17,9 +17,9 @@ from engine.errors import EngineError
 from engine.starter.draft import ORDER
 from engine.starter.templates import REFERENCE, list_templates, read_template, template_names
 from sandboxfile import Loaded, parse
-from sandboxfile.agents import SECTIONS
-from sandboxfile.model import Sandbox
-from sandboxfile.source import read_source
+from sandboxfile.reading.source import read_source
+from sandboxfile.sections.agents import SECTIONS
+from sandboxfile.sections.model import Sandbox
 
 WANTED = {"claude-code", "codex", "opencode", "copilot", "gemini", "kiro", "docker-agent", "openclaw", "nanoclaw"}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.registries import DebianMirrors
-from engine.toolchain import apt
-from engine.toolchain.recipe import ToolchainError
+from engine.build.toolchain import apt
+from engine.build.toolchain.recipe import ToolchainError
+from engine.resolve.registries import DebianMirrors
 from vmm.process import ProcessError
 
 MIRRORS = DebianMirrors("http://mirror.example/debian", "http://mirror.example/security")

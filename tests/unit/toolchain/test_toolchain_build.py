@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.toolchain import ToolchainError, build, load_toolchain, system, system_tools, toolchain_key
-from engine.toolchain.recipe import ARCHITECTURES, architecture, programs
+from engine.build.toolchain import ToolchainError, build, load_toolchain, system, system_tools, toolchain_key
+from engine.build.toolchain.recipe import ARCHITECTURES, architecture, programs
 
 ANSWERS = {
     "qemu-system-x86_64": "QEMU emulator version 10.0.13 (Debian 1:10.0.13)",

@@ -1,0 +1,97 @@
+"""Build the guest image: the recipe, in one of its two places."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.build.image.build_root import make_build_root
+from engine.build.image.builder import run_in_builder
+from engine.build.image.native import can_build_natively, run_natively
+from engine.build.image.recipe import ImageError
+from engine.resolve.registries import DebianMirrors, debian_mirrors
+from vmm.spec import Accelerator
+from vmm.tools import Tools
+
+Place = Literal["auto", "native", "builder"]
+ROOT, PACKAGES, CLIENTS = "root.erofs", "packages.txt", "clients.json"
+NEEDED_BYTES = 4 * 1024**3  # the most that lies in the directory while the image is made
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built guest image: its file system, (name, version) of its packages, and its clients' configuration."""
+
+    root: Path
+    packages: tuple[tuple[str, str], ...]
+    clients: dict[str, Any]
+
+
+async def build_image(
+    directory: Path,
+    tools: Tools,
+    *,
+    progress: Callable[[str], None],
+    place: Place = "auto",
+    mirrors: DebianMirrors | None = None,
+    accelerator: Accelerator = "tcg",
+    sockets: Path | None = None,
+) -> Image:
+    """Fill the empty `directory` with the guest image.
+
+    Raises ImageError or ToolchainError: mirror out of reach, a package that does not install, a full disk. Takes two
+    minutes natively and ten in an emulated builder machine, which `auto` takes where native is impossible;
+    `accelerator` is what that machine uses, `sockets` a short private directory for it (default: one of its own).
+    """
+    mirrors = mirrors or debian_mirrors()
+    directory = directory.resolve()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(directory).free < NEEDED_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if place == "auto":
+            place = "native" if await can_build_natively() else "builder"
+        root, work, output = (directory / "work" / name for name in ("buildroot", "scratch", "out"))
+        for path in (root, work, output):
+            path.mkdir(parents=True)
+        await make_build_root(root, directory / "work/apt", mirrors, progress=progress)
+        # The kernel comes from the toolchain, which also boots it: only its modules go into the image.
+        shutil.copytree(tools.modules, root / "build/modules" / tools.kernel_release, symlinks=True)
+        if place == "native":
+            progress("building the guest image on this machine")
+            await run_natively(root, work, output, progress=progress)
+        else:
+            progress("building the guest image in a builder machine, without privileges")
+            await run_in_builder(
+                root, work, output, tools, mirrors, progress=progress, accelerator=accelerator, sockets=sockets
+            )
+        for name in (PACKAGES, CLIENTS, ROOT):
+            (output / name).replace(directory / name)
+        shutil.rmtree(directory / "work")
+    except OSError as error:
+        raise _translate(error, directory) from error
+    return load_image(directory)
+
+
+def load_image(directory: Path) -> Image:
+    """The image that `build_image` made in `directory`. Raises ImageError when there is none."""
+    try:
+        lines = (directory / PACKAGES).read_text().splitlines()
+        packages = tuple((name, version) for name, _, version in (line.partition("\t") for line in lines))
+        clients = json.loads((directory / CLIENTS).read_text())
+    except (OSError, ValueError) as error:
+        raise ImageError(f"there is no complete guest image in {directory}", details=str(error)) from error
+    return Image(directory / ROOT, packages, clients)
+
+
+def _translate(error: OSError, directory: Path) -> ImageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        needs = NEEDED_BYTES // 1024**3
+        return ImageError(f"no space left in {directory}", hint=f"the guest image needs {needs} GiB while it is made")
+    return ImageError(f"the guest image could not be made in {directory}", details=str(error))

@@ -1,0 +1,179 @@
+"""Run the recipe without any privilege: in a machine of its own, whose root is the build root."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tarfile
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from engine.build.image.initramfs import pack_initramfs
+from engine.build.image.native import explain
+from engine.build.image.recipe import ImageError, RecipeProgress
+from engine.gateway.journal import Journal
+from engine.gateway.policy import Policy, Rule
+from engine.gateway.server import start_gateway
+from engine.resolve.registries import DebianMirrors
+from vmm.errors import VmmError
+from vmm.machine import Machine, start_machine
+from vmm.process import ProcessError, run
+from vmm.spec import GATEWAY_ADDRESS, Accelerator, Drive, GuestForward, MachineSpec, Memory, Network, kernel_arguments
+from vmm.tools import Tools
+
+BUILD_TIMEOUT_S = 3600.0  # ten minutes under emulation on two free cores
+FIRST_WORD_S = 120.0
+SCRATCH_BYTES = 8 * 1024**3
+OUTPUT_BYTES = 3 * 1024**3
+RESULT = "RESULT "
+FILES = ("packages.txt", "clients.json", "root.erofs")
+
+
+def mirror_policy(mirrors: DebianMirrors) -> Policy:
+    """What the builder machine may reach: the host's Debian mirrors, and nothing else."""
+    rules = []
+    for url in filter(None, (mirrors.archive, mirrors.security)):
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        rules.append(Rule(parts.hostname or "", port, origin="the host's Debian mirror", private=True))
+    return Policy(rules)
+
+
+async def run_in_builder(
+    root: Path,
+    work: Path,
+    output: Path,
+    tools: Tools,
+    mirrors: DebianMirrors,
+    *,
+    progress: Callable[[str], None],
+    accelerator: Accelerator = "tcg",
+    sockets: Path | None = None,
+) -> None:
+    """Run the recipe of the build root `root` in a machine; its results go to `output`, its disks lie in `work`.
+
+    Raises ImageError with the recipe's last words, when the machine ends early, or after BUILD_TIMEOUT_S seconds.
+    """
+    policy = mirror_policy(mirrors)
+    _write_hosts(root, policy)
+    shutil.copy2(Path(__file__).with_name("builder.sh"), root / "build/builder.sh")
+    (root / "build/builder.sh").chmod(0o755)
+    progress("making the builder machine's disks")
+    drives = await _make_disks(root, work, tools)
+    initrd = work / "initramfs"
+    initrd.write_bytes(pack_initramfs(tools))
+    async with contextlib.AsyncExitStack() as stack:
+        if sockets is None:
+            own = tempfile.TemporaryDirectory(prefix="sandbox-", dir=_short_directory())
+            sockets = Path(stack.enter_context(own))
+        journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl")))
+        gateway = await stack.enter_async_context(start_gateway(policy, sockets, journal))
+        forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
+        spec = MachineSpec(
+            name="builder",
+            accelerator=accelerator,
+            cpus=max(1, min(4, os.cpu_count() or 1)),
+            memory=Memory(_memory_size()),
+            kernel=tools.kernel,
+            initrd=initrd,
+            append=kernel_arguments(role="builder"),
+            drives=drives,
+            network=Network(forwards),
+            spare_ports=0,
+        )
+        try:
+            machine = await stack.enter_async_context(start_machine(spec, tools, console_log=work / "console.log"))
+            await _follow(machine, RecipeProgress(progress))
+        except VmmError as error:
+            raise ImageError(f"the builder machine failed: {error.brief}", error.details, error.hint) from error
+    progress("reading the image from the builder machine")
+    await asyncio.to_thread(_read_output, work / "output.raw", output)
+
+
+def _write_hosts(root: Path, policy: Policy) -> None:
+    # No resolver: the only names there are the mirrors', and they are the gateway's address.
+    names = dict.fromkeys(rule.host for rule in policy.rules)
+    lines = ["127.0.0.1 localhost", *(f"{GATEWAY_ADDRESS} {name}" for name in names)]
+    (root / "etc/hosts").write_text("".join(f"{line}\n" for line in lines))
+
+
+async def _make_disks(root: Path, work: Path, tools: Tools) -> tuple[Drive, ...]:
+    paths = {name: work / f"{name}.raw" for name in ("root", "disk", "output")}
+    for name, size in (("disk", SCRATCH_BYTES), ("output", OUTPUT_BYTES)):
+        with paths[name].open("wb") as stream:
+            stream.truncate(size)
+    # Nothing on the scratch disk is worth a journal.
+    ext4 = ["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard", str(paths["disk"])]
+    try:
+        await run(
+            tools.mkfs_erofs.command("--quiet", "--all-root", str(paths["root"]), str(root)),
+            env=tools.mkfs_erofs.env,
+            timeout_s=120,
+        )
+        await run(tools.mkfs_ext4.command(*ext4), env=tools.mkfs_ext4.env, timeout_s=120)
+    except ProcessError as error:
+        raise explain(error.brief, error.output) from error
+    return (
+        Drive(paths["root"], "root", "raw", read_only=True),
+        Drive(paths["disk"], "disk", "raw"),
+        Drive(paths["output"], "output", "raw"),
+    )
+
+
+async def _follow(machine: Machine, report: Callable[[str], None]) -> None:
+    """Read the recipe's output until it says how it ended."""
+    reader, writer = await machine.channel_streams()
+    words: deque[str] = deque(maxlen=60)
+    try:
+        async with asyncio.timeout(BUILD_TIMEOUT_S):
+            while True:
+                async with asyncio.timeout(FIRST_WORD_S if not words else None):
+                    line = (await reader.readline()).decode(errors="replace")
+                if not line:
+                    raise ImageError(
+                        "the builder machine ended before the image was ready",
+                        "\n".join([*words, machine.console.last_words()]),
+                    )
+                # apt redraws lines with carriage returns.
+                line = line.rstrip().rpartition("\r")[2]
+                if line.startswith(RESULT):
+                    break
+                words.append(line)
+                report(line)
+    except TimeoutError:
+        details = "\n".join([*words, machine.console.last_words()])
+        raise ImageError("the builder machine did not finish in time", details) from None
+    finally:
+        writer.close()
+    if line != f"{RESULT}0":
+        raise explain("the recipe failed in the builder machine", "\n".join(words))
+
+
+def _read_output(disk: Path, output: Path) -> None:
+    try:
+        with tarfile.open(disk, "r:") as archive:
+            for name in FILES:
+                source = archive.extractfile(name)
+                if source is None:
+                    raise KeyError(name)
+                # The machine is ours, but what it wrote is data: only these three names are read.
+                with (output / name).open("wb") as target:
+                    shutil.copyfileobj(source, target, 1024 * 1024)
+    except (tarfile.TarError, KeyError) as error:
+        raise ImageError("the builder machine's result cannot be read", str(error)) from error
+
+
+def _memory_size() -> int:
+    """A quarter of the host's memory, between 2 and 4 GiB: more is page cache for a build that is bound by the CPU."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(max(total // 4, 2 * 1024**3), 4 * 1024**3) // 1024**2 * 1024**2
+
+
+def _short_directory() -> str | None:
+    """Sockets have short paths: /tmp where the user's own temporary directory is a deep one."""
+    return None if len(tempfile.gettempdir()) < 60 else "/tmp"

@@ -1,0 +1,168 @@
+"""Carrying out a plan: independent nodes at once, each through the store, until all are there or one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.cache.disk_space import while_room
+from engine.cache.store import Store
+from engine.errors import EngineError
+from engine.plan.build_plan import Plan
+from engine.plan.graph import BuildContext, Graph, Node
+from engine.report.reporter import Reporter
+
+OUR_BUG = 3  # exit code
+
+
+async def execute(graph: Graph, plan: Plan, store: Store, reporter: Reporter, jobs: int) -> Mapping[str, Path]:
+    """Build what `plan` says to build, at most `jobs` nodes at once; returns the entry of each node that has one.
+
+    When a node fails nothing more is started, what runs is let finish (its result is kept for the next time), and
+    EngineError is raised for the first failure. When cancelled, everything that runs is cancelled and waited for.
+    """
+    store.sweep()
+    run = _Run(graph, store, reporter)
+    for step in plan.steps:
+        if step.action == "cached":
+            run.use(graph.nodes[step.id])
+    return await run.build([graph.nodes[step.id] for step in plan.to_build], max(jobs, 1))
+
+
+class _Run:
+    """One execution. Only `build` writes the results: the tasks return theirs."""
+
+    def __init__(self, graph: Graph, store: Store, reporter: Reporter) -> None:
+        self._graph = graph
+        self._store = store
+        self._reporter = reporter
+        self._done: dict[str, Path] = {}
+        self._failed: dict[str, Exception] = {}
+
+    def use(self, node: Node) -> None:
+        entry = self._store.find(node.kind, node.key)
+        if entry is None:
+            raise EngineError(
+                f"the cache entry of {node.title} has disappeared since the plan was made", hint="run the command again"
+            )
+        self._done[node.id] = entry
+
+    async def build(self, nodes: list[Node], jobs: int) -> Mapping[str, Path]:
+        waiting = {node.id: node for node in nodes}
+        running: dict[asyncio.Task[Path], Node] = {}
+        try:
+            while waiting or running:
+                for node in [node for node in waiting.values() if self._is_ready(node)]:
+                    if len(running) < jobs and not self._failed:
+                        running[asyncio.create_task(self._build_node(node), name=f"build {node.id}")] = waiting.pop(
+                            node.id
+                        )
+                if not running:
+                    break
+                finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in finished:
+                    self._collect(running.pop(task), task)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        if self._failed:
+            for node in waiting.values():
+                self._reporter.node_skipped(node.id, self._why_skipped(node))
+            raise self._summary()
+        if waiting:  # a plan that builds a node but not what it needs
+            raise EngineError(f"nothing provides what {', '.join(waiting)} need", exit_code=OUR_BUG)
+        return self._done
+
+    def _is_ready(self, node: Node) -> bool:
+        return all(need in self._done for need in node.needs)
+
+    def _collect(self, node: Node, task: asyncio.Task[Path]) -> None:
+        if task.cancelled():
+            # Nobody but the node's own code has cancelled it: that is a failure like any other.
+            self._failed[node.id] = EngineError("it was cancelled from within", exit_code=OUR_BUG)
+        elif isinstance(error := task.exception(), Exception):
+            self._failed[node.id] = error
+        elif error is not None:
+            raise error
+        else:
+            self._done[node.id] = task.result()
+
+    async def _build_node(self, node: Node) -> Path:
+        started = time.monotonic()
+        self._reporter.node_started(node.id, node.title)
+        try:
+            path = await self._build_entry(node)
+        except asyncio.CancelledError:
+            self._reporter.node_skipped(node.id, "cancelled")
+            raise
+        except Exception as error:
+            self._reporter.node_failed(node.id, str(error) or type(error).__name__, time.monotonic() - started)
+            raise
+        self._reporter.node_finished(node.id, time.monotonic() - started)
+        return path
+
+    async def _build_entry(self, node: Node) -> Path:
+        if node.build is None:
+            raise EngineError(f"{node.title} cannot be built on this machine")
+        needs = [self._graph.nodes[need] for need in node.needs]
+        async with self._store.build(
+            node.kind,
+            node.key,
+            on_wait=lambda message: self._reporter.node_waiting(node.id, message),
+            inputs=node.inputs,
+            parents=[(need.kind, need.key) for need in needs] if node.requires_entries else (),
+        ) as build:
+            if build.existing is not None:
+                return build.existing
+            context = BuildContext(
+                directory=build.directory,
+                parents={need.id: self._done[need.id] for need in needs},
+                log=lambda line: self._reporter.node_line(node.id, line),
+                sockets=build.sockets,
+            )
+            await while_room(node.build(context), build.directory)
+        return self._store.layout.entry(node.kind, node.key)
+
+    def _why_skipped(self, node: Node) -> str:
+        for id in self._failed:
+            if node.id in self._graph.descendants(id):
+                return f"skipped because {id} failed"
+        return f"not started because {next(iter(self._failed))} failed"
+
+    def _summary(self) -> EngineError:
+        id, first = next(iter(self._failed.items()))
+        details = [
+            text
+            for text in (
+                _details(first),
+                *(f"{other} failed too: {error}" for other, error in list(self._failed.items())[1:]),
+            )
+            if text
+        ]
+        failure = EngineError(
+            f"{self._graph.nodes[id].title} failed: {_brief(first)}",
+            details="\n".join(details) or None,
+            hint=getattr(first, "hint", None),
+            exit_code=_exit_code(first),
+        )
+        failure.__cause__ = first
+        return failure
+
+
+def _brief(error: Exception) -> str:
+    return str(getattr(error, "brief", None) or error or type(error).__name__)
+
+
+def _details(error: Exception) -> str | None:
+    if hasattr(error, "details"):  # the root errors of all our packages have this shape
+        return str(error.details) if error.details else None
+    return None if isinstance(error, OSError) else f"{type(error).__name__} in our own code"
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, EngineError):
+        return error.exit_code
+    return 1 if hasattr(error, "brief") or isinstance(error, OSError) else OUR_BUG

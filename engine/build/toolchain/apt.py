@@ -1,0 +1,229 @@
+"""Debian packages without root and without touching the system: apt with a directory of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.build.toolchain.recipe import ToolchainError, architecture
+from engine.resolve.registries import MIRROR_VARIABLE, DebianMirrors, debian_mirrors
+from vmm.process import ProcessError, clean_environment, run
+
+KEYRINGS = (
+    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
+)
+UPDATE_TIMEOUT_S = 180.0
+DOWNLOAD_TIMEOUT_S = 1200.0
+UNPACK_TIMEOUT_S = 120.0
+CUT = ("Hash Sum mismatch", "unexpected size", "Error reading from server", "Connection reset")
+ANSWERED = re.compile(r"  [45]\d\d  ")  # an HTTP status, as apt prints it
+
+# The host's own configuration is read first (it may hold proxies and credentials); then hooks are dropped: they are
+# meant for changes of the host's system, run as a shell command, and nothing here changes that system.
+HOOKS = (
+    "APT::Update::Pre-Invoke",
+    "APT::Update::Post-Invoke",
+    "APT::Update::Post-Invoke-Success",
+    "DPkg::Pre-Invoke",
+    "DPkg::Post-Invoke",
+    "DPkg::Pre-Install-Pkgs",
+    "DPkg::Tools",
+    "AptCli::Hooks",
+)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A downloaded package; `file` is its .deb."""
+
+    name: str
+    version: str
+    file: Path
+
+
+def find_keyring() -> Path:
+    """The keys that Debian's archive is signed with. Raises ToolchainError when the host has none."""
+    for keyring in KEYRINGS:
+        if keyring.is_file():
+            return keyring
+    raise ToolchainError(
+        "the keys of Debian's archive are missing, so packages could not be verified",
+        hint="install the package debian-archive-keyring",
+    )
+
+
+def host_settings(names: Sequence[str]) -> dict[str, str]:
+    """The values of these apt settings on the host, those that are set; empty where there is no apt."""
+    words = [word for number, name in enumerate(names) for word in (f"V{number}", name)]
+    try:
+        asked = subprocess.run(
+            ["apt-config", "shell", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=clean_environment(),
+            timeout=10,
+            check=True,
+            text=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    found = dict(word.split("=", 1) for word in shlex.split(asked.stdout) if "=" in word)
+    return {name: found[f"V{number}"] for number, name in enumerate(names) if found.get(f"V{number}")}
+
+
+def source_lines(mirrors: DebianMirrors, suite: str, options: str = "") -> list[str]:
+    """Lines for apt's sources.list: the suite, its updates and, where a mirror has them, its security updates."""
+    archive = mirrors.archive.rstrip("/")
+    lines = [f"deb {options}{archive} {name} main" for name in (suite, f"{suite}-updates")]
+    if mirrors.security:
+        lines.append(f"deb {options}{mirrors.security.rstrip('/')} {suite}-security main")
+    return lines
+
+
+async def fetch(
+    directory: Path,
+    names: Sequence[str],
+    suite: str,
+    *,
+    progress: Callable[[str], None],
+    keyring: Path | None = None,
+    mirrors: DebianMirrors | None = None,
+) -> list[Package]:
+    """Download the packages with everything they depend on into `directory`, verified by apt; sorted by name.
+
+    Raises ToolchainError when apt is missing, the mirror does not answer, a signature or hash is wrong, or the disk is
+    full. Waits at most UPDATE_TIMEOUT_S + DOWNLOAD_TIMEOUT_S seconds.
+    """
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise ToolchainError(f"{program} is needed to fetch packages and is not on this machine")
+    command = _prepare(directory, suite, keyring or find_keyring(), mirrors or debian_mirrors())
+    progress(f"reading the package lists of {suite}")
+    await _apt([*command, "update", "-q"], UPDATE_TIMEOUT_S, "the package lists could not be fetched", directory)
+    progress(f"downloading {len(names)} packages and what they need")
+    install = ["install", "-q", "-y", "--download-only", "--no-install-recommends", *names]
+    seen = 0
+
+    def count(line: str) -> None:
+        nonlocal seen
+        if line.startswith("Get:"):
+            seen += 1
+            if seen % 25 == 0:
+                progress(f"downloaded {seen} packages")
+        elif line.startswith("Need to get"):
+            progress(line.lower())
+
+    await _apt([*command, *install], DOWNLOAD_TIMEOUT_S, "the packages could not be downloaded", directory, count)
+    return _downloaded(directory)
+
+
+def _downloaded(directory: Path) -> list[Package]:
+    packages = []
+    for file in sorted((directory / "cache/archives").glob("*.deb")):
+        # apt writes name_version_arch.deb with the version's colon as %3a.
+        name, version, _ = file.stem.split("_")
+        packages.append(Package(name, version.replace("%3a", ":"), file))
+    return packages
+
+
+def _prepare(directory: Path, suite: str, keyring: Path, mirrors: DebianMirrors) -> list[str]:
+    directory = directory.resolve()
+    for name in ("state/lists/partial", "cache/archives/partial", "log"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    (directory / "status").write_text("")
+    debian = architecture().debian
+    # Hosts can add index targets (desktop metadata, command lists) to every source: ours fetches packages only.
+    options = f"[arch={debian} signed-by={keyring} target=Packages lang=none] "
+    (directory / "sources.list").write_text("\n".join(source_lines(mirrors, suite, options)) + "\n")
+    settings = {
+        "Dir::State": directory / "state",
+        "Dir::State::status": directory / "status",
+        "Dir::Cache": directory / "cache",
+        "Dir::Log": directory / "log",
+        "Dir::Etc::sourcelist": directory / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
+        "Dir::Etc::trusted": "/dev/null",
+        "Dir::Etc::trustedparts": "/dev/null",
+        "APT::Architecture": debian,
+        "APT::Get::AllowUnauthenticated": "false",
+        "APT::Sandbox::User": "root",  # as root, apt would else give up rights it needs to write here
+        "Acquire::AllowInsecureRepositories": "false",
+        "Acquire::Retries": "3",
+        "Acquire::Languages": "none",
+    }
+    lines = [f"#clear {name};" for name in (*HOOKS, "APT::Architectures", "APT::Default-Release")]
+    lines += [f'{name} "{value}";' for name, value in settings.items()]
+    (directory / "apt.conf").write_text("\n".join(lines) + "\n")
+    return ["apt-get", "-c", str(directory / "apt.conf")]
+
+
+async def _apt(
+    argv: list[str], timeout_s: float, brief: str, directory: Path, on_line: Callable[[str], None] | None = None
+) -> None:
+    try:
+        done = await run(argv, timeout_s=timeout_s, on_line=on_line)
+    except ProcessError as error:
+        raise _explain(error, brief, directory) from error
+    # `apt-get update` ends with 0 although a source failed: what it could not fetch it only warns about.
+    complaints = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith(("E:", "Err:"))]
+    failed = [line for line in done.stdout.decode(errors="replace").splitlines() if line.startswith("Err:")]
+    if complaints or (failed and "update" in argv):
+        raise ToolchainError(brief, "\n".join(complaints + failed), _hint("\n".join(complaints + failed), directory))
+
+
+def _explain(error: ProcessError, brief: str, directory: Path) -> ToolchainError:
+    # Indented lines belong to the failure before them; those before the first one list what was to be installed.
+    lines: list[str] = []
+    for line in error.output.splitlines():
+        if line.startswith(("E:", "W:", "Err:", "dpkg")) or (lines and line.startswith("  ")):
+            lines.append(line)
+    details = "\n".join(lines[-12:]) or error.details or error.brief
+    return ToolchainError(brief, details, _hint(error.output, directory))
+
+
+def _hint(output: str, directory: Path) -> str:
+    if "No space left" in output or "don't have enough free space" in output:
+        return f"the disk under {directory} is full: free some space and run it again"
+    if "NO_PUBKEY" in output or "signature" in output.lower() or "not signed" in output:
+        return "the packages could not be verified: is the package debian-archive-keyring up to date?"
+    if any(words in output for words in CUT):
+        return "the download was cut or changed on its way: run it again"
+    if ANSWERED.search(output):
+        return f"the Debian mirror answered with an error: try again later, or name another in {MIRROR_VARIABLE}"
+    return f"is the Debian mirror reachable from this machine? {MIRROR_VARIABLE} can name another"
+
+
+async def unpack(packages: Sequence[Package], target: Path, *, skip: Sequence[str] = ()) -> None:
+    """Put the files of the packages below `target`; no maintainer script runs. `skip` holds name patterns.
+
+    Raises ToolchainError when a package is broken or the disk is full.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    wanted = [package for package in packages if not any(fnmatch.fnmatch(package.name, glob) for glob in skip)]
+    turn = asyncio.Semaphore(max(1, min(4, os.cpu_count() or 1)))
+
+    async def one(package: Package) -> None:
+        async with turn:
+            try:
+                await run(["dpkg-deb", "-x", str(package.file), str(target)], timeout_s=UNPACK_TIMEOUT_S)
+            except ProcessError as error:
+                raise _explain(error, f"the package {package.name} could not be unpacked", target) from error
+
+    # A failure cancels the others, and their processes end with them.
+    try:
+        async with asyncio.TaskGroup() as group:
+            for package in wanted:
+                group.create_task(one(package))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures

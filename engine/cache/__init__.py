@@ -1,0 +1,1 @@
+"""Content-addressed entries on disk, and the room that they take."""

@@ -1,0 +1,256 @@
+"""Talking with the user about a first Sandboxfile, and writing it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.errors import EngineError
+from engine.report.columns import align
+from engine.report.reporter import clean_line
+from engine.starter.proposals import LISTS, Proposal
+from engine.starter.starting import PARTS, Choices, Start, existing, look, write
+from engine.starter.templates import list_templates, read_template, template_names
+from engine.starter.writing import LOCAL_LAYER, ignore_local_layer, ignores_local_layer, write_new
+from sandboxfile.diagnostics import did_you_mean
+from sandboxfile.writing.notation import Hand
+
+_MOST_SHOWN = 20
+_WIDTH = 60
+_QUESTIONS = {"packages": "Install them?", "setup": "Run that once, to prepare the machine?", "services": "Start them?"}
+_MOUNTS = "How shall the machine see this directory? rw: live, ro: read-only, clone: a private copy, none: not at all"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The options of `init`; None is what may be asked."""
+
+    source: Path | None = None
+    output: Path | None = None
+    mount: str | None = None
+    packages: bool | None = None
+    setup: bool | None = None
+    services: bool | None = None
+    gitignore: bool | None = None
+    force: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    as_json: bool = False
+
+
+def make_first_file(template: str | None, path: Path | None, wishes: Wishes) -> int:
+    """Ask what may be asked, write the file and say what comes next. Raises EngineError (exit code 2 for bad usage)."""
+    template, path = _sort_arguments(template, path, wishes)
+    if template is not None:
+        read_template(template)  # a name that there is not is to be told before anything else
+    start = look(path, wishes.source, template)
+    asks = not (wishes.yes or wishes.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+    replaces = not wishes.dry_run and _may_replace(start, wishes, asks)
+    choices = _choose(start, template, wishes, asks)
+    text = write(start, choices)
+    if wishes.dry_run:
+        _show(start, choices, wishes, text)
+        return 0
+    try:
+        write_new(start.path, text, replace=replaces)
+    except FileExistsError as error:
+        raise EngineError(f"{start.path} has just been made by somebody else") from error
+    ignored = _ignore(start, wishes, asks)
+    _show(start, choices, wishes, text, ignored=ignored)
+    return 0
+
+
+def _sort_arguments(template: str | None, path: Path | None, wishes: Wishes) -> tuple[str | None, Path | None]:
+    """The one argument that is given may also be the path."""
+    if template is not None and path is None and template not in template_names():
+        place = Path(template)
+        if os.sep in template or place.is_dir():
+            template, path = None, place
+    if path is not None and wishes.output is not None:
+        raise EngineError("PATH and --output are the same", hint="give one of them", exit_code=2)
+    return template, path or wishes.output
+
+
+def _may_replace(start: Start, wishes: Wishes, asks: bool) -> bool:
+    """Whether there is a file to replace. Raises EngineError when it shall stay."""
+    there = existing(start.path)
+    if there is None:
+        return False
+    if there.name != start.path.name:
+        raise EngineError(
+            f"there is a {there} already", hint=f"remove it, or name another file: -o {there}", exit_code=2
+        )
+    if wishes.force:
+        return True
+    if not asks:
+        hint = "--force overwrites it, --print only shows the new one"
+        raise EngineError(f"there is a {start.path} already", hint=hint, exit_code=2)
+    if not click.confirm(f"There is a {clean_line(str(start.path))} already. Overwrite it?", err=True):
+        raise EngineError("nothing was written")
+    return True
+
+
+def _choose(start: Start, template: str | None, wishes: Wishes, asks: bool) -> Choices:
+    if template is None:
+        template = (
+            _ask_template(start) if asks and (start.source is None or not start.found.agent) else start.suggestion
+        )
+    parts = {}
+    for part in PARTS:
+        wanted: bool | None = getattr(wishes, part)
+        rows = [proposal for proposal in start.found.proposals if proposal.section == part and proposal.active]
+        parts[part] = (
+            _ask_part(part, rows) if wanted is None and asks and rows and not start.source else wanted is not False
+        )
+    mount = wishes.mount
+    if mount is None and asks and start.source is None:
+        mount = click.prompt(_MOUNTS, type=click.Choice(["rw", "ro", "clone", "none"]), default="rw", err=True)
+    return Choices(template, mount or start.found.mount, parts)
+
+
+def _ask_template(start: Start) -> str:
+    templates = list_templates()
+    click.echo("What is to work in the machine?", err=True)
+    rows = [(f"{number})", item.name, item.summary) for number, item in enumerate(templates, 1)]
+    click.echo(align(rows, "  "), err=True)
+    names = [item.name for item in templates]
+
+    def read(answer: str) -> str:
+        answer = answer.strip()
+        if answer.isdecimal() and 1 <= int(answer[:4]) <= len(names):
+            return names[int(answer[:4]) - 1]
+        if answer not in names:
+            raise click.UsageError(
+                f"there is no {clean_line(answer)!r} here; {did_you_mean(answer, names) or 'a number or a name'}"
+            )
+        return answer
+
+    return str(click.prompt("Number or name", default=start.suggestion, value_proc=read, err=True))
+
+
+def _ask_part(part: str, rows: list[Proposal]) -> bool:
+    click.echo(f"{part.capitalize()} that this project seems to need:", err=True)
+    click.echo(align([_row(row)[1:] for row in rows[:_MOST_SHOWN]], "  "), err=True)
+    return click.confirm(_QUESTIONS[part], default=True, err=True)
+
+
+def _ignore(start: Start, wishes: Wishes, asks: bool) -> bool:
+    """Add the local layer to .gitignore where that is wanted; whether it was added."""
+    project = start.path.absolute().parent
+    if wishes.gitignore is False or ignores_local_layer(project) is not False:
+        return False
+    text = f"Add {LOCAL_LAYER}, for settings of your own, to .gitignore?"
+    if wishes.gitignore or (asks and click.confirm(text, default=True, err=True)):
+        ignore_local_layer(project)
+        return True
+    return False
+
+
+def _show(start: Start, choices: Choices, wishes: Wishes, text: str, *, ignored: bool = False) -> None:
+    if wishes.as_json:
+        click.echo(json.dumps(_to_json(start, choices, wishes, text, ignored), indent=2))
+        return
+    if wishes.dry_run:
+        click.echo(text, nl=False)
+    else:
+        shown = os.path.relpath(start.path)
+        click.echo(f"wrote {clean_line(shown)} from {_origin(start, choices)}")
+    say_to_user = wishes.dry_run
+    _show_findings(start, err=say_to_user)
+    if not wishes.dry_run:
+        _show_next(start, text, ignored)
+
+
+def _origin(start: Start, choices: Choices) -> str:
+    template = f"the template {choices.template}"
+    return f"{clean_line(os.path.relpath(start.source))} and {template}" if start.source else template
+
+
+def _show_findings(start: Start, *, err: bool) -> None:
+    """What was put in, what the user should know, and what could not be carried over."""
+    rows = sorted((_row(proposal) for proposal in start.found.proposals if proposal.active), key=lambda row: row[0])
+    if rows and not err:
+        click.echo(align(rows[:_MOST_SHOWN], "  "))
+        if len(rows) > _MOST_SHOWN:
+            click.echo(f"  and {len(rows) - _MOST_SHOWN} more")
+    for note in start.found.notes:
+        click.echo(f"note: {clean_line(note)}", err=err)
+    if start.found.left_out:
+        assert start.source is not None
+        click.echo(f"not carried over from {clean_line(os.path.relpath(start.source))}:", err=err)
+        lines = [
+            (
+                f"{item.position.line}:{item.position.column}" if item.position else "",
+                clean_line(item.path),
+                clean_line(item.reason),
+            )
+            for item in start.found.left_out
+        ]
+        click.echo(align(lines, "  "), err=err)
+
+
+def _row(proposal: Proposal) -> tuple[str, str, str]:
+    value = proposal.value
+    shown = value["run"] if isinstance(value, dict) and "run" in value else Hand().flow(value)
+    keys = ".".join(proposal.path[1:])
+    if proposal.section not in LISTS and keys:
+        shown = f"{keys}: {shown}"
+    return proposal.section, _short(clean_line(str(shown))), clean_line(proposal.remark)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
+
+
+def _show_next(start: Start, text: str, ignored: bool) -> None:
+    from sandboxfile import Inputs, SandboxfileError, parse
+    from sandboxfile.checks.pending import not_yet
+    from sandboxfile.positions import render_path
+
+    if ignored:
+        click.echo(f"added {LOCAL_LAYER} to .gitignore")
+    try:
+        sandbox = parse(text, start.path, Inputs(environment=os.environ)).sandbox
+    except SandboxfileError as error:  # of a layer of the user's that lies over it
+        click.echo(f"note: {clean_line(error.brief)}: `sandbox validate` has more")
+        return
+    variables = [secret.env for secret in sandbox.secrets.values() if secret.env and secret.env not in os.environ]
+    if variables:
+        click.echo(f"note: set {' and '.join(variables)} in your environment: that is where its secrets are")
+    for path, message in not_yet(sandbox)[:1]:
+        click.echo(f"note: this version cannot run it yet: {render_path(path)}: {message}")
+    click.echo("next:")
+    click.echo(align([("sandbox validate", "check it when you have edited it"), ("sandbox up", "start it")], "  "))
+
+
+def _to_json(start: Start, choices: Choices, wishes: Wishes, text: str, ignored: bool) -> dict[str, Any]:
+    """Line and column count from 1; both are null when something has no place."""
+    found = start.found
+    return {
+        "file": str(start.path.absolute()),
+        "written": not wishes.dry_run,
+        "template": choices.template,
+        "source": str(start.source.absolute()) if start.source else None,
+        "proposals": [
+            {"path": list(item.path), "value": item.value, "remark": item.remark, "active": item.active}
+            for item in found.proposals
+        ],
+        "notes": found.notes,
+        "left_out": [
+            {
+                "path": item.path,
+                "line": item.position.line if item.position else None,
+                "column": item.position.column if item.position else None,
+                "reason": item.reason,
+            }
+            for item in found.left_out
+        ],
+        "gitignore": ignored,
+        **({"text": text} if wishes.dry_run else {}),
+    }

@@ -1,0 +1,22 @@
+"""`sandbox console`."""
+
+from __future__ import annotations
+
+import click
+
+from engine.cli.options import follow_option, name_argument
+
+
+@click.command("console")
+@follow_option
+@name_argument
+def command(name: str | None, follow: bool) -> None:
+    """Show the guest's serial console: kernel and boot messages, without colours and other escapes.
+
+    Of a sandbox whose start failed it shows what that start left.
+    """
+    from engine.cli.showing.follow import print_file
+    from engine.lifecycle.selection import open_layout, words_of
+    from engine.report.reporter import clean_line
+
+    print_file(words_of(open_layout(), name).console_log, clean_line, follow=follow)

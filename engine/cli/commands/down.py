@@ -1,0 +1,89 @@
+"""`sandbox down`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from engine.cli.options import complete_names
+
+if TYPE_CHECKING:
+    from engine.state.instances import Listed
+    from engine.state.layout import Layout
+
+
+@click.command(
+    "down",
+    epilog="""\b
+Examples:
+  sandbox down               the sandbox of this project; all of them, where the file has `agents`
+  sandbox down shop shop-2
+  sandbox down --all --yes   in scripts
+""",
+)
+@click.option("--all", "every", is_flag=True, help="Every sandbox of this user.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+def command(every: bool, yes: bool, names: tuple[str, ...]) -> int:
+    """Stop sandboxes and remove everything they left: machine, disk, sockets, logs.
+
+    Without a name: what `up` has started for this project. Files in mounted directories stay, and so does what was
+    built: the next `up` is fast.
+    """
+    from engine.cli.boundary import show
+    from engine.cli.running import run
+    from engine.errors import EngineError
+    from engine.lifecycle.down import bring_down
+    from engine.lifecycle.selection import open_layout
+
+    if every and names:
+        raise click.UsageError("--all and a name exclude each other")
+    layout = open_layout()
+    chosen = _chosen(layout, every, names)
+    if every and chosen and not yes:
+        _confirm(chosen)
+    code = 0
+    for listed in chosen:
+        try:
+            run(bring_down(layout, listed.name))
+            click.echo(f"{listed.name} is down")
+        except EngineError as error:  # one that is stuck must not keep the others up
+            code = max(code, show(error))
+    return code
+
+
+def _chosen(layout: Layout, every: bool, names: tuple[str, ...]) -> list[Listed]:
+    from engine.lifecycle.selection import choose, find
+    from engine.state.instances import list_instances
+
+    if every:
+        chosen = list_instances(layout)
+    elif names:
+        return [choose(layout, name) for name in dict.fromkeys(names)]
+    else:
+        chosen = _of_agents(layout)
+        if not chosen and (found := find(layout, None)):
+            chosen = [found]
+    if not chosen:
+        click.echo("nothing to take down" if every else "no sandbox of this project runs", err=True)
+    return chosen
+
+
+def _of_agents(layout: Layout) -> list[Listed]:
+    """All sandboxes of a project whose file has `agents`: `up` started them without a name for each."""
+    from engine.lifecycle.selection import of_project
+
+    here = of_project(layout)
+    if not any(listed.instance and listed.instance.agent_name for listed in here):
+        return []
+    click.echo(f"taking down {', '.join(listed.name for listed in here)}", err=True)
+    return here
+
+
+def _confirm(chosen: list[Listed]) -> None:
+    names = ", ".join(listed.name for listed in chosen)
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody is here to approve taking down {names}: --yes does")
+    click.confirm(f"Take down {names}?", abort=True, err=True)

@@ -1,0 +1,55 @@
+"""`sandbox journal`."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import click
+
+from engine.cli.options import follow_option, json_option, name_argument
+
+
+@click.command(
+    "journal",
+    epilog="""\b
+Examples:
+  sandbox journal --refused     what to add to endpoints, or to be glad about
+  sandbox journal -f
+  sandbox journal --json | jq -r .host | sort | uniq -c
+""",
+)
+@follow_option
+@click.option("--refused", is_flag=True, help="Only what was refused or failed.")
+@json_option("The lines as they are: one JSON object each.")
+@name_argument
+def command(name: str | None, follow: bool, refused: bool, as_json: bool) -> None:
+    """Show what the network gateway decided: one line for each connection or request.
+
+    Of a sandbox whose start failed it shows what that start left.
+    """
+    from engine.cli.showing.follow import print_file
+    from engine.lifecycle.selection import open_layout, words_of
+
+    path = words_of(open_layout(), name).journal
+    shown = functools.partial(render, refused=refused, as_json=as_json)
+    # The gateway starts a new file when this one is full; the highest number is the oldest.
+    for older in sorted(path.parent.glob(f"{path.name}.[0-9]"), reverse=True):
+        print_file(older, shown)
+    print_file(path, shown, follow=follow)
+
+
+def render(line: str, *, refused: bool = False, as_json: bool = False) -> str | None:
+    """One journal line for people (or as it is); None when it is not wanted. The guest chose most of its words."""
+    from engine.report.reporter import clean_line
+
+    try:
+        entry = json.loads(line)
+        if refused and entry["verdict"] == "allowed":
+            return None
+        where = f"{entry['protocol'] or 'unknown'}://{entry['host'] or '?'}:{entry['port']}{entry.get('path') or ''}"
+        moved = f"{entry['bytes_in']} bytes in, {entry['bytes_out']} out" if entry["verdict"] == "allowed" else ""
+        words = (entry["time"], f"{entry['verdict']:<8}", entry.get("method"), where, entry.get("reason"), moved)
+    except (ValueError, KeyError, TypeError):
+        return clean_line(line)
+    return line if as_json else clean_line("  ".join(str(word) for word in words if word))

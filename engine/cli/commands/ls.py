@@ -1,0 +1,47 @@
+"""`sandbox ls`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.options import json_option
+
+if TYPE_CHECKING:
+    from engine.state.instances import Listed
+
+KEPT = ("project", "file", "created", "pid", "ports", "mounts", "services")
+
+
+@click.command("ls")
+@json_option("Machine-readable: an array of objects.")
+def command(as_json: bool) -> None:
+    """List the sandboxes of this user: name, status, project, ports and services."""
+    from engine.lifecycle.selection import open_layout
+    from engine.report.columns import align
+    from engine.state.instances import list_instances
+
+    found = list_instances(open_layout())
+    if as_json:
+        import json
+
+        click.echo(json.dumps([to_json(listed) for listed in found], indent=2))
+    elif found:
+        click.echo(align([("NAME", "STATUS", "PROJECT", "PORTS", "SERVICES"), *map(to_row, found)]))
+    else:
+        click.echo("no sandboxes; `sandbox up` starts the one of this project", err=True)
+
+
+def to_json(listed: Listed) -> dict[str, Any]:
+    """`status` is one word, `message` says more; what is in the record is missing where it cannot be read."""
+    record = {key: getattr(listed.instance, key) for key in KEPT} if listed.instance else {}
+    return {"name": listed.name, "status": listed.liveness, "message": listed.status, **record}
+
+
+def to_row(listed: Listed) -> tuple[str, ...]:
+    record = listed.instance
+    if record is None:
+        return listed.name, listed.status, "?", "-", "-"
+    ports = " ".join(f"{port['host']}->{port['guest']}" for port in record.ports)
+    return listed.name, listed.status, record.project, ports or "-", " ".join(sorted(record.services)) or "-"

@@ -1,0 +1,136 @@
+"""`sandbox up`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.options import file_options, json_option, path_argument
+
+if TYPE_CHECKING:
+    from engine.lifecycle.up import Outcome
+    from engine.state.instances import Instance
+    from engine.state.layout import Layout
+
+
+@click.command(
+    "up",
+    epilog="""\b
+Examples:
+  sandbox up                        this project's sandbox, with its agent in this terminal
+  sandbox up -d ../shop             that project's, and return when it is ready
+  sandbox up -d --yes --json        in scripts
+  sandbox up --name shop-2          a second one from the same file
+  sandbox up --agent reviewer       one of the file's `agents`; without it, all of them
+""",
+)
+@click.option("-d", "--detach", is_flag=True, help="Return when the sandbox is ready; do not run the agent.")
+@click.option(
+    "-y",
+    "--yes",
+    is_flag=True,
+    help="Ask nothing: approve what the file asks of this host, and a new machine where a change needs one. Not for a"
+    " local layer or .env that a guest may have written: name it, or agree on a terminal.",
+)
+@click.option(
+    "-n",
+    "--name",
+    metavar="NAME",
+    help="The sandbox's name; default: the file's. Several names run one file several times.",
+)
+@click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
+@click.option("--recreate", is_flag=True, help="Replace a running sandbox, whatever has changed.")
+@click.option(
+    "--unconfined-mounts",
+    is_flag=True,
+    help="Serve live mounts also where this host can confine their server by nothing; asked about once.",
+)
+@click.option("--shell-on-failure", is_flag=True, help="Open a shell in the guest where a setup step failed.")
+@click.option(
+    "--keep-failed", is_flag=True, help="Keep a sandbox whose start failed, with its disk, until `sandbox down`."
+)
+@click.option(
+    "--build-in",
+    type=click.Choice(["auto", "native", "builder"]),
+    default="auto",
+    show_default=True,
+    help="Where the guest image is built: on this host, or in a machine that needs no privilege.",
+)
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "quiet", "json"]),
+    default="auto",
+    show_default=True,
+    help="How progress is shown on standard error; auto: live on a terminal, else plain lines.",
+)
+@json_option("The summary as JSON on standard output; implies -d.")
+@file_options
+@path_argument
+def command(
+    path: Path | None,
+    detach: bool,
+    name: str | None,
+    agent: str | None,
+    as_json: bool,
+    files: tuple[Path, ...],
+    assignments: tuple[str, ...],
+    **wishes: Any,
+) -> int:
+    """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
+
+    PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. Shows first what will be built and
+    why. A sandbox that runs already is changed to what the file says now: while it runs where that can be (endpoints,
+    ports, services, the agent's settings), else by a new machine, after a question. `sandbox plan` says which. When the
+    agent ends, the sandbox goes on until `sandbox down`. A file with `agents` brings up one sandbox for each; implies
+    -d.
+    """
+    from engine.lifecycle.intent import Wishes
+    from engine.lifecycle.members import choose_members
+    from engine.lifecycle.project_file import load_file
+    from engine.lifecycle.selection import open_layout
+    from engine.lifecycle.up import bring_up
+
+    loaded, layout = load_file(path, files, assignments), open_layout()
+    members = choose_members(loaded, layout, name, agent)
+    detach = detach or len(members.each) > 1
+
+    def tell(outcome: Outcome) -> None:
+        from engine.cli.showing.summary import show_summary
+
+        if not as_json:
+            # Where an agent follows, standard output is its own.
+            show_summary(outcome, on_stderr=not detach and bool(outcome.instance.summary.get("agent")))
+
+    outcomes = bring_up(members, layout, Wishes(**wishes), tell)
+    if as_json:
+        click.echo(_json(outcomes))
+        return 0
+    instance = outcomes[0].instance
+    return _run_agent(layout, instance) if not detach and instance.summary.get("agent") else 0
+
+
+def _json(outcomes: list[Outcome]) -> str:
+    import json
+
+    from engine.cli.showing.summary import to_json
+
+    rows = [to_json(outcome) for outcome in outcomes]
+    return json.dumps(rows[0] if len(rows) == 1 else {"version": 1, "sandboxes": rows}, indent=2)
+
+
+def _run_agent(layout: Layout, instance: Instance) -> int:
+    from engine.cli.attached import run_attached
+
+    summary = instance.summary
+    return run_attached(
+        layout.instance(instance.name).sockets.control,
+        summary["agent"],
+        tty=sys.stdin.isatty() and sys.stdout.isatty(),
+        interactive=True,
+        user=summary["agent_user"],
+        cwd=summary["working_directory"],
+        env=summary["agent_env"],
+    )

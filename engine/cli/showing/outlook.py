@@ -1,0 +1,81 @@
+"""What `up` would do with one sandbox, as `plan` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.build.blueprint import Project
+from engine.lifecycle.change import compare_running
+from engine.lifecycle.project_file import name_file
+from engine.plan.build_plan import Plan
+from engine.plan.changes import Change, needs_new_machine, render
+from engine.state.instances import check_owner, look_up
+from sandboxfile import Diagnostic, not_yet
+from sandboxfile.diagnostics import printable
+from sandboxfile.positions import render_path
+
+if TYPE_CHECKING:
+    from engine.lifecycle.members import Member
+    from engine.state.layout import Layout
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """`changes` is None when the sandbox does not run; `unsupported` is what `up` will refuse."""
+
+    name: str
+    plan: Plan
+    changes: tuple[Change, ...] | None
+    unsupported: tuple[Diagnostic, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        running = None
+        if self.changes is not None:
+            running = {"name": self.name, "changes": [change.to_json() for change in self.changes]}
+        return {**self.plan.to_json(), "running": running, "unsupported": [_row(one) for one in self.unsupported]}
+
+    def render(self) -> str:
+        """The plan, what `up` will refuse, and what about the running sandbox it will change."""
+        return self.plan.render() + "".join(f"\n{part}" for part in (self._refused(), self._running()) if part)
+
+    def _refused(self) -> str:
+        return "".join(f"`up` will refuse: {_line(one)}\n" for one in self.unsupported)
+
+    def _running(self) -> str:
+        if self.changes is None:
+            return f"{self.name} does not run: `up` starts it\n"
+        if not self.changes:
+            return f"{self.name} runs, unchanged\n"
+        lines = f"{self.name} runs; `up` would change:\n{render(self.changes)}"
+        if needs_new_machine(self.changes):
+            return f"{lines}This needs a new machine; what is only on the guest's own disk is lost.\n"
+        if self.plan.to_build:
+            lines += "What is to build is for its next start: nothing of it is needed now.\n"
+        return lines
+
+
+def look_ahead(member: Member, layout: Layout) -> Outlook:
+    """Changes nothing. Raises EngineError, also when another project has the name."""
+    listed = look_up(layout, member.name)
+    check_owner(listed.instance, member.loaded.project)
+    project = Project.of(member.loaded, layout)
+    runs = listed.liveness in ("running", "unresponsive")
+    changes = compare_running(project, member.name).changes if runs else None
+    found = [member.loaded.diagnostic(path, message) for path, message in not_yet(member.loaded.sandbox)]
+    return Outlook(member.name, project.plan(), changes, tuple(name_file(found, member.loaded.path)))
+
+
+def _line(one: Diagnostic) -> str:
+    place = f"{one.file}:{one.position.line}:{one.position.column}" if one.position else one.file
+    return printable(f"{place}: {render_path(one.path)}: {one.message}")
+
+
+def _row(one: Diagnostic) -> dict[str, Any]:
+    return {
+        "path": render_path(one.path),
+        "message": one.message,
+        "file": one.file,
+        "line": one.position.line if one.position else None,
+        "column": one.position.column if one.position else None,
+    }

@@ -1,0 +1,1 @@
+"""One machine on its network, for builds and sandboxes alike."""

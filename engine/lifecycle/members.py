@@ -1,0 +1,42 @@
+"""The sandboxes that one file and the command line mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from engine.state.layout import Layout
+    from sandboxfile import Loaded
+
+
+class Member(NamedTuple):
+    """One sandbox: its name, and what the file says about it."""
+
+    name: str
+    loaded: Loaded
+
+
+class Members(NamedTuple):
+    """The sandboxes that are meant, and the value that says all that is said of them: what is to be approved."""
+
+    whole: Loaded
+    each: tuple[Member, ...]
+
+
+def choose_members(loaded: Loaded, layout: Layout, name: str | None, agent: str | None) -> Members:
+    """The file's sandbox, or those of all its `agents`, in file order; `agent` picks one, `name` renames one.
+
+    Raises EngineError (exit code 2) for an agent that there is not, UsageError for one name and several sandboxes.
+    """
+    from engine.cli.commands.config import pick
+    from engine.lifecycle.selection import check_name
+
+    whole = loaded if agent is None else pick(loaded, agent)
+    each = whole.each() if agent is None else (whole,)
+    if name is not None and len(each) > 1:
+        agents = ", ".join(str(one.agent_name) for one in each)
+        raise click.UsageError(f"the file has several sandboxes: --name needs --agent with one of {agents}")
+    names = [check_name(layout, one.sandbox.name if name is None else name) for one in each]
+    return Members(whole, tuple(map(Member, names, each)))

@@ -1,0 +1,248 @@
+"""The second half of `up`: a supervisor is started, told what to be, and listened to until the sandbox is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engine.build.blueprint import Built, Project
+from engine.errors import EngineError
+from engine.guest.guest import Identity
+from engine.resolve.endpoints import Registries, client_files
+from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards, wanted_mounts
+from engine.state.configuration import Running, save_running
+from engine.state.evidence import keep_evidence
+from engine.state.instances import Instance, forget_instance, load_instance, save_instance
+from engine.state.layout import InstancePaths, Layout, make_private
+from engine.state.processes import describe_process
+from engine.supervisor.launch import Launch
+from engine.trust.unnamed import note_start
+from vmm.disk import make_overlay
+from vmm.private import private
+from vmm.process import clean_environment
+from vmm.tools import from_json
+
+STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
+
+
+@dataclass
+class Started:
+    """What the supervisor said when the sandbox was ready. `seconds` is from its start to ready."""
+
+    instance: Instance
+    seconds: float
+    services: list[dict[str, Any]] = field(default_factory=list)
+
+
+async def start(
+    project: Project,
+    built: Built,
+    name: str,
+    on_event: Callable[[str], None],
+    *,
+    keep_failed: bool = False,
+    unconfined_mounts: bool = False,
+) -> Started:
+    """Start a supervisor for the sandbox `name` and wait until it is ready.
+
+    Raises EngineError with what went wrong, and where console, journal and log of that start are; with `keep_failed`
+    the sandbox stays, as one that has failed. Cancellation (^C) ends the half-started sandbox and forgets it.
+    """
+    layout = project.layout
+    paths = layout.instance(name)
+    note_start(layout, project.loaded)
+    forget_instance(layout, name)
+    try:
+        began = time.monotonic()
+        async with _supervisor(layout, paths) as supervisor:
+            # It loads its modules while we ask the package clients and make the disk.
+            launch, _ = await asyncio.gather(
+                asyncio.to_thread(_launch, project, built, name, unconfined_mounts), _make_disk(built, paths.disk)
+            )
+            record = _record(project, built, launch, supervisor.pid)
+            image = str(built.entries["image"])
+            save_running(layout, name, Running(built.configuration, launch.policy().ports(), image))
+            save_instance(layout, record)
+            await supervisor.send(launch)
+            services = await supervisor.ready(on_event)
+        return Started(load_instance(layout, name) or record, time.monotonic() - began, services)
+    except EngineError as error:
+        look = _keep_as_failed(layout, name, error) if keep_failed else None
+        look = look or _leave_evidence(layout, name)
+        raise EngineError(
+            error.brief, error.details, "; ".join(filter(None, (error.hint, look))), error.exit_code
+        ) from error
+    except BaseException:
+        with contextlib.suppress(EngineError):
+            forget_instance(layout, name)
+        raise
+
+
+def _keep_as_failed(layout: Layout, name: str, error: EngineError) -> str | None:
+    """What to do with the sandbox that is kept; None where it has no record yet."""
+    with contextlib.suppress(EngineError):
+        if (record := load_instance(layout, name)) is not None:
+            summary = {**record.summary, "error": error.brief}
+            save_instance(layout, record._replace(state="failed", summary=summary))
+            where = layout.instance(name).directory
+            return (
+                f"it is kept in {where}: `sandbox console {name}` shows its console, `sandbox down {name}` removes it"
+            )
+    return None
+
+
+def _leave_evidence(layout: Layout, name: str) -> str | None:
+    """Forget the sandbox; where its last words are."""
+    kept = None
+    with contextlib.suppress(OSError):  # a full disk may be why it failed
+        kept = keep_evidence(layout, name)
+    with contextlib.suppress(EngineError):
+        forget_instance(layout, name)
+    return (
+        f"console, journal and log of this start are in {kept}; `sandbox console {name}` shows the first"
+        if kept
+        else None
+    )
+
+
+class Supervisor:
+    """A supervisor that has been started and waits for its Launch."""
+
+    def __init__(self, pid: int, log: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid = pid
+        self._log = log
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, launch: Launch) -> None:
+        self._writer.write(launch.to_json().encode() + b"\n")
+        with contextlib.suppress(ConnectionError):  # it has ended: `ready` says how
+            await self._writer.drain()
+
+    async def ready(self, on_event: Callable[[str], None]) -> list[dict[str, Any]]:
+        """Wait until the sandbox is up; returns its services. Raises EngineError with what the supervisor said."""
+        with contextlib.suppress(ConnectionError):
+            async for line in self._reader:
+                event = json.loads(line)
+                match event["event"]:
+                    case "step":
+                        on_event(event["title"])
+                    case "line":
+                        on_event(event["text"])
+                    case "failed":
+                        raise EngineError(event["brief"], event["details"], event["hint"])
+                    case "ready":
+                        return list(event["services"])
+        raise EngineError("the supervisor ended before the sandbox was ready", details=_tail(self._log))
+
+
+@contextlib.asynccontextmanager
+async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
+    """A supervisor process. It outlives the block, unless that fails: then it ends, and all that it owns with it."""
+    make_private(paths.directory)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(paths.supervisor_log, "ab", opener=private) as log:
+        process = subprocess.Popen(  # noqa: ASYNC220 - it must outlive this loop and this process
+            [sys.executable, "-m", "engine.supervisor"],
+            stdin=theirs.fileno(),
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=_environment(layout),
+            start_new_session=True,
+        )
+        theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours, limit=16 * 1024 * 1024)
+        try:
+            yield Supervisor(process.pid, paths.supervisor_log, reader, writer)
+        except BaseException:
+            # The closed socket tells it to stop.
+            writer.close()
+            await asyncio.shield(asyncio.to_thread(_wait, process))
+            raise
+        finally:
+            writer.close()
+
+
+async def _make_disk(built: Built, disk: Path) -> None:
+    directory = built.entries["toolchain"]
+    tools = from_json((directory / "tools.json").read_text(), directory)
+    await make_overlay(tools, disk, built.entries[built.ready] / "disk.qcow2", "qcow2")
+
+
+def _record(project: Project, built: Built, launch: Launch, pid: int) -> Instance:
+    return Instance(
+        name=launch.name,
+        project=str(project.loaded.project),
+        file=str(project.loaded.path),
+        plan_key=built.configuration.key(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        state="starting",
+        pid=pid,
+        process=describe_process(pid),
+        ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in launch.forwards],
+        mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
+        summary={"working_directory": project.session.working_directory(), **agent_summary(project.loaded)},
+        agent_name=project.loaded.agent_name,
+    )
+
+
+def _launch(project: Project, built: Built, name: str, unconfined_mounts: bool) -> Launch:
+    loaded, sandbox = project.loaded, project.loaded.sandbox
+    registries = Registries.of_image(built.entries["image"])
+    compose = built.compose
+    assert project.session.shape is not None
+    return Launch(
+        name=name,
+        roots=project.layout.to_environment(),
+        toolchain=str(built.entries["toolchain"]),
+        root=str(built.entries["image"] / "root.erofs"),
+        initrd=str(built.entries["initramfs"] / "initramfs"),
+        shape=project.session.shape,
+        snapshot=str(built.entries[built.ready]),
+        mounts=wanted_mounts(loaded),
+        rules=tuple(registries.policy(sandbox.endpoints).rules),
+        forwards=wanted_forwards(loaded),
+        identity=Identity(
+            hostname=name,
+            environment={"SANDBOX": "1", "SANDBOX_NAME": name},
+            files=client_files(sandbox.endpoints),
+        ),
+        services=tuple(sorted(sandbox.services)),
+        late=compose.late if compose else (),
+        project_name=sandbox.name,
+        compose=compose.configuration() if compose else None,
+        unconfined_mounts=unconfined_mounts,
+    )
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _environment(layout: Layout) -> dict[str, str]:
+    """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
+    variables = {name: os.environ[name] for name in ("XDG_RUNTIME_DIR", "VIRTUAL_ENV") if name in os.environ}
+    return clean_environment({**variables, **layout.to_environment()})
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    with contextlib.suppress(OSError):
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    return ""

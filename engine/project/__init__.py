@@ -1,0 +1,1 @@
+"""The user's directory: held open, hashed and sent into guests."""

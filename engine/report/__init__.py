@@ -1,0 +1,1 @@
+"""Progress and tables as text, whoever reads them."""

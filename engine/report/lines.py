@@ -1,0 +1,116 @@
+"""Reporters that write lines: for logs, for scripts, and for those who want to hear of failures only."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Self, TextIO
+
+from engine.report.reporter import Tails, clean_line
+
+
+class _Lines:
+    """Whole lines in one write each, so that nodes that run at once don't tear each other's."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._tails = Tails()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stream.flush()
+
+    def _write(self, *lines: str) -> None:
+        text = "".join(f"{line}\n" for line in lines)
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        with self._lock:
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.flush()
+
+    def _failure(self, node: str, message: str, seconds: float) -> list[str]:
+        tail = [f"    {line}" for line in self._tails.take(node)]
+        head = [f"[{node}] failed after {seconds:.1f} s: {clean_line(message)}"]
+        return [*head, f"[{node}] its last lines:", *tail] if tail else head
+
+
+class PlainReporter(_Lines):
+    """`[node] line`, as it comes."""
+
+    def node_started(self, node: str, title: str) -> None:
+        self._write(f"[{node}] {clean_line(title)} ...")
+
+    def node_line(self, node: str, line: str) -> None:
+        self._tails.add(node, cleaned := clean_line(line))
+        self._write(f"[{node}] {cleaned}")
+
+    def node_waiting(self, node: str, message: str) -> None:
+        self._write(f"[{node}] waiting: {clean_line(message)}")
+
+    def node_finished(self, node: str, seconds: float) -> None:
+        self._tails.take(node)
+        self._write(f"[{node}] done in {seconds:.1f} s")
+
+    def node_failed(self, node: str, message: str, seconds: float) -> None:
+        self._write(*self._failure(node, message, seconds))
+
+    def node_skipped(self, node: str, reason: str) -> None:
+        self._write(f"[{node}] {clean_line(reason)}")
+
+    def note(self, text: str) -> None:
+        self._write(*(clean_line(line) for line in text.splitlines()))
+
+
+class QuietReporter(_Lines):
+    """Failures, with their last lines."""
+
+    def node_started(self, node: str, title: str) -> None:
+        pass
+
+    def node_line(self, node: str, line: str) -> None:
+        self._tails.add(node, clean_line(line))
+
+    def node_waiting(self, node: str, message: str) -> None:
+        pass
+
+    def node_finished(self, node: str, seconds: float) -> None:
+        self._tails.take(node)
+
+    def node_failed(self, node: str, message: str, seconds: float) -> None:
+        self._write(*self._failure(node, message, seconds))
+
+    def node_skipped(self, node: str, reason: str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class JsonReporter(_Lines):
+    """One JSON object a line: {"event": ..., ...}. ASCII only."""
+
+    def _event(self, event: str, **fields: object) -> None:
+        self._write(json.dumps({"event": event, **fields}))
+
+    def node_started(self, node: str, title: str) -> None:
+        self._event("started", node=node, title=clean_line(title))
+
+    def node_line(self, node: str, line: str) -> None:
+        self._event("line", node=node, line=clean_line(line))
+
+    def node_waiting(self, node: str, message: str) -> None:
+        self._event("waiting", node=node, message=clean_line(message))
+
+    def node_finished(self, node: str, seconds: float) -> None:
+        self._event("finished", node=node, seconds=round(seconds, 3))
+
+    def node_failed(self, node: str, message: str, seconds: float) -> None:
+        self._event("failed", node=node, message=clean_line(message), seconds=round(seconds, 3))
+
+    def node_skipped(self, node: str, reason: str) -> None:
+        self._event("skipped", node=node, reason=clean_line(reason))
+
+    def note(self, text: str) -> None:
+        self._event("note", text="\n".join(clean_line(line) for line in text.splitlines()))

@@ -1,0 +1,1 @@
+"""A checked file in the words of this host."""

@@ -1,0 +1,65 @@
+"""The file's endpoints as the gateway's policy, and what the guest's package clients are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.build.toolchain.apt import source_lines
+from engine.build.toolchain.recipe import SUITE
+from engine.gateway.policy import Policy, Rule
+from engine.resolve.registries import client_settings, resolve_group
+from sandboxfile import Endpoint
+
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@dataclass(frozen=True)
+class Registries:
+    """The named groups. `guest_clients` maps a group to the URLs that the guest image's own client defaults to,
+    recorded when it was built: they count where the host has no such client."""
+
+    guest_clients: Mapping[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of_image(cls, image: Path) -> Registries:
+        """With the defaults recorded in the cache entry of a guest image."""
+        return cls(json.loads((image / "clients.json").read_text()))
+
+    def policy(self, endpoints: Iterable[Endpoint]) -> Policy:
+        """One rule per endpoint, several for a named group. Raises RegistryError when nobody knows the group."""
+        rules: list[Rule] = []
+        for index, endpoint in enumerate(endpoints):
+            if endpoint.group is not None:
+                rules += resolve_group(endpoint.group, guest_clients=self.guest_clients).rules()
+            else:
+                assert endpoint.host is not None, "the model allows a group or a host"
+                rules.append(Rule(endpoint.host, endpoint.port, deny=endpoint.deny, origin=f"endpoints[{index}]"))
+        return Policy(rules)
+
+
+def client_files(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int, str], ...]:
+    """(path, mode, text) of the settings that make the guest's package clients use the registries the host's use.
+
+    Only for the groups among `endpoints`: asking the host's clients takes a moment each.
+    """
+    settings = client_settings({endpoint.group for endpoint in endpoints if endpoint.group})
+    files = []
+    if settings.debian is not None:
+        text = "".join(f"{line}\n" for line in source_lines(settings.debian, SUITE))
+        files.append(("/etc/apt/sources.list", 0o644, text))
+    if settings.pip_index_url is not None:
+        lines = ["[global]", f"cert = {CERTIFICATES}", f"index-url = {settings.pip_index_url}"]
+        for name, values in (
+            ("extra-index-url", settings.pip_extra_index_urls),
+            ("trusted-host", settings.pip_trusted_hosts),
+        ):
+            if values:
+                lines.append(f"{name} = {' '.join(values)}")
+        files.append(("/etc/pip.conf", 0o644, "\n".join(lines) + "\n"))
+    if settings.npm_registry is not None:
+        text = f"registry={settings.npm_registry}\ncafile={CERTIFICATES}\nupdate-notifier=false\nfund=false\n"
+        files.append(("/etc/npmrc", 0o644, text))
+    return tuple(files)

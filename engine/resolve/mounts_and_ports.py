@@ -1,0 +1,53 @@
+"""What a checked file asks of a running machine, and of the record that tells others about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from engine.resolve.paths import protected_in, real_source
+from engine.supervisor.launch import MountPoint
+from engine.supervisor.ports import pick_port
+from sandboxfile import Loaded
+from sandboxfile.compose.services import published_ports
+from vmm.spec import HostForward
+
+
+def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
+    """The live mounts, with real paths of the host."""
+    found = []
+    for mount in loaded.sandbox.mounts:
+        source, read_only = real_source(loaded.project, mount.source), mount.mode == "ro"
+        protected = () if read_only else protected_in(loaded, source)
+        found.append(MountPoint(str(source), mount.target, read_only, protected))
+    return tuple(found)
+
+
+def wanted_forwards(loaded: Loaded, before: Iterable[HostForward] = ()) -> tuple[HostForward, ...]:
+    """The host's ports. Where the file leaves the choice to us, a port that led there `before` stays."""
+    wanted = [(port.host, port.guest) for port in loaded.sandbox.ports]
+    # A service's published port is a port of the guest; the host gets the same number.
+    for _, host_port, _, protocol in published_ports(loaded.sandbox.services):
+        if protocol == "tcp" and host_port is not None and host_port not in [host for host, _ in wanted]:
+            wanted.append((host_port, host_port))
+    taken = {host for host, _ in wanted if host is not None}
+    free = [forward for forward in before if forward.host_port not in taken]
+    taken |= {forward.host_port for forward in free}
+
+    def choose(guest: int) -> int:
+        for forward in free:
+            if forward.guest_port == guest:
+                free.remove(forward)
+                return forward.host_port
+        taken.add(port := pick_port(taken))
+        return port
+
+    return tuple(HostForward(host or choose(guest), guest) for host, guest in wanted)
+
+
+def agent_summary(loaded: Loaded) -> dict[str, Any]:
+    """The agent as the record has it; empty when the file has none."""
+    agent = loaded.sandbox.agent
+    if agent is None:
+        return {}
+    return {"agent": [*(agent.command or ()), *agent.args], "agent_env": dict(agent.env), "agent_user": agent.user}

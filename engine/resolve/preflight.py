@@ -1,0 +1,98 @@
+"""Checks of a valid file against the host it is to run on: reads the world, changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from engine.agents.use import unknown_agents
+from engine.resolve.copied_paths import check_copied
+from engine.trust.capacity import host_memory
+from sandboxfile import Diagnostic, Loaded, SandboxfileError
+from sandboxfile.checks.pending import not_yet
+from sandboxfile.compose.services import published_ports
+from sandboxfile.positions import KeyPath
+
+GIB = 1024**3
+
+
+def check_supported(loaded: Loaded) -> None:
+    """Raises SandboxfileError with everything that this version cannot do yet, each with its place."""
+    _raise_if_any(_check_version(loaded))
+
+
+def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = (), supported: bool = True) -> None:
+    """Raises SandboxfileError with everything this host or this version cannot do, each with its place, and EngineError
+    (exit code 2) where the project's directory cannot be opened.
+
+    `ports` also looks whether the host's ports are free; those in `held` are ours to take. `supported` also refuses
+    what this version cannot do yet.
+    """
+    problems = [*unknown_agents(loaded), *_check_machine(loaded), *_check_mounts(loaded), *check_copied(loaded)]
+    if supported:
+        problems += _check_version(loaded)
+    if ports:
+        problems += _check_ports(loaded, held)
+    _raise_if_any(problems)
+
+
+def _raise_if_any(problems: Collection[Diagnostic] | Iterator[Diagnostic]) -> None:
+    if found := tuple(problems):
+        raise SandboxfileError(found)
+
+
+def _check_version(loaded: Loaded) -> Iterator[Diagnostic]:
+    return (loaded.diagnostic(path, message) for path, message in not_yet(loaded.sandbox))
+
+
+def _check_machine(loaded: Loaded) -> Iterator[Diagnostic]:
+    have, wanted = host_memory(), loaded.sandbox.machine.memory
+    if wanted > have:
+        message = f"{wanted / GIB:.1f} GiB is more than this host has ({have / GIB:.1f} GiB)"
+        yield loaded.diagnostic(("machine", "memory"), message)
+
+
+def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
+    from vmm.spec import SPARE_PORTS
+
+    for index, mount in enumerate(loaded.sandbox.mounts):
+        place: KeyPath = ("mounts", index, "source")
+        try:
+            source = loaded.project / Path(mount.source).expanduser()
+            found, is_directory = source.exists(), source.is_dir()
+        except (RuntimeError, OSError) as error:  # ~nobody; a loop of links; a directory that may not be entered
+            yield loaded.diagnostic(place, f"{mount.source!r} cannot be used: {getattr(error, 'strerror', error)}")
+            continue
+        if not found:
+            yield loaded.diagnostic(
+                place, f"{mount.source!r} does not exist on this host", f"make it first: mkdir -p {source}"
+            )
+        elif not is_directory:
+            yield loaded.diagnostic(place, f"{mount.source!r} is not a directory", "mount the directory that holds it")
+        elif not os.access(source, os.R_OK | os.X_OK):
+            yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
+    if len(loaded.sandbox.mounts) > SPARE_PORTS:
+        yield loaded.diagnostic(("mounts", SPARE_PORTS), f"a machine has room for {SPARE_PORTS} mounts")
+
+
+def _check_ports(loaded: Loaded, held: Collection[int]) -> Iterator[Diagnostic]:
+    from engine.supervisor.ports import port_is_free
+
+    wanted: list[tuple[KeyPath, int | None]] = [
+        (("ports", index), port.host) for index, port in enumerate(loaded.sandbox.ports)
+    ]
+    for service, host_port, _, protocol in published_ports(loaded.sandbox.services):
+        if protocol == "tcp":  # the others are published in the guest only
+            wanted.append((("services", service, "ports"), host_port))
+    for place, port in wanted:
+        if port is None or port in held:
+            continue
+        try:
+            free = port_is_free(port)
+        except PermissionError:
+            yield loaded.diagnostic(place, f"you may not listen on port {port}", "choose one above 1023")
+            continue
+        if not free:
+            hint = f"choose another, or find who has it: ss -ltnp 'sport = :{port}'"
+            yield loaded.diagnostic(place, f"port {port} of this host is in use", hint)

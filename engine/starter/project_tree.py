@@ -1,0 +1,107 @@
+"""A project's files, for those who only look: up to a limit, never followed out of it, never run."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sandboxfile.reading.regular_file import read_regular_file
+
+MAX_BYTES = 1024 * 1024
+MAX_NAMES = 10_000
+
+
+class Project:
+    """One directory. What cannot be read or understood is a note, and counts as not there."""
+
+    def __init__(self, root: Path, note: Callable[[str], None]) -> None:
+        self.root = root
+        self._note = note
+        self._real = root.resolve()
+        self._texts: dict[str, str | None] = {}
+        try:
+            with os.scandir(root) as entries:
+                self.names = frozenset(entry.name for entry, _ in zip(entries, range(MAX_NAMES), strict=False))
+        except OSError:
+            self.names = frozenset()
+
+    def has(self, name: str) -> bool:
+        """Whether there is something at `name`, a path below the root."""
+        first, _, rest = name.partition("/")
+        if not rest:
+            return first in self.names
+        try:
+            return first in self.names and (self.root / name).exists()
+        except (OSError, ValueError):
+            return False
+
+    def first(self, *names: str) -> str | None:
+        """The first of these that there is as a file that can be read."""
+        return next((name for name in names if self.text(name) is not None), None)
+
+    def text(self, name: str) -> str | None:
+        """The text of a regular file, None where there is none."""
+        if name not in self._texts:
+            self._texts[name] = self._read(name) if self.has(name) else None
+        return self._texts[name]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object in a JSON file, empty where there is none."""
+        return self._data(name, json.loads)
+
+    def toml(self, name: str) -> dict[str, Any]:
+        """The table in a TOML file, empty where there is none."""
+        return self._data(name, tomllib.loads)
+
+    def inputs(self, *names: str) -> list[str]:
+        """Those of these that are files of the project: a step can have them copied in."""
+        return [name for name in names if self.text(name) is not None]
+
+    def _data(self, name: str, read: Callable[[str], Any]) -> dict[str, Any]:
+        text = self.text(name)
+        if text is None:
+            return {}
+        try:
+            data = read(text)
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            self._note(f"{name} cannot be read: {reason}")
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def _read(self, name: str) -> str | None:
+        path = self.root / name
+        try:
+            # A link in a repository could lead to the user's own files.
+            if not path.resolve().is_relative_to(self._real):
+                self._note(f"{name} leads out of the project and was not looked at")
+                return None
+            raw = read_regular_file(path, MAX_BYTES)
+        except (OSError, RuntimeError, ValueError):
+            return None
+        if len(raw) > MAX_BYTES:
+            self._note(f"{name} is larger than {MAX_BYTES // 1024} KiB and was not looked at")
+            return None
+        return raw.decode("utf-8", "replace")
+
+
+def table(data: Any, *keys: str) -> dict[str, Any]:
+    """The mapping at `keys` of untrusted data, empty when it is something else."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def word(data: Any, *keys: str) -> str:
+    """The string at `keys` of untrusted data, empty when it is something else."""
+    found = table(data, *keys[:-1]).get(keys[-1])
+    return found if isinstance(found, str) else ""
+
+
+def words(value: Any) -> list[str]:
+    """The strings of a list in untrusted data."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

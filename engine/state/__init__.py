@@ -1,0 +1,1 @@
+"""What is kept on disk about sandboxes, and where. Knows no Sandboxfile."""

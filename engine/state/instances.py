@@ -1,0 +1,216 @@
+"""The records of sandboxes: who owns which name, and whether the process that should keep it alive still does."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from engine.errors import EngineError
+from engine.files import read_json, write_json
+from engine.state.layout import Layout, make_private
+from engine.state.processes import is_same_process
+
+VERSION = 1
+ANSWER_S = 1.0  # an idle supervisor answers in milliseconds; one that takes longer is worth telling about
+
+State = Literal["starting", "running", "failed", "stopped"]
+Liveness = Literal["starting", "running", "failed", "stopped", "dead", "unresponsive", "unreadable"]
+
+
+class Instance(NamedTuple):
+    """What is written down about one sandbox. `created` is ISO 8601 in UTC.
+
+    A tuple, as all that `exec` needs before it has connected: dataclasses take as long to import as Python to start.
+
+    `pid` and `process` are the supervisor's: `process` is what `describe_process` said of it, since a pid alone may
+    have been given to another process. `plan_key` is the key of its Configuration; `agent_name` the key in `agents`,
+    where the file has several. `ports`, `mounts`, `services` and `summary` are for showing only.
+    """
+
+    name: str
+    project: str
+    file: str
+    plan_key: str
+    created: str
+    state: State
+    pid: int | None = None
+    process: str | None = None
+    ports: list[dict[str, Any]] = []  # noqa: RUF012 - nobody changes a record in place
+    mounts: list[dict[str, Any]] = []  # noqa: RUF012
+    services: dict[str, Any] = {}  # noqa: RUF012
+    summary: dict[str, Any] = {}  # noqa: RUF012
+    version: int = VERSION
+    agent_name: str | None = None
+
+
+class Listed(NamedTuple):
+    """A sandbox as it is now. `instance` is None when its record cannot be read; `status` says the rest in words."""
+
+    name: str
+    liveness: Liveness
+    status: str
+    instance: Instance | None = None
+
+
+def save_instance(layout: Layout, instance: Instance) -> None:
+    """Write the record in one step; makes the directory. Raises EngineError."""
+    path = layout.instance(instance.name).record
+    try:
+        write_json(path, instance._asdict())
+    except OSError as error:
+        raise EngineError(f"cannot write {path}: {error.strerror}") from error
+
+
+def load_instance(layout: Layout, name: str) -> Instance | None:
+    """None when there is no such sandbox. Raises EngineError for a record that is damaged or of a newer version."""
+    return read_record(layout.instance(name).record, name)
+
+
+def read_record(path: Path, name: str) -> Instance | None:
+    """The same of a record that may lie elsewhere."""
+    try:
+        record = read_json(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, path, str(error)) from error
+    return _parse(record, name, path)
+
+
+def list_instances(layout: Layout, answers: Callable[[Path], bool] | None = None) -> list[Listed]:
+    """Every sandbox by name. `answers` asks the supervisor behind a control socket (default: it takes a connection).
+
+    Waits up to ANSWER_S for each that should run. A damaged record is listed, not raised.
+    """
+    paths = sorted(layout.instances.glob("*/")) if layout.instances.is_dir() else []
+    return [look_up(layout, path.name, answers) for path in paths]
+
+
+def look_up(layout: Layout, name: str, answers: Callable[[Path], bool] | None = None) -> Listed:
+    """One sandbox as it is now; of a name that nobody has: "stopped", with no record."""
+    try:
+        instance = load_instance(layout, name)
+        control = layout.instance(name).sockets.control
+    except EngineError as error:
+        return Listed(name, "unreadable", f"unreadable: {error.brief}")
+    if instance is None:
+        return Listed(name, "stopped", "stopped: it has no record")
+    if instance.state in ("failed", "stopped"):
+        ended = instance.summary.get("ended")
+        return Listed(name, instance.state, f"{instance.state}: {ended}" if ended else instance.state, instance)
+    if instance.pid is None or instance.process is None or not is_same_process(instance.pid, instance.process):
+        return Listed(name, "dead", "dead: supervisor was killed", instance)
+    if instance.state == "starting":
+        return Listed(name, "starting", "starting", instance)
+    if not (answers or takes_connection)(control):
+        return Listed(name, "unresponsive", f"unresponsive: supervisor {instance.pid} does not answer", instance)
+    return Listed(name, "running", "running", instance)
+
+
+def takes_connection(control: Path) -> bool:
+    """Whether somebody accepts on the socket, within ANSWER_S."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(ANSWER_S)
+        try:
+            client.connect(str(control))
+        except OSError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def hold_name(layout: Layout, name: str) -> Iterator[None]:
+    """Keep other commands from bringing `name` up or down meanwhile.
+
+    Doesn't wait: raises EngineError when another command does so now. Ends with the context or with this process, and
+    leaves nothing that would block the next one.
+    """
+    from filelock import FileLock, Timeout  # 10 ms that `exec` and `ls` need not pay
+
+    path = layout.instance_lock(name)
+    make_private(path.parent)
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise EngineError(
+            f"another command is bringing {name} up or down", hint="wait for it, or use --name for a second sandbox"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def claim(layout: Layout, name: str, project: Path) -> Iterator[Instance | None]:
+    """Hold `name` for `project` (absolute, resolved); yields its record, None when there is none yet.
+
+    Raises EngineError like `hold_name`, when another project owns the name, and when the record cannot be read.
+    """
+    with hold_name(layout, name):
+        instance = load_instance(layout, name)
+        check_owner(instance, project)
+        yield instance
+
+
+def check_owner(instance: Instance | None, project: Path) -> None:
+    """Raises EngineError when the sandbox belongs to another project."""
+    if instance is not None and Path(instance.project) != project:
+        raise EngineError(
+            f"the name {instance.name} is taken by {instance.project}",
+            hint=f"use --name to choose another, or `sandbox down {instance.name}`",
+        )
+
+
+def forget_instance(layout: Layout, name: str) -> None:
+    """Remove everything of a sandbox: record, logs, disk, sockets. Its processes must have ended."""
+    from engine.state.trees import remove_tree
+
+    paths = layout.instance(name)
+    # The record last: interrupted halfway, the sandbox is still listed and `down` can be called again.
+    for path in paths.directory.glob("*"):
+        if path != paths.record:
+            remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    remove_tree(paths.sockets.directory)
+    remove_tree(paths.directory)
+
+
+def _parse(record: Any, name: str, path: Path) -> Instance:
+    if not isinstance(record, Mapping) or not isinstance(record.get("version"), int):
+        raise _unreadable(name, path, "it is not an object with a version")
+    if record["version"] > VERSION:
+        raise EngineError(
+            f"the sandbox {name} was made by a newer version of sandbox",
+            details=f"{path} has version {record['version']}, this one reads {VERSION}",
+            hint="use the newer version, also to take it down",
+        )
+    known = {key: value for key, value in record.items() if key in Instance._fields}
+    try:
+        instance = Instance(**known)
+    except TypeError as error:
+        raise _unreadable(name, path, str(error)) from error
+    texts = (instance.name, instance.project, instance.file, instance.plan_key, instance.created)
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or instance.name != name
+        or instance.state not in get_args(State)
+        or not isinstance(instance.pid, int | None)
+        or not isinstance(instance.process, str | None)
+        or not isinstance(instance.agent_name, str | None)
+        or not all(isinstance(rows, list) for rows in (instance.ports, instance.mounts))
+        or not all(isinstance(table, dict) for table in (instance.services, instance.summary))
+    ):
+        raise _unreadable(name, path, "a field has a value of the wrong kind")
+    return instance
+
+
+def _unreadable(name: str, path: Path, details: str) -> EngineError:
+    return EngineError(
+        f"the record of sandbox {name} is damaged",
+        details=f"{path}: {details}",
+        hint=f"`sandbox down {name}` removes it",
+    )

@@ -1,0 +1,1 @@
+"""The process of one sandbox. Knows no Sandboxfile."""

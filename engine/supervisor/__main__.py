@@ -1,0 +1,332 @@
+"""The process that owns one sandbox: QEMU, the file servers, the gateway, the ports and the control socket.
+
+`up` starts it with a socket as standard input, sends one Launch as a line of JSON and reads events, one JSON object a
+line, until `ready` or `failed`. Before that, the end of the socket (`up` was interrupted or killed) ends the sandbox;
+after it, the supervisor lives until `down`, a signal, or the end of QEMU. Its death is the death of everything it owns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError
+from engine.gateway.errors import GatewayError
+from engine.gateway.journal import Journal
+from engine.guest.advice import advice_on_refusals
+from engine.guest.guest import Guest, open_guest
+from engine.guest.services import start_services, wait_healthy, write_compose
+from engine.state.configuration import load_running
+from engine.state.instances import Instance, load_instance, save_instance
+from engine.state.layout import InstancePaths, Layout
+from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.held_lines import HeldLines
+from engine.supervisor.idle import Use, wait_idle
+from engine.supervisor.launch import Launch, MountPoint
+from engine.supervisor.log import redirect_output
+from engine.supervisor.ports import OpenPorts
+from vmm.channel import Relay
+from vmm.connection import close_writer
+from vmm.errors import VmmError
+from vmm.private import UMASK
+from vmm.process import guarded_directory
+from vmm.snapshot import load_snapshot
+from vmm.virtiofs import SharedDirectory, serve_directory
+
+MOUNT_S = 30.0
+FLUSH_S = 5.0
+LINES_QUEUED = 1 << 16  # bytes on their way to `up`, above which lines wait, and then are left out
+
+
+class Events:
+    """What `up` hears. Events after it went away are dropped."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._lines = HeldLines()
+        self.started = time.monotonic()
+        self.warnings: list[str] = []
+        self.on_warning: Callable[[], object] = lambda: None
+
+    def send(self, event: str, **fields: Any) -> None:
+        self._send_lines(insist=True)
+        print(self._write(event, fields), flush=True)  # the supervisor's log
+
+    def line(self, text: str) -> None:
+        """A line of the guest's. Not for the log: the guest chooses how many there are. An `up` that takes them slowly
+        gets fewer of them.
+        """
+        self._lines.put(text)
+        self._send_lines()
+
+    def _send_lines(self, *, insist: bool = False) -> None:
+        while insist or self._writer.transport.get_write_buffer_size() < LINES_QUEUED:
+            if (text := self._lines.take()) is None:
+                return
+            self._write("line", {"text": text})
+
+    def _write(self, event: str, fields: dict[str, Any]) -> str:
+        line = json.dumps({"event": event, "after_s": round(time.monotonic() - self.started, 3), **fields})
+        with contextlib.suppress(Exception):
+            self._writer.write(line.encode() + b"\n")
+        return line
+
+    def step(self, title: str) -> None:
+        self.send("step", title=title)
+
+    def warn(self, text: str) -> None:
+        """Something of the sandbox is weaker than it should be. The record keeps it, too."""
+        self.warnings.append(text)
+        self.send("warning", text=text)
+        self.on_warning()
+
+    def release(self) -> None:
+        """There will be no more events; what was said still reaches `up`, whenever it reads."""
+        with contextlib.suppress(Exception):
+            self._writer.close()
+
+    async def close(self) -> None:
+        """The same before this process ends: waits up to FLUSH_S for an `up` that reads."""
+        await close_writer(self._writer, FLUSH_S)
+
+
+@dataclass
+class Sandbox:
+    """A started sandbox and what it reported about itself."""
+
+    launch: Launch
+    guest: Guest
+    ports: OpenPorts
+    services: list[dict[str, Any]]
+
+
+def _lost(events: Events, mount: MountPoint, words: str) -> None:
+    print(f"the file server of {mount.source} has ended: {words}", flush=True)  # the supervisor's log
+    events.warn(f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it")
+
+
+@contextlib.asynccontextmanager
+async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[asyncio.Task[None]]:
+    """The file servers of all mounts, for the length of the block; they start while the machine does, in the task."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def serve() -> None:
+            for index, mount in enumerate(launch.mounts):
+                shared = SharedDirectory(
+                    Path(mount.source), f"mount{index}", mount.read_only, mount.protected, launch.unconfined_mounts
+                )
+                lost = functools.partial(_lost, events, mount)
+                if not await stack.enter_async_context(serve_directory(shared, paths.sockets.mount(index), lost)):
+                    why = "on this host (--unconfined-mounts)"
+                    events.warn(f"nothing confines the file server of {mount.source} {why}")
+
+        task = asyncio.create_task(serve())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[Sandbox]:
+    """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open."""
+    async with contextlib.AsyncExitStack() as stack:
+        runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
+        base = launch.base()
+        journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
+        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
+        guest = await stack.enter_async_context(
+            open_guest(
+                base,
+                name=launch.name,
+                disk=paths.disk,
+                parent=load_snapshot(Path(launch.snapshot)),
+                policy=launch.policy(),
+                identity=launch.identity,
+                runtime=runtime,
+                journal=journal,
+                console_log=paths.console_log,
+                host_forwards=launch.forwards,
+                on_step=events.step,
+            )
+        )
+        await serving
+        if launch.mounts:
+            events.step("mounting")
+        for index, mount in enumerate(launch.mounts):
+            await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
+            await guest.channel.call(
+                "mount", timeout_s=MOUNT_S, tag=f"mount{index}", target=mount.target, ro=mount.read_only
+            )
+        if launch.late:
+            events.step(f"starting {', '.join(launch.late)}")
+            assert launch.compose is not None, "services come with their project"
+            await write_compose(guest.channel, launch.compose)
+            with advice_on_refusals(guest.gateway):
+                await start_services(guest.channel, launch.late, events.line)
+        services: list[dict[str, Any]] = []
+        if launch.services:
+            events.step("checking the health of services")
+            services = await wait_healthy(guest.channel, launch.project_name, launch.services)
+        ports = await stack.enter_async_context(OpenPorts(guest.machine, launch.forwards))
+        yield Sandbox(launch, guest, ports, services)
+
+
+async def supervise(connection: socket.socket) -> int:
+    """The whole life of one sandbox. Returns the exit code of the process."""
+    reader, writer = await asyncio.open_connection(sock=connection, limit=64 * 1024 * 1024)
+    line = await reader.readline()
+    if not line.endswith(b"\n"):
+        return 130  # `up` went away before it had decided
+    launch = Launch.from_json(line)
+    events = Events(writer)
+    layout = Layout.from_environment({**os.environ, **launch.roots})
+    paths = layout.instance(launch.name)
+    redirect_output(paths.supervisor_log)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    up = asyncio.Event()
+    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop))
+    # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
+    abandoned = asyncio.create_task(reader.read(1))
+    stopping = asyncio.create_task(stop.wait())
+    ready = asyncio.create_task(up.wait())
+    try:
+        await asyncio.wait({life, abandoned, stopping, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done() and not life.done():
+            life.cancel()
+        return await life
+    except asyncio.CancelledError:
+        return 130
+    finally:
+        for task in (abandoned, stopping, ready):
+            task.cancel()
+        await events.close()
+
+
+async def _live(
+    launch: Launch, layout: Layout, paths: InstancePaths, events: Events, up: asyncio.Event, stop: asyncio.Event
+) -> int:
+    record = load_instance(layout, launch.name)
+    assert record is not None, "`up` writes the record before it starts us"
+    try:
+        async with start_sandbox(launch, paths, events) as sandbox:
+            services = {row["name"]: row for row in sandbox.services}
+            summary = {**record.summary, "warnings": events.warnings}
+            record = _update(layout, record, state="running", services=services, summary=summary)
+            events.on_warning = functools.partial(_keep_warnings, layout, record, events)
+            adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
+            handlers = {"down": _down(stop), "status": _status(layout, launch.name), "apply": adjuster.handle}
+            async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
+                events.send("ready", services=sandbox.services)
+                up.set()
+                events.release()
+                return await _until_the_end(sandbox, record, layout, stop)
+    except (VmmError, EngineError, GatewayError) as error:
+        _update(layout, record, state="failed", summary={**record.summary, "error": error.brief})
+        events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
+        return 1
+    except OSError as error:
+        _update(layout, record, state="failed", summary={**record.summary, "error": str(error)})
+        events.send("failed", brief=f"the sandbox could not be started: {error}", details=None, hint=None)
+        return 1
+
+
+def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
+    summary = (load_instance(layout, record.name) or record).summary
+    _update(layout, record, summary={**summary, "warnings": events.warnings})
+
+
+async def _until_the_end(sandbox: Sandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:
+    ended = asyncio.create_task(sandbox.guest.machine.wait())
+    stopping = asyncio.create_task(stop.wait())
+    idle = asyncio.create_task(_idle(sandbox.guest, layout, record.name))
+    await asyncio.wait({ended, stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (ended, stopping, idle):
+        task.cancel()
+    if stop.is_set():
+        return 0
+    if idle.done() and not idle.cancelled() and not ended.done():
+        from sandboxfile.quantities import format_duration  # the reader of files takes longer to load than we to start
+
+        summary = (load_instance(layout, record.name) or record).summary
+        why = f"nobody used it for {format_duration(int(idle.result()))}"
+        _update(layout, record, state="stopped", summary={**summary, "ended": why})
+        return 0
+    words = sandbox.guest.machine.console.last_words()
+    summary = (load_instance(layout, record.name) or record).summary  # a live change may have made it another
+    _update(layout, record, state="failed", summary={**summary, "error": f"the machine ended by itself\n{words}"})
+    return 1
+
+
+async def _idle(guest: Guest, layout: Layout, name: str) -> float:
+    """Wait until nobody has used the sandbox for as long as its file says."""
+
+    def limit() -> float | None:
+        running = load_running(layout, name)
+        return running.configuration.sandbox["machine"].get("idle") if running else None
+
+    machine = guest.machine
+    use = Use(
+        lambda: guest.channel.streams,
+        lambda: guest.gateway.connections,
+        lambda: machine.qmp.monitor("info usernet"),
+        machine.pid,
+    )
+    return await wait_idle(use, limit)
+
+
+def _update(layout: Layout, record: Instance, **changes: Any) -> Instance:
+    # `up` adds our pid to the record while we start.
+    changed = (load_instance(layout, record.name) or record)._replace(**changes)
+    save_instance(layout, changed)
+    return changed
+
+
+def _down(stop: asyncio.Event) -> Any:
+    async def handle(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        stop.set()
+        return {}
+
+    return handle
+
+
+def _status(layout: Layout, name: str) -> Any:
+    async def handle(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        return {"state": getattr(load_instance(layout, name), "state", "stopped")}
+
+    return handle
+
+
+def main() -> None:
+    """Entry of `python -m engine.supervisor`: standard input is the socket to `up`, output goes to the log.
+
+    `up` has opened the log for it, until it knows of which sandbox it is (`redirect_output`).
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors for each connection of the guest
+    os.umask(UMASK)  # whatever we or a child of ours makes is the user's alone
+    connection = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.exit(asyncio.run(supervise(connection)))
+
+
+if __name__ == "__main__":
+    main()

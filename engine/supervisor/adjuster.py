@@ -1,0 +1,197 @@
+"""Changing a sandbox while it runs: the supervisor's side of a live `up`.
+
+The parts are applied one after another, and what is written down is right after each: a part that was begun counts as
+unfinished until it is done, so that the next `up` does it again, whatever ends this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError
+from engine.gateway.errors import GatewayError
+from engine.guest.advice import advice_on_refusals
+from engine.guest.guest import Guest
+from engine.guest.services import (
+    get_images,
+    look_at_services,
+    put_contexts,
+    put_project,
+    remove_services,
+    start_services,
+    wait_healthy,
+)
+from engine.project.tree import ContentChanged, ProjectTree
+from engine.state.configuration import Running, load_running, save_running
+from engine.state.instances import load_instance, save_instance
+from engine.state.layout import Layout
+from engine.supervisor.adjustment import Adjustment, Part
+from engine.supervisor.held_lines import HeldLines
+from engine.supervisor.ports import OpenPorts
+from vmm.channel import LocalStream
+from vmm.errors import VmmError
+
+FILES_S = 60.0
+
+Log = Callable[[str], None]
+
+
+class Adjuster:
+    """Adjusts the sandbox `name` of this process, one request at a time."""
+
+    def __init__(self, layout: Layout, name: str, guest: Guest, ports: OpenPorts) -> None:
+        self._layout = layout
+        self._name = name
+        self._guest = guest
+        self._ports = ports
+        self._busy = asyncio.Lock()
+
+    async def handle(self, request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
+        """The operation `apply`: an Adjustment in, lines of progress, and at the end {applied, failed}.
+
+        `applied` names the parts that are in force now; `failed` is None or says of the first that could not be applied
+        which it is and why, and in `changed` what of the project is not what the request has the key of. Cancelled when
+        the client goes away.
+        """
+        adjustment = Adjustment.from_json(request)
+        async with self._busy, _lines(stream) as log:
+            applied: list[Part] = []
+            for part, sections in adjustment.parts.items():
+                self._begin(part)
+                try:
+                    with advice_on_refusals(self._guest.gateway):
+                        await self._apply(part, adjustment, log)
+                except (VmmError, EngineError, GatewayError, OSError) as error:
+                    return {"applied": applied, "failed": {"part": part, **_describe(error)}}
+                self._finish(part, adjustment, sections)
+                applied.append(part)
+            self._write(replace(self._running(), configuration=adjustment.configuration))
+            self._record(plan_key=adjustment.configuration.key())
+        return {"applied": applied, "failed": None}
+
+    async def _apply(self, part: Part, adjustment: Adjustment, log: Log) -> None:
+        match part:
+            case "endpoints":
+                await self._apply_endpoints(adjustment, log)
+            case "ports":
+                await self._apply_ports(adjustment, log)
+            case "services":
+                await self._apply_services(adjustment, log)
+            case "record":
+                before = load_instance(self._layout, self._name)
+                kept = {name: value for name, value in (before.summary if before else {}).items() if name not in _AGENT}
+                self._record(summary={**kept, **adjustment.agent})
+
+    async def _apply_endpoints(self, adjustment: Adjustment, log: Log) -> None:
+        log("changing what it may reach")
+        if unheard := self._guest.gateway.set_policy(adjustment.policy()):
+            ports = ", ".join(map(str, unheard))
+            raise EngineError(
+                f"a new machine is needed: this one cannot reach port {ports}",
+                hint="`sandbox up --recreate` replaces it",
+            )
+        files = [{"path": path, "mode": mode, "content": text} for path, mode, text in adjustment.files]
+        if files:  # those of groups that went away stay: what they name is refused
+            await self._guest.channel.call("identity", timeout_s=FILES_S, files=files)
+
+    async def _apply_ports(self, adjustment: Adjustment, log: Log) -> None:
+        log("changing the host's ports")
+        try:
+            await self._ports.change(adjustment.forwards)
+        finally:
+            forwards = sorted(self._ports.forwards, key=lambda forward: forward.host_port)
+            self._record(ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in forwards])
+
+    async def _apply_services(self, adjustment: Adjustment, log: Log) -> None:
+        channel, project = self._guest.channel, adjustment.project
+        if project is None:
+            log("removing all services")
+            await remove_services(channel, adjustment.project_name, log)
+            self._record(services={})
+            return
+        try:
+            with ProjectTree.open(Path(project.root), project.identity) as tree:
+                changed = [name for name in project.built if name in adjustment.images]
+                await put_contexts(channel, tree, project, changed, log)
+                await put_project(channel, tree, project, log)
+            await get_images(channel, project, adjustment.images, log)
+            log("starting services")
+            await start_services(channel, project.services, log)
+            log("checking the health of services")
+            rows = await wait_healthy(channel, project.name, project.services)
+        except (VmmError, EngineError):
+            # Whatever became of them, they can be asked for by name: `sandbox logs SERVICE` is what helps now.
+            rows = await look_at_services(channel, project.name, project.services)
+            self._record(services={row["name"]: row for row in rows})
+            raise
+        self._record(services={row["name"]: row for row in rows})
+
+    def _begin(self, part: Part) -> None:
+        running = self._running()
+        self._write(replace(running, unfinished=(*(one for one in running.unfinished if one != part), part)))
+
+    def _finish(self, part: Part, adjustment: Adjustment, sections: tuple[str, ...]) -> None:
+        running = self._running()
+        left = tuple(one for one in running.unfinished if one != part)
+        configuration = running.configuration.adopt(adjustment.configuration, sections)
+        self._write(replace(running, configuration=configuration, unfinished=left))
+
+    def _running(self) -> Running:
+        running = load_running(self._layout, self._name)
+        if running is None:
+            raise EngineError(f"what {self._name} runs with is not known any more")
+        return running
+
+    def _write(self, running: Running) -> None:
+        save_running(self._layout, self._name, running)
+
+    def _record(self, **changes: Any) -> None:
+        if (record := load_instance(self._layout, self._name)) is not None:
+            save_instance(self._layout, record._replace(**changes))
+
+
+_AGENT = ("agent", "agent_env", "agent_user")
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    return {
+        "brief": getattr(error, "brief", str(error)),
+        "details": getattr(error, "details", None),
+        "hint": getattr(error, "hint", None),
+        "changed": error.path if isinstance(error, ContentChanged) else None,
+    }
+
+
+@contextlib.asynccontextmanager
+async def _lines(stream: LocalStream) -> AsyncIterator[Log]:
+    """A log whose lines go to the client as JSON, one object a line. A client that does not read gets fewer."""
+    held, changed, ended = HeldLines(), asyncio.Event(), False
+
+    def log(text: str) -> None:
+        held.put(text)
+        changed.set()
+
+    async def pump() -> None:
+        while True:
+            while (text := held.take()) is not None:
+                await stream.send(json.dumps({"text": text}).encode() + b"\n")
+            if ended:
+                return
+            changed.clear()
+            await changed.wait()
+
+    pumping = asyncio.create_task(pump())
+    try:
+        yield log
+        ended = True
+        changed.set()
+        await pumping
+    finally:
+        pumping.cancel()
+        await asyncio.gather(pumping, return_exceptions=True)

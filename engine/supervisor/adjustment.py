@@ -1,0 +1,56 @@
+"""What `up` asks of the supervisor of a running sandbox: one JSON value, everything decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from engine.gateway.policy import Policy, Rule
+from engine.guest.compose_project import ComposeProject
+from engine.state.configuration import Configuration
+from vmm.spec import HostForward
+
+Part = Literal["endpoints", "ports", "services", "record"]
+PARTS: tuple[Part, ...] = ("endpoints", "ports", "services", "record")  # as they are applied: images come by endpoints
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """`configuration` is what the sandbox is to have afterwards.
+
+    `parts` are those that have to change, each with the sections of the file that are in force then. `files` are
+    (path, mode, text) for the guest's package clients. `project` is None when no service is left of `project_name`;
+    `images` are the services whose image may be another one. `agent` is the record's.
+    """
+
+    configuration: Configuration
+    parts: Mapping[Part, tuple[str, ...]]
+    rules: tuple[Rule, ...]
+    files: tuple[tuple[str, int, str], ...]
+    forwards: tuple[HostForward, ...]
+    project_name: str
+    project: ComposeProject | None
+    images: tuple[str, ...] = ()
+    agent: Mapping[str, Any] = field(default_factory=dict)
+
+    def policy(self) -> Policy:
+        return Policy(self.rules)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Adjustment:
+        project = value["project"]
+        return cls(
+            configuration=Configuration.from_json(value["configuration"]),
+            parts={part: tuple(value["parts"][part]) for part in PARTS if part in value["parts"]},
+            rules=tuple(Rule(**item) for item in value["rules"]),
+            files=tuple((path, mode, text) for path, mode, text in value["files"]),
+            forwards=tuple(HostForward(**item) for item in value["forwards"]),
+            project_name=value["project_name"],
+            project=None if project is None else ComposeProject.from_json(project),
+            images=tuple(value["images"]),
+            agent=value["agent"],
+        )

@@ -1,0 +1,88 @@
+"""What `up` hands to a supervisor: one JSON value, everything decided, nothing left to read from the project."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.gateway.policy import Policy, Rule
+from engine.guest.guest import Base, Identity
+from vmm.snapshot import Shape
+from vmm.spec import HostForward
+from vmm.tools import from_json
+
+
+@dataclass(frozen=True)
+class MountPoint:
+    """A live mount: `source`, a real path of the host, is at `target` in the guest.
+
+    `protected` are paths in it that the guest cannot change.
+    """
+
+    source: str
+    target: str
+    read_only: bool
+    protected: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> MountPoint:
+        """What `asdict` made a mapping of."""
+        return cls(**{**value, "protected": tuple(value["protected"])})
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One sandbox, ready to be started.
+
+    `late` are the services that wait for the mounts, `services` all of them; `compose` is the project's file, in the
+    guest already when no service is late. `unconfined_mounts` serves mounts where this host confines nothing, too.
+    `roots` are the layout's variables.
+    """
+
+    name: str
+    roots: dict[str, str]
+    toolchain: str
+    root: str
+    initrd: str
+    shape: Shape
+    snapshot: str
+    mounts: tuple[MountPoint, ...]
+    rules: tuple[Rule, ...]
+    forwards: tuple[HostForward, ...]
+    identity: Identity
+    services: tuple[str, ...]
+    late: tuple[str, ...]
+    project_name: str
+    compose: str | None
+    unconfined_mounts: bool = False
+
+    def base(self) -> Base:
+        directory = Path(self.toolchain)
+        tools = from_json((directory / "tools.json").read_text(), directory)
+        return Base(tools, Path(self.root), Path(self.initrd), self.shape)
+
+    def policy(self) -> Policy:
+        return Policy(self.rules)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Launch:
+        value = json.loads(text)
+        value["shape"] = Shape(**value["shape"])
+        value["mounts"] = tuple(MountPoint.of(item) for item in value["mounts"])
+        value["rules"] = tuple(Rule(**item) for item in value["rules"])
+        value["forwards"] = tuple(HostForward(**item) for item in value["forwards"])
+        identity = value["identity"]
+        value["identity"] = Identity(
+            identity["hostname"],
+            identity["environment"],
+            tuple((path, mode, text) for path, mode, text in identity["files"]),
+        )
+        for name in ("services", "late"):
+            value[name] = tuple(value[name])
+        return cls(**value)

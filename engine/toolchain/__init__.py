@@ -1,7 +1,0 @@
-"""The programs that machines are made with, in a private directory, without root."""
-
-from engine.toolchain.build import build_toolchain, load_toolchain, toolchain_key
-from engine.toolchain.recipe import ToolchainError
-from engine.toolchain.system import system_tools
-
-__all__ = ["ToolchainError", "build_toolchain", "load_toolchain", "system_tools", "toolchain_key"]

@@ -1,0 +1,1 @@
+"""What a file wants of this host, and what the user agreed to."""

@@ -1,0 +1,122 @@
+"""What was approved, one record a file, in the user's state directory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError
+from engine.files import read_json, write_json
+from engine.state.layout import Layout
+from engine.trust.asks import KINDS, RIGHTS, Ask, digest
+from sandboxfile import Loaded
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Approval:
+    """What one file may ask of the host. `file` is its real path, `approved` when the user agreed (ISO 8601, UTC)."""
+
+    file: Path
+    asks: tuple[Ask, ...]
+    approved: str
+
+    @property
+    def digest(self) -> str:
+        return digest(self.asks)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One file of the store: `approval` is None where it cannot be used, and `note` says why."""
+
+    id: str
+    approval: Approval | None
+    note: str | None = None
+
+
+def identity(loaded: Loaded) -> Path:
+    """The path that a file is known by: its own name in its real directory."""
+    return loaded.path.parent.resolve() / loaded.path.name
+
+
+def find_approval(layout: Layout, file: Path) -> Record | None:
+    """The record of the file, None when there is none."""
+    path = layout.approval(file)
+    record = _read(path)
+    if record is not None and record.approval is not None and record.approval.file != file:
+        return Record(path.stem, None, f"{path} is about another file")
+    return record
+
+
+def list_approvals(layout: Layout) -> list[Record]:
+    """All records, by the path of their files; those that cannot be used at the end."""
+    found = [record for path in layout.trust.glob("*.json") if (record := _read(path)) is not None]
+    return sorted(found, key=lambda r: (r.approval is None, str(r.approval.file) if r.approval else "", r.id))
+
+
+def save_approval(layout: Layout, file: Path, asks: Iterable[Ask]) -> None:
+    """Remember that the user agreed to `asks`, and to nothing else of that file. Raises EngineError."""
+    asks = tuple(asks)
+    record = {
+        "version": VERSION,
+        "file": str(file),
+        "approved": datetime.now(UTC).isoformat(timespec="seconds"),
+        "digest": digest(asks),
+        "asks": [asdict(ask) for ask in asks],
+    }
+    path = layout.approval(file)
+    try:
+        write_json(path, record)
+    except OSError as error:
+        raise EngineError(f"cannot write {path}: {error.strerror}") from error
+
+
+def forget_approval(layout: Layout, record: Record) -> None:
+    """The next `up` of that file asks again. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        (layout.trust / f"{record.id}.json").unlink()
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        value = read_json(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        return Record(path.stem, None, f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no JSON'}")
+    try:
+        if isinstance(value, dict) and isinstance(value["version"], int) and value["version"] > VERSION:
+            return Record(path.stem, None, f"{path} was made by a newer version of sandbox")
+        return Record(path.stem, _parse(value))
+    except (KeyError, TypeError, ValueError):
+        return Record(path.stem, None, f"{path} is damaged")
+
+
+def _parse(value: Any) -> Approval:
+    """Raises KeyError, TypeError, ValueError for everything that we have not written just so."""
+    asks = tuple(_ask(item) for item in value["asks"])
+    approval = Approval(Path(_text(value["file"])), asks, _text(value["approved"]))
+    if value["version"] != VERSION or approval.digest != value["digest"]:
+        raise ValueError
+    return approval
+
+
+def _ask(item: Any) -> Ask:
+    ask = Ask(**{field.name: _text(item[field.name]) for field in fields(Ask)})  # type: ignore[arg-type]
+    if ask.kind not in KINDS or (ask.kind == "directory" and ask.detail not in RIGHTS):
+        raise ValueError
+    if ask.kind == "machine" and not ask.detail.isdecimal():
+        raise ValueError
+    return ask
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value

@@ -1,0 +1,262 @@
+"""What a checked file asks of the host, as one value, and whether that is more than was approved.
+
+A file is a stranger's until its user agrees. Asked for is what reaches beyond the machine: directories of the host that
+the guest sees, secrets that leave for a host, services and ports of the host, every name below a domain, variables of
+the user's environment, and most of the host's memory, processors or disk. Named groups and single names of the network
+are not: they are the file's everyday content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from engine.resolve.paths import real_source
+from engine.resolve.registries import Credential
+from engine.secrets.secrecy import is_credential
+from engine.trust.capacity import Capacity
+from engine.trust.places import Places
+from engine.trust.unnamed import Past, can_be_written, digest_of, known_as, lent_by
+from sandboxfile import Loaded
+from sandboxfile.compose.services import published_ports
+from sandboxfile.quantities import format_size
+from sandboxfile.sections.agent import Secret
+from sandboxfile.sections.endpoints import Endpoint
+from sandboxfile.sections.mounts import Mount
+
+Kind = Literal[
+    "machine",
+    "wildcard",
+    "port",
+    "service",
+    "input",
+    "variable",
+    "registry credential",
+    "directory",
+    "confinement",
+    "secret",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# What the guest may do with a directory, by the mount's mode. A clone is a copy: the host is only read.
+RIGHTS = {"rw": ("read", "write"), "ro": ("read",), "clone": ("read",)}
+
+_FREE_PORT = "any free port"
+
+
+@dataclass(frozen=True, order=True)
+class Ask:
+    """One thing that a file asks for.
+
+    `subject` is the host's: a real path, a port, where a secret's value comes from. `detail` is what for: a mount's
+    mode, the host that a secret goes to, a file's digest, an amount. These two and the kind are what is approved;
+    `note` and `warning` are words.
+    """
+
+    kind: Kind
+    subject: str
+    detail: str = ""
+    note: str = ""
+    warning: str = ""
+
+    def units(self) -> frozenset[tuple[str, str, str]]:
+        """The smallest parts of it that can be approved: who may write a directory may read it, too."""
+        details = RIGHTS[self.detail] if self.kind == "directory" else (self.detail,)
+        return frozenset((self.kind, self.subject, detail) for detail in details)
+
+
+UNCONFINED = Ask(
+    "confinement",
+    "live mounts",
+    warning="on a host without namespaces and Landlock, a flaw in the file server opens all that you can open",
+)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What of this host decides about what a file asks: what is where, how much there is, and what has been."""
+
+    places: Places
+    capacity: Capacity
+    past: Past = field(default_factory=Past)
+    credentials: tuple[Credential, ...] = ()  # of the registries that the file's guests are told of
+    unconfined: bool = False  # the user has said that mounts may be served by a process that nothing confines
+
+
+def asks_of(loaded: Loaded, around: Surroundings) -> tuple[Ask, ...]:
+    """Everything that the file asks of the host, of all its sandboxes together, in a fixed order and without doubles.
+
+    Looks up where paths really lead. Values of variables and secrets are neither read nor named.
+    """
+    found: dict[frozenset[tuple[str, str, str]], Ask] = {}
+    for one in loaded.each():
+        for ask in (*_directories(one, around.places), *_secrets(one, around.places), *_network(one), *_ports(one)):
+            found.setdefault(ask.units(), ask)
+    for ask in (
+        *_machine(loaded, around.capacity),
+        *_inputs(loaded, around.past),
+        *_variables(loaded),
+        *_registries(around),
+        *((UNCONFINED,) if around.unconfined else ()),
+    ):
+        found.setdefault(ask.units(), ask)
+    return tuple(sorted(found.values(), key=lambda ask: (KINDS.index(ask.kind), _natural(ask.subject), ask)))
+
+
+def widened(asks: Iterable[Ask], approved: Iterable[Ask]) -> tuple[Ask, ...]:
+    """Those of `asks` that reach further than everything in `approved` together."""
+    approved = tuple(approved)
+    have = frozenset(unit for ask in approved for unit in ask.units())
+    most: dict[str, int] = {}
+    for ask in approved:
+        if ask.kind == "machine":
+            most[ask.subject] = max(int(ask.detail), most.get(ask.subject, 0))
+
+    def has(ask: Ask) -> bool:
+        less = ask.kind == "machine" and int(ask.detail) <= most.get(ask.subject, 0)
+        return less or ask.units() <= have
+
+    return tuple(ask for ask in asks if not has(ask))
+
+
+def digest(asks: Iterable[Ask]) -> str:
+    """Equal for equal asks, whatever their order and words."""
+    units = sorted({unit for ask in asks for unit in ask.units()})
+    return hashlib.sha256(json.dumps(units).encode()).hexdigest()
+
+
+def _directories(loaded: Loaded, places: Places) -> Iterator[Ask]:
+    project = loaded.project.resolve()
+    for mount in loaded.sandbox.mounts:
+        try:
+            real = real_source(loaded.project, mount.source)
+        except (OSError, RuntimeError):
+            continue  # nothing can be mounted: `up` refuses it
+        inside = real.is_relative_to(project)
+        if inside and mount.mode != "rw" and not places.told_of(real):
+            continue
+        yield Ask("directory", str(real), mount.mode, _note(loaded, mount, real, project), places.told_of(real))
+
+
+def _note(loaded: Loaded, mount: Mount, real: Path, project: Path) -> str:
+    where = "this project" if real == project else "in this project" if real.is_relative_to(project) else "OUTSIDE"
+    written = os.path.normpath(project / Path(mount.source).expanduser())
+    through = f", through the link {mount.source}" if written != str(real) else ""
+    return f"{where}{through}, as {mount.target}"
+
+
+def _secrets(loaded: Loaded, places: Places) -> Iterator[Ask]:
+    for endpoint in loaded.sandbox.endpoints:
+        if endpoint.secret is None or (secret := loaded.sandbox.secrets.get(endpoint.secret)) is None:
+            continue
+        source, warnings = _source(loaded, endpoint.secret, secret, places)
+        if (endpoint.host or "").startswith("*."):
+            warnings.append(f"every host below {(endpoint.host or '')[2:]} gets it")
+        if endpoint.protocol == "http" or endpoint.port == 80:
+            warnings.append(f"it goes to {_host(endpoint)} unencrypted")
+        yield Ask("secret", source, _host(endpoint), f"called {endpoint.secret}", "; ".join(warnings))
+
+
+def _source(loaded: Loaded, name: str, secret: Secret, places: Places) -> tuple[str, list[str]]:
+    if secret.env is not None:
+        return f"variable {secret.env}", []
+    if secret.file is not None:
+        try:
+            path = real_source(loaded.project, secret.file)
+        except (OSError, RuntimeError):
+            return f"file {secret.file}", []
+        told = places.told_of(path)
+        return f"file {path}", [told] if told else []
+    return f"keyring entry {secret.keyring or name}", []
+
+
+def _host(endpoint: Endpoint) -> str:
+    port = f":{endpoint.port}" if endpoint.port is not None else ""
+    return f"{endpoint.host}{port}" + (f" ({endpoint.protocol})" if endpoint.protocol in ("http", "tcp") else "")
+
+
+def _network(loaded: Loaded) -> Iterator[Ask]:
+    for endpoint in loaded.sandbox.endpoints:
+        if endpoint.deny or endpoint.host is None:
+            continue
+        if endpoint.host == "localhost":
+            yield Ask("service", _host(endpoint), "", f"as {endpoint.as_}")
+        elif endpoint.host.startswith("*."):
+            yield Ask("wildcard", _host(endpoint))
+
+
+def _ports(loaded: Loaded) -> Iterator[Ask]:
+    for port in loaded.sandbox.ports:
+        yield _port(port.host, port.guest, "")
+    for published in published_ports(loaded.sandbox.services):
+        if published.protocol == "tcp" and published.host_port is not None:
+            yield _port(published.host_port, published.guest_port, f" of the service {published.service}")
+
+
+def _port(host: int | None, guest: int, whose: str) -> Ask:
+    if host is None:
+        return Ask("port", _FREE_PORT, f"for port {guest}")
+    warning = "programs of this host expect a service of this host there" if host < 1024 else ""
+    return Ask("port", str(host), "", f"for port {guest}{whose}", warning)
+
+
+def _machine(loaded: Loaded, capacity: Capacity) -> Iterator[Ask]:
+    """More than half of the memory or of the free disk, or more processors than there are, where the file says so."""
+    machines = [one.sandbox.machine for one in loaded.each()]
+    together = ", of all its sandboxes together" if len(machines) > 1 else ""
+    memory, disk = sum(machine.memory for machine in machines), sum(machine.disk for machine in machines)
+    cpus = max(machine.cpus for machine in machines)
+    rows = (
+        ("memory", memory, capacity.memory // 2, f"{format_size(memory)}{together}, of {_about(capacity.memory)}"),
+        ("cpus", cpus, capacity.cpus, f"{cpus}, of {capacity.cpus}"),
+        ("disk", disk, capacity.disk // 2, f"{format_size(disk)}{together}, of {_about(capacity.disk)} that are free"),
+    )
+    for name, wanted, limit, note in rows:
+        if wanted > limit and any(name in machine.model_fields_set for machine in machines):
+            yield Ask("machine", name, str(wanted), note)
+
+
+def _about(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"
+
+
+def _inputs(loaded: Loaded, past: Past) -> Iterator[Ask]:
+    """Files that are read with this one without being named, where its sandbox, or an earlier one, can write them."""
+    writable = (*lent_by(loaded), *past.lent)
+    for file, content in loaded.unnamed.items():
+        if not can_be_written(file, writable):
+            continue
+        name, digest = known_as(file), digest_of(content)
+        names = ", ".join(sorted(name for name, where in loaded.variables.items() if where == file.name))
+        change = past.change(name, digest)
+        warning = f"it {change} since a sandbox of this project was started, which could have written it"
+        note = f"gives {names}" if names else f"lies over {loaded.path.name}"
+        yield Ask("input", name, digest, note, warning if change else "")
+
+
+def _variables(loaded: Loaded) -> Iterator[Ask]:
+    for name, where in loaded.variables.items():
+        if where == "environment":
+            warning = "by its name a credential: its value would be part of the file" if is_credential(name) else ""
+            yield Ask("variable", name, "", "", warning)
+
+
+def groups_of(loaded: Loaded) -> set[str]:
+    """The named groups whose clients in the guest are told what this host's are configured with."""
+    groups = {endpoint.group for one in loaded.each() for endpoint in one.sandbox.endpoints if endpoint.group}
+    return groups | ({"debian"} if any(one.sandbox.packages for one in loaded.each()) else set())
+
+
+def _registries(around: Surroundings) -> Iterator[Ask]:
+    for one in around.credentials:
+        warning = "what looks like a credential in its path would be the guest's, and in its snapshots"
+        yield Ask("registry credential", one.url, "", f"{one.group}: {one.origin}", warning)
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() else (0, text)

@@ -1,0 +1,34 @@
+"""What the file may say but the engine cannot do yet."""
+
+from __future__ import annotations
+
+from sandboxfile.positions import KeyPath
+from sandboxfile.sections.model import Sandbox
+
+
+def not_yet(sandbox: Sandbox) -> list[tuple[KeyPath, str]]:
+    """Path and message of every part that is valid and planned but not implemented, so that nothing is ignored."""
+    found: list[tuple[KeyPath, str]] = []
+    if sandbox.agent is not None and sandbox.agent.use is not None:
+        found.append((("agent", "use"), "agent definitions are not implemented yet: give the agent's command"))
+    for index, mount in enumerate(sandbox.mounts):
+        if mount.mode == "clone":
+            found.append((("mounts", index, "mode"), "mounts of mode clone are not implemented yet"))
+        found += [
+            (("mounts", index, key), f"`{key}` is not implemented yet")
+            for key in ("hide", "local")
+            if getattr(mount, key)
+        ]
+    for index, endpoint in enumerate(sandbox.endpoints):
+        place: KeyPath = ("endpoints", index)
+        if endpoint.protocol == "tcp":
+            found.append(((*place, "protocol"), "endpoints of protocol tcp are not implemented yet"))
+        if endpoint.as_ is not None:
+            found.append(((*place, "as"), "services of the host are not implemented yet"))
+        found += [
+            ((*place, key), f"rules with {key} need interception, which is not implemented yet")
+            for key in ("methods", "paths", "secret")
+            if getattr(endpoint, key)
+        ]
+    found += [(("secrets", name), "secrets are not implemented yet") for name in sandbox.secrets]
+    return found

@@ -1,0 +1,84 @@
+"""What the endpoints say together: rules that can never match, or that restrict nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sandboxfile.diagnostics import Problem
+from sandboxfile.positions import render_path
+from sandboxfile.sections.endpoints import Endpoint
+
+_WEB = {"https": {443}, "http": {80}}
+
+
+def check_rules(endpoints: Sequence[Endpoint]) -> Iterator[Problem]:
+    """A problem for each rule without effect, a warning for each denial of what is not allowed anyway."""
+    denials = [(index, rule) for index, rule in enumerate(endpoints) if rule.deny]
+    allowances = [(index, rule) for index, rule in enumerate(endpoints) if not rule.deny]
+    seen: dict[Endpoint, int] = {}
+    for index, rule in enumerate(endpoints):
+        if rule in seen:
+            yield Problem(("endpoints", index), f"is the same as {_place(seen[rule])}")
+            continue
+        seen[rule] = index
+        if rule.deny:
+            if not any(_meet(rule, other) for _, other in allowances):
+                hint = "what no endpoint allows is refused anyway"
+                yield Problem(("endpoints", index), "denies what nothing allows", hint, severity="warning")
+            continue
+        blocker = next((at for at, other in denials if _covers(other, rule)), None)
+        if blocker is not None:
+            yield Problem(
+                ("endpoints", index), f"can never match: {_place(blocker)} denies all of it", "deny beats allow"
+            )
+        elif key := next((key for key in ("methods", "paths") if getattr(rule, key)), None):
+            wider = next((at for at, other in allowances if at != index and _covers(other, rule, strictly=True)), None)
+            if wider is not None:
+                hint = f"narrow {_place(wider)}, or deny there what must not be"
+                yield Problem(("endpoints", index, key), f"restricts nothing: {_place(wider)} allows all of it", hint)
+
+
+def allows(endpoints: Sequence[Endpoint], host: str) -> bool:
+    """Whether some rule lets a host (or HOST:PORT) through that a group does not name; port 443 where none is given."""
+    name, _, port = host.partition(":")
+    wanted = int(port or 443)
+    rules = [rule for rule in endpoints if _host_covers(rule.host or "", name) and wanted in _ports(rule)]
+    return any(not rule.deny for rule in rules) and not any(
+        rule.deny and not (rule.methods or rule.paths) for rule in rules
+    )
+
+
+def _place(index: int) -> str:
+    return render_path(("endpoints", index))
+
+
+def _ports(rule: Endpoint) -> set[int]:
+    return {rule.port} if rule.port else _WEB.get(rule.protocol or "", {80, 443})
+
+
+def _covers(wide: Endpoint, narrow: Endpoint, *, strictly: bool = False) -> bool:
+    """Whether `wide` speaks about everything that `narrow` does; `strictly`: and about more methods or paths."""
+    if wide.group or narrow.group:
+        same = wide.group is not None and wide.group == narrow.group
+    else:
+        same = _host_covers(wide.host or "", narrow.host or "") and _ports(narrow) <= _ports(wide)
+    methods = not wide.methods or bool(narrow.methods and set(narrow.methods) <= set(wide.methods))
+    paths = not wide.paths or bool(narrow.paths and set(narrow.paths) <= set(wide.paths))
+    if not (same and methods and paths):
+        return False
+    restrictions = (bool(wide.methods), bool(wide.paths)), (bool(narrow.methods), bool(narrow.paths))
+    return restrictions[0] != restrictions[1] if strictly else True
+
+
+def _host_covers(wide: str, narrow: str) -> bool:
+    if wide == narrow:
+        return True
+    return wide.startswith("*.") and narrow.removeprefix("*").endswith(wide[1:])
+
+
+def _meet(one: Endpoint, other: Endpoint) -> bool:
+    """Whether the two may speak about the same request. Nobody here knows the hosts of a named group."""
+    if one.group or other.group:
+        return True
+    hosts = _host_covers(one.host or "", other.host or "") or _host_covers(other.host or "", one.host or "")
+    return hosts and bool(_ports(one) & _ports(other))

@@ -1,0 +1,138 @@
+"""Plain data to the model; the model's errors to problems with a path, a message and a suggestion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from sandboxfile.diagnostics import Problem, did_you_mean, quote
+from sandboxfile.positions import KeyPath
+from sandboxfile.reading.document import has_path
+from sandboxfile.sections.model import Sandbox
+
+_EXPECTED = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+# Models with a short form take a string as well, which the message has to say.
+_SHORT_FORMS = {"SetupStep": "a command", "Mount": "SOURCE:TARGET", "Endpoint": "a name", "Port": "HOST:GUEST"}
+
+
+def check_shape(data: Any) -> Sandbox | list[Problem]:
+    """The model of `data`, or everything that keeps it from being one."""
+    try:
+        return Sandbox.model_validate(data)
+    except ValidationError as error:
+        return [_problem(details, data) for details in error.errors(include_url=False)]
+
+
+def _problem(details: ErrorDetails, data: Any) -> Problem:
+    path = _path(details["loc"], data)
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        name = str(path[-1])
+        known = list(fields_at(Sandbox, path[:-1]))
+        hint = did_you_mean(name, known) or (f"the keys here are {', '.join(sorted(known))}" if known else None)
+        return Problem(path, "unknown key", hint, at_key=True)
+    if kind == "missing":
+        return Problem(path, "is missing", _MISSING_HINTS.get(path))
+    if kind == "refused" and (key := details["ctx"]["key"]):
+        path = (*path, key)
+    message, hint = _explain(details, kind)
+    return Problem(path, message, hint, at_key=details["loc"][-1:] == ("[key]",))
+
+
+_MISSING_HINTS: dict[KeyPath, str] = {("version",): 'write version: "1"'}
+
+
+def _path(location: tuple[int | str, ...], data: Any) -> KeyPath:
+    """The error's place as a path of the file.
+
+    The model's location has segments that the file does not know, such as `[key]` or the tag of a union: they are
+    skipped. A field of a short form or a missing field is not in the file either, but names what the message is about.
+    """
+    path: KeyPath = ()
+    for index, segment in enumerate(location):
+        last = index == len(location) - 1
+        if has_path(data, (*path, segment)) or (last and isinstance(segment, str) and segment.isidentifier()):
+            path = (*path, segment)
+    return path
+
+
+def _explain(details: ErrorDetails, kind: str) -> tuple[str, str | None]:
+    value, context = details["input"], details.get("ctx", {})
+    if kind == "refused":
+        return context["problem"], context["hint"]
+    if kind in _EXPECTED:
+        return _wrong_type(_EXPECTED[kind], value, context)
+    if kind in ("greater_than_equal", "less_than_equal"):
+        bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        return f"must be {bound}, got {quote(value)}", None
+    if kind in ("string_too_short", "too_short"):
+        return "must not be empty", None
+    if kind == "string_too_long":
+        return f"must have at most {context['max_length']} characters", None
+    if kind == "too_long":
+        return f"must have at most {context['max_length']} entries", None
+    return f"{details['msg'][:1].lower()}{details['msg'][1:]}, got {quote(value)}", None
+
+
+def _wrong_type(expected: str, value: Any, context: dict[str, Any]) -> tuple[str, str | None]:
+    if value is None:
+        return f"is empty, must be {expected}", "remove the key or fill it"
+    short = _SHORT_FORMS.get(context.get("class_name", ""))
+    if short:
+        expected = f"{short} or a mapping"
+    hint = None
+    if expected == "a string" and isinstance(value, (int, float, bool)):
+        # How a float was written is lost: 1.10 is 1.1 by now.
+        text = "" if isinstance(value, float) else f': "{str(value).lower()}"'
+        hint = f"quote it{text}"
+    elif expected == "a list" and isinstance(value, str):
+        hint = f"write [{quote(value)}]"
+    return f"must be {expected}, got {_kind(value)}", hint
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return f"{str(value).lower()}" if isinstance(value, bool) else quote(value)
+
+
+def fields_at(annotation: Any, path: KeyPath) -> Iterator[str]:
+    """The keys that a model (a pydantic one, ours or a library's) has at `path`; none where any key may stand."""
+    for model in _models(annotation):
+        names = {(field.alias or name): field.annotation for name, field in model.model_fields.items()}
+        if not path:
+            yield from names
+        elif path[0] in names:
+            yield from fields_at(names[str(path[0])], path[1:])
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if hasattr(annotation, "__value__"):
+        yield from fields_at(annotation.__value__, path)
+    elif origin in (Union, UnionType):
+        for member in arguments:
+            yield from fields_at(member, path)
+    elif origin is Annotated:
+        yield from fields_at(arguments[0], path)
+    elif path and origin in (tuple, list, set) and isinstance(path[0], int):
+        yield from fields_at(arguments[0], path[1:])
+    elif path and origin is dict and isinstance(path[0], str):
+        yield from fields_at(arguments[1], path[1:])
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

@@ -1,0 +1,1 @@
+"""The services of a file, as Compose judges and reads them."""

@@ -1,0 +1,118 @@
+"""Compose files of the project, read for what a Sandboxfile takes from them."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sandboxfile.compose.services import volume_entry
+from sandboxfile.diagnostics import Diagnostic, Problem, quote
+from sandboxfile.reading.document import Placed
+from sandboxfile.reading.regular_file import LeadsOutError, read_within
+from sandboxfile.reading.source import MAX_BYTES, Source, read_source
+from sandboxfile.reading.substitution import substitute
+from sandboxfile.reading.variables import Variables
+
+MOST_FILES = 20
+
+
+class ComposeFiles:
+    """Reads each file once, with its variables replaced and its paths made relative to the project.
+
+    `sources` are the texts of those that were read, `problems` what was wrong with those that were not.
+    """
+
+    def __init__(self, project: Path, variables: Variables) -> None:
+        self._project = project
+        self._variables = variables
+        self._read: dict[str, Source] = {}
+        self.problems: list[Diagnostic] = []
+
+    @property
+    def sources(self) -> list[Source]:
+        return list(self._read.values())
+
+    def read(self, item: Placed, name: str) -> Source | None:
+        """The file `name`, normal and relative to the project, which `item` asks for; None when it cannot be had."""
+        if name not in self._read:
+            if len(self._read) >= MOST_FILES:
+                self.complain(item, f"more than {MOST_FILES} files are included")
+                return None
+            text = self._text(item, name)
+            if text is None:
+                return None
+            source = self._read[name] = read_source(text, name)
+            if source.readable:
+                substitute(source, self._variables, compose=True)
+                if directory := posixpath.dirname(name):
+                    _rebase(source.data, directory)
+        source = self._read[name]
+        return source if source.readable else None
+
+    def complain(self, item: Placed, message: str, hint: str | None = None) -> None:
+        self.problems.append(item.source.diagnose(Problem(item.path, message, hint)))
+
+    def _text(self, item: Placed, name: str) -> bytes | None:
+        path = self._project / name
+        try:
+            if name.startswith(("/", "..", "~")):
+                self.complain(item, f"{quote(name)} is outside the project")
+                return None
+            return read_within(self._project, path, MAX_BYTES)
+        except LeadsOutError as error:
+            self.complain(item, f"{quote(name)} is outside the project: {error}")
+            return None
+        except (OSError, ValueError) as error:
+            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+            self.complain(item, f"{quote(name)} {reason}", "the path is relative to the file that names it")
+            return None
+
+
+def _rebase(data: dict[str, Any], directory: str) -> None:
+    """Relative paths of a Compose file start at its own directory; those of a Sandboxfile at the project."""
+
+    def moved(path: str) -> str:
+        return path if path.startswith(("/", "~")) else posixpath.normpath(posixpath.join(directory, path))
+
+    for service in _mappings(data.get("services")):
+        _rebase_service(service, moved)
+    for config in [*_mappings(data.get("configs")), *_mappings(data.get("secrets"))]:
+        if isinstance(config.get("file"), str):
+            config["file"] = moved(config["file"])
+
+
+def _rebase_service(service: dict[str, Any], moved: Callable[[str], str]) -> None:
+    build = service.get("build")
+    if isinstance(build, str):
+        service["build"] = build if "://" in build else moved(build)
+    elif isinstance(build, dict) and "://" not in str(context := build.get("context", ".")):
+        build["context"] = moved(str(context))
+    extended = service.get("extends")
+    if isinstance(extended, dict) and isinstance(extended.get("file"), str):
+        extended["file"] = moved(extended["file"])
+    files = service.get("env_file")
+    if isinstance(files, str):
+        service["env_file"] = moved(files)
+    elif isinstance(files, list):
+        service["env_file"] = [
+            {**entry, "path": moved(str(entry["path"]))} if isinstance(entry, dict) and "path" in entry
+            else moved(entry) if isinstance(entry, str) else entry
+            for entry in files
+        ]  # fmt: skip
+    volumes = service.get("volumes")
+    if not isinstance(volumes, list):
+        return
+    for index, entry in enumerate(volumes):
+        kind, source, _ = volume_entry(entry)
+        if kind != "bind" or not source or source.startswith(("/", "~")):
+            continue
+        if isinstance(entry, dict):
+            entry["source"] = f"./{moved(source)}"
+        else:
+            volumes[index] = f"./{moved(source)}{str(entry)[len(source) :]}"
+
+
+def _mappings(value: Any) -> Iterator[dict[str, Any]]:
+    return (item for item in value.values() if isinstance(item, dict)) if isinstance(value, dict) else iter(())

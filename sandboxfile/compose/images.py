@@ -1,0 +1,64 @@
+"""Names of container images, by the reference grammar of the distribution project."""
+
+from __future__ import annotations
+
+import re
+
+from sandboxfile.diagnostics import quote
+
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_NAME = rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_HOST = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?(:[0-9]{1,5})?"
+# Where an image without a registry's name comes from.
+DOCKER_HUB = ("auth.docker.io", "registry-1.docker.io", "production.cloudflare.docker.com")
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+
+
+def check_image(text: str) -> tuple[str, str | None] | None:
+    """None when `text` names an image, else what is wrong and a hint."""
+    if not text:
+        return "is empty", "such as postgres:17; or is a variable not set?"
+    shown = quote(text)
+    if match := re.match(r"[A-Za-z]+://(.*)", text):
+        return f"is no image name: {shown}", f"write {match.group(1)}"
+    rest, at, digest = text.partition("@")
+    if at and (not re.fullmatch(_DIGEST, digest) or (digest.startswith("sha256:") and len(digest) != 71)):
+        return f"has no valid digest after the @: {shown}", "such as @sha256: and 64 hexadecimal digits"
+    name, tag = rest, None
+    if ":" in rest.rpartition("/")[2]:
+        name, _, tag = rest.rpartition(":")
+    if tag is not None and not re.fullmatch(_TAG, tag):
+        return f"has no valid tag after the colon: {shown}", "letters, digits, _, . and -, such as postgres:17"
+    if len(name) > 255 or not re.fullmatch(_NAME, name):
+        lower = text.replace(name, name.lower())
+        hint = (
+            f"write {lower}"
+            if re.fullmatch(_NAME, name.lower())
+            else "such as postgres:17 or registry.example/team/app:1"
+        )
+        return f"is no image name: {shown}", hint
+    return None
+
+
+def plain_host(text: str) -> str | None:
+    """`text` when it is a host's full name, with a port or without; no address and no wildcard."""
+    text = text.lower().rstrip(".")
+    return text if re.fullmatch(_HOST, text) else None
+
+
+def image_hosts(image: str) -> tuple[str, ...]:
+    """The hosts that pulling an image asks, as far as its name tells; none for one that is there already."""
+    if not image or "$" in image or image == "scratch":
+        return ()
+    first, slash, _ = image.partition("/")
+    if (
+        not slash
+        or first in ("docker.io", "index.docker.io")
+        or not ("." in first or ":" in first or first == "localhost")
+    ):
+        return DOCKER_HUB
+    host = plain_host(first)
+    return (host,) if host else ()

@@ -1,0 +1,1 @@
+"""The schema, the reference and the snippets, made from the model."""

@@ -1,0 +1,108 @@
+"""One example for each section: in the reference, and what editors offer to begin with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandboxfile.reading.source import read_source
+
+SNIPPETS = {
+    "version": """\
+version: "1"
+""",
+    "name": """\
+name: shop
+""",
+    "agent": """\
+agent:
+  use: claude-code
+  version: "2.1.330"
+  args: [--model, sonnet]
+  env: {NODE_ENV: test}
+""",
+    "agents": """\
+agents:
+  frontend:
+    use: claude-code
+    mounts: [./web:/workspace]
+    endpoints: [npm]
+  backend:
+    command: [./agent.sh]
+    mounts: [./api:/workspace]
+    machine: {memory: 4GiB}
+""",
+    "machine": """\
+machine: {cpus: 2, memory: 4GiB, disk: 20GiB, idle: 8h}
+""",
+    "packages": """\
+packages: [ripgrep, postgresql-client]
+""",
+    "setup": """\
+setup:
+  - npm ci
+  - run: uv sync
+    inputs: [pyproject.toml, uv.lock]
+    env: {UV_LINK_MODE: copy}
+  - {run: "echo hello > /etc/motd", user: root}
+""",
+    "mounts": """\
+mounts:
+  - .:/workspace
+  - ../docs:/docs:ro
+  - {source: ./app, target: /app, hide: [.env, "*.pem"], local: [node_modules]}
+""",
+    "endpoints": """\
+endpoints:
+  - npm
+  - api.example.com
+  - registry.example.com:8443
+  - {host: "*.cdn.example.com", methods: [GET]}
+  - {host: private.cdn.example.com, deny: true}
+  - {host: api.github.com, paths: ["/repos/acme/**"], secret: github}
+  - {host: db.example.com, port: 5432, protocol: tcp}
+  - {host: localhost, port: 11434, as: ollama}
+secrets:
+  github: {env: GH_TOKEN}
+""",
+    "secrets": """\
+secrets:
+  github: {env: GH_TOKEN}
+  deploy: {file: ~/.config/deploy/token}
+  registry: {}
+""",
+    "services": """\
+services:
+  db:
+    image: postgres:17
+    environment: {POSTGRES_PASSWORD: dev}
+    volumes: [data:/var/lib/postgresql/data]
+    healthcheck: {test: pg_isready -U postgres, interval: 2s}
+  web:
+    build: ./web
+    depends_on: {db: {condition: service_healthy}}
+    ports: ["8080:80"]
+volumes:
+  data: {}
+""",
+    "volumes": """\
+volumes:
+  data: {}
+""",
+    "networks": """\
+networks:
+  back: {internal: true}
+""",
+    "configs": """\
+configs:
+  nginx: {file: ./nginx.conf}
+""",
+    "ports": """\
+ports: ["3000:3000", 8000]
+""",
+}
+"""Text that is a whole file with `version` before it. The other sections in it are what the example needs."""
+
+
+def example(section: str) -> Any:
+    """The snippet's value of the section itself, as plain data."""
+    return read_source(SNIPPETS[section], section).data[section]

@@ -1,0 +1,113 @@
+"""What several files say together, with the place of every value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandboxfile.diagnostics import Diagnostic, Problem
+from sandboxfile.positions import KeyPath, Position
+from sandboxfile.reading.source import Source
+
+
+@dataclass(slots=True)
+class Placed:
+    """A value and where it is written: a scalar, a mapping of placed values, or a list of them."""
+
+    value: Any
+    source: Source
+    path: KeyPath
+
+
+def place(value: Any, source: Source, path: KeyPath = ()) -> Placed:
+    """Plain data of `source` at `path` as placed values."""
+    if isinstance(value, dict):
+        return Placed({key: place(item, source, (*path, key)) for key, item in value.items()}, source, path)
+    if isinstance(value, list):
+        return Placed([place(item, source, (*path, index)) for index, item in enumerate(value)], source, path)
+    return Placed(value, source, path)
+
+
+def plain(placed: Placed) -> Any:
+    """The data alone."""
+    if isinstance(placed.value, dict):
+        return {key: plain(item) for key, item in placed.value.items()}
+    if isinstance(placed.value, list):
+        return [plain(item) for item in placed.value]
+    return placed.value
+
+
+@dataclass
+class Document:
+    """Checked or not yet checked data that came from one or more sources."""
+
+    main: Source
+    data: Any
+    root: Placed | None = field(default=None, repr=False)  # None: everything is in `main`, at its own path
+    texts: dict[KeyPath, str] = field(default_factory=dict, repr=False)  # of values that variables made other than text
+
+    @classmethod
+    def of(cls, root: Placed, main: Source) -> Document:
+        return cls(main, plain(root), root)
+
+    def tree(self) -> Placed:
+        return self.root or place(self.data, self.main)
+
+    def locate(self, path: KeyPath) -> tuple[Source, KeyPath]:
+        """The source of the value at `path` and its path there; of what is not written, the nearest value around it."""
+        if self.root is None:
+            return self.main, path
+        here, rest = self.root, path
+        while rest:
+            step = child(here.value, rest[0])
+            if step is None:
+                break
+            here, rest = step, rest[1:]
+        return here.source, (*here.path, *rest)
+
+    def diagnose(self, problem: Problem) -> Diagnostic:
+        """The problem with its place, named as the file names it."""
+        source, path = self.locate(problem.path)
+        return source.diagnose(problem._replace(path=path))
+
+    def is_unusable(self, path: KeyPath) -> bool:
+        """Whether another value stands for the one at `path`, about which the source has complained already."""
+        source, at = self.locate(path)
+        return at in source.unusable
+
+    def position(self, path: KeyPath) -> tuple[Source, Position | None]:
+        """Where the value at `path` is written."""
+        source, at = self.locate(path)
+        return source, source.positions.of_value(at)
+
+
+def child(value: Any, key: str | int) -> Any:
+    """One member of a mapping or list, None when there is none."""
+    if isinstance(value, dict):
+        return value.get(key)
+    if isinstance(value, list) and isinstance(key, int) and not isinstance(key, bool) and 0 <= key < len(value):
+        return value[key]
+    return None
+
+
+def has_path(data: Any, path: KeyPath) -> bool:
+    """Whether plain data has a value (also None) at `path`."""
+    for key in path:
+        in_mapping = isinstance(data, dict) and key in data
+        if not in_mapping and not (isinstance(data, list) and isinstance(key, int) and 0 <= key < len(data)):
+            return False
+        data = data[key]
+    return True
+
+
+def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """(path, scalar) of everything in plain data that is no mapping and no list, in order."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from leaves(item, (*path, index))
+    else:
+        yield path, value

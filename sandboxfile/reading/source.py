@@ -1,0 +1,342 @@
+"""YAML 1.2 text to plain data and the place of every value. The only module that knows the YAML library.
+
+The library's parser gives events; composing them here keeps the work bounded (depth, number of values, expansion of
+aliases) and the result free of surprises: the core schema of YAML 1.2 only, so `yes` and `on` are strings, string keys,
+no duplicate keys, no tags, no octal numbers by accident.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from sandboxfile.diagnostics import Diagnostic, Problem, Severity, quote
+from sandboxfile.positions import KeyPath, Position, Positions
+from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 40
+MAX_VALUES = 20_000
+MAX_EXPANDED = 4 * MAX_BYTES  # characters of all values, those of aliases counted each time
+
+_LINE_BREAK = re.compile(r"\r\n|\n|\r")
+# Control characters, line breaks that not every editor shows, marks that change the direction of text: a reviewer
+# must see what the machine reads.
+_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
+)
+
+
+class _Merge(str):
+    """The key `<<` without quotes; quoted it is a key like any other."""
+
+    __slots__ = ()
+
+
+@dataclass
+class Source:
+    """One file as text, as plain data (dict, list, str, int, float, bool, None) and as places."""
+
+    file: str
+    lines: list[str]
+    data: Any = None
+    positions: Positions = field(default_factory=Positions)
+    problems: list[Diagnostic] = field(default_factory=list)
+    unusable: set[KeyPath] = field(default_factory=set)  # values that a problem here stands in for
+    readable: bool = True  # False: `data` is not what the file says, checking it would only add noise
+    warnings: list[Diagnostic] = field(default_factory=list)
+
+    def diagnose(self, problem: Problem) -> Diagnostic:
+        """The problem with its place and the line there."""
+        places = self.positions
+        position = places.of_key(problem.path) if problem.at_key else places.of_value(problem.path)
+        place = position or (Position(1, 1) if self.lines else None)
+        return self.at(place, problem.message, problem.hint, problem.path, problem.severity)
+
+    def at(
+        self,
+        position: Position | None,
+        message: str,
+        hint: str | None = None,
+        path: KeyPath = (),
+        severity: Severity = "error",
+    ) -> Diagnostic:
+        # Somebody may have written a secret's value into the file: it must not get into a log as well.
+        shown = position is not None and position.line <= len(self.lines) and path[:1] != ("secrets",)
+        line = self.lines[position.line - 1] if shown and position is not None else None
+        return Diagnostic(position, path, message, hint, self.file, line, severity)
+
+
+@dataclass(slots=True)
+class _Node:
+    value: Any  # a scalar, or a list of nodes, or a list of (key, place of the key, node)
+    position: Position
+    is_mapping: bool = False
+    is_empty: bool = False  # a key without a value
+
+
+class _StopReading(Exception):
+    """The text cannot be read any further."""
+
+    def __init__(self, position: Position, message: str, hint: str | None = None, path: KeyPath = ()) -> None:
+        self.parts = (position, message, hint, path)
+
+
+def read_source(text: str | bytes, file: str) -> Source:
+    """Read a whole file. Never raises for any input: what is wrong is in `problems`."""
+    source = Source(file, [])
+    try:
+        text = _decode(text, source)
+        root = _Composer(source).compose(text)
+        source.data = _Builder(source).build(root, (), 0)
+    except _StopReading as stop:
+        source.problems.append(source.at(*stop.parts))
+        source.readable = False
+    return source
+
+
+def _decode(text: str | bytes, source: Source) -> str:
+    if len(text) > MAX_BYTES:
+        raise _StopReading(Position(1, 1), f"the file is larger than {MAX_BYTES // 1024} KiB")
+    text = (_from_bytes(text, source) if isinstance(text, bytes) else text).removeprefix("\ufeff")
+    source.lines = _LINE_BREAK.split(text)
+    if bad := _FORBIDDEN.search(text):
+        code = ord(bad.group())
+        raise _StopReading(_end_of(text[: bad.start()]), f"the character U+{code:04X} is invisible and not allowed")
+    return text
+
+
+def _from_bytes(text: bytes, source: Source) -> str:
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = text[: error.start].decode("utf-8")
+        source.lines = _LINE_BREAK.split(text.decode("utf-8", "replace"))
+        message = f"the file is not UTF-8: byte 0x{text[error.start]:02x} cannot be read"
+        raise _StopReading(_end_of(before), message, "save it as UTF-8")
+
+
+def _end_of(text: str) -> Position:
+    lines = _LINE_BREAK.split(text)
+    return Position(len(lines), len(lines[-1]) + 1)
+
+
+class _Composer:
+    """Events to a tree of nodes in which an alias is the node of its anchor."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._anchors: dict[str, _Node] = {}
+        self._count = 0
+        self._events: Iterator[Any] = iter(())
+
+    def compose(self, text: str) -> _Node:
+        self._events = self._read(text)
+        root = None
+        for event in self._events:
+            if not isinstance(event, DocumentStartEvent):
+                continue
+            if event.version and tuple(event.version) != (1, 2):
+                raise _StopReading(_begin(event), "only YAML 1.2 is read here", "remove the %YAML line")
+            if root is not None:
+                raise _StopReading(_begin(event), "a second document begins here", "one file holds one sandbox")
+            root = self._node(next(self._events), (), 0)
+        if root is None or (root.value is None and not root.is_mapping):
+            raise _StopReading(Position(1, 1), "the file is empty", 'a smallest file: version: "1"')
+        if not root.is_mapping:
+            raise _StopReading(root.position, "the file must be a mapping of sections such as `agent:` and `mounts:`")
+        return root
+
+    def _read(self, text: str) -> Iterator[Any]:
+        yaml = YAML(typ="safe", pure=True)
+        yaml.version = None
+        try:
+            yield from yaml.parse(text)
+        except MarkedYAMLError as error:
+            raise _explain(error, text)
+        except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, AssertionError, OSError) as error:
+            # The library lets Python's own errors out for a few malformed escapes and directives.
+            raise _StopReading(Position(1, 1), f"the file cannot be read as YAML: {error}")
+
+    def _node(self, event: Any, path: KeyPath, depth: int) -> _Node:
+        position = _begin(event)
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise _StopReading(position, f"the file has more than {MAX_VALUES} values")
+        if depth > MAX_DEPTH:
+            raise _StopReading(position, f"nested deeper than {MAX_DEPTH} levels", path=path[:4])
+        if isinstance(event, AliasEvent):
+            if event.anchor not in self._anchors:
+                message = f"the alias *{event.anchor} has no anchor &{event.anchor} before it"
+                raise _StopReading(position, message, "quote the value if it is meant to begin with *", path)
+            return self._anchors[event.anchor]
+        self._check_tag(event, position, path)
+        node = _Node(None, position)
+        anchor = event.anchor
+        if isinstance(event, ScalarEvent):
+            node.value = self._scalar(event, position, path)
+            node.is_empty = event.value == "" and event.implicit[0]
+        elif isinstance(event, SequenceStartEvent):
+            node.value = []
+            while not isinstance(event := next(self._events), SequenceEndEvent):
+                node.value.append(self._node(event, (*path, len(node.value)), depth + 1))
+        elif isinstance(event, MappingStartEvent):
+            node.is_mapping = True
+            node.value = self._entries(path, depth)
+        if anchor:
+            self._anchor(anchor, node)
+        return node
+
+    def _anchor(self, name: str, node: _Node) -> None:
+        if name in self._anchors:
+            first = self._anchors[name].position.line
+            message = f"the anchor &{name} is already used in line {first}"
+            self._source.problems.append(self._source.at(node.position, message, "give it another name"))
+        self._anchors[name] = node
+
+    def _entries(self, path: KeyPath, depth: int) -> list[tuple[str, Position, _Node]]:
+        entries: list[tuple[str, Position, _Node]] = []
+        seen: dict[str, Position] = {}
+        while not isinstance(event := next(self._events), MappingEndEvent):
+            position = _begin(event)
+            key = self._node(event, path, depth + 1)
+            if isinstance(key.value, str):
+                value = self._node(next(self._events), (*path, key.value), depth + 1)
+                if value.is_empty:  # it stands nowhere; the parser says: before whatever comes next
+                    value.position = position
+            else:
+                value = self._node(next(self._events), path, depth + 1)
+                collection = key.is_mapping or isinstance(key.value, list)
+                shown = "a collection" if collection else "nothing" if key.value is None else quote(key.value)
+                self._complain(position, f"keys must be strings, got {shown}", "quote it", path)
+                continue
+            if key.value in seen:
+                message = f"duplicate key, the first one is in line {seen[key.value].line}"
+                self._complain(position, message, None, (*path, key.value))
+                continue
+            seen[key.value] = position
+            is_merge = key.value == "<<" and isinstance(event, ScalarEvent) and event.implicit[0]
+            entries.append((_Merge(key.value) if is_merge else key.value, position, value))
+        return entries
+
+    def _complain(self, position: Position, message: str, hint: str | None, path: KeyPath) -> None:
+        self._source.problems.append(self._source.at(position, message, hint, path))
+
+    def _replace(self, position: Position, message: str, hint: str | None, path: KeyPath) -> None:
+        """A complaint about a value in whose place another stands, so that nobody else complains about that."""
+        self._complain(position, message, hint, path)
+        self._source.unusable.add(path)
+
+    def _check_tag(self, event: Any, position: Position, path: KeyPath) -> None:
+        tag = getattr(event, "ctag", None)
+        if tag is not None and str(tag) not in ("!", "tag:yaml.org,2002:str"):
+            shown = str(tag).replace("tag:yaml.org,2002:", "!!")
+            self._replace(position, f"the tag {shown} is not used here", "remove it, or quote the value", path)
+
+    def _scalar(self, event: Any, position: Position, path: KeyPath) -> Any:
+        if not event.implicit[0] or event.ctag is not None:  # quoted, a block, or tagged
+            return event.value
+        try:
+            return resolve_scalar(event.value)
+        except UnusableScalar as unusable:
+            self._replace(position, unusable.message, unusable.hint, path)
+            return unusable.stand_in
+
+
+class _Builder:
+    """Nodes to plain data, each alias a copy, each merge key (`<<: *defaults`) resolved, all places noted."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._count = 0
+        self._characters = 0
+
+    def build(self, node: _Node, path: KeyPath, depth: int, key: Position | None = None) -> Any:
+        self._enter(node, path, depth)
+        self._source.positions.add(path, node.position, key)
+        if node.is_mapping:
+            return self._mapping(node, path, depth)
+        if isinstance(node.value, list):
+            return [self.build(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
+        return node.value
+
+    def _enter(self, node: _Node, path: KeyPath, depth: int) -> None:
+        """Aliases of aliases: a page of text can stand for billions of values, or for endless depth."""
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise _StopReading(node.position, f"the aliases expand to more than {MAX_VALUES} values", path=path[:4])
+        self._characters += sum(len(name) for name, _, _ in node.value) if node.is_mapping else _length(node.value)
+        if self._characters > MAX_EXPANDED:
+            message = f"the aliases expand to more than {MAX_EXPANDED // 1024} KiB"
+            raise _StopReading(node.position, message, path=path[:4])
+        if depth > MAX_DEPTH:
+            raise _StopReading(node.position, f"the aliases nest deeper than {MAX_DEPTH} levels", path=path[:4])
+
+    def _mapping(self, node: _Node, path: KeyPath, depth: int) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        merged: list[_Node] = []
+        for name, _, value in node.value:
+            if isinstance(name, _Merge):
+                merged += [value] if value.is_mapping or not isinstance(value.value, list) else value.value
+        # Later ones win here, so: the list of merges backwards, then the mapping's own keys.
+        for other in reversed(merged):
+            self._enter(other, path, depth + 1)
+            if not other.is_mapping:
+                message = "the merge key << takes an alias of a mapping, or a list of them"
+                raise _StopReading(other.position, message, path=path)
+            data |= self._mapping(other, path, depth + 1)
+        for name, key, value in node.value:
+            if not isinstance(name, _Merge):
+                data[name] = self.build(value, (*path, name), depth + 1, key)
+        return data
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str) else 1
+
+
+def _begin(event: Any) -> Position:
+    return Position(event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def _explain(error: MarkedYAMLError, text: str) -> _StopReading:
+    mark = error.problem_mark or error.context_mark
+    position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
+    problem = str(error.problem or error)
+    index = getattr(mark, "index", -1)
+    if 0 <= index < len(text) and text[index] == "\t":
+        return _StopReading(position, "a tab cannot indent YAML", "use spaces")
+    if "mapping values are not allowed here" in problem:
+        return _StopReading(position, "a second `key:` in one value", "indent the lines of one mapping alike, or quote")
+    if error.context and "quoted scalar" in error.context and "end of stream" in problem and error.context_mark:
+        begin = Position(error.context_mark.line + 1, error.context_mark.column + 1)
+        return _StopReading(begin, "this quote is never closed")
+    if "cannot start any token" in problem:
+        return _StopReading(
+            position, f"no value can begin with {quote(text[mark.index])}" if mark else problem, "quote it"
+        )
+    if error.context_mark and error.context and "while parsing a" in error.context and problem.startswith("expected"):
+        line = error.context_mark.line + 1
+        if "flow" in error.context:
+            variable = "${" in text[max(0, index - 60) : max(0, index)].rpartition("\n")[2]
+            hint = 'inside brackets, quote values with variables: "${NAME}"' if variable else "a comma is missing?"
+            return _StopReading(position, f"the bracket of line {line} is not closed before this", hint)
+        return _StopReading(
+            position, f"does not fit into the block that begins in line {line}", "indent its lines alike"
+        )
+    context = f"{error.context}: " if error.context else ""
+    return _StopReading(position, f"not valid YAML: {context}{problem}")

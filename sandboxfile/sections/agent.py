@@ -1,0 +1,103 @@
+"""The `agent` and `secrets` sections."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema, model_validator
+
+from sandboxfile.diagnostics import quote
+from sandboxfile.sections.fields import Environment, EnvironmentName, Grammar, Maybe, Name, Part, Text, UserName, refuse
+
+
+def _split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise refuse(f"cannot be split into words: {str(error).lower()}", "quote the words, or write a list of them")
+    if not words:
+        raise refuse(f"must name a program, got {quote(value)}")
+    return words
+
+
+Command = Annotated[
+    tuple[Text, ...],
+    Field(min_length=1, max_length=1000),
+    BeforeValidator(_split),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"\S"},
+                {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 4096}, "minItems": 1},
+            ]
+        }
+    ),
+]
+Version = Annotated[str, Strict(), Grammar(r"^[A-Za-z0-9][A-Za-z0-9.+~_-]{0,99}$", "must be a version")]
+
+
+class Agent(Part):
+    """The coding agent that works in the sandbox."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["use"]}, {"required": ["command"]}],
+            "dependentRequired": {"version": ["use"]},
+        }
+    )
+
+    use: Maybe[Name] = Field(
+        default=None, description="The agent's definition: the name of a template, such as claude-code."
+    )
+    version: Maybe[Version] = Field(default=None, description="The version of the agent that `use` names.")
+    command: Maybe[Command] = Field(
+        default=None, description="The agent's command: a string, split as a shell would, or a list of words."
+    )
+    args: Annotated[tuple[Text, ...], Field(max_length=1000)] = Field(
+        default=(), description="Arguments after the command."
+    )
+    env: Environment = Field(default_factory=dict, description="Environment variables of the agent.")
+    user: UserName = Field(default="agent", description="The user that runs the agent.")
+
+    @model_validator(mode="after")
+    def _has_something_to_run(self) -> Agent:
+        if self.use is None and self.command is None:
+            raise refuse("needs a command", "write `command: [...]`, or `use:` with the name of a template")
+        if self.version is not None and self.use is None:
+            raise refuse("is the version of nothing: there is no `use`", key="version")
+        return self
+
+
+class Secret(Part):
+    """Where a secret's value comes from; the value stays with the user and never enters the machine or this file.
+
+    Without a source it is the entry of the user's keyring that has the secret's own name.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"maxProperties": 1})
+
+    env: Maybe[EnvironmentName] = Field(
+        default=None, description="The variable of the user's environment that holds the value."
+    )
+    file: Maybe[Text] = Field(default=None, description="The file of the user that holds the value.")
+    keyring: Maybe[Text] = Field(
+        default=None,
+        description="The entry of the user's keyring that holds the value. Default: the secret's own name.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_value(cls, value: Any) -> Any:
+        if not isinstance(value, (dict, cls)):
+            raise refuse("must say where the value comes from, and never the value itself", "such as {env: NAME}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Secret:
+        given = [f"`{name}`" for name in ("env", "file", "keyring") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise refuse(f"takes its value from one source, not from {' and '.join(given)}")
+        return self

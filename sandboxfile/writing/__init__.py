@@ -1,0 +1,1 @@
+"""Editing a file of the user's, and writing one anew."""

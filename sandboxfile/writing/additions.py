@@ -1,0 +1,117 @@
+"""What is to be added to a file, and adding it unless it is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from sandboxfile.diagnostics import Problem, SandboxfileError
+from sandboxfile.positions import KeyPath
+from sandboxfile.reading.document import child
+from sandboxfile.reading.source import Source, read_source
+from sandboxfile.sections.agent import Secret
+from sandboxfile.sections.endpoints import Endpoint
+from sandboxfile.sections.mounts import Mount
+from sandboxfile.sections.ports import Port
+from sandboxfile.writing.edit import append, insert
+
+# Two ways to write one thing are one thing.
+_MODELS: dict[str, type[BaseModel]] = {"endpoints": Endpoint, "mounts": Mount, "ports": Port, "secrets": Secret}
+
+
+@dataclass(frozen=True)
+class Addition:
+    """One entry for the list at `path`, or with a `key` for the mapping there. `value` is as the file says it.
+
+    `declares`: only the key matters, whatever the file has under it.
+    """
+
+    path: KeyPath
+    value: Any
+    key: str | None = None
+    declares: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of the file after the additions; `line` counts from 1."""
+
+    path: KeyPath
+    value: Any
+    line: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The new text (the old one where everything was there), what was added, and what was there already."""
+
+    text: str
+    added: tuple[Entry, ...]
+    present: tuple[Entry, ...]
+
+
+def add_to(text: str, additions: Iterable[Addition], file: str) -> Outcome:
+    """Make the additions, in order. The result is YAML, but it may still be a file that no sandbox can be made of.
+
+    Raises SandboxfileError for a text that cannot be read, for a name that stands for something else already, and where
+    nothing can be added in place.
+    """
+    added: list[KeyPath] = []
+    present: list[KeyPath] = []
+    for addition in additions:
+        source = read_source(text, file) if text.strip() else Source(file, [], {})
+        found = _find(source, addition)
+        if found is not None:
+            present += [] if addition.declares else [found]
+        elif addition.key is None:
+            added.append((*addition.path, len(_at(source.data, addition.path) or ())))
+            text = append(text, addition.path, addition.value, file)
+        else:
+            added.append((*addition.path, addition.key))
+            text = insert(text, addition.path, addition.key, addition.value, file)
+    source = read_source(text, file)
+    return Outcome(text, _entries(source, added), _entries(source, present))
+
+
+def _find(source: Source, addition: Addition) -> KeyPath | None:
+    """Where the file has it. Raises SandboxfileError when its key is taken by something else."""
+    there = _at(source.data, addition.path)
+    name = str(addition.path[-1])
+    if addition.key is None:
+        for index, item in enumerate(there if isinstance(there, list) else ()):
+            if _same(name, item, addition.value):
+                return (*addition.path, index)
+    elif isinstance(there, dict) and addition.key in there:
+        path = (*addition.path, addition.key)
+        if addition.declares or _same(name, there[addition.key], addition.value):
+            return path
+        problem = Problem(path, "is there already, and is something else", "change it in the file", at_key=True)
+        raise SandboxfileError([source.diagnose(problem)])
+    return None
+
+
+def _same(section: str, one: Any, other: Any) -> bool:
+    model = _MODELS.get(section)
+    if model is None or one == other:
+        return bool(one == other)
+    try:
+        return model.model_validate(one) == model.model_validate(other)
+    except ValidationError:
+        return False  # not valid, or only after its variables are known
+
+
+def _at(data: Any, path: KeyPath) -> Any:
+    for segment in path:
+        data = child(data, segment)
+    return data
+
+
+def _entries(source: Source, paths: list[KeyPath]) -> tuple[Entry, ...]:
+    found = []
+    for path in paths:
+        position = source.positions.of_key(path)
+        found.append(Entry(path, _at(source.data, path), position.line if position else 1))
+    return tuple(found)

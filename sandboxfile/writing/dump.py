@@ -1,0 +1,145 @@
+"""A checked value as text that loads to the same value, and where each of its values came from."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sandboxfile.positions import KeyPath
+from sandboxfile.quantities import format_duration, format_size
+from sandboxfile.reading.document import Document, child, leaves
+from sandboxfile.reading.interpolate import Substituted, escape
+from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
+from sandboxfile.reading.substitution import is_literal
+from sandboxfile.sections.model import Sandbox
+
+_SIZES = {("machine", "memory"), ("machine", "disk")}
+_DURATIONS = {("machine", "idle")}
+
+
+class Origin(NamedTuple):
+    """One value of the resolved file: `source` says in words where it was written, `variables` what went into it."""
+
+    path: KeyPath
+    value: Any
+    source: str
+    variables: tuple[str, ...] = ()
+
+
+def to_data(sandbox: Sandbox, *, defaults: bool = False) -> dict[str, Any]:
+    """Plain data of the value, long forms throughout; without `defaults`, what nobody has written is left out."""
+    data = sandbox.model_dump(mode="json", by_alias=True, exclude_unset=not defaults, exclude_none=True)
+    data.setdefault("name", sandbox.name)
+    # Compose's own sections may mean something by an empty value.
+    for section in ("services", "volumes", "networks", "configs"):
+        if (value := getattr(sandbox, section)) or section in data:
+            data[section] = value
+    if not defaults:
+        data = {key: value for key, value in data.items() if value not in ({}, [])}
+    for path in (*_SIZES, *_DURATIONS):
+        if isinstance(number := child(data.get(path[0]), path[1]), int):
+            data[path[0]][path[1]] = format_size(number) if path in _SIZES else format_duration(number)
+    for agent in data.get("agents", {}).values():
+        for path in (*_SIZES, *_DURATIONS):
+            if isinstance(number := child(agent.get(path[0]), path[1]), int):
+                agent[path[0]][path[1]] = format_size(number) if path in _SIZES else format_duration(number)
+    return {key: data[key] for key in _in_order(data)}
+
+
+def to_text(sandbox: Sandbox, *, defaults: bool = False) -> str:
+    """YAML that loads to `sandbox`, whatever the environment: no variable is left in it."""
+    return write_yaml(_escaped(to_data(sandbox, defaults=defaults), ()))
+
+
+def write_yaml(data: Any) -> str:
+    """Plain data as YAML 1.2: block style, in the order given, quoted wherever a reader could take it for another."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
+
+    def styled(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {styled(key): styled(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [styled(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        text = str(value)
+        if "\n" in text and _fits_a_block(text):
+            return LiteralScalarString(text)
+        return text if _is_plain(text) else DoubleQuotedScalarString(text)
+
+    yaml = YAML()
+    yaml.width = 10_000  # folded lines help nobody
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    stream = io.StringIO()
+    yaml.dump(styled(data), stream)
+    return stream.getvalue()
+
+
+def origins(sandbox: Sandbox, document: Document, variables: Mapping[str, str]) -> Iterator[Origin]:
+    """Every value, defaults included, with where it came from, in the order of the file's sections."""
+    given = {path for path, _ in leaves(to_data(sandbox))}
+    for path, value in leaves(to_data(sandbox, defaults=True)):
+        if path == ("name",) and child_at(document.data, path) is None:
+            yield Origin(path, value, "the directory's name")
+        elif path in given:
+            yield _origin(path, value, document, variables)
+        else:
+            yield Origin(path, value, "default")
+
+
+def _origin(path: KeyPath, value: Any, document: Document, variables: Mapping[str, str]) -> Origin:
+    written = path
+    while written and child_at(document.data, written) is None:
+        written = written[:-1]  # a field of a short form stands where the short form does
+    text = document.texts.get(written, child_at(document.data, written))
+    source, position = document.position(written)
+    names = text.names if isinstance(text, Substituted) else ()
+    shown = source.file if position is None else f"{source.file}:{position.line}"
+    return Origin(path, value, shown, tuple(f"{name} ({variables.get(name, 'not set')})" for name in names))
+
+
+def child_at(data: Any, path: KeyPath) -> Any:
+    """The member of plain data at `path`, None when there is none."""
+    for key in path:
+        data = child(data, key)
+    return data
+
+
+def _in_order(data: Mapping[str, Any]) -> list[str]:
+    known = [field.alias or name for name, field in Sandbox.model_fields.items()]
+    return sorted(data, key=known.index)
+
+
+def _escaped(value: Any, path: KeyPath) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item, (*path, key)) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(item, (*path, index)) for index, item in enumerate(value)]
+    return escape(value) if isinstance(value, str) and not is_literal(path) else value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether every reader takes the bare word for this text."""
+    if not text or text != text.strip() or not text.isprintable():
+        return False
+    if text[0] in "-?:,[]{}#&*!|>'\"%@`=<~+" or any(mark in text for mark in (": ", " #", "\t")) or text.endswith(":"):
+        return False
+    if text.lower() in ("yes", "no", "on", "off", "y", "n", "true", "false", "null"):
+        return False
+    # Numbers, dates and times to a reader of YAML 1.1; 4GiB, 30m and ./data to nobody.
+    if text[0] in "0123456789." and not re.fullmatch(r"[0-9]+[A-Za-z]{1,3}|\.{1,2}(/.*)?", text):
+        return False
+    try:
+        return isinstance(resolve_scalar(text), str)
+    except UnusableScalar:
+        return False
+
+
+def _fits_a_block(text: str) -> bool:
+    lines = text.split("\n")
+    if any(char in text for char in "\r\t\x85\u2028\u2029") or not all(line.isprintable() for line in lines):
+        return False
+    return bool(lines[0].strip()) and not lines[0].startswith(" ") and not any(line != line.rstrip() for line in lines)
