@@ -10,7 +10,6 @@ from pydantic_core import ErrorDetails
 
 from engine.agents.installation import HttpsUrl, Installation
 from engine.agents.words import check_words, knows, words_in
-from sandboxfile.checks.shape import fields_at
 from sandboxfile.diagnostics import Problem, SandboxfileError, did_you_mean, quote
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.source import Source, read_source
@@ -28,6 +27,7 @@ from sandboxfile.sections.fields import (
     refuse,
 )
 from sandboxfile.sections.machine import Machine
+from sandboxfile.sections.structure import fields_at
 
 Argv = Annotated[tuple[Text, ...], Field(min_length=1, max_length=100), knows("prompt", "session")]
 HeaderName = Annotated[Text, Grammar(r"^[a-z0-9][a-z0-9-]{0,63}$", "must be a header's name in lower case")]

@@ -1,24 +1,24 @@
-"""The first half of `up`: decide what a checked file needs, and build what is missing of it."""
+"""One file on this host: decided once, then printed, asked about and carried out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from engine.build.accelerator import Verdict
-from engine.build.chain import OF_SERVICES, Chain, machine_shape, make_chain
+from engine.build.chain import OF_SERVICES, Chain, make_chain
+from engine.build.context import BuildSession, OnFailure
 from engine.build.foundation import GUEST_NEEDS, load_verdict, tool_nodes
+from engine.build.image.build import Place
 from engine.build.scheduler import execute
-from engine.build.step import Session
 from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.plan.build_plan import Plan, load_made, make_plan, save_made
 from engine.plan.graph import Graph
-from engine.project.tree import ATTEMPTS, ContentChanged, keeps_changing
+from engine.project.tree import ATTEMPTS, ContentChanged, keeps_changing, opened
 from engine.report.reporter import Reporter
-from engine.resolve.compose import Compose
 from engine.resolve.mounts_and_ports import wanted_mounts
 from engine.state.configuration import Configuration
 from engine.state.layout import Layout
@@ -27,72 +27,83 @@ from sandboxfile import Loaded
 JOBS = 4  # nodes at once: most wait for the network or for one emulated CPU
 
 
-@dataclass
-class Project:
-    """One checked file with everything that deciding about it needs."""
+@dataclass(frozen=True)
+class Blueprint:
+    """What a checked file becomes on this host: its chain of nodes, and what of it is there.
+
+    Everything of the project that is copied has been hashed; `verdict` is the accelerator that was seen to boot a
+    guest, None before anything was probed.
+    """
 
     loaded: Loaded
     layout: Layout
     store: Store
-    session: Session
+    place: Place
+    verdict: Verdict | None
+    chain: Chain
 
     @classmethod
-    def of(cls, loaded: Loaded, layout: Layout, **options: Any) -> Project:
-        return cls(loaded, layout, Store(layout), Session(layout, loaded, **options))
+    def of(cls, loaded: Loaded, layout: Layout, place: Place = "auto") -> Blueprint:
+        """Hashes what the file copies of the project, which takes a while where that is much. Raises EngineError."""
+        store = Store(layout)
+        verdict = load_verdict(store)
+        return cls(loaded, layout, store, place, verdict, make_chain(loaded, verdict, place))
 
-    def verdict(self) -> Verdict | None:
-        """The accelerator that was seen to boot a guest, None before anything was probed."""
-        return load_verdict(self.store)
+    def again(self) -> Blueprint:
+        """The same file on the host and the project as they are now."""
+        return Blueprint.of(self.loaded, self.layout, self.place)
 
-    def chain(self) -> Chain:
-        verdict = self.verdict()
-        self.session.shape = machine_shape(self.loaded, verdict)
-        return make_chain(self.loaded, verdict, self.session)
+    @cached_property
+    def plan(self) -> Plan:
+        """What is there and what has to be built, each with its reason, as it was at the first look."""
+        return make_plan(self.chain.graph, self.store, load_made(self.memory))
 
     @property
     def memory(self) -> Path:
         """Where the last build is remembered."""
         return self.layout.project_plan(self.loaded.project, self.loaded.agent_name)
 
-    def plan(self) -> Plan:
-        return make_plan(self.chain().graph, self.store, load_made(self.memory))
-
-    def configuration(self, chain: Chain | None = None) -> Configuration:
-        """What a sandbox of this file runs with, by the file and the project as they are (or were, for `chain`)."""
-        chain = chain or self.chain()
-        nodes = [node for node in chain.graph.order() if node.id not in OF_SERVICES]
+    @cached_property
+    def configuration(self) -> Configuration:
+        """What a sandbox of this file runs with."""
+        nodes = [node for node in self.chain.graph.order() if node.id not in OF_SERVICES]
         return Configuration(
             sandbox=self.loaded.sandbox.model_dump(mode="json", by_alias=True),
             mounts=tuple(mount.source for mount in wanted_mounts(self.loaded)),
-            contents=chain.contents,
+            contents=self.chain.contents,
             build={node.id: {"key": node.key, "inputs": dict(node.inputs)} for node in nodes},
         )
 
 
 @dataclass(frozen=True)
 class Built:
-    """The cache entries that a sandbox is started from, and the configuration that they are of."""
+    """The cache entries that a sandbox is started from, and the blueprint that they are of."""
 
+    blueprint: Blueprint
     entries: Mapping[str, Path]
-    ready: str
-    configuration: Configuration
-    compose: Compose | None
+
+    @property
+    def snapshot(self) -> Path:
+        """The entry of the machine that `up` restores."""
+        return self.entries[self.blueprint.chain.ready]
 
 
-async def build(project: Project, reporter: Reporter) -> Built:
-    """Make everything that the plan calls for, again where something changes while it is copied.
+async def build(blueprint: Blueprint, reporter: Reporter, on_failure: OnFailure | None = None) -> Built:
+    """Carry out the plan of `blueprint`.
 
-    Raises EngineError with the failed node's last lines, and for what keeps changing.
+    Where something is not as the blueprint says (no accelerator was known, a file changes while it is copied) a new
+    one is made of what is there now, and said so; it is the one that comes back. Raises EngineError with the failed
+    node's last lines, and for what keeps changing.
     """
-    memory = project.memory
-    if project.verdict() is None:
+    store, memory = blueprint.store, blueprint.memory
+    if blueprint.verdict is None:
         tools = Graph(tool_nodes())
-        await execute(tools, make_plan(tools, project.store, load_made(memory)), project.store, reporter, JOBS)
+        await execute(tools, make_plan(tools, store, load_made(memory)), store, reporter, JOBS)
+        blueprint = blueprint.again()
+    session = BuildSession(opened(blueprint.loaded.project), on_failure)
     for left in reversed(range(ATTEMPTS)):
-        chain = project.chain()
-        plan = make_plan(chain.graph, project.store, load_made(memory))
         try:
-            done = await execute(chain.graph, plan, project.store, reporter, JOBS)
+            done = await execute(blueprint.chain.graph, blueprint.plan, store, reporter, JOBS, session)
             break
         except EngineError as error:
             changed = error.__cause__
@@ -102,12 +113,13 @@ async def build(project: Project, reporter: Reporter) -> Built:
                 raise keeps_changing(changed.path) from error
             # Everything before it is cached; its own key is another one now.
             reporter.note(f"{changed.brief}: building again with what is there now")
-    save_made(memory, chain.graph, chain.graph.nodes)
-    entries = dict(done)
-    for name in (*GUEST_NEEDS, chain.ready):
-        node = chain.graph.nodes[name]
-        path = entries.get(name) or project.store.find(node.kind, node.key)
+            blueprint = blueprint.again()
+    graph, entries = blueprint.chain.graph, dict(done)
+    save_made(memory, graph, graph.nodes)
+    for name in (*GUEST_NEEDS, blueprint.chain.ready):
+        node = graph.nodes[name]
+        path = entries.get(name) or store.find(node.kind, node.key)
         if path is None:
             raise EngineError(f"the cache entry of {name} has gone away", hint="run `sandbox up` again")
         entries[name] = path
-    return Built(entries, chain.ready, project.configuration(chain), chain.compose)
+    return Built(blueprint, entries)

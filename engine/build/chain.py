@@ -8,23 +8,29 @@ Every guest node is a snapshot of the machine after it, and runs in a clone of t
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from engine.build import step as steps
 from engine.build.accelerator import Verdict
 from engine.build.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
+from engine.build.image.build import Place
+from engine.build.nodes import packages
+from engine.build.nodes.boot import Boot
+from engine.build.nodes.packages import Packages
+from engine.build.nodes.services import Images, Services
+from engine.build.nodes.setup import Setup
+from engine.build.step import VERSION, InGuest, Step
 from engine.build.toolchain import toolchain_key
 from engine.guest.compose_project import BUILD_ROOT
 from engine.plan.graph import Graph, Node, content_key
 from engine.project.inputs import input_piece
 from engine.project.pieces import Piece
-from engine.project.tree import opened
+from engine.project.tree import ProjectTree, opened
 from engine.resolve.compose import Compose
+from engine.resolve.mounts_and_ports import working_directory
 from engine.secrets.secrecy import masked_inputs
-from sandboxfile import Loaded
+from sandboxfile import Endpoint, Loaded, SetupStep
 from sandboxfile.positions import render_path
 from vmm.snapshot import Shape
 from vmm.spec import SPARE_PORTS
@@ -35,7 +41,7 @@ OF_SERVICES = ("images", "services")  # the nodes that only services decide abou
 
 @dataclass(frozen=True)
 class Chain:
-    """The graph and the node whose snapshot `up` restores.
+    """The graph and the node whose snapshot `up` restores, on machines of `shape`.
 
     `contents` are the keys of what services read of the project, by the place in the file that names it; `compose` has
     the same keys.
@@ -43,80 +49,108 @@ class Chain:
 
     graph: Graph
     ready: str
+    shape: Shape
     contents: Mapping[str, str] = field(default_factory=dict)
     compose: Compose | None = None
 
 
-def make_chain(loaded: Loaded, verdict: Verdict | None, session: steps.Session) -> Chain:
-    """The whole graph for a checked file. `verdict` is None while nothing has been probed: keys below are then
-    placeholders that match no cache entry. Raises EngineError (a build context that cannot be read)."""
+def make_chain(loaded: Loaded, verdict: Verdict | None, place: Place = "auto") -> Chain:
+    """The whole graph for a checked file, whose guest image is built in `place`; hashes what is copied of the project.
+
+    `verdict` is None while nothing has been probed: keys below are then placeholders that match no cache entry. Raises
+    EngineError for a build context that cannot be read.
+    """
     sandbox, tree = loaded.sandbox, opened(loaded.project)
-    nodes = tool_nodes()
-    tool_key = nodes[0].key
-    base = guest_nodes(tool_key, sandbox.machine.disk, session.build_place)
-    nodes += base
-
+    tools = tool_nodes()
+    base = guest_nodes(tools[0].key, sandbox.machine.disk, place)
     shape = machine_shape(loaded, verdict)
-    machine = {name: str(value) for name, value in dataclasses.asdict(shape).items()}
-    previous = Node(
-        "booted",
-        "booted",
-        "booted machine with Docker",
-        content_key("booted", steps.VERSION, *(node.key for node in base), **machine),
-        GUEST_NEEDS,
-        {**machine, **{node.id: node.key for node in base}},
-        functools.partial(steps.boot, session=session),
-        requires_entries=True,
-    )
-    nodes.append(previous)
-
-    def follow(id: str, kind: str, title: str, inputs: Mapping[str, str], step: steps.Step) -> None:
-        nonlocal previous
-        previous = Node(
-            id,
-            kind,
-            title,
-            content_key(kind, steps.VERSION, previous.key, **inputs),
-            (*GUEST_NEEDS, previous.id),
-            {**masked_inputs(inputs), "parent": previous.key},
-            functools.partial(step.build, session=session, parent=previous.id),
-            requires_entries=True,
-        )
-        nodes.append(previous)
-
+    links = _Links(sandbox.name, shape, sandbox.endpoints, [*tools, *base])
+    links.boot(base)
     if sandbox.packages:
-        names = sorted(set(sandbox.packages))
-        step: steps.Step = steps.Packages(tuple(names))
+        names = tuple(sorted(set(sandbox.packages)))
         title = "1 Debian package" if len(names) == 1 else f"{len(names)} Debian packages"
-        follow("packages", "packages", title, {"packages": " ".join(names)}, step)
+        links.follow("packages", title, {"packages": " ".join(names)}, Packages(names), packages.ENDPOINTS)
+    directory = working_directory(loaded)
     for index, entry in enumerate(sandbox.setup):
-        described = {"run": entry.run, "user": entry.user, "env": json.dumps(dict(entry.env), sort_keys=True)}
-        described["directory"] = session.working_directory()
-        pieces = []
-        for name in entry.inputs:
-            piece = input_piece(tree, name, session.working_directory())
-            pieces.append(dataclasses.replace(piece, key=tree.key(piece)))
-            described[f"inputs {name}"] = pieces[-1].key
+        pieces = [_keyed(tree, name, directory) for name in entry.inputs]
         title = entry.run.strip().splitlines()[0]
-        follow(f"setup[{index}]", "setup", title, described, steps.Setup(entry, index, tuple(pieces)))
-    contents: dict[str, str] = {}
-    compose = None
-    if sandbox.services:
-        compose = Compose.of(loaded, tree).keyed(tree)
-        contents = {render_path(compose.places[piece.target]): piece.key for piece in compose.pieces()}
-        images = {"images": compose.image_configuration()}
-        if compose.names_images:
-            images["project name"] = sandbox.name
-        for name, parts in compose.contexts.items():
-            images |= {" ".join(filter(None, ("context", name, _further(part, name)))): part.key for part in parts}
-        # Compose reads every file it names before it does anything.
-        files = {f"file {piece.target}": piece.key for piece in compose.files}
-        follow("images", "images", "images of the services", {**images, **files}, steps.Images(compose))
-        if compose.early:
-            services = {"services": compose.configuration()}
-            title = f"{', '.join(compose.early)} up and healthy"
-            follow("services", "services", title, services, steps.Services(compose))
-    return Chain(Graph(nodes), previous.id, contents, compose)
+        described = _describe(entry, directory, pieces)
+        links.follow("setup", title, described, Setup(entry, index, directory, tuple(pieces)), id=f"setup[{index}]")
+    if not sandbox.services:
+        return Chain(Graph(links.nodes), links.last.id, shape)
+    compose = Compose.of(loaded, tree).keyed(tree)
+    links.follow("images", "images of the services", _image_inputs(compose, sandbox.name), Images(compose))
+    if compose.early:
+        title = f"{', '.join(compose.early)} up and healthy"
+        links.follow("services", title, {"services": compose.configuration()}, Services(compose))
+    contents = {render_path(compose.places[piece.target]): piece.key for piece in compose.pieces()}
+    return Chain(Graph(links.nodes), links.last.id, shape, contents, compose)
+
+
+@dataclass
+class _Links:
+    """Guest nodes in a row: each runs in a clone of the one before it."""
+
+    name: str
+    shape: Shape
+    endpoints: tuple[Endpoint, ...]
+    nodes: list[Node]
+
+    @property
+    def last(self) -> Node:
+        return self.nodes[-1]
+
+    def boot(self, base: list[Node]) -> None:
+        machine = {name: str(value) for name, value in dataclasses.asdict(self.shape).items()}
+        key = content_key("booted", VERSION, *(node.key for node in base), **machine)
+        inputs = {**machine, **{node.id: node.key for node in base}}
+        self._add("booted", "booted", "booted machine with Docker", key, GUEST_NEEDS, inputs, self._work(Boot(), ()))
+
+    def follow(
+        self,
+        kind: str,
+        title: str,
+        inputs: Mapping[str, str],
+        step: Step,
+        endpoints: tuple[Endpoint, ...] | None = None,
+        id: str | None = None,
+    ) -> None:
+        """`endpoints` are what the step may reach: those of the file, where nothing else is said."""
+        before = self.last
+        work = self._work(step, self.endpoints if endpoints is None else endpoints, before.id)
+        key = content_key(kind, VERSION, before.key, **inputs)
+        shown = {**masked_inputs(inputs), "parent": before.key}
+        self._add(id or kind, kind, title, key, (*GUEST_NEEDS, before.id), shown, work)
+
+    def _work(self, step: Step, endpoints: tuple[Endpoint, ...], parent: str | None = None) -> InGuest:
+        return InGuest(step, self.name, self.shape, endpoints, parent)
+
+    def _add(
+        self, id: str, kind: str, title: str, key: str, needs: tuple[str, ...], inputs: Mapping[str, str], work: InGuest
+    ) -> None:
+        self.nodes.append(Node(id, kind, title, key, needs, inputs, work, requires_entries=True))
+
+
+def _keyed(tree: ProjectTree, name: str, directory: str) -> Piece:
+    piece = input_piece(tree, name, directory)
+    return dataclasses.replace(piece, key=tree.key(piece))
+
+
+def _describe(entry: SetupStep, directory: str, pieces: list[Piece]) -> dict[str, str]:
+    described = {"run": entry.run, "user": entry.user, "env": json.dumps(dict(entry.env), sort_keys=True)}
+    described["directory"] = directory
+    return described | {f"inputs {name}": piece.key for name, piece in zip(entry.inputs, pieces, strict=True)}
+
+
+def _image_inputs(compose: Compose, project_name: str) -> dict[str, str]:
+    """What decides about the images: the parts of services that name one, and every file that Compose reads, since it
+    reads all of them before it does anything."""
+    inputs = {"images": compose.image_configuration()}
+    if compose.names_images:
+        inputs["project name"] = project_name
+    for name, parts in compose.contexts.items():
+        inputs |= {" ".join(filter(None, ("context", name, _further(part, name)))): part.key for part in parts}
+    return inputs | {f"file {piece.target}": piece.key for piece in compose.files}
 
 
 def _further(piece: Piece, service: str) -> str:

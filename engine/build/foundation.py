@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.build.accelerator import Verdict, probe, verdict_key
+from engine.build.context import BuildContext
 from engine.build.image import build_image, build_initramfs, image_key, initramfs_key
 from engine.build.image.build import Place
 from engine.build.toolchain import build_toolchain, load_toolchain, toolchain_key
 from engine.cache.store import Store
 from engine.guest.guest import Base
-from engine.plan.graph import BuildContext, Node, content_key
+from engine.plan.graph import Node, content_key
 from vmm.disk import make_disk
 from vmm.process import guarded_directory
 from vmm.snapshot import Shape
 
+VERDICT = "verdict.json"
 GUEST_NEEDS = ("toolchain", "accelerator", "image", "initramfs", "disk")
 
 
 def tool_nodes() -> list[Node]:
     """What must exist before anything else can be decided: the tools and which accelerator works with them."""
     key, inputs = toolchain_key()
-    toolchain = Node("toolchain", "toolchain", "QEMU and the guest kernel", key, (), inputs, _build_toolchain)
+    toolchain = Node("toolchain", "toolchain", "QEMU and the guest kernel", key, (), inputs, Toolchain())
     probe_key, probe_inputs = verdict_key(key)
     accelerator = Node(
         "accelerator",
@@ -33,7 +35,7 @@ def tool_nodes() -> list[Node]:
         probe_key,
         ("toolchain",),
         probe_inputs,
-        _probe_accelerator,
+        Probe(),
         requires_entries=True,  # it was these very programs that booted a guest
     )
     return [toolchain, accelerator]
@@ -42,17 +44,19 @@ def tool_nodes() -> list[Node]:
 def guest_nodes(tool_key: str, disk_size: int, place: Place) -> list[Node]:
     """What a machine boots from: image, initramfs and an empty disk of `disk_size` bytes."""
     key, inputs = image_key(tool_key)
-    build = functools.partial(_build_image, place=place)
     # The accelerator is for the builder machine; which one it was makes no difference to the image.
-    image = Node("image", "image", "Debian guest image", key, ("toolchain", "accelerator"), inputs, build)
+    image = Node("image", "image", "Debian guest image", key, ("toolchain", "accelerator"), inputs, GuestImage(place))
     key, inputs = initramfs_key(tool_key)
-    initramfs = Node(
-        "initramfs", "initramfs", "initramfs and guest agent", key, ("toolchain",), inputs, _build_initramfs
-    )
+    initramfs = Node("initramfs", "initramfs", "initramfs and guest agent", key, ("toolchain",), inputs, Initramfs())
     inputs = {"size": str(disk_size)}
-    make = functools.partial(_build_disk, size=disk_size)
     disk = Node(
-        "disk", "disk", "empty guest disk", content_key("disk", tool_key, **inputs), ("toolchain",), inputs, make
+        "disk",
+        "disk",
+        "empty guest disk",
+        content_key("disk", tool_key, **inputs),
+        ("toolchain",),
+        inputs,
+        Disk(disk_size),
     )
     return [image, initramfs, disk]
 
@@ -64,30 +68,59 @@ def load_base(parents: Mapping[str, Path], shape: Shape) -> Base:
     )
 
 
-async def _build_toolchain(context: BuildContext) -> None:
-    await build_toolchain(context.directory, progress=context.log)
+@dataclass(frozen=True)
+class Toolchain:
+    """QEMU and its helpers, private ones or the system's."""
+
+    async def build(self, context: BuildContext, /) -> None:
+        await build_toolchain(context.directory, progress=context.log)
 
 
-async def _probe_accelerator(context: BuildContext) -> None:
-    verdict = await probe(load_toolchain(context.parents["toolchain"]), context.directory, progress=context.log)
-    (context.directory / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1) + "\n")
+@dataclass(frozen=True)
+class Probe:
+    """The accelerator that boots a guest here, and what each attempt showed."""
+
+    async def build(self, context: BuildContext, /) -> None:
+        verdict = await probe(load_toolchain(context.parents["toolchain"]), context.directory, progress=context.log)
+        (context.directory / VERDICT).write_text(json.dumps(verdict.to_json(), indent=1) + "\n")
 
 
-async def _build_image(context: BuildContext, place: Place) -> None:
-    accelerator = _read_verdict(context.parents["accelerator"]).accelerator
-    tools, sockets = load_toolchain(context.parents["toolchain"]), context.sockets.directory
-    with guarded_directory(sockets):
-        await build_image(
-            context.directory, tools, progress=context.log, place=place, accelerator=accelerator, sockets=sockets
-        )
+@dataclass(frozen=True)
+class GuestImage:
+    """The guest's root, made on this host or in a builder machine."""
+
+    place: Place
+
+    async def build(self, context: BuildContext, /) -> None:
+        accelerator = _read_verdict(context.parents["accelerator"]).accelerator
+        tools, sockets = load_toolchain(context.parents["toolchain"]), context.sockets.directory
+        with guarded_directory(sockets):
+            await build_image(
+                context.directory,
+                tools,
+                progress=context.log,
+                place=self.place,
+                accelerator=accelerator,
+                sockets=sockets,
+            )
 
 
-async def _build_initramfs(context: BuildContext) -> None:
-    await build_initramfs(context.directory, load_toolchain(context.parents["toolchain"]))
+@dataclass(frozen=True)
+class Initramfs:
+    """What the kernel starts, with the program of ours that runs in the guest."""
+
+    async def build(self, context: BuildContext, /) -> None:
+        await build_initramfs(context.directory, load_toolchain(context.parents["toolchain"]))
 
 
-async def _build_disk(context: BuildContext, size: int) -> None:
-    await make_disk(load_toolchain(context.parents["toolchain"]), context.directory / "disk.raw", size)
+@dataclass(frozen=True)
+class Disk:
+    """An empty disk of `size` bytes."""
+
+    size: int
+
+    async def build(self, context: BuildContext, /) -> None:
+        await make_disk(load_toolchain(context.parents["toolchain"]), context.directory / "disk.raw", self.size)
 
 
 def load_verdict(store: Store) -> Verdict | None:
@@ -98,4 +131,4 @@ def load_verdict(store: Store) -> Verdict | None:
 
 
 def _read_verdict(entry: Path) -> Verdict:
-    return Verdict.from_json(json.loads((entry / "verdict.json").read_text()))
+    return Verdict.from_json(json.loads((entry / VERDICT).read_text()))

@@ -7,24 +7,29 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.build.context import BuildContext, BuildSession
 from engine.cache.disk_space import while_room
 from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.plan.build_plan import Plan
-from engine.plan.graph import BuildContext, Graph, Node
+from engine.plan.graph import Graph, Node
 from engine.report.reporter import Reporter
 
 OUR_BUG = 3  # exit code
 
 
-async def execute(graph: Graph, plan: Plan, store: Store, reporter: Reporter, jobs: int) -> Mapping[str, Path]:
+async def execute(
+    graph: Graph, plan: Plan, store: Store, reporter: Reporter, jobs: int, session: BuildSession | None = None
+) -> Mapping[str, Path]:
     """Build what `plan` says to build, at most `jobs` nodes at once; returns the entry of each node that has one.
+
+    `session` is what nodes of a file find in their context; tools need none.
 
     When a node fails nothing more is started, what runs is let finish (its result is kept for the next time), and
     EngineError is raised for the first failure. When cancelled, everything that runs is cancelled and waited for.
     """
     store.sweep()
-    run = _Run(graph, store, reporter)
+    run = _Run(graph, store, reporter, session)
     for step in plan.steps:
         if step.action == "cached":
             run.use(graph.nodes[step.id])
@@ -34,7 +39,8 @@ async def execute(graph: Graph, plan: Plan, store: Store, reporter: Reporter, jo
 class _Run:
     """One execution. Only `build` writes the results: the tasks return theirs."""
 
-    def __init__(self, graph: Graph, store: Store, reporter: Reporter) -> None:
+    def __init__(self, graph: Graph, store: Store, reporter: Reporter, session: BuildSession | None) -> None:
+        self._session = session
         self._graph = graph
         self._store = store
         self._reporter = reporter
@@ -105,7 +111,7 @@ class _Run:
         return path
 
     async def _build_entry(self, node: Node) -> Path:
-        if node.build is None:
+        if node.work is None:
             raise EngineError(f"{node.title} cannot be built on this machine")
         needs = [self._graph.nodes[need] for need in node.needs]
         async with self._store.build(
@@ -122,8 +128,9 @@ class _Run:
                 parents={need.id: self._done[need.id] for need in needs},
                 log=lambda line: self._reporter.node_line(node.id, line),
                 sockets=build.sockets,
+                session=self._session,
             )
-            await while_room(node.build(context), build.directory)
+            await while_room(node.work.build(context), build.directory)
         return self._store.layout.entry(node.kind, node.key)
 
     def _why_skipped(self, node: Node) -> str:

@@ -1,4 +1,4 @@
-"""What the guest nodes of the chain do: each runs inside a clone of its parent's snapshot and saves the result.
+"""A guest node's work: it runs inside a clone of its parent's snapshot, and what it leaves is saved as one.
 
 No third-party code runs on the host, and the gateway holds each step to the endpoints it may reach.
 """
@@ -6,175 +6,87 @@ No third-party code runs on the host, and the gateway holds each step to the end
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from typing import Protocol
 
+from engine.build.context import BuildContext
 from engine.build.foundation import load_base
-from engine.build.image.build import Place
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Base, Guest, Identity, open_guest
-from engine.guest.services import get_images, put_contexts, put_project, run_logged, start_services
-from engine.plan.graph import BuildContext
-from engine.project.pieces import Piece
-from engine.project.sending import put_piece
-from engine.project.tree import ContentChanged, PathError, ProjectTree, opened
-from engine.resolve.compose import Compose
+from engine.guest.guest import Guest, Identity, open_guest
+from engine.guest.services import run_logged
+from engine.project.tree import ContentChanged, PathError
 from engine.resolve.endpoints import Registries, client_files
-from engine.state.layout import Layout
-from sandboxfile import Endpoint, Loaded, SetupStep
+from sandboxfile import Endpoint
 from vmm.channel.answers import read, read_mapping
 from vmm.disk import make_overlay
 from vmm.errors import VmmError
 from vmm.process import guarded_directory
-from vmm.snapshot import Shape, Snapshot, load_snapshot, save_snapshot
+from vmm.snapshot import Shape, load_snapshot, save_snapshot
 
-VERSION = "1"  # of the steps below: raise it when one of them makes something else of the same inputs
+VERSION = "1"  # of the steps: raise it when one of them makes something else of the same inputs
 STEP_S = 3600.0
-DOCKER_S = 300.0
 KEEP_FREE = 96 * 1024 * 1024  # what the guest keeps while its free memory is taken away, above what it uses
 
 
-@dataclass
-class Session:
-    """What one run of `up` gives to its steps."""
+class Step(Protocol):
+    """What is done in the guest between two snapshots, without the machine around it."""
 
-    layout: Layout
-    loaded: Loaded
-    shape: Shape | None = None
-    build_place: Place = "auto"
-    # Called with the guest and the failure when the user asked for a shell in the place where a step failed.
-    on_failure: Callable[[Guest, EngineError], Awaitable[None]] | None = None
-
-    @property
-    def tree(self) -> ProjectTree:
-        return opened(self.loaded.project)
-
-    def working_directory(self) -> str:
-        mounts = self.loaded.sandbox.mounts
-        return mounts[0].target if mounts else "/home/agent"
+    async def act(self, guest: Guest, context: BuildContext) -> None:
+        """Raises EngineError and VmmError."""
 
 
-class Step:
-    """One guest node."""
+@dataclass(frozen=True)
+class InGuest:
+    """Restore the machine of the node `parent` (None: boot one), let `step` act in it, save what it is then.
 
-    endpoints: tuple[Endpoint, ...] | None = ()  # None: those of the file
+    `name` is the guest's hostname meanwhile, `endpoints` what it may reach.
+    """
 
-    async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        raise NotImplementedError
+    step: Step
+    name: str
+    shape: Shape
+    endpoints: tuple[Endpoint, ...] = ()
+    parent: str | None = None
 
-    async def build(self, context: BuildContext, *, session: Session, parent: str) -> None:
-        """The node's body: restore, act, save."""
-        snapshot = load_snapshot(context.parents[parent])
-        allowed = session.loaded.sandbox.endpoints if self.endpoints is None else self.endpoints
-        async with _guest(context, session, snapshot, allowed) as (guest, shape):
+    async def build(self, context: BuildContext, /) -> None:
+        async with self._guest(context) as guest:
             try:
                 with advice_on_refusals(guest.gateway):
-                    await self.act(guest, context, session)
+                    await self.step.act(guest, context)
             except (ContentChanged, PathError):
                 raise  # nothing is wrong with the step: it did not get what it was to have
             except (EngineError, VmmError) as error:  # of the step itself, or of the guest: a timeout, an unknown user
-                failure = EngineError(error.brief, error.details, error.hint, getattr(error, "exit_code", 1))
-                if session.on_failure is not None and guest.channel.lost is None:
-                    await session.on_failure(guest, failure)
-                    raise failure from error
-                look = "`sandbox up --shell-on-failure` opens a shell in the guest as it was then"
-                failure.hint = f"{error.hint}\n{look}" if error.hint else look
-                raise failure from error
-            await _save(guest, context, shape)
+                raise await _with_a_look(guest, context, error) from error
+            await _save(guest, context, self.shape)
 
-
-async def boot(context: BuildContext, *, session: Session) -> None:
-    """The first guest node: a cold boot until Docker answers and has its local base image."""
-    async with _guest(context, session, None, ()) as (guest, shape):
-        context.log("waiting for Docker")
-        await guest.channel.call("wait_unit", timeout_s=DOCKER_S, unit="docker.service")
-        context.log("loading localhost/debian:13")
-        load = [
-            "docker",
-            "import",
-            "--change",
-            'CMD ["bash"]',
-            "/usr/share/sandbox/debian-13.tar",
-            "localhost/debian:13",
-        ]
-        await execute(guest, context, load, title="loading the base container image", timeout_s=DOCKER_S)
-        await _save(guest, context, shape)
-
-
-@dataclass(frozen=True)
-class Packages(Step):
-    """Debian packages of the file, by the guest's own apt, from the mirror that the host is configured with."""
-
-    names: tuple[str, ...]
-    endpoints = (Endpoint(group="debian"),)
-
-    async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        environment = {"DEBIAN_FRONTEND": "noninteractive"}
-        await execute(guest, context, ["apt-get", "-qq", "update"], title="apt-get update", env=environment)
-        install = ["apt-get", "-y", "-o", "Dpkg::Use-Pty=0", "install", "--no-install-recommends", "--", *self.names]
-        await execute(guest, context, install, title=f"installing {' '.join(self.names)}", env=environment)
-        await execute(guest, context, ["sh", "-c", "apt-get clean; rm -rf /var/lib/apt/lists/*"], title="cleaning up")
-
-
-@dataclass(frozen=True)
-class Setup(Step):
-    """One entry of `setup`, as the user it names, in the working directory."""
-
-    entry: SetupStep
-    index: int
-    inputs: tuple[Piece, ...] = ()
-    endpoints = None
-
-    async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        directory = session.working_directory()
-        await execute(
-            guest, context, ["install", "-d", "-o", "agent", "-g", "agent", directory], title="making the directory"
-        )
-        for piece in self.inputs:
-            parent = str(PurePosixPath(piece.target).parent)
-            if parent.startswith(f"{directory}/"):
-                make = ["install", "-d", "-o", "agent", "-g", "agent", parent]
-                await execute(guest, context, make, title=f"making room for {piece.path}")
-            context.log(f"copying {piece.path}")
-            await put_piece(guest.channel, session.tree, piece)
-        await execute(
-            guest,
-            context,
-            ["bash", "-c", self.entry.run],
-            title=f"setup[{self.index}]: {self.entry.run.strip().splitlines()[0]}",
-            user=self.entry.user,
-            cwd=directory,
-            env=dict(self.entry.env),
-        )
-
-
-@dataclass(frozen=True)
-class Images(Step):
-    """The images of all services: built from the project's contexts, or pulled."""
-
-    compose: Compose
-    endpoints = None
-
-    async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        project = self.compose.project(session.tree)
-        await put_contexts(guest.channel, session.tree, project, project.built, context.log)
-        await put_project(guest.channel, session.tree, project, context.log)
-        await get_images(guest.channel, project, project.services, context.log)
-
-
-@dataclass(frozen=True)
-class Services(Step):
-    """Every service that needs no live mount: up, and healthy where it has a health check."""
-
-    compose: Compose
-    endpoints = None
-
-    async def act(self, guest: Guest, context: BuildContext, session: Session) -> None:
-        await put_project(guest.channel, session.tree, self.compose.project(session.tree), context.log)
-        await start_services(guest.channel, self.compose.early, context.log)
+    @contextlib.asynccontextmanager
+    async def _guest(self, context: BuildContext) -> AsyncIterator[Guest]:
+        base = load_base(context.parents, self.shape)
+        parent = load_snapshot(context.parents[self.parent]) if self.parent is not None else None
+        disk = context.directory / "disk.qcow2"
+        backing = context.parents["disk"] / "disk.raw" if parent is None else parent.disk
+        await make_overlay(base.tools, disk, backing, "raw" if parent is None else "qcow2", relative=True)
+        policy = Registries.of_image(context.parents["image"]).policy(self.endpoints)
+        with (
+            guarded_directory(context.sockets.directory),
+            contextlib.closing(Journal(context.directory / "journal.jsonl")) as journal,
+        ):
+            async with open_guest(
+                base,
+                name=self.name,
+                disk=disk,
+                parent=parent,
+                policy=policy,
+                identity=Identity(self.name, files=client_files(self.endpoints)),
+                runtime=context.sockets.directory,
+                journal=journal,
+                console_log=context.directory / "console.log",
+                on_step=context.log,
+            ) as guest:
+                yield guest
 
 
 async def execute(
@@ -192,33 +104,16 @@ async def execute(
     await run_logged(guest.channel, context.log, argv, title=title, user=user, cwd=cwd, env=env, timeout_s=timeout_s)
 
 
-@contextlib.asynccontextmanager
-async def _guest(
-    context: BuildContext, session: Session, parent: Snapshot | None, endpoints: tuple[Endpoint, ...]
-) -> AsyncIterator[tuple[Guest, Shape]]:
-    assert session.shape is not None, "guest nodes run after the accelerator is known"
-    base: Base = load_base(context.parents, session.shape)
-    disk = context.directory / "disk.qcow2"
-    backing = context.parents["disk"] / "disk.raw" if parent is None else parent.disk
-    await make_overlay(base.tools, disk, backing, "raw" if parent is None else "qcow2", relative=True)
-    policy = Registries.of_image(context.parents["image"]).policy(endpoints)
-    with (
-        guarded_directory(context.sockets.directory),
-        contextlib.closing(Journal(context.directory / "journal.jsonl")) as journal,
-    ):
-        async with open_guest(
-            base,
-            name=session.loaded.sandbox.name,
-            disk=disk,
-            parent=parent,
-            policy=policy,
-            identity=Identity(session.loaded.sandbox.name, files=client_files(endpoints)),
-            runtime=context.sockets.directory,
-            journal=journal,
-            console_log=context.directory / "console.log",
-            on_step=context.log,
-        ) as guest:
-            yield guest, session.shape
+async def _with_a_look(guest: Guest, context: BuildContext, error: EngineError | VmmError) -> EngineError:
+    """The failure of a step; whoever asked for it has had a look at the guest by then, others are told how to."""
+    failure = EngineError(error.brief, error.details, error.hint, getattr(error, "exit_code", 1))
+    on_failure = context.session.on_failure if context.session else None
+    if on_failure is not None and guest.channel.lost is None:
+        await on_failure(guest, failure)
+        return failure
+    look = "`sandbox up --shell-on-failure` opens a shell in the guest as it was then"
+    failure.hint = f"{error.hint}\n{look}" if error.hint else look
+    return failure
 
 
 async def _save(guest: Guest, context: BuildContext, shape: Shape) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sandboxfile import Diagnostic, Loaded
+    from sandboxfile import Diagnostic
 
 
 def read_path(arguments: Sequence[str]) -> Path | None:
@@ -21,62 +21,23 @@ def validate(
     path: Path | None, as_json: bool = False, files: Sequence[Path] = (), assignments: Sequence[str] = ()
 ) -> int:
     """Check a file and print what was found; the exit code. Raises EngineError; without `as_json` SandboxfileError."""
-    from engine.agents.use import unknown_agents
     from engine.cli.showing.findings import show
-    from engine.lifecycle.project_file import load_file, locate, name_file
-    from sandboxfile import SandboxfileError
+    from engine.lifecycle.validate import check_file
 
-    file = locate(path)
-    try:
-        loaded = load_file(path, files, assignments)
-        if wrong := name_file(unknown_agents(loaded), file):
-            raise SandboxfileError(wrong)
-        found = [*loaded.warnings, *_not_yet(loaded), *name_file(_copied(loaded), file)]
-        valid = True
-    except SandboxfileError as error:
-        if not as_json:
-            raise
-        found, valid = list(error.diagnostics), False
+    checked = check_file(path, files, assignments)
     if as_json:
         import json
 
-        rows = [to_json(problem) for problem in found]
-        print(json.dumps({"file": str(file), "valid": valid, "diagnostics": rows}, indent=2))
+        rows = [to_json(problem) for problem in checked.found]
+        print(json.dumps({"file": str(checked.file), "valid": checked.valid, "diagnostics": rows}, indent=2))
+    elif not checked.valid:
+        from sandboxfile import SandboxfileError
+
+        raise SandboxfileError(checked.found)
     else:
-        show(found, file)
-        print(f"{file}: valid")
-    return 0 if valid else 2
-
-
-def _not_yet(loaded: Loaded) -> Iterator[Diagnostic]:
-    import dataclasses
-
-    from sandboxfile import not_yet
-
-    seen = set()
-    for one in loaded.each():
-        for path, message in not_yet(one.sandbox):
-            found = dataclasses.replace(one.diagnostic(path, message, "`up` refuses it"), severity="warning")
-            if found not in seen:
-                seen.add(found)
-                yield found
-
-
-def _copied(loaded: Loaded) -> Iterator[Diagnostic]:
-    """What the file names to be copied and is not there: it may come later, so the file is valid."""
-    import dataclasses
-
-    seen = set()
-    for one in loaded.each():
-        if not one.sandbox.services and not any(step.inputs for step in one.sandbox.setup):
-            continue
-        from engine.resolve.copied_paths import check_copied
-
-        for problem in check_copied(one):
-            found = dataclasses.replace(problem, severity="warning", hint=problem.hint or "`up` refuses it")
-            if found not in seen:
-                seen.add(found)
-                yield found
+        show(checked.found, checked.file)
+        print(f"{checked.file}: valid")
+    return 0 if checked.valid else 2
 
 
 def to_json(problem: Diagnostic) -> dict[str, Any]:

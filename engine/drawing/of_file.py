@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from engine.build.blueprint import Project
+from engine.build.blueprint import Blueprint
 from engine.drawing.picture import Picture
 from engine.drawing.whole import draw_whole
-from engine.plan.build_plan import load_made, make_plan
 from engine.state.layout import Layout
 from sandboxfile import Loaded
 
 
-def draw_project(loaded: Loaded, layout: Layout) -> Picture:
+def draw_file(loaded: Loaded, layout: Layout) -> Picture:
     """Reads the cache and the project, changes nothing. Raises EngineError as planning does."""
-    project = Project.of(loaded, layout)
-    chain = project.chain()
-    return draw_whole(
-        loaded, chain.graph, chain.ready, make_plan(chain.graph, project.store, load_made(project.memory))
-    )
+    blueprint = Blueprint.of(loaded, layout)
+    return draw_whole(loaded, blueprint.chain.graph, blueprint.chain.ready, blueprint.plan)

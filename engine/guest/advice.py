@@ -10,6 +10,8 @@ from engine.gateway.policy import WEB_PORTS
 from engine.gateway.server import Gateway
 from vmm.errors import VmmError
 
+# A pull from one of them asks for the others too. `sandboxfile.compose.images` has the same names, and a test says so.
+DOCKER_HUB = ("auth.docker.io", "registry-1.docker.io", "production.cloudflare.docker.com")
 MOST_NAMED = 5
 
 
@@ -31,8 +33,6 @@ def advice_on_refusals(gateway: Gateway) -> Iterator[None]:
 
 def advise(refused: list[tuple[str, int]]) -> str:
     """For hosts and ports that no endpoint names: the command that adds them."""
-    from sandboxfile.compose.images import DOCKER_HUB  # the package takes longer to load than a supervisor to start
-
     names = list(dict.fromkeys(host if port in WEB_PORTS else f"{host}:{port}" for host, port in refused))
     wanted = names
     if any(name in DOCKER_HUB for name in wanted):

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.build.blueprint import Project
+from engine.build.blueprint import Blueprint
 from engine.errors import EngineError
 from engine.plan.changes import Change, compare, needs_new_machine, sections_of
-from engine.project.tree import ATTEMPTS, keeps_changing
-from engine.resolve.compose import Compose
+from engine.project.tree import ATTEMPTS, keeps_changing, opened
 from engine.resolve.endpoints import Registries, client_files
 from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards
 from engine.state.configuration import Configuration, Running, load_running
 from engine.state.instances import Instance, load_instance
+from engine.state.layout import Layout
 from engine.supervisor.adjustment import PARTS, Adjustment
 from engine.trust.unnamed import note_start
 from sandboxfile.positions import render_path
@@ -31,45 +31,42 @@ _OF_IMAGE = ("image", "build", "platform", "pull_policy")
 class Comparison:
     """A running sandbox beside its file. `running` is None when it is not known what it was started with."""
 
+    blueprint: Blueprint
     running: Running | None
-    configuration: Configuration
     changes: tuple[Change, ...]
-    compose: Compose | None = None
 
 
-def compare_running(project: Project, name: str) -> Comparison:
-    """What about the running sandbox `name` is not as the project's file says now; changes nothing.
+def compare_running(blueprint: Blueprint, name: str) -> Comparison:
+    """What about the running sandbox `name` is not as the blueprint says; changes nothing.
 
     May ask the host's package clients, which takes seconds, when a named group is new. Raises EngineError.
     """
-    running, chain = load_running(project.layout, name), project.chain()
-    configuration = project.configuration(chain)
+    running = load_running(blueprint.layout, name)
     if running is None:
-        return Comparison(None, configuration, (Change("sandbox", None, "what it was started with is not known"),))
-    unheard = _unheard_ports(project, running)
-    changes = compare(running.configuration, configuration, unheard=unheard, unfinished=running.unfinished)
-    return Comparison(running, configuration, changes, chain.compose)
+        return Comparison(blueprint, None, (Change("sandbox", None, "what it was started with is not known"),))
+    unheard = _unheard_ports(blueprint, running)
+    changes = compare(running.configuration, blueprint.configuration, unheard=unheard, unfinished=running.unfinished)
+    return Comparison(blueprint, running, changes)
 
 
-async def apply_changes(
-    project: Project, instance: Instance, comparison: Comparison, on_line: Callable[[str], None]
-) -> Instance:
+async def apply_changes(instance: Instance, comparison: Comparison, on_line: Callable[[str], None]) -> Instance:
     """Have the running sandbox changed, each line of progress to `on_line`; returns its new record.
 
     All changes must be live ones. Waits as long as images and health checks take. Raises EngineError that says which
     parts are changed and which are not; the machine runs on, and the next call tries what is left again.
     """
-    note_start(project.layout, project.loaded)
+    layout = comparison.blueprint.layout
+    note_start(layout, comparison.blueprint.loaded)
     for left in reversed(range(ATTEMPTS)):
-        adjustment = await asyncio.to_thread(_adjustment, project, instance, comparison)
-        result = await _ask(project, instance.name, adjustment, on_line)
-        instance = load_instance(project.layout, instance.name) or instance
+        adjustment = await asyncio.to_thread(_adjustment, instance, comparison)
+        result = await _ask(layout, instance.name, adjustment, on_line)
+        instance = load_instance(layout, instance.name) or instance
         if not (failed := result["failed"]):
             return instance
         if not left or not failed.get("changed"):
             raise _failure(instance.name, adjustment, result)
         on_line(f"{failed['brief']}: once more with what is there now")
-        comparison = await asyncio.to_thread(compare_running, project, instance.name)
+        comparison = await asyncio.to_thread(_compare_again, comparison, instance.name)
         if needs_new_machine(comparison.changes):
             raise EngineError(
                 f"{failed['brief']}, and {instance.name} needs a new machine now", hint="run `sandbox up` again"
@@ -77,10 +74,14 @@ async def apply_changes(
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _ask(project: Project, name: str, adjustment: Adjustment, on_line: Callable[[str], None]) -> dict[str, Any]:
+def _compare_again(comparison: Comparison, name: str) -> Comparison:
+    return compare_running(comparison.blueprint.again(), name)
+
+
+async def _ask(layout: Layout, name: str, adjustment: Adjustment, on_line: Callable[[str], None]) -> dict[str, Any]:
     """One request to the supervisor, and its answer."""
     rest = b""
-    async with await connect(project.layout.instance(name).sockets.control) as client:
+    async with await connect(layout.instance(name).sockets.control) as client:
         async with client.open("apply", **adjustment.to_json()) as stream:
             async for _, data in stream:
                 *lines, rest = (rest + data).split(b"\n")
@@ -103,8 +104,9 @@ def _failure(name: str, adjustment: Adjustment, result: Mapping[str, Any]) -> En
     )
 
 
-def _adjustment(project: Project, instance: Instance, comparison: Comparison) -> Adjustment:
-    loaded, sandbox, running = project.loaded, project.loaded.sandbox, comparison.running
+def _adjustment(instance: Instance, comparison: Comparison) -> Adjustment:
+    blueprint, running = comparison.blueprint, comparison.running
+    loaded, sandbox, compose = blueprint.loaded, blueprint.loaded.sandbox, blueprint.chain.compose
     assert running is not None, "without it every change needs a new machine"
     before = [HostForward(port["host"], port["guest"]) for port in instance.ports]
     forwards = wanted_forwards(loaded, before)
@@ -112,22 +114,23 @@ def _adjustment(project: Project, instance: Instance, comparison: Comparison) ->
     if set(forwards) != set(before):  # services publish ports, too
         due.add("ports")
     return Adjustment(
-        configuration=comparison.configuration,
+        configuration=blueprint.configuration,
         parts={part: sections_of(part) for part in PARTS if part in due},
         rules=tuple(_registries(running).policy(sandbox.endpoints).rules) if "endpoints" in due else (),
         files=client_files(sandbox.endpoints) if "endpoints" in due else (),
         forwards=forwards,
         project_name=sandbox.name,
-        project=comparison.compose.project(project.session.tree) if comparison.compose else None,
-        images=_changed_images(running, comparison.configuration),
+        project=compose.project(opened(loaded.project)) if compose else None,
+        images=_changed_images(running, blueprint.configuration),
         agent=agent_summary(loaded),
     )
 
 
-def _unheard_ports(project: Project, running: Running) -> set[int]:
+def _unheard_ports(blueprint: Blueprint, running: Running) -> set[int]:
     """Ports that new endpoints need and that were not known when the machine started: QEMU takes no others later."""
     known = running.configuration.sandbox.get("endpoints", ())
-    added = [one for one in project.loaded.sandbox.endpoints if one.model_dump(mode="json", by_alias=True) not in known]
+    endpoints = blueprint.loaded.sandbox.endpoints
+    added = [one for one in endpoints if one.model_dump(mode="json", by_alias=True) not in known]
     if not added:
         return set()
     return set(_registries(running).policy(added).ports()).difference(running.gateway_ports)

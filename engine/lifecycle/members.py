@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import click
+from engine.errors import EngineError
 
 if TYPE_CHECKING:
     from engine.state.layout import Layout
@@ -28,15 +28,25 @@ class Members(NamedTuple):
 def choose_members(loaded: Loaded, layout: Layout, name: str | None, agent: str | None) -> Members:
     """The file's sandbox, or those of all its `agents`, in file order; `agent` picks one, `name` renames one.
 
-    Raises EngineError (exit code 2) for an agent that there is not, UsageError for one name and several sandboxes.
+    Raises EngineError (exit code 2) for an agent that there is not, and for one name and several sandboxes.
     """
-    from engine.cli.commands.config import pick
     from engine.lifecycle.selection import check_name
 
     whole = loaded if agent is None else pick(loaded, agent)
     each = whole.each() if agent is None else (whole,)
     if name is not None and len(each) > 1:
         agents = ", ".join(str(one.agent_name) for one in each)
-        raise click.UsageError(f"the file has several sandboxes: --name needs --agent with one of {agents}")
+        hint = f"--name needs --agent with one of {agents}"
+        raise EngineError("the file has several sandboxes, and there is one name", hint=hint, exit_code=2)
     names = [check_name(layout, one.sandbox.name if name is None else name) for one in each]
     return Members(whole, tuple(map(Member, names, each)))
+
+
+def pick(loaded: Loaded, agent: str) -> Loaded:
+    """The sandbox of one agent of the file. Raises EngineError (exit code 2) when there is no such agent."""
+    for one in loaded.members:
+        if one.agent_name == agent:
+            return one
+    names = ", ".join(str(one.agent_name) for one in loaded.members)
+    hint = f"there are: {names}" if names else "this file has one sandbox, and no `agents`"
+    raise EngineError(f"the file has no agent called {agent}", hint=hint, exit_code=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,22 +74,20 @@ def _named(layout: Layout, name: str, answers: Callable[[Path], bool] | None) ->
     return listed
 
 
-def words_of(layout: Layout, name: str | None) -> InstancePaths:
-    """The files of the sandbox that is meant; where there is none, those of its last start, which failed.
+def words_of(layout: Layout, name: str | None) -> tuple[InstancePaths, str | None]:
+    """The files of the sandbox that is meant, or those of its last start, which failed, and then a note that says so.
 
     Raises EngineError when there is neither, or more than one.
     """
-    from engine.report.reporter import clean_line
     from engine.state.evidence import find_evidence
 
     try:
-        return layout.instance(choose(layout, name).name)
+        return layout.instance(choose(layout, name).name), None
     except EngineError:
         if (found := find_evidence(layout, name, Path.cwd())) is None:
             raise
         failed, paths = found
-        print(clean_line(f"{failed} does not run: this is what its last start left, which failed"), file=sys.stderr)
-        return paths
+        return paths, f"{failed} does not run: this is what its last start left, which failed"
 
 
 def _failed(layout: Layout, name: str | None) -> str | None:

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engine.build.blueprint import Built, Project
+from engine.build.blueprint import Built
 from engine.errors import EngineError
 from engine.guest.guest import Identity
 from engine.resolve.endpoints import Registries, client_files
-from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards, wanted_mounts
+from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
 from engine.state.instances import Instance, forget_instance, load_instance, save_instance
@@ -47,7 +47,6 @@ class Started:
 
 
 async def start(
-    project: Project,
     built: Built,
     name: str,
     on_event: Callable[[str], None],
@@ -60,20 +59,21 @@ async def start(
     Raises EngineError with what went wrong, and where console, journal and log of that start are; with `keep_failed`
     the sandbox stays, as one that has failed. Cancellation (^C) ends the half-started sandbox and forgets it.
     """
-    layout = project.layout
+    blueprint = built.blueprint
+    layout = blueprint.layout
     paths = layout.instance(name)
-    note_start(layout, project.loaded)
+    note_start(layout, blueprint.loaded)
     forget_instance(layout, name)
     try:
         began = time.monotonic()
         async with _supervisor(layout, paths) as supervisor:
             # It loads its modules while we ask the package clients and make the disk.
             launch, _ = await asyncio.gather(
-                asyncio.to_thread(_launch, project, built, name, unconfined_mounts), _make_disk(built, paths.disk)
+                asyncio.to_thread(_launch, built, name, unconfined_mounts), _make_disk(built, paths.disk)
             )
-            record = _record(project, built, launch, supervisor.pid)
+            record = _record(built, launch, supervisor.pid)
             image = str(built.entries["image"])
-            save_running(layout, name, Running(built.configuration, launch.policy().ports(), image))
+            save_running(layout, name, Running(blueprint.configuration, launch.policy().ports(), image))
             save_instance(layout, record)
             await supervisor.send(launch)
             services = await supervisor.ready(on_event)
@@ -179,39 +179,39 @@ async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Sup
 async def _make_disk(built: Built, disk: Path) -> None:
     directory = built.entries["toolchain"]
     tools = from_json((directory / "tools.json").read_text(), directory)
-    await make_overlay(tools, disk, built.entries[built.ready] / "disk.qcow2", "qcow2")
+    await make_overlay(tools, disk, built.snapshot / "disk.qcow2", "qcow2")
 
 
-def _record(project: Project, built: Built, launch: Launch, pid: int) -> Instance:
+def _record(built: Built, launch: Launch, pid: int) -> Instance:
+    loaded = built.blueprint.loaded
     return Instance(
         name=launch.name,
-        project=str(project.loaded.project),
-        file=str(project.loaded.path),
-        plan_key=built.configuration.key(),
+        project=str(loaded.project),
+        file=str(loaded.path),
+        plan_key=built.blueprint.configuration.key(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         state="starting",
         pid=pid,
         process=describe_process(pid),
         ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in launch.forwards],
         mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
-        summary={"working_directory": project.session.working_directory(), **agent_summary(project.loaded)},
-        agent_name=project.loaded.agent_name,
+        summary={"working_directory": working_directory(loaded), **agent_summary(loaded)},
+        agent_name=loaded.agent_name,
     )
 
 
-def _launch(project: Project, built: Built, name: str, unconfined_mounts: bool) -> Launch:
-    loaded, sandbox = project.loaded, project.loaded.sandbox
+def _launch(built: Built, name: str, unconfined_mounts: bool) -> Launch:
+    loaded, sandbox = built.blueprint.loaded, built.blueprint.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
-    compose = built.compose
-    assert project.session.shape is not None
+    compose = built.blueprint.chain.compose
     return Launch(
         name=name,
-        roots=project.layout.to_environment(),
+        roots=built.blueprint.layout.to_environment(),
         toolchain=str(built.entries["toolchain"]),
         root=str(built.entries["image"] / "root.erofs"),
         initrd=str(built.entries["initramfs"] / "initramfs"),
-        shape=project.session.shape,
-        snapshot=str(built.entries[built.ready]),
+        shape=built.blueprint.chain.shape,
+        snapshot=str(built.snapshot),
         mounts=wanted_mounts(loaded),
         rules=tuple(registries.policy(sandbox.endpoints).rules),
         forwards=wanted_forwards(loaded),

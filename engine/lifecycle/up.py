@@ -1,47 +1,44 @@
-"""From checked files to running sandboxes, as the person at the terminal sees it."""
+"""From checked files to running sandboxes: look, ask, carry out."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import click
-
-from engine.cli.running import run
-from engine.cli.showing.findings import show
 from engine.errors import EngineError
-from engine.lifecycle.intent import Intent, Wishes, agree, intend
+from engine.lifecycle.audience import Audience, Replacement
+from engine.lifecycle.intent import Intent, Wishes, intend
+from engine.lifecycle.outcome import How, Outcome
 
 if TYPE_CHECKING:
-    from engine.guest.guest import Guest
     from engine.lifecycle.members import Members
-    from engine.plan.changes import Change
-    from engine.report.reporter import Mode, Reporter
+    from engine.report.reporter import Reporter
     from engine.state.instances import Instance
     from engine.state.layout import Layout
 
+LOST = "what is only on the guest's own disk is lost"
+
 
 @dataclass(frozen=True)
-class Outcome:
-    """A sandbox that runs. `applied` is what was changed about one that ran already; `seconds` is from `up`'s start."""
+class Agreed:
+    """What is carried out: everything has been looked at, and the user has said yes. `began` is monotonic time."""
 
-    instance: Instance
-    how: Literal["started", "unchanged", "changed", "replaced"]
-    applied: tuple[Change, ...]
-    seconds: float
+    intents: tuple[Intent, ...]
+    wishes: Wishes
+    unconfined_mounts: bool
+    began: float
 
 
-def bring_up(
-    members: Members, layout: Layout, wishes: Wishes, on_up: Callable[[Outcome], None] = lambda outcome: None
-) -> list[Outcome]:
-    """Make the sandboxes of a file run as it says, one after another; `on_up` hears of each as soon as it does.
+@contextlib.contextmanager
+def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience) -> Iterator[Agreed]:
+    """Look at everything that can be wrong with the sandboxes of a file, and ask what has to be asked.
 
-    Nothing is started, built, changed or taken down before everything that can be wrong with any of them here has been
-    looked at, and the user has agreed. Raises EngineError, SandboxfileError; those that are up by then stay.
+    Nothing has been started, built, changed or taken down by then. The sandboxes' names are held until the end of the
+    block. Not a coroutine: whoever is asked may think for as long as they like, and ^C ends that. Raises EngineError
+    and SandboxfileError, also when the user does not agree, and (exit code 2) where nobody can be asked.
     """
     from engine.state.instances import claim
 
@@ -49,71 +46,95 @@ def bring_up(
     with contextlib.ExitStack() as stack:
         for member in members.each:
             stack.enter_context(claim(layout, member.name, member.loaded.project))
-        intents = [intend(member, layout, wishes) for member in members.each]
-        show(members.whole.warnings, members.whole.path)
-        unconfined = agree(intents, members.whole, layout, wishes)
-        wishes = replace(wishes, unconfined_mounts=unconfined)
-        outcomes = []
+        intents = tuple(intend(member, layout, wishes) for member in members.each)
+        audience.found(members.whole.warnings, members.whole.path)
+        unconfined = False
+        if any(intent.doing != "leave" for intent in intents):
+            from engine.trust.agreement import agree
+
+            unconfined = agree(
+                members.whole,
+                layout,
+                audience.ask,
+                yes=wishes.yes,
+                unconfined=wishes.unconfined_mounts,
+                tell=audience.agreed_unseen,
+            )
+        _agree_to_replace(intents, wishes, audience)
         for intent in intents:
-            outcomes.append(_carry_out(intent, wishes, began))
-            on_up(outcomes[-1])
-        return outcomes
+            if intent.doing in ("start", "replace") and intent.blueprint.plan.to_build:
+                audience.building(intent.blueprint.plan)
+        yield Agreed(intents, wishes, unconfined, began)
 
 
-def _carry_out(intent: Intent, wishes: Wishes, began: float) -> Outcome:
+async def carry_out(plan: Agreed, audience: Audience) -> list[Outcome]:
+    """Make the sandboxes run, one after another. Raises EngineError; those that are up by then stay."""
+    outcomes = []
+    for intent in plan.intents:
+        outcomes.append(await _carry_out(intent, plan, audience))
+        audience.is_up(outcomes[-1])
+    return outcomes
+
+
+def _agree_to_replace(intents: Sequence[Intent], wishes: Wishes, audience: Audience) -> None:
+    for intent in intents:
+        if intent.doing != "replace" or wishes.yes or wishes.recreate:
+            if intent.changes:
+                audience.changing(intent.name, intent.changes)
+            continue
+        answer = audience.ask(Replacement(intent.name, intent.changes))
+        if answer is None:
+            from engine.plan.changes import render
+
+            raise EngineError(
+                f"{intent.name} runs, needs a new machine, and nobody is here to approve that: nothing was changed",
+                details=render(intent.changes),
+                hint=f"`--yes` or `--recreate` replaces it; {LOST}",
+                exit_code=2,
+            )
+        if not answer:
+            raise EngineError("not approved: nothing was changed")
+
+
+async def _carry_out(intent: Intent, plan: Agreed, audience: Audience) -> Outcome:
     before = intent.before.instance
-    if intent.doing == "leave":
-        assert before is not None, "a sandbox that runs has a record"
-        return Outcome(before, "unchanged", (), time.monotonic() - began)
-    if intent.doing == "change":
-        instance = _change(intent, wishes)
-        return Outcome(instance, "changed", intent.changes, time.monotonic() - began)
-    instance = _build_and_start(intent, wishes)
-    how: Literal["started", "replaced"] = "replaced" if intent.doing == "replace" else "started"
-    return Outcome(instance, how, intent.changes, time.monotonic() - began)
+    how: How
+    match intent.doing:
+        case "leave":
+            assert before is not None, "a sandbox that runs has a record"
+            instance, how = before, "unchanged"
+        case "change":
+            instance, how = await _change(intent, audience), "changed"
+        case "start":
+            instance, how = await _build_and_start(intent, plan, audience), "started"
+        case "replace":
+            instance, how = await _build_and_start(intent, plan, audience), "replaced"
+    return Outcome(instance, how, intent.changes, time.monotonic() - plan.began)
 
 
-def _change(intent: Intent, wishes: Wishes) -> Instance:
+async def _change(intent: Intent, audience: Audience) -> Instance:
     from engine.lifecycle.change import apply_changes
-    from engine.report.reporter import make_reporter
 
     before, comparison = intent.before.instance, intent.comparison
     assert before is not None and comparison is not None
-
-    async def changed() -> Instance:
-        with make_reporter(sys.stderr, wishes.progress) as reporter, _node(reporter, intent.name) as line:
-            return await apply_changes(intent.project, before, comparison, line)
-
-    return run(changed())
+    with audience.reporter() as reporter, _node(reporter, intent.name) as line:
+        return await apply_changes(before, comparison, line)
 
 
-def _build_and_start(intent: Intent, wishes: Wishes) -> Instance:
+async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> Instance:
     from engine.build.blueprint import build
     from engine.lifecycle.down import take_down
     from engine.lifecycle.start import start
-    from engine.report.reporter import make_reporter
 
-    project, name = intent.project, intent.name
-    mode: Mode = wishes.progress
-    if wishes.shell_on_failure:
-        # A live display and a shell cannot share a terminal.
-        mode = "plain" if mode == "auto" else mode
-        project.session.on_failure = _open_shell
-    plan = project.plan()
-    if plan.to_build and mode in ("auto", "plain"):
-        click.echo(plan.render(), nl=False, err=True)
-
-    async def built_and_started() -> Instance:
-        with make_reporter(sys.stderr, mode) as reporter:
-            built = await build(project, reporter)
-            if intent.before.instance is not None:  # not earlier: a build that fails costs nobody a running machine
-                reporter.note(f"removing the previous {name} ({intent.before.status})")
-                await take_down(project.layout, intent.before)
-            with _node(reporter, name) as line:
-                options = {"keep_failed": wishes.keep_failed, "unconfined_mounts": wishes.unconfined_mounts}
-                return (await start(project, built, name, line, **options)).instance
-
-    return run(built_and_started())
+    blueprint, name = intent.blueprint, intent.name
+    with audience.reporter() as reporter:
+        built = await build(blueprint, reporter, audience.on_failure)
+        if intent.before.instance is not None:  # not earlier: a build that fails costs nobody a running machine
+            reporter.note(f"removing the previous {name} ({intent.before.status})")
+            await take_down(blueprint.layout, intent.before)
+        with _node(reporter, name) as line:
+            options = {"keep_failed": plan.wishes.keep_failed, "unconfined_mounts": plan.unconfined_mounts}
+            return (await start(built, name, line, **options)).instance
 
 
 @contextlib.contextmanager
@@ -127,13 +148,3 @@ def _node(reporter: Reporter, name: str) -> Iterator[Callable[[str], None]]:
         reporter.node_failed(name, getattr(error, "brief", "interrupted"), time.monotonic() - began)
         raise
     reporter.node_finished(name, time.monotonic() - began)
-
-
-async def _open_shell(guest: Guest, error: EngineError) -> None:
-    from engine.cli.attached import run_within
-    from engine.report.reporter import clean_line
-
-    for line in (error.brief, *(error.details or "").splitlines()):
-        click.echo(clean_line(line), err=True)
-    click.echo("a shell in the guest as it was then; `exit` ends it", err=True)
-    await run_within(guest.channel, ["bash"], user="root", cwd="/", tty=sys.stdin.isatty())

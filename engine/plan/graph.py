@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any, Protocol
 
 import networkx as nx
 
 from engine.errors import EngineError
 from engine.project.digest import content_key as content_key
-from engine.state.layout import Sockets
 
 
-@dataclass(frozen=True)
-class BuildContext:
-    """What a node's `build` gets: fill `directory`; nothing else lasts.
+class Work(Protocol):
+    """What makes a node's entry: a value, so that nodes can be compared and shown without anything being made.
 
-    `parents` are the cache entries of all `needs`, by node id. `log` takes one line of output, from any thread.
-    `sockets` is a short private directory, gone afterwards, for the machines that the build starts.
+    `build` fills the directory of its context (`engine.build.context.BuildContext`) and raises when it cannot.
     """
 
-    directory: Path
-    parents: Mapping[str, Path]
-    log: Callable[[str], None]
-    sockets: Sockets
+    async def build(self, context: Any, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Node:
 
     `key` must change whenever the result would: it covers `inputs` and the keys of `needs`. `inputs` are the named
     values behind it, shown when they change; a list is one item a line. `requires_entries`: the result continues its
-    needs' entries (a disk backed by the parent's), so it is worth nothing without exactly those. `build` is None for
+    needs' entries (a disk backed by the parent's), so it is worth nothing without exactly those. `work` is None for
     what this machine cannot build; planning it works, executing it fails.
     """
 
@@ -44,7 +38,7 @@ class Node:
     key: str
     needs: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
-    build: Callable[[BuildContext], Awaitable[None]] | None = None
+    work: Work | None = None
     requires_entries: bool = False
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 from typing import Self, TextIO
 
+from engine.report.events import EventReporter
 from engine.report.reporter import Tails, clean_line
 
 
@@ -23,7 +24,7 @@ class _Lines:
     def __exit__(self, *exc: object) -> None:
         self._stream.flush()
 
-    def _write(self, *lines: str) -> None:
+    def write(self, *lines: str) -> None:
         text = "".join(f"{line}\n" for line in lines)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         with self._lock:
@@ -40,27 +41,27 @@ class PlainReporter(_Lines):
     """`[node] line`, as it comes."""
 
     def node_started(self, node: str, title: str) -> None:
-        self._write(f"[{node}] {clean_line(title)} ...")
+        self.write(f"[{node}] {clean_line(title)} ...")
 
     def node_line(self, node: str, line: str) -> None:
         self._tails.add(node, cleaned := clean_line(line))
-        self._write(f"[{node}] {cleaned}")
+        self.write(f"[{node}] {cleaned}")
 
     def node_waiting(self, node: str, message: str) -> None:
-        self._write(f"[{node}] waiting: {clean_line(message)}")
+        self.write(f"[{node}] waiting: {clean_line(message)}")
 
     def node_finished(self, node: str, seconds: float) -> None:
         self._tails.take(node)
-        self._write(f"[{node}] done in {seconds:.1f} s")
+        self.write(f"[{node}] done in {seconds:.1f} s")
 
     def node_failed(self, node: str, message: str, seconds: float) -> None:
-        self._write(*self._failure(node, message, seconds))
+        self.write(*self._failure(node, message, seconds))
 
     def node_skipped(self, node: str, reason: str) -> None:
-        self._write(f"[{node}] {clean_line(reason)}")
+        self.write(f"[{node}] {clean_line(reason)}")
 
     def note(self, text: str) -> None:
-        self._write(*(clean_line(line) for line in text.splitlines()))
+        self.write(*(clean_line(line) for line in text.splitlines()))
 
 
 class QuietReporter(_Lines):
@@ -79,7 +80,7 @@ class QuietReporter(_Lines):
         self._tails.take(node)
 
     def node_failed(self, node: str, message: str, seconds: float) -> None:
-        self._write(*self._failure(node, message, seconds))
+        self.write(*self._failure(node, message, seconds))
 
     def node_skipped(self, node: str, reason: str) -> None:
         pass
@@ -88,29 +89,12 @@ class QuietReporter(_Lines):
         pass
 
 
-class JsonReporter(_Lines):
+class JsonReporter(EventReporter):
     """One JSON object a line: {"event": ..., ...}. ASCII only."""
 
-    def _event(self, event: str, **fields: object) -> None:
-        self._write(json.dumps({"event": event, **fields}))
+    def __init__(self, stream: TextIO) -> None:
+        self._lines = _Lines(stream)
+        super().__init__(lambda event: self._lines.write(json.dumps(event)))
 
-    def node_started(self, node: str, title: str) -> None:
-        self._event("started", node=node, title=clean_line(title))
-
-    def node_line(self, node: str, line: str) -> None:
-        self._event("line", node=node, line=clean_line(line))
-
-    def node_waiting(self, node: str, message: str) -> None:
-        self._event("waiting", node=node, message=clean_line(message))
-
-    def node_finished(self, node: str, seconds: float) -> None:
-        self._event("finished", node=node, seconds=round(seconds, 3))
-
-    def node_failed(self, node: str, message: str, seconds: float) -> None:
-        self._event("failed", node=node, message=clean_line(message), seconds=round(seconds, 3))
-
-    def node_skipped(self, node: str, reason: str) -> None:
-        self._event("skipped", node=node, reason=clean_line(reason))
-
-    def note(self, text: str) -> None:
-        self._event("note", text="\n".join(clean_line(line) for line in text.splitlines()))
+    def __exit__(self, *exc: object) -> None:
+        self._lines.__exit__(*exc)

@@ -23,6 +23,12 @@ def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
     return tuple(found)
 
 
+def working_directory(loaded: Loaded) -> str:
+    """Where commands run in the guest: the first mount's target, else the agent's home."""
+    mounts = loaded.sandbox.mounts
+    return mounts[0].target if mounts else "/home/agent"
+
+
 def wanted_forwards(loaded: Loaded, before: Iterable[HostForward] = ()) -> tuple[HostForward, ...]:
     """The host's ports. Where the file leaves the choice to us, a port that led there `before` stays."""
     wanted = [(port.host, port.guest) for port in loaded.sandbox.ports]

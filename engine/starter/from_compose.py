@@ -11,9 +11,9 @@ from engine.starter.assembly import problems_of
 from engine.starter.containers import propose_images
 from engine.starter.conversion import Conversion, slug
 from engine.starter.project_tree import Project, table, word
-from sandboxfile.compose.judge import SECTIONS
 from sandboxfile.compose.services import volume_entry
 from sandboxfile.diagnostics import Diagnostic
+from sandboxfile.names import SECTIONS
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.document import has_path
 from sandboxfile.writing.notation import Hand

@@ -33,7 +33,7 @@ from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import InstancePaths, Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.held_lines import HeldLines
-from engine.supervisor.idle import Use, wait_idle
+from engine.supervisor.idle import Use, spell, wait_idle
 from engine.supervisor.launch import Launch, MountPoint
 from engine.supervisor.log import redirect_output
 from engine.supervisor.ports import OpenPorts
@@ -262,10 +262,8 @@ async def _until_the_end(sandbox: Sandbox, record: Instance, layout: Layout, sto
     if stop.is_set():
         return 0
     if idle.done() and not idle.cancelled() and not ended.done():
-        from sandboxfile.quantities import format_duration  # the reader of files takes longer to load than we to start
-
         summary = (load_instance(layout, record.name) or record).summary
-        why = f"nobody used it for {format_duration(int(idle.result()))}"
+        why = f"nobody used it for {spell(idle.result())}"
         _update(layout, record, state="stopped", summary={**summary, "ended": why})
         return 0
     words = sandbox.guest.machine.console.last_words()

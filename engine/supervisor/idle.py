@@ -83,3 +83,12 @@ def published_connections(usernet: str) -> int:
         if len(fields) >= 6 and fields[0].startswith("TCP[") and fields[0] != "TCP[HOST_FORWARD]":
             count += fields[0] == "TCP[ESTABLISHED]" and fields[2].startswith("127.")
     return count
+
+
+def spell(seconds: float) -> str:
+    """A time without use as a Sandboxfile writes times: `90s` is `1m30s`."""
+    left, parts = round(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sandboxfile.diagnostics import Problem, did_you_mean, quote
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.document import has_path
 from sandboxfile.sections.model import Sandbox
+from sandboxfile.sections.structure import fields_at
 
 _EXPECTED = {
     "string_type": "a string",
@@ -110,29 +109,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, list):
         return "a list"
     return f"{str(value).lower()}" if isinstance(value, bool) else quote(value)
-
-
-def fields_at(annotation: Any, path: KeyPath) -> Iterator[str]:
-    """The keys that a model (a pydantic one, ours or a library's) has at `path`; none where any key may stand."""
-    for model in _models(annotation):
-        names = {(field.alias or name): field.annotation for name, field in model.model_fields.items()}
-        if not path:
-            yield from names
-        elif path[0] in names:
-            yield from fields_at(names[str(path[0])], path[1:])
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if hasattr(annotation, "__value__"):
-        yield from fields_at(annotation.__value__, path)
-    elif origin in (Union, UnionType):
-        for member in arguments:
-            yield from fields_at(member, path)
-    elif origin is Annotated:
-        yield from fields_at(arguments[0], path)
-    elif path and origin in (tuple, list, set) and isinstance(path[0], int):
-        yield from fields_at(arguments[0], path[1:])
-    elif path and origin is dict and isinstance(path[0], str):
-        yield from fields_at(arguments[1], path[1:])
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

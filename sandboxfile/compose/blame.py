@@ -130,6 +130,6 @@ def _kind_found(value: Any) -> str:
 def _known_keys(path: KeyPath) -> list[str]:
     from compose_spec.models import ComposeSpecification  # slow to import: only for a message
 
-    from sandboxfile.checks.shape import fields_at
+    from sandboxfile.sections.structure import fields_at
 
     return list(fields_at(ComposeSpecification, path))

@@ -8,9 +8,9 @@ from typing import Any
 from sandboxfile.compose.extends import KEY as EXTENDS
 from sandboxfile.compose.extends import Extensions
 from sandboxfile.compose.files import ComposeFiles
-from sandboxfile.compose.judge import SECTIONS
 from sandboxfile.compose.secrets import secrets_to_configs
 from sandboxfile.diagnostics import Problem
+from sandboxfile.names import SECTIONS
 from sandboxfile.reading.document import Document, Placed, place
 from sandboxfile.reading.layers import lay_over
 from sandboxfile.reading.source import Source

@@ -21,12 +21,12 @@ from sandboxfile.compose.dialect import BESIDE_SOURCES, CONFIG_SOURCES, check_se
 from sandboxfile.compose.images import check_image
 from sandboxfile.compose.published import MOST_PORTS, parse_ports
 from sandboxfile.diagnostics import Problem, did_you_mean
+from sandboxfile.names import SECTIONS
 from sandboxfile.positions import KeyPath
 
 if TYPE_CHECKING:
     from sandboxfile.compose.blame import Check
 
-SECTIONS = ("services", "volumes", "networks", "configs")
 
 _PLACE = r" at line \d+ column \d+$"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sandboxfile.checks.pending import not_yet
-from sandboxfile.compose.judge import SECTIONS as COMPOSE_SECTIONS
 from sandboxfile.compose.keys import compose_definitions
 from sandboxfile.diagnostics import one_of
 from sandboxfile.load import parse
+from sandboxfile.names import SECTIONS as COMPOSE_SECTIONS
 from sandboxfile.pages.notes import CHAPTERS, HEAD, NOTES
 from sandboxfile.pages.schema import model_schema
 from sandboxfile.pages.snippets import SNIPPETS

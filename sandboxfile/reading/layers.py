@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sandboxfile.compose.judge import SECTIONS
+from sandboxfile.names import SECTIONS
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.document import Placed
 

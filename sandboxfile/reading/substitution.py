@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sandboxfile.compose.judge import SECTIONS
 from sandboxfile.diagnostics import Problem
+from sandboxfile.names import SECTIONS
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.reading.document import Document, child, leaves
 from sandboxfile.reading.interpolate import BadInterpolation, Substituted, interpolate

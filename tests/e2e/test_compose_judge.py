@@ -9,7 +9,7 @@ from world import World
 
 from engine.resolve.compose import escape_dollars
 from sandboxfile import parse
-from sandboxfile.compose.judge import SECTIONS
+from sandboxfile.names import SECTIONS
 
 CORPUS = Path(__file__).parents[1] / "contract" / "sandboxfile" / "good"
 JUDGE_S = 900.0

@@ -22,7 +22,7 @@ import atheris
 
 with atheris.instrument_imports(include=["sandboxfile", "ruamel.yaml"]):
     from sandboxfile import Inputs, SandboxfileError, not_yet, parse
-    from sandboxfile.compose.judge import SECTIONS
+    from sandboxfile.names import SECTIONS
     from sandboxfile.sections.model import Sandbox
     from sandboxfile.writing.dump import origins, to_text
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.build.context import BuildContext
 from engine.build.foundation import guest_nodes, tool_nodes
 from engine.build.toolchain import load_toolchain
 from engine.cache.store import Store
-from engine.plan.graph import BuildContext, Node
+from engine.plan.graph import Node
 from engine.state.layout import Layout
 from vmm.tools import Tools
 
@@ -27,9 +28,9 @@ async def ensure(nodes: list[Node], wanted: set[str]) -> dict[str, Path]:
             continue
         async with store.build(node.kind, node.key, on_wait=print, inputs=node.inputs) as build:
             if build.existing is None:
-                assert node.build is not None
+                assert node.work is not None
                 parents = {need: entries[need] for need in node.needs}
-                await node.build(BuildContext(build.directory, parents, print, build.sockets))
+                await node.work.build(BuildContext(build.directory, parents, print, build.sockets))
         entries[node.id] = store.layout.entry(node.kind, node.key)
     return entries
 

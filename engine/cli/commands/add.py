@@ -209,7 +209,7 @@ def _listed(section: str, agent: str | None, values: Sequence[Any]) -> list[Addi
 
 def _services(path: Path | None) -> dict[str, Any]:
     """The services that the file has so far, as they are written."""
-    from engine.cli.edited import Edited
+    from engine.lifecycle.edit import Edited
     from sandboxfile.reading.source import read_source
 
     edited = Edited.choose(path)
@@ -219,6 +219,6 @@ def _services(path: Path | None) -> dict[str, Any]:
 
 
 def _add(additions: Sequence[Addition], path: Path | None, how: dict[str, Any]) -> None:
-    from engine.cli.edited import Edited
+    from engine.cli.showing.additions import add
 
-    Edited.choose(path).add(additions, dry_run=how["dry_run"], as_json=how["as_json"])
+    add(path, additions, dry_run=how["dry_run"], as_json=how["as_json"])

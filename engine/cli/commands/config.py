@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.options import file_options, json_option, path_argument
-from engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from sandboxfile import Loaded
     from sandboxfile.writing.dump import Origin
 
 
@@ -53,6 +51,7 @@ def command(
         click.echo(render_schema(), nl=False)
         return
     from engine.cli.showing.findings import show
+    from engine.lifecycle.members import pick
     from engine.lifecycle.project_file import load_file
     from sandboxfile.writing.dump import origins as origins_of
     from sandboxfile.writing.dump import to_data, to_text
@@ -67,16 +66,6 @@ def command(
         click.echo(_json(to_data(loaded.sandbox, defaults=defaults)))
     else:
         click.echo(to_text(loaded.sandbox, defaults=defaults), nl=False)
-
-
-def pick(loaded: Loaded, agent: str) -> Loaded:
-    """The sandbox of one agent of the file. Raises EngineError (exit code 2) when there is no such agent."""
-    for one in loaded.members:
-        if one.agent_name == agent:
-            return one
-    names = ", ".join(str(one.agent_name) for one in loaded.members)
-    hint = f"there are: {names}" if names else "this file has one sandbox, and no `agents`"
-    raise EngineError(f"the file has no agent called {agent}", hint=hint, exit_code=2)
 
 
 def _row(origin: Origin) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def command(name: str | None, follow: bool) -> None:
     Of a sandbox whose start failed it shows what that start left.
     """
     from engine.cli.showing.follow import print_file
-    from engine.lifecycle.selection import open_layout, words_of
+    from engine.cli.showing.words import find_words
     from engine.report.reporter import clean_line
 
-    print_file(words_of(open_layout(), name).console_log, clean_line, follow=follow)
+    print_file(find_words(name).console_log, clean_line, follow=follow)

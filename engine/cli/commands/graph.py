@@ -58,7 +58,7 @@ def command(
     PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. Each part is cached, to be built, or
     made anew by each `up`. A file with `agents` gives a picture for each.
     """
-    from engine.cli.commands.config import pick
+    from engine.lifecycle.members import pick
     from engine.lifecycle.project_file import load_file
     from engine.lifecycle.selection import open_layout
     from engine.resolve.preflight import check_host
@@ -67,10 +67,10 @@ def command(
     each = loaded.each() if agent is None else (pick(loaded, agent),)
     for one in each:
         check_host(one, ports=False, supported=False)
-    from engine.drawing.of_file import draw_project  # takes a while: not for a file that is refused
+    from engine.drawing.of_file import draw_file  # takes a while: not for a file that is refused
 
     layout = open_layout()
-    text = _draw([draw_project(one, layout) for one in each], "json" if as_json else format_, output)
+    text = _draw([draw_file(one, layout) for one in each], "json" if as_json else format_, output)
     if output is None:
         click.echo(text, nl=False)
         return

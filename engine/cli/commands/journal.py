@@ -29,13 +29,13 @@ def command(name: str | None, follow: bool, refused: bool, as_json: bool) -> Non
     Of a sandbox whose start failed it shows what that start left.
     """
     from engine.cli.showing.follow import print_file
-    from engine.lifecycle.selection import open_layout, words_of
+    from engine.cli.showing.words import find_words
+    from engine.lifecycle.journal import journal_files
 
-    path = words_of(open_layout(), name).journal
+    *older, path = journal_files(find_words(name).journal)
     shown = functools.partial(render, refused=refused, as_json=as_json)
-    # The gateway starts a new file when this one is full; the highest number is the oldest.
-    for older in sorted(path.parent.glob(f"{path.name}.[0-9]"), reverse=True):
-        print_file(older, shown)
+    for file in older:
+        print_file(file, shown)
     print_file(path, shown, follow=follow)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 from engine.cli.options import complete_services, follow_option, name_option
@@ -25,19 +23,11 @@ Examples:
 def command(name: str | None, follow: bool, tail: str, service: str | None) -> int:
     """Show what SERVICE, or every service, printed."""
     from engine.cli.attached import run_attached
-    from engine.errors import EngineError
-    from engine.guest.services import FILE
+    from engine.lifecycle.logs import logs_command
     from engine.lifecycle.selection import choose_running, open_layout
 
     if tail != "all" and not tail.isdecimal():
         raise click.BadParameter(f"{tail!r} is neither a number nor `all`", param_hint="--tail")
     instance, control = choose_running(open_layout(), name)
-    if not instance.services:
-        raise EngineError(f"the sandbox {instance.name} has no services")
-    if service is not None and service not in instance.services:
-        near = difflib.get_close_matches(service, instance.services, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(sorted(instance.services))}"
-        raise EngineError(f"the sandbox {instance.name} has no service {service!r}", hint=hint, exit_code=2)
-    argv = ["docker", "compose", "--ansi", "never", "-f", FILE, "logs", "--no-color", "--tail", tail]
-    argv += [*(["--follow"] if follow else []), *([service] if service else [])]
+    argv = logs_command(instance, service, tail=None if tail == "all" else int(tail), follow=follow)
     return run_attached(control, argv, user="root", cwd="/", forward=False)

@@ -10,7 +10,7 @@ import click
 from engine.cli.options import file_options, json_option, path_argument
 
 if TYPE_CHECKING:
-    from engine.cli.showing.outlook import Outlook
+    from engine.lifecycle.outlook import Outlook
 
 
 @click.command(
@@ -53,7 +53,7 @@ def command(
     for member in members:
         check_host(member.loaded, ports=False, supported=False)
     show(loaded.warnings, loaded.path)
-    from engine.cli.showing.outlook import look_ahead  # takes a while: not for a file that is refused
+    from engine.lifecycle.outlook import look_ahead  # takes a while: not for a file that is refused
 
     outlooks = [look_ahead(member, layout) for member in members]
     if as_json:

@@ -66,11 +66,12 @@ def show_command(path: Path | None, as_json: bool, files: tuple[Path, ...], assi
 
     PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards.
     """
-    from engine.cli.showing.asks import around, render
+    from engine.cli.showing.asks import render
     from engine.lifecycle.project_file import load_file
     from engine.lifecycle.selection import open_layout
     from engine.trust.approvals import find_approval, identity
     from engine.trust.asks import asks_of, widened
+    from engine.trust.surroundings import around
     from sandboxfile.diagnostics import printable
 
     loaded, layout = load_file(path, files, assignments), open_layout()

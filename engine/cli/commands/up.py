@@ -11,7 +11,8 @@ import click
 from engine.cli.options import file_options, json_option, path_argument
 
 if TYPE_CHECKING:
-    from engine.lifecycle.up import Outcome
+    from engine.lifecycle.outcome import Outcome
+    from engine.report.reporter import Mode
     from engine.state.instances import Instance
     from engine.state.layout import Layout
 
@@ -77,6 +78,8 @@ def command(
     as_json: bool,
     files: tuple[Path, ...],
     assignments: tuple[str, ...],
+    progress: Mode,
+    shell_on_failure: bool,
     **wishes: Any,
 ) -> int:
     """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
@@ -87,11 +90,13 @@ def command(
     agent ends, the sandbox goes on until `sandbox down`. A file with `agents` brings up one sandbox for each; implies
     -d.
     """
+    from engine.cli.asking.terminal import Terminal
+    from engine.cli.running import run
     from engine.lifecycle.intent import Wishes
     from engine.lifecycle.members import choose_members
     from engine.lifecycle.project_file import load_file
     from engine.lifecycle.selection import open_layout
-    from engine.lifecycle.up import bring_up
+    from engine.lifecycle.up import agreed, carry_out
 
     loaded, layout = load_file(path, files, assignments), open_layout()
     members = choose_members(loaded, layout, name, agent)
@@ -104,7 +109,9 @@ def command(
             # Where an agent follows, standard output is its own.
             show_summary(outcome, on_stderr=not detach and bool(outcome.instance.summary.get("agent")))
 
-    outcomes = bring_up(members, layout, Wishes(**wishes), tell)
+    audience = Terminal(progress, tell, shell_on_failure=shell_on_failure)
+    with agreed(members, layout, Wishes(**wishes), audience) as plan:
+        outcomes = run(carry_out(plan, audience))
     if as_json:
         click.echo(_json(outcomes))
         return 0

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 from engine.report.columns import align
 
 if TYPE_CHECKING:
-    from engine.state.layout import Layout
-    from engine.trust.asks import Ask, Surroundings
-    from engine.trust.places import Places
-    from sandboxfile import Loaded
+    from engine.trust.asks import Ask
 
 TITLES = {
     "machine": "more of this host than a sandbox should need",
@@ -27,39 +24,6 @@ TITLES = {
 }
 MODES = {"rw": "live, read and write", "ro": "live, read only", "clone": "as a copy"}
 MOST = 20  # of one kind in a question: a file that asks for more hides something, or is for a reader with time
-
-
-def places_of(layout: Layout) -> Places:
-    """The places of this host to tell of, our own directories among them."""
-    from engine.trust.places import Places
-
-    ours = "where `sandbox` keeps "
-    return Places.of_user(
-        {
-            layout.state.resolve(): f"{ours}what you approved, and its sandboxes",
-            layout.runtime.resolve(): f"{ours}the sockets of its sandboxes",
-            layout.cache.resolve(): f"{ours}its tools and images",
-        }
-    )
-
-
-def around(layout: Layout, loaded: Loaded, *, unconfined: bool = False) -> Surroundings:
-    """What of this host, and of the project's past, decides about what the file asks.
-
-    Asks the host's package clients where the file names a group, which may take a second. Raises EngineError.
-    """
-    from engine.errors import EngineError
-    from engine.resolve.registries import RegistryError, credentials_of
-    from engine.trust.asks import Surroundings, groups_of
-    from engine.trust.capacity import Capacity
-    from engine.trust.unnamed import look_back
-
-    try:
-        credentials = credentials_of(groups) if (groups := groups_of(loaded)) else ()
-    except RegistryError as error:
-        raise EngineError(error.brief, error.details, error.hint) from error
-    past = look_back(layout, loaded.project)
-    return Surroundings(places_of(layout), Capacity.of_host(layout), past, credentials, unconfined=unconfined)
 
 
 def render(asks: Sequence[Ask], new: Collection[Ask], most: int | None = None) -> str:

@@ -11,7 +11,7 @@ from engine.cli.showing.emphasis import emphasize
 from engine.report.reporter import clean_line
 
 if TYPE_CHECKING:
-    from engine.lifecycle.up import Outcome
+    from engine.lifecycle.outcome import Outcome
     from engine.state.instances import Instance
 
 

@@ -9,10 +9,11 @@ import os
 import sys
 from pathlib import Path
 
-from engine.cli.asking.approval import approve
+from engine.cli.asking.approval import ask_host_access, warn_of_credential
 from engine.cli.boundary import guarded
 from engine.lifecycle.project_file import load_file
 from engine.state.layout import Layout
+from engine.trust import agreement as trust
 from engine.trust.unnamed import note_start
 
 
@@ -22,7 +23,7 @@ def agree() -> None:
         name = sys.argv[sys.argv.index("--agent") + 1]
         loaded = next(one for one in loaded.each() if one.agent_name == name)
     layout = Layout.from_environment(os.environ)
-    approve(loaded, layout, "--yes" in sys.argv)
+    trust.agree(loaded, layout, ask_host_access, yes="--yes" in sys.argv, tell=warn_of_credential)
     if "--start" in sys.argv:
         note_start(layout, loaded)
     print("agreed")

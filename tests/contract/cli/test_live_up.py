@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cli_world import DEADLINE_S, CommandLine, FakeSandbox, Ran, start_fake
 
-from engine.build.blueprint import Project
+from engine.build.blueprint import Blueprint
 from engine.state.configuration import Running, save_running
 from engine.state.layout import Layout
 from sandboxfile import load
@@ -32,7 +32,7 @@ def runs_with(sandbox: CommandLine, layout: Layout, text: str, name: str = "shop
     """The sandbox `name` was started with this file."""
     loaded = load(sandbox.file(text if text.startswith("version") else HEAD + text))
     one = next(one for one in loaded.each() if one.sandbox.name == name)
-    configuration = Project.of(one, layout).configuration()
+    configuration = Blueprint.of(one, layout).configuration
     save_running(layout, name, Running(configuration, (80, 443), "/nowhere", **about))
 
 

@@ -10,7 +10,8 @@ import jsonschema_rs
 import pytest
 
 from sandboxfile import parse
-from sandboxfile.compose.judge import SECTIONS, check_compose
+from sandboxfile.compose.judge import check_compose
+from sandboxfile.names import SECTIONS
 from sandboxfile.pages.schema import SCHEMA_ID, json_schema
 from sandboxfile.pages.snippets import SNIPPETS, example
 from sandboxfile.reading.source import read_source

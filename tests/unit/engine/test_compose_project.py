@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.build.blueprint import Project
+from engine.build.blueprint import Blueprint
 from engine.project.digest import TreeDigest
 from engine.project.tree import opened
 from engine.resolve.compose import Compose
@@ -55,7 +55,7 @@ def load(project: Path, text: str) -> Loaded:
 def images_key(project: Path, text: str) -> str:
     """The key of the images, as `up` makes it."""
     layout = Layout.from_environment(os.environ)
-    return Project.of(load(project, text), layout).chain().graph.nodes["images"].key
+    return Blueprint.of(load(project, text), layout).chain.graph.nodes["images"].key
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.build.blueprint import Project
+from engine.build.blueprint import Blueprint
 from engine.gateway.policy import Rule
 from engine.guest.compose_project import ComposeProject
 from engine.project.pieces import Piece
@@ -77,15 +77,15 @@ services:
   web: {build: ./web, environment: {X: 1.5, Y: true, Z: null}, configs: [c], ports: ["80:80"]}
 configs: {c: {file: c.txt}}
 """
-    configuration = Project.of(load(tmp_path, text), layout).configuration()
+    configuration = Blueprint.of(load(tmp_path, text), layout).configuration
     save_running(layout, "shop", Running(configuration, (), ""))
     running = load_running(layout, "shop")
     assert running is not None and running.configuration == configuration
-    assert Project.of(load(tmp_path, f"# said otherwise{text}"), layout).configuration() == configuration
+    assert Blueprint.of(load(tmp_path, f"# said otherwise{text}"), layout).configuration == configuration
     assert set(configuration.contents) == {"services.web.build", "configs.c.file"}
     assert "setup[0]" in configuration.build and not {"images", "services"} & set(configuration.build)
     (tmp_path / "c.txt").write_text("two\n")
-    now = Project.of(load(tmp_path, text), layout).configuration()
+    now = Blueprint.of(load(tmp_path, text), layout).configuration
     assert now.contents["configs.c.file"] != configuration.contents["configs.c.file"]
     assert now.contents["services.web.build"] == configuration.contents["services.web.build"]
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.build.blueprint import Built, Project
+from engine.build.blueprint import Blueprint, Built
 from engine.errors import EngineError
 from engine.guest.guest import Identity
 from engine.lifecycle import start
 from engine.state import evidence
-from engine.state.configuration import Configuration
 from engine.state.evidence import MOST, find_evidence, keep_evidence
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
@@ -100,9 +99,9 @@ def test_finding_it(layout: Layout) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Project, Built]]:
+def project(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Built]:
     (tmp_path / "Sandboxfile.yaml").write_text('version: "1"\nname: shop\n')
-    project = Project.of(load(tmp_path / "Sandboxfile.yaml"), layout)
+    blueprint = Blueprint.of(load(tmp_path / "Sandboxfile.yaml"), layout)
     launch = Launch(
         name="shop",
         roots=layout.to_environment(),
@@ -125,16 +124,16 @@ def project(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> 
     async def no_disk(*parts: object) -> None: ...
 
     monkeypatch.setattr(start, "_make_disk", no_disk)
-    yield project, Built({"image": tmp_path}, "booted", Configuration({}, (), {}, {}), None)
+    yield Built(blueprint, {"image": tmp_path})
 
 
-def begin(parts: tuple[Project, Built], **options: bool) -> EngineError:
+def begin(built: Built, **options: bool) -> EngineError:
     with pytest.raises(EngineError) as caught:
-        asyncio.run(start.start(*parts, "shop", lambda line: None, **options))
+        asyncio.run(start.start(built, "shop", lambda line: None, **options))
     return caught.value
 
 
-def test_a_failed_start_names_what_it_left(project: tuple[Project, Built], layout: Layout) -> None:
+def test_a_failed_start_names_what_it_left(project: Built, layout: Layout) -> None:
     error = begin(project)
     assert "could not be started" in error.brief
     assert str(error.hint) == (
@@ -145,7 +144,7 @@ def test_a_failed_start_names_what_it_left(project: tuple[Project, Built], layou
     assert load_instance(layout, "shop") is None and not layout.instance("shop").directory.exists()
 
 
-def test_kept_it_is_a_sandbox_that_has_failed(project: tuple[Project, Built], layout: Layout) -> None:
+def test_kept_it_is_a_sandbox_that_has_failed(project: Built, layout: Layout) -> None:
     error = begin(project, keep_failed=True)
     assert f"it is kept in {layout.instance('shop').directory}: `sandbox console shop`" in str(error.hint)
     record = load_instance(layout, "shop")
@@ -153,11 +152,9 @@ def test_kept_it_is_a_sandbox_that_has_failed(project: tuple[Project, Built], la
     assert not layout.all_failed.exists()
 
 
-def test_what_was_interrupted_leaves_nothing(
-    project: tuple[Project, Built], layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_interrupted_leaves_nothing(project: Built, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     async def act() -> None:
-        task = asyncio.create_task(start.start(*project, "shop", lambda line: None))
+        task = asyncio.create_task(start.start(project, "shop", lambda line: None))
 
         async def sent(self: start.Supervisor, launch: Launch) -> None:
             os.kill(self.pid, signal.SIGSTOP)  # so that it cannot fail first

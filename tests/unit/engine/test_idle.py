@@ -10,6 +10,7 @@ import pytest
 
 import engine.supervisor.idle
 from engine.supervisor.idle import Use, processor_seconds, published_connections, wait_idle
+from sandboxfile.quantities import format_duration
 
 # As QEMU 10 prints it: a listening port, a connection from the host, one to the gateway, a datagram.
 USERNET = """Hub -1 (net0):
@@ -108,3 +109,8 @@ def test_a_guest_that_computes_is_in_use() -> None:
     use = Script([]).use()
     assert asyncio.run(use.why(processor_s=30.0, period_s=60.0)) == "the guest computes"
     assert asyncio.run(use.why(processor_s=3.0, period_s=60.0)) is None
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 59, 60, 90, 3600, 5400, 86399, 90061])
+def test_a_time_is_told_as_files_write_it(seconds: int) -> None:
+    assert engine.supervisor.idle.spell(seconds + 0.2) == format_duration(seconds)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.build.context import BuildContext
 from engine.build.scheduler import execute
 from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.plan.build_plan import make_plan
-from engine.plan.graph import BuildContext, Graph, Node, content_key
+from engine.plan.graph import Graph, Node, content_key
 from engine.report.reporter import Reporter
 from engine.state.layout import Layout
 
@@ -63,12 +65,22 @@ def store() -> Store:
     return Store(Layout.from_environment(os.environ))
 
 
+@dataclass(frozen=True)
+class Doing:
+    """Work that is one function."""
+
+    do: Build
+
+    async def build(self, context: BuildContext, /) -> None:
+        await self.do(context)
+
+
 async def write(context: BuildContext) -> None:
     (context.directory / "file").write_text("x")
 
 
 def node(id: str, *needs: str, build: Build | None = write, **more: Any) -> Node:
-    return Node(id, "disk", id.title(), content_key(id), needs, build=build, **more)
+    return Node(id, "disk", id.title(), content_key(id), needs, work=Doing(build) if build else None, **more)
 
 
 async def run(graph: Graph, store: Store, recorder: Recorder | None = None, jobs: int = 4) -> dict[str, Path]:

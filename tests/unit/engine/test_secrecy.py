@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from engine.build.chain import make_chain
-from engine.build.step import Session
 from engine.cache.store import Store
 from engine.cli.showing.summary import to_json
-from engine.drawing.of_file import draw_project
+from engine.drawing.of_file import draw_file
 from engine.files import write_json
-from engine.lifecycle.up import Outcome
+from engine.lifecycle.outcome import Outcome
 from engine.plan.build_plan import load_made, make_plan, save_made
 from engine.plan.differences import describe
 from engine.plan.graph import Graph
@@ -52,7 +51,7 @@ def read(directory: Path, value: str) -> Loaded:
 
 def graph(directory: Path, value: str, layout: Layout) -> Graph:
     loaded = read(directory, value)
-    return make_chain(loaded, None, Session(layout, loaded)).graph
+    return make_chain(loaded, None).graph
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_the_plan_and_what_it_remembers(project: Path, layout: Layout) -> None:
     assert plan.step("setup[0]").reason == "env NPM_TOKEN changed; env WORD changed"
     assert "images changed;" in plan.step("images").reason
     assert_no_value(plan.render() + json.dumps(plan.to_json()))
-    assert_no_value(json.dumps(draw_project(read(project, "two"), layout).to_json()))
+    assert_no_value(json.dumps(draw_file(read(project, "two"), layout).to_json()))
 
 
 def test_each_value_counts(project: Path, layout: Layout) -> None:

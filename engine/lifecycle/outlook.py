@@ -1,11 +1,11 @@
-"""What `up` would do with one sandbox, as `plan` shows it."""
+"""What `up` would do with one sandbox, changing nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.build.blueprint import Project
+from engine.build.blueprint import Blueprint
 from engine.lifecycle.change import compare_running
 from engine.lifecycle.project_file import name_file
 from engine.plan.build_plan import Plan
@@ -59,11 +59,11 @@ def look_ahead(member: Member, layout: Layout) -> Outlook:
     """Changes nothing. Raises EngineError, also when another project has the name."""
     listed = look_up(layout, member.name)
     check_owner(listed.instance, member.loaded.project)
-    project = Project.of(member.loaded, layout)
+    blueprint = Blueprint.of(member.loaded, layout)
     runs = listed.liveness in ("running", "unresponsive")
-    changes = compare_running(project, member.name).changes if runs else None
+    changes = compare_running(blueprint, member.name).changes if runs else None
     found = [member.loaded.diagnostic(path, message) for path, message in not_yet(member.loaded.sandbox)]
-    return Outlook(member.name, project.plan(), changes, tuple(name_file(found, member.loaded.path)))
+    return Outlook(member.name, blueprint.plan, changes, tuple(name_file(found, member.loaded.path)))
 
 
 def _line(one: Diagnostic) -> str:

@@ -1,22 +1,28 @@
-"""The file that `sandbox add` changes: which one, whether the change is a good one, and telling what was done."""
+"""The file that `add` changes: which one, whether the change is a good one, and writing it."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import click
+from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
 from engine.lifecycle.project_file import locate, name_file
 
 if TYPE_CHECKING:
-    from sandboxfile import Loaded
-    from sandboxfile.writing.additions import Addition, Entry, Outcome
+    from sandboxfile import Diagnostic, Loaded
+    from sandboxfile.writing.additions import Addition, Outcome
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a change made of the text `before`; `warnings` are those about what was added."""
+
+    before: str
+    outcome: Outcome
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,28 +52,21 @@ class Edited:
     def label(self) -> str:
         return os.path.relpath(self.file)
 
-    def add(self, additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:
-        """Change the file, or say that there is nothing to change. Raises SandboxfileError: nothing changed."""
+    def add(self, additions: Sequence[Addition], *, write: bool = True) -> Edit:
+        """Change the file, where there is something to change. Raises SandboxfileError: nothing changed."""
         from engine.rewrite import rewrite
         from sandboxfile.writing.additions import add_to
 
         text = _decode(self.before or b"", self.file.name)
         outcome = add_to(text, additions, self.label)
-        loaded = self._check(outcome) if outcome.added else None
-        if outcome.added and not dry_run:
+        if not outcome.added:
+            return Edit(text, outcome)
+        loaded = self._check(outcome)
+        if write:
             rewrite(self.file, self.before, outcome.text.encode())
-        if as_json:
-            click.echo(json.dumps(self._to_json(outcome, dry_run), indent=2))
-        elif dry_run:
-            click.echo(_diff(text, outcome.text, self.label), nl=False)
-        else:
-            self._tell(outcome)
-        if loaded is not None and not as_json:
-            from engine.cli.showing.findings import show
-
-            places = [(self.file.name, entry.path) for entry in outcome.added]
-            news = [w for w in loaded.warnings if any((w.file, w.path[: len(at)]) == (file, at) for file, at in places)]
-            show(news, self.main)
+        places = [(self.file.name, entry.path) for entry in outcome.added]
+        news = [w for w in loaded.warnings if any((w.file, w.path[: len(at)]) == (file, at) for file, at in places)]
+        return Edit(text, outcome, tuple(news))
 
     def _check(self, outcome: Outcome) -> Loaded:
         """The whole file as it would be, with everything that lies over it."""
@@ -79,23 +78,6 @@ class Edited:
             return load(self.main, inputs)
         except SandboxfileError as error:
             raise SandboxfileError(name_file(error.diagnostics, self.main)) from None
-
-    def _tell(self, outcome: Outcome) -> None:
-        for entry in outcome.added:
-            click.echo(f"{self.label}:{entry.line}: added {_words(entry)}")
-        for entry in outcome.present:
-            click.echo(f"{self.label}:{entry.line}: already there: {_words(entry)}")
-        if self.before is None:
-            click.echo(f"{self.label} is new: it is for this machine only, keep it out of version control")
-        if outcome.added and _is_up():
-            click.echo("`sandbox up` applies it to the running sandbox")
-
-    def _to_json(self, outcome: Outcome, dry_run: bool) -> dict[str, Any]:
-        def rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-            return [{"path": list(entry.path), "line": entry.line, "value": entry.value} for entry in entries]
-
-        found = {"added": rows(outcome.added), "present": rows(outcome.present)}
-        return {"file": str(self.file), "written": bool(outcome.added) and not dry_run, **found}
 
 
 def _local(main: Path) -> Path:
@@ -139,28 +121,7 @@ def _decode(text: bytes, name: str) -> str:
         raise SandboxfileError(read_source(text, name).problems) from None
 
 
-def _words(entry: Entry) -> str:
-    """`endpoints: npm`, `services.redis`."""
-    from engine.report.reporter import clean_line
-    from sandboxfile.positions import render_path
-    from sandboxfile.writing.notation import Hand
-
-    if isinstance(entry.path[-1], str):
-        return clean_line(render_path(entry.path))
-    return clean_line(f"{render_path(entry.path[:-1])}: {Hand().flow(entry.value)}")
-
-
-def _diff(before: str, after: str, label: str) -> str:
-    import difflib
-
-    from engine.report.reporter import clean_line
-
-    # Line ends are not shown: what could steer a terminal is not either.
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), label, label, lineterm="")
-    return "".join(f"{clean_line(line)}\n" for line in lines)
-
-
-def _is_up() -> bool:
+def is_up() -> bool:
     """Whether a sandbox of this project runs: one that died, failed or was stopped takes nothing over."""
     from engine.lifecycle.selection import of_project, open_layout
 

@@ -1,0 +1,225 @@
+"""What a program may do with sandboxes: the commands of `sandbox`, as functions, without a terminal.
+
+    from engine.api import Wishes, down, exec, load, up
+
+    outcome, = up(load("shop"), wishes=Wishes(yes=True))
+    print(exec(outcome.instance.name, ["uname", "-r"]).stdout.decode())
+    down(outcome.instance.name)
+
+What waits for machines is there twice, as `up` and as the coroutine `up_async`. Progress and questions go to an
+`Audience`; without one nothing is shown, and what needs an answer is an EngineError with exit code 2. Everything that
+is raised for people is an EngineError, a SandboxfileError or, from the machine, a VmmError: `brief` says what, `details`
+and `hint` more. `layout` is where sandboxes and what was built are kept; default: where the command keeps them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError
+from engine.lifecycle.audience import Audience, Replacement
+from engine.lifecycle.copy import copy, read_way
+from engine.lifecycle.down import bring_down
+from engine.lifecycle.intent import Wishes
+from engine.lifecycle.journal import journal_lines
+from engine.lifecycle.logs import logs_command
+from engine.lifecycle.members import choose_members
+from engine.lifecycle.outcome import Outcome
+from engine.lifecycle.outlook import Outlook, look_ahead
+from engine.lifecycle.project_file import load_file
+from engine.lifecycle.selection import choose, choose_running, open_layout, words_of
+from engine.lifecycle.up import agreed, carry_out
+from engine.resolve.preflight import check_host
+from engine.state.instances import Instance, Listed, list_instances
+from engine.state.layout import Layout
+from engine.trust.agreement import HostAccess
+from sandboxfile import Loaded, SandboxfileError
+from vmm.channel.client import connect
+from vmm.channel.guest import Completed
+from vmm.errors import VmmError
+
+__all__ = [
+    "Audience",
+    "Completed",
+    "EngineError",
+    "HostAccess",
+    "Instance",
+    "Layout",
+    "Listed",
+    "Loaded",
+    "Outcome",
+    "Outlook",
+    "Replacement",
+    "SandboxfileError",
+    "VmmError",
+    "Wishes",
+    "cp",
+    "cp_async",
+    "down",
+    "down_async",
+    "exec",
+    "exec_async",
+    "journal",
+    "load",
+    "logs",
+    "logs_async",
+    "ls",
+    "plan",
+    "up",
+    "up_async",
+]
+
+EXEC_S = 3600.0
+USER = "agent"
+
+
+def load(path: Path | str | None = None, *, files: Sequence[Path] = (), assignments: Sequence[str] = ()) -> Loaded:
+    """The checked file at `path`, a file or its directory; default: the nearest one upwards.
+
+    `files` and `assignments` (PATH=VALUE) lie over it. Raises EngineError where there is none, SandboxfileError with
+    all its problems.
+    """
+    return load_file(Path(path) if path is not None else None, files, assignments)
+
+
+def plan(
+    loaded: Loaded, *, name: str | None = None, agent: str | None = None, layout: Layout | None = None
+) -> tuple[Outlook, ...]:
+    """What `up` would build, and change about a sandbox that runs: one value for each sandbox of the file.
+
+    Changes nothing. Hashes what is copied of the project. Raises EngineError and SandboxfileError.
+    """
+    layout = layout or open_layout()
+    members = choose_members(loaded, layout, name, agent).each
+    for member in members:
+        check_host(member.loaded, ports=False, supported=False)
+    return tuple(look_ahead(member, layout) for member in members)
+
+
+async def up_async(
+    loaded: Loaded,
+    *,
+    name: str | None = None,
+    agent: str | None = None,
+    wishes: Wishes | None = None,
+    audience: Audience | None = None,
+    layout: Layout | None = None,
+) -> tuple[Outcome, ...]:
+    """Make the sandboxes of a file run as it says, and return when all are ready; `audience` hears of each before.
+
+    Looking and asking, up to a second without the audience's own time, happen in the loop's thread. Waits as long as
+    builds, images and health checks take; cancelled, it takes down what is half started. Raises EngineError,
+    SandboxfileError and VmmError; sandboxes that are up by then stay.
+    """
+    layout, wishes, audience = layout or open_layout(), wishes or Wishes(), audience or Audience()
+    with agreed(choose_members(loaded, layout, name, agent), layout, wishes, audience) as agreement:
+        return tuple(await carry_out(agreement, audience))
+
+
+def up(
+    loaded: Loaded,
+    *,
+    name: str | None = None,
+    agent: str | None = None,
+    wishes: Wishes | None = None,
+    audience: Audience | None = None,
+    layout: Layout | None = None,
+) -> tuple[Outcome, ...]:
+    """The same for a program without a loop; questions are asked before one is started."""
+    layout, wishes, audience = layout or open_layout(), wishes or Wishes(), audience or Audience()
+    with agreed(choose_members(loaded, layout, name, agent), layout, wishes, audience) as agreement:
+        return tuple(asyncio.run(carry_out(agreement, audience)))
+
+
+async def exec_async(
+    name: str | None,
+    argv: Sequence[str],
+    *,
+    user: str = USER,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    timeout_s: float = EXEC_S,
+    on_output: Callable[[str, bytes], None] | None = None,
+    layout: Layout | None = None,
+) -> Completed:
+    """Run a command in the sandbox `name` (None: the one of the project around the working directory) to its end.
+
+    `cwd` is the first mount's target by default. `on_output` gets ("stdout" or "stderr", bytes) as they come; the last
+    part of each stream is in the result, with the exit code, which is no error. Raises EngineError where no sandbox
+    runs, GuestError (a VmmError) for a command that cannot be run or is not done within `timeout_s`.
+    """
+    instance, control = choose_running(layout or open_layout(), name)
+    where = cwd or instance.summary.get("working_directory")
+    async with await connect(control) as guest:
+        return await guest.run(
+            argv, user=user, cwd=where, env=env, stdin=stdin, timeout_s=timeout_s, on_output=on_output
+        )
+
+
+def exec(name: str | None, argv: Sequence[str], **options: Any) -> Completed:
+    """The same for a program without a loop, with the options of `exec_async`."""
+    return asyncio.run(exec_async(name, argv, **options))
+
+
+async def cp_async(source: str, destination: str, *, layout: Layout | None = None) -> tuple[str, ...]:
+    """Copy a file or directory; one side is NAME:/absolute/path. Returns the names of what was left out (sockets,
+    devices). Raises EngineError and GuestError."""
+    return tuple((await copy(layout or open_layout(), read_way(source, destination))).skipped)
+
+
+def cp(source: str, destination: str, *, layout: Layout | None = None) -> tuple[str, ...]:
+    """The same for a program without a loop."""
+    return asyncio.run(cp_async(source, destination, layout=layout))
+
+
+def ls(*, layout: Layout | None = None) -> list[Listed]:
+    """Every sandbox of this user by name. Waits up to a second for each that does not answer."""
+    return list_instances(layout or open_layout())
+
+
+async def logs_async(
+    name: str | None, service: str | None = None, *, tail: int | None = None, layout: Layout | None = None
+) -> str:
+    """What a service, or every service, of a running sandbox printed: the last `tail` lines of each, all by default.
+
+    Raises EngineError and GuestError.
+    """
+    instance, control = choose_running(layout or open_layout(), name)
+    argv = logs_command(instance, service, tail=tail, follow=False)
+    async with await connect(control) as guest:
+        done = await guest.run(argv, user="root", cwd="/", timeout_s=EXEC_S)
+    if done.code != 0:
+        raise EngineError(f"the logs of {instance.name} cannot be read", done.stderr.decode(errors="replace"))
+    return done.stdout.decode(errors="replace")
+
+
+def logs(name: str | None, service: str | None = None, *, tail: int | None = None, layout: Layout | None = None) -> str:
+    """The same for a program without a loop."""
+    return asyncio.run(logs_async(name, service, tail=tail, layout=layout))
+
+
+def journal(
+    name: str | None = None, *, refused: bool = False, layout: Layout | None = None
+) -> Iterator[dict[str, Any]]:
+    """What the gateway of a sandbox decided so far, oldest first; only what it refused or failed at with `refused`.
+
+    Also of a sandbox whose start failed. The guest chose the names and paths in it. Raises EngineError.
+    """
+    paths, _ = words_of(layout or open_layout(), name)
+    return journal_lines(paths.journal, refused=refused)
+
+
+async def down_async(name: str | None = None, *, layout: Layout | None = None) -> None:
+    """End a sandbox (None: the one of this project) and remove everything it left. Waits up to half a minute. Raises
+    EngineError."""
+    layout = layout or open_layout()
+    await bring_down(layout, choose(layout, name).name)
+
+
+def down(name: str | None = None, *, layout: Layout | None = None) -> None:
+    """The same for a program without a loop."""
+    asyncio.run(down_async(name, layout=layout))

@@ -1,0 +1,88 @@
+"""What `doctor` finds: the host, the tools, the accelerator with its evidence, the directories."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from engine.build.accelerator import Verdict
+    from engine.cache.store import Store
+    from engine.report.reporter import Reporter
+    from engine.state.layout import Layout
+    from vmm.tools import Tools
+
+
+class Confinement(NamedTuple):
+    """What holds the file server of a mount in its directory, and why nothing does."""
+
+    by: str
+    reason: str | None
+
+
+async def try_mounts() -> Confinement:
+    """Takes some 100 ms."""
+    from vmm.errors import VmmError
+    from vmm.virtiofs import try_confinement
+
+    try:
+        return Confinement(await try_confinement(), None)
+    except VmmError as error:
+        return Confinement("", error.brief)
+
+
+def find_tools(store: Store) -> Tools | None:
+    """The private or the system's toolchain; None when none has been made ready."""
+    from engine.build.foundation import tool_nodes
+    from engine.build.toolchain import load_toolchain
+
+    node = tool_nodes()[0]
+    entry = store.find(node.kind, node.key)
+    return load_toolchain(entry) if entry else None
+
+
+def make_report(
+    layout: Layout, tools: Tools | None, verdict: Verdict | None, confinement: Confinement | None
+) -> dict[str, Any]:
+    """A JSON value; sizes in bytes."""
+    from engine.resolve.capacity import host_memory
+
+    return {
+        "host": {
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "cpus": os.cpu_count(),
+            "memory": host_memory(),
+            "python": platform.python_version(),
+            "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        },
+        "tools": [
+            {"name": tool.name, "version": tool.version, "origin": tool.origin, "path": str(tool.path)}
+            for tool in (tools.programs() if tools else ())
+        ],
+        "kernel": tools.kernel_release if tools else None,
+        "accelerator": verdict.to_json() if verdict else None,
+        "confinement": confinement._asdict() if confinement else None,
+        "directories": {
+            name: {"path": str(path), "free": shutil.disk_usage(path).free}
+            for name, path in (("cache", layout.cache), ("state", layout.state), ("runtime", layout.runtime))
+        },
+    }
+
+
+async def make_ready(store: Store, reporter: Callable[[], Reporter]) -> None:
+    """Fetch the tools and probe the accelerators where that has not been done; then `reporter` makes what hears of it.
+    Raises EngineError."""
+    from engine.build.foundation import tool_nodes
+    from engine.build.scheduler import execute
+    from engine.plan.build_plan import make_plan
+    from engine.plan.graph import Graph
+
+    graph = Graph(tool_nodes())
+    plan = make_plan(graph, store)
+    if plan.to_build:
+        with reporter() as hears:
+            await execute(graph, plan, store, hears, 1)
