@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.build.image.cpio import Archive
 from engine.build.image.recipe import ImageError, digest
+from engine.cache.disk_space import making
 from vmm import guest
 from vmm.tools import Tools
 
@@ -118,11 +119,8 @@ def initramfs_key(tool_key: str) -> tuple[str, dict[str, str]]:
 async def build_initramfs(directory: Path, tools: Tools) -> Path:
     """Write the initramfs of these tools into `directory` and return its path. Raises ImageError (no such driver)."""
     path = directory / INITRAMFS
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with making("the initramfs", directory, 0, ImageError):
         path.write_bytes(pack_initramfs(tools))
-    except OSError as error:
-        raise ImageError(f"the initramfs could not be made in {directory}", details=str(error)) from error
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from engine.build.toolchain.recipe import (
     programs,
 )
 from engine.build.toolchain.system import parse_version, system_tools
+from engine.cache.disk_space import making
 from engine.resolve.registries import DebianMirrors
 from vmm.errors import VmmError
 from vmm.process import ProcessError, run
@@ -66,10 +66,7 @@ async def build_toolchain(
     directory = directory.resolve()
     arch = architecture()
     system = system_tools()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(directory).free < NEEDED_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with making("the toolchain", directory, NEEDED_BYTES, ToolchainError):
         work = directory / "work"
         names = _package_names(arch, private=system is None)
         packages = await fetch(work, names, SUITE, progress=progress, keyring=keyring, mirrors=mirrors)
@@ -89,8 +86,6 @@ async def build_toolchain(
         (directory / "packages.txt").write_text("".join(f"{item.name}={item.version}\n" for item in packages))
         shutil.rmtree(work)
         _write_last(directory / DESCRIPTION, to_json(tools, directory))
-    except OSError as error:
-        raise _translate(error, directory) from error
     progress(f"toolchain ready: QEMU {tools.qemu.version}, kernel {tools.kernel_release}")
     return tools
 
@@ -214,10 +209,3 @@ def _write_last(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     part.replace(path)
-
-
-def _translate(error: OSError, directory: Path) -> ToolchainError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        needs = NEEDED_BYTES // 1024**2
-        return ToolchainError(f"no space left in {directory}", hint=f"the toolchain needs {needs} MiB while it is made")
-    return ToolchainError(f"the toolchain could not be made in {directory}", details=str(error))
