@@ -48,7 +48,7 @@ class Edited:
 
     def add(self, additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:
         """Change the file, or say that there is nothing to change. Raises SandboxfileError: nothing changed."""
-        from engine.rewrite import rewrite
+        from engine.files import rewrite
         from sandboxfile.writing.additions import add_to
 
         text = _decode(self.before or b"", self.file.name)

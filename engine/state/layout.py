@@ -287,13 +287,6 @@ class Layout(NamedTuple):
         return self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]
 
 
-def make_private(directory: Path) -> None:
-    """Make `directory`, and what is missing above it, so that nobody else can enter them. Raises OSError."""
-    for each in reversed((directory, *directory.parents)):
-        if not each.is_dir():
-            each.mkdir(mode=0o700, exist_ok=True)
-
-
 def platform_root(root: str) -> Path:
     """The platform's place for this process's user. Tests make this raise."""
     home = os.environ.get("HOME", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from engine.build.toolchain.recipe import (
 )
 from engine.build.toolchain.system import parse_version, system_tools
 from engine.cache.disk_space import making
+from engine.files import replace_private
 from engine.resolve.registries import DebianMirrors
 from vmm.errors import VmmError
 from vmm.process import ProcessError, run
@@ -85,7 +85,7 @@ async def build_toolchain(
         )
         (directory / "packages.txt").write_text("".join(f"{item.name}={item.version}\n" for item in packages))
         shutil.rmtree(work)
-        _write_last(directory / DESCRIPTION, to_json(tools, directory))
+        replace_private(directory / DESCRIPTION, to_json(tools, directory))
     progress(f"toolchain ready: QEMU {tools.qemu.version}, kernel {tools.kernel_release}")
     return tools
 
@@ -200,12 +200,3 @@ def _identify(packages: Sequence[Package], found: Iterable[Tool]) -> str:
     lines += sorted(f"{package.name}={package.version}" for package in packages)
     lines += [f"{tool.path} {tool.version}" for tool in found if tool.origin == "system"]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
-
-
-def _write_last(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
