@@ -16,7 +16,7 @@ from typing import NamedTuple
 from engine.errors import EngineError
 
 APP = "sandbox"
-SOCKET_PATH_MAX = 103  # bytes: 108 on Linux and 104 on macOS, one of them the terminating NUL
+SOCKET_PATH_MAX = 103  # bytes, on every system; `ls` asks for paths and shall not load vmm.unix_socket for its limit
 ROOTS = ("cache", "state", "runtime")
 TMP, LOCKS = "tmp", "locks"  # reserved: no kind of entry is called so
 
