@@ -18,12 +18,13 @@ from engine.build.accelerator import Verdict
 from engine.build.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
 from engine.build.toolchain import toolchain_key
 from engine.guest.compose_project import BUILD_ROOT
-from engine.plan.graph import Graph, Node, content_key
+from engine.plan.graph import Graph, Node
 from engine.project.inputs import input_piece
 from engine.project.pieces import Piece
 from engine.project.tree import opened
 from engine.resolve.compose import Compose
 from engine.secrets.secrecy import masked_inputs
+from engine.state.keys import content_key
 from sandboxfile import Loaded
 from sandboxfile.positions import render_path
 from vmm.snapshot import Shape

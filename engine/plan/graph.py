@@ -10,7 +10,6 @@ from pathlib import Path
 import networkx as nx
 
 from engine.errors import EngineError
-from engine.project.digest import content_key as content_key
 from engine.state.layout import Sockets
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.files import read_json, write_json
-from engine.project.digest import content_key
+from engine.state.keys import content_key
 from engine.state.layout import Layout
 
 VERSION = 1

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.build.image.cpio import Archive
-from engine.build.image.recipe import ImageError, digest
+from engine.build.image.recipe import ImageError
 from engine.cache.disk_space import making
+from engine.state.keys import KEY_LENGTH, bytes_key, inputs_key
 from vmm import guest
 from vmm.tools import Tools
 
@@ -105,15 +106,15 @@ def initramfs_key(tool_key: str) -> tuple[str, dict[str, str]]:
         "recipe": str(RECIPE_VERSION),
         "toolchain": tool_key,
         "modules": " ".join(MODULES),
-        "init": digest(INIT.read_bytes()),
-        "agent": digest((GUEST / "agent.py").read_bytes()),
-        "units": digest(json.dumps([ENABLED, MASKED]).encode()),
+        "init": bytes_key(INIT.read_bytes()),
+        "agent": bytes_key((GUEST / "agent.py").read_bytes()),
+        "units": bytes_key(json.dumps([ENABLED, MASKED]).encode()),
     }
     files = hashlib.sha256()
     for path, data in _guest_files():
         files.update(f"{path}\0{len(data)}\0".encode() + data)
-    inputs["files"] = files.hexdigest()[:32]
-    return digest(json.dumps(inputs, sort_keys=True).encode()), inputs
+    inputs["files"] = files.hexdigest()[:KEY_LENGTH]
+    return inputs_key(inputs), inputs
 
 
 async def build_initramfs(directory: Path, tools: Tools) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from engine.build.toolchain.system import parse_version, system_tools
 from engine.cache.disk_space import making
 from engine.files import replace_private
 from engine.resolve.registries import DebianMirrors
+from engine.state.keys import bytes_key, inputs_key
 from vmm.errors import VmmError
 from vmm.process import ProcessError, run
 from vmm.tools import Tool, Tools, from_json, to_json
@@ -48,7 +47,7 @@ def toolchain_key() -> tuple[str, dict[str, str]]:
     }
     if system is not None:
         inputs |= {f"system {tool.name}": f"{tool.path} {tool.version}" for tool in system.values()}
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32], inputs
+    return inputs_key(inputs), inputs
 
 
 async def build_toolchain(
@@ -199,4 +198,4 @@ def _identify(packages: Sequence[Package], found: Iterable[Tool]) -> str:
     lines = [f"recipe {RECIPE_VERSION}"]
     lines += sorted(f"{package.name}={package.version}" for package in packages)
     lines += [f"{tool.path} {tool.version}" for tool in found if tool.origin == "system"]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+    return bytes_key("\n".join(lines).encode())

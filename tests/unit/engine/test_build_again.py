@@ -17,11 +17,12 @@ from engine.build.foundation import GUEST_NEEDS
 from engine.build.step import Session
 from engine.cache.store import Store
 from engine.errors import EngineError
-from engine.plan.graph import BuildContext, Graph, Node, content_key
+from engine.plan.graph import BuildContext, Graph, Node
 from engine.project import sending as copying
 from engine.project.pieces import Piece
 from engine.project.sending import put_piece
 from engine.project.tree import ATTEMPTS, ContentChanged, ProjectTree
+from engine.state.keys import content_key
 from engine.state.layout import Layout
 from sandboxfile import parse
 from vmm.channel import GuestChannel

@@ -12,7 +12,8 @@ import pytest
 
 from engine.cache.store import Store
 from engine.plan.build_plan import Made, load_made, make_plan, save_made
-from engine.plan.graph import Graph, Node, content_key
+from engine.plan.graph import Graph, Node
+from engine.state.keys import content_key
 from engine.state.layout import Layout
 
 
