@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 
 from vmm.errors import VmmError
 from vmm.last_words import LastWords
+from vmm.lines import LineSplitter
 from vmm.session import end_session
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -204,20 +205,16 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes | None) -> None
 
 
 async def _collect(stream: asyncio.StreamReader, into: bytearray, on_line: Callable[[str], None] | None) -> None:
-    rest = b""
+    lines = LineSplitter()
     while chunk := await stream.read(65536):
         if len(into) < OUTPUT_LIMIT:
             into += chunk
-        if on_line is None:
-            continue
-        # A carriage return redraws a progress line: for us that is a new line.
-        *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
-        for line in lines:
-            if line.strip():
-                on_line(line.decode(errors="replace"))
-        rest = rest[-4096:]
-    if on_line is not None and rest.strip():
-        on_line(rest.decode(errors="replace"))
+        if on_line is not None:
+            for line in lines.feed(chunk):
+                on_line(line)
+    if on_line is not None:
+        for line in lines.close():
+            on_line(line)
 
 
 GUARD = Path(__file__).with_name("guard.py")
