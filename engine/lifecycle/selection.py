@@ -80,7 +80,7 @@ def words_of(layout: Layout, name: str | None) -> InstancePaths:
 
     Raises EngineError when there is neither, or more than one.
     """
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
     from engine.state.evidence import find_evidence
 
     try:

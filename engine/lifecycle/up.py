@@ -75,7 +75,7 @@ def _carry_out(intent: Intent, wishes: Wishes, began: float) -> Outcome:
 
 def _change(intent: Intent, wishes: Wishes) -> Instance:
     from engine.lifecycle.change import apply_changes
-    from engine.report.reporter import make_reporter
+    from engine.report.choice import make_reporter
 
     before, comparison = intent.before.instance, intent.comparison
     assert before is not None and comparison is not None
@@ -91,7 +91,7 @@ def _build_and_start(intent: Intent, wishes: Wishes) -> Instance:
     from engine.build.blueprint import build
     from engine.lifecycle.down import take_down
     from engine.lifecycle.start import start
-    from engine.report.reporter import make_reporter
+    from engine.report.choice import make_reporter
 
     project, name = intent.project, intent.name
     mode: Mode = wishes.progress
@@ -131,7 +131,7 @@ def _node(reporter: Reporter, name: str) -> Iterator[Callable[[str], None]]:
 
 async def _open_shell(guest: Guest, error: EngineError) -> None:
     from engine.cli.attached import run_within
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
 
     for line in (error.brief, *(error.details or "").splitlines()):
         click.echo(clean_line(line), err=True)

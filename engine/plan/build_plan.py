@@ -12,7 +12,7 @@ from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.files import read_json, write_json
 from engine.plan.graph import Graph, Node
-from engine.report.reporter import clean_line
+from engine.report.text import clean_line
 from engine.secrets.secrecy import masked_inputs
 
 Action = Literal["cached", "build", "not needed"]

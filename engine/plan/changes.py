@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from engine.plan.build_plan import describe_changes
 from engine.plan.differences import Difference, compare_items, compare_values, describe
-from engine.report.reporter import clean_line
+from engine.report.text import clean_line
 from engine.secrets.secrecy import masked_inputs
 from engine.state.configuration import Configuration
 from engine.supervisor.adjustment import PARTS, Part

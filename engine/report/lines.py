@@ -6,7 +6,7 @@ import json
 import threading
 from typing import Self, TextIO
 
-from engine.report.reporter import Tails, clean_line
+from engine.report.text import Tails, clean_line
 
 
 class _Lines:

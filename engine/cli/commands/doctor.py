@@ -48,7 +48,7 @@ def _make_ready(store: Store) -> None:
     from engine.cli.running import run
     from engine.plan.build_plan import make_plan
     from engine.plan.graph import Graph
-    from engine.report.reporter import make_reporter
+    from engine.report.choice import make_reporter
 
     graph = Graph(tool_nodes())
     plan = make_plan(graph, store)
