@@ -14,8 +14,9 @@ from engine.build.scheduler import execute
 from engine.build.step import Session
 from engine.cache.store import Store
 from engine.errors import EngineError
-from engine.plan.build_plan import Plan, load_made, make_plan, save_made
+from engine.plan.build_plan import Plan, make_plan
 from engine.plan.graph import Graph
+from engine.plan.made import load_made, save_made
 from engine.project.tree import ATTEMPTS, ContentChanged, keeps_changing
 from engine.report.reporter import Reporter
 from engine.resolve.compose import Compose

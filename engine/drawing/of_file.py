@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.build.blueprint import Project
 from engine.drawing.picture import Picture
 from engine.drawing.whole import draw_whole
-from engine.plan.build_plan import load_made, make_plan
+from engine.plan.build_plan import make_plan
+from engine.plan.made import load_made
 from engine.state.layout import Layout
 from sandboxfile import Loaded
 
