@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
-from vmm.connection import drop
+from vmm.connection import drop, pump
 from vmm.spec import HostForward
 
 
@@ -109,9 +109,12 @@ async def relay_ipv6(port: int) -> AsyncIterator[None]:
         other: asyncio.StreamWriter | None = None
         try:
             other_reader, other = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(_pump(reader, other), _pump(other_reader, writer))
+            await asyncio.gather(pump(reader, other), pump(other_reader, writer))
         except (OSError, asyncio.CancelledError):
-            pass  # refused or reset by one side, or we are leaving: nobody is there to be told
+            # refused or reset by one side, or we are leaving: nobody is there to be told
+            for end in (writer, other):
+                if end is not None:
+                    drop(end)
         finally:
             tasks.discard(task)
             writer.close()
@@ -130,14 +133,3 @@ async def relay_ipv6(port: int) -> AsyncIterator[None]:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except (OSError, asyncio.CancelledError):
-        drop(writer)
-        raise
