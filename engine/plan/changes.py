@@ -12,8 +12,7 @@ from engine.plan.differences import Difference, compare_items, compare_values, d
 from engine.report.columns import align
 from engine.report.text import clean_line
 from engine.secrets.secrecy import masked_inputs
-from engine.state.configuration import Configuration
-from engine.supervisor.adjustment import PARTS, Part
+from engine.state.configuration import PARTS, Configuration, Part
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.quantities import format_duration, format_size
 
