@@ -65,6 +65,27 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return environment
 
 
+def ask(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Completed | None:
+    """Run a program that answers at once, away from the current directory, outside of any event loop.
+
+    It has no leash, so any thread may ask. `env` are all its variables, instead of `clean_environment()`. None when it is missing, cannot be started, or is not
+    done within `timeout_s` seconds; it is killed then.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            cwd="/",
+            env=clean_environment() if env is None else env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+
 @contextlib.asynccontextmanager
 async def spawn(
     argv: Sequence[str],

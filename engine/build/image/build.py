@@ -14,7 +14,7 @@ from engine.build.image.builder import run_in_builder
 from engine.build.image.native import can_build_natively, run_natively
 from engine.build.image.recipe import ImageError
 from engine.cache.disk_space import making
-from engine.resolve.registries import DebianMirrors, debian_mirrors
+from engine.resolve.debian import DebianMirrors, debian_mirrors
 from vmm.spec import Accelerator
 from vmm.tools import Tools
 

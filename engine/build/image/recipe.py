@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from engine.build.toolchain.apt import host_settings
-from engine.build.toolchain.recipe import SUITE, architecture
+from engine.build.toolchain.recipe import architecture
 from engine.errors import EngineError
+from engine.resolve.debian import SUITE
 from engine.secrets.tokens import LEFT_OUT, tokens_in
 from engine.state.keys import bytes_key, inputs_key
 

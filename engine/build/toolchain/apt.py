@@ -8,15 +8,14 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.build.toolchain.recipe import ToolchainError, architecture
 from engine.cache.disk_space import full_disk_hint
-from engine.resolve.registries import MIRROR_VARIABLE, DebianMirrors, debian_mirrors
-from vmm.process import ProcessError, clean_environment, run
+from engine.resolve.debian import MIRROR_VARIABLE, DebianMirrors, debian_mirrors, source_lines
+from vmm.process import ProcessError, ask, run
 
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -65,29 +64,11 @@ def find_keyring() -> Path:
 def host_settings(names: Sequence[str]) -> dict[str, str]:
     """The values of these apt settings on the host, those that are set; empty where there is no apt."""
     words = [word for number, name in enumerate(names) for word in (f"V{number}", name)]
-    try:
-        asked = subprocess.run(
-            ["apt-config", "shell", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=clean_environment(),
-            timeout=10,
-            check=True,
-            text=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+    asked = ask(["apt-config", "shell", *words], timeout_s=10)
+    if asked is None or asked.code != 0:
         return {}
-    found = dict(word.split("=", 1) for word in shlex.split(asked.stdout) if "=" in word)
+    found = dict(word.split("=", 1) for word in shlex.split(asked.stdout.decode()) if "=" in word)
     return {name: found[f"V{number}"] for number, name in enumerate(names) if found.get(f"V{number}")}
-
-
-def source_lines(mirrors: DebianMirrors, suite: str, options: str = "") -> list[str]:
-    """Lines for apt's sources.list: the suite, its updates and, where a mirror has them, its security updates."""
-    archive = mirrors.archive.rstrip("/")
-    lines = [f"deb {options}{archive} {name} main" for name in (suite, f"{suite}-updates")]
-    if mirrors.security:
-        lines.append(f"deb {options}{mirrors.security.rstrip('/')} {suite}-security main")
-    return lines
 
 
 async def fetch(

@@ -15,7 +15,6 @@ from engine.build.toolchain.recipe import (
     NOT_UNPACKED,
     PROGRAM_PACKAGES,
     RECIPE_VERSION,
-    SUITE,
     Architecture,
     Program,
     ToolchainError,
@@ -25,7 +24,7 @@ from engine.build.toolchain.recipe import (
 from engine.build.toolchain.system import parse_version, system_tools
 from engine.cache.disk_space import making
 from engine.files import replace_private
-from engine.resolve.registries import DebianMirrors
+from engine.resolve.debian import SUITE, DebianMirrors
 from engine.state.keys import bytes_key, inputs_key
 from vmm.errors import VmmError
 from vmm.process import ProcessError, run

@@ -8,7 +8,7 @@ import pytest
 
 from engine.build.toolchain import apt
 from engine.build.toolchain.recipe import ToolchainError
-from engine.resolve.registries import DebianMirrors
+from engine.resolve.debian import DebianMirrors
 from vmm.process import ProcessError
 
 MIRRORS = DebianMirrors("http://mirror.example/debian", "http://mirror.example/security")
