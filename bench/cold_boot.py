@@ -8,9 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.build.chain import machine_shape, make_chain
+from engine.build.chain import make_chain
 from engine.build.foundation import GUEST_NEEDS, load_base, load_verdict
-from engine.build.step import Session
 from engine.cache.store import Store
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
@@ -39,16 +38,15 @@ class ColdBoot:
         verdict = load_verdict(store)
         if verdict is None:
             raise RuntimeError("no accelerator was probed yet: `sandbox up` does that")
-        shape = machine_shape(loaded, verdict)
-        graph = make_chain(loaded, verdict, Session(layout, loaded, shape)).graph
+        chain = make_chain(loaded, verdict)
         entries = {}
         for name in GUEST_NEEDS:
-            node = graph.nodes[name]
+            node = chain.graph.nodes[name]
             path = store.find(node.kind, node.key)
             if path is None:
                 raise RuntimeError(f"{node.title} is not in the cache: `sandbox up` builds it")
             entries[name] = path
-        self._base: Base = load_base(entries, shape)
+        self._base: Base = load_base(entries, chain.shape)
         self._disk = entries["disk"] / "disk.raw"
 
     def run(self) -> float:

@@ -7,9 +7,9 @@
     down(outcome.instance.name)
 
 What waits for machines is there twice, as `up` and as the coroutine `up_async`. Progress and questions go to an
-`Audience`; without one nothing is shown, and what needs an answer is an EngineError with exit code 2. Everything that
-is raised for people is an EngineError, a SandboxfileError or, from the machine, a VmmError: `brief` says what, `details`
-and `hint` more. `layout` is where sandboxes and what was built are kept; default: where the command keeps them.
+`Audience`; without one nothing is shown, and what needs an answer is an EngineError with exit code 2. What is raised
+for people is an EngineError, a SandboxfileError or, from the machine, a VmmError: `brief` says what, `details` and
+`hint` more. `layout` is where sandboxes and what was built are kept; default: where the command keeps them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from dotenv import dotenv_values
 
 from engine.resolve.compose import escape_dollars
 from sandboxfile import Inputs, Loaded, SandboxfileError, parse
-from sandboxfile.compose.judge import SECTIONS
+from sandboxfile.names import SECTIONS
 
 COMPOSE_FILE = re.compile(r"(docker-)?compose[^/]*\.ya?ml")
 EXAMPLES = (

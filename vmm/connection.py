@@ -1,9 +1,32 @@
-"""Ends of asyncio's connections."""
+"""Bytes through asyncio's connections, and their ends."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+
+
+async def pump(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    chunk_bytes: int = 65536,
+    change: Callable[[bytes], bytes] = bytes,
+    moved: Callable[[], None] = lambda: None,
+) -> None:
+    """Copy until the reader's end, which the writer's other side is told.
+
+    `change` sees every chunk and says what goes on of it; `moved` is called when bytes came, and when the writer has
+    taken them. Raises OSError when a side breaks, and what `change` raises.
+    """
+    while data := await reader.read(chunk_bytes):
+        writer.write(change(data))
+        moved()
+        await writer.drain()  # the reader stops reading, and so the far end sending, while this side is slow
+        moved()
+    if writer.can_write_eof():
+        writer.write_eof()
 
 
 async def close_writer(writer: asyncio.StreamWriter, flush_s: float) -> None:

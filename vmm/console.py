@@ -8,11 +8,11 @@ import socket
 from collections import deque
 from pathlib import Path
 
+from vmm.lines import LineSplitter
 from vmm.rotated_log import RotatedLog
 
 LOG_LIMIT = 8 * 1024 * 1024  # a guest can print without end; the host's disk must not notice
 TAIL_LINES = 40
-LONGEST_LINE = 4096  # bytes
 
 
 class Console:
@@ -22,13 +22,12 @@ class Console:
         self._connection = connection
         self._log = RotatedLog(log, LOG_LIMIT) if log else None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._partial = b""
+        self._lines = LineSplitter()
         self._arrived = asyncio.Condition()
 
     def last_words(self) -> str:
         """The last lines the guest printed."""
-        partial = [self._partial.decode(errors="replace")] if self._partial.strip() else []
-        return "\n".join([*self._tail, *partial])
+        return "\n".join(filter(None, (*self._tail, self._lines.unfinished)))
 
     async def wait_for(self, text: str, timeout_s: float) -> str:
         """Wait until a line with `text` is among the last ones and return it; raises TimeoutError."""
@@ -65,8 +64,6 @@ class Console:
             self._log = None
 
     async def _take(self, chunk: bytes) -> None:
-        *lines, self._partial = (self._partial + chunk).split(b"\n")
-        self._partial = self._partial[-LONGEST_LINE:]
-        self._tail.extend(line[-LONGEST_LINE:].decode(errors="replace").rstrip("\r") for line in lines)
+        self._tail.extend(self._lines.feed(chunk))
         async with self._arrived:
             self._arrived.notify_all()

@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 
 from vmm.errors import VmmError
 from vmm.last_words import LastWords
+from vmm.lines import LineSplitter
 from vmm.session import end_session
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -62,6 +63,27 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     environment["LC_ALL"] = "C.UTF-8"
     environment.update(extra or {})
     return environment
+
+
+def ask(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Completed | None:
+    """Run a program that answers at once, away from the current directory, outside of any event loop.
+
+    It has no leash, so any thread may ask. `env` are all its variables, instead of `clean_environment()`. None when it
+    is missing, cannot be started, or is not done within `timeout_s` seconds; it is killed then.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            cwd="/",
+            env=clean_environment() if env is None else env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
 
 
 @contextlib.asynccontextmanager
@@ -204,20 +226,16 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes | None) -> None
 
 
 async def _collect(stream: asyncio.StreamReader, into: bytearray, on_line: Callable[[str], None] | None) -> None:
-    rest = b""
+    lines = LineSplitter()
     while chunk := await stream.read(65536):
         if len(into) < OUTPUT_LIMIT:
             into += chunk
-        if on_line is None:
-            continue
-        # A carriage return redraws a progress line: for us that is a new line.
-        *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
-        for line in lines:
-            if line.strip():
-                on_line(line.decode(errors="replace"))
-        rest = rest[-4096:]
-    if on_line is not None and rest.strip():
-        on_line(rest.decode(errors="replace"))
+        if on_line is not None:
+            for line in lines.feed(chunk):
+                on_line(line)
+    if on_line is not None:
+        for line in lines.close():
+            on_line(line)
 
 
 GUARD = Path(__file__).with_name("guard.py")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import platform
 import stat
@@ -17,6 +15,7 @@ from typing import Any
 
 from engine.build.image.cpio import Archive
 from engine.errors import EngineError
+from engine.state.keys import inputs_key
 from vmm.errors import VmmError
 from vmm.machine import start_machine
 from vmm.spec import Accelerator, MachineSpec, Memory, kernel_arguments
@@ -90,7 +89,7 @@ def verdict_key(tool_key: str) -> tuple[str, dict[str, str]]:
         "machine": platform.machine(),
         "device": _device_facts(KVM),
     }
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32], inputs
+    return inputs_key(inputs), inputs
 
 
 def _device_facts(device: Path) -> str:

@@ -15,8 +15,9 @@ from engine.build.image.build import Place
 from engine.build.scheduler import execute
 from engine.cache.store import Store
 from engine.errors import EngineError
-from engine.plan.build_plan import Plan, load_made, make_plan, save_made
+from engine.plan.build_plan import Plan, make_plan
 from engine.plan.graph import Graph
+from engine.plan.made import load_made, save_made
 from engine.project.tree import ATTEMPTS, ContentChanged, keeps_changing, opened
 from engine.report.reporter import Reporter
 from engine.resolve.mounts_and_ports import wanted_mounts

@@ -23,13 +23,14 @@ from engine.build.nodes.setup import Setup
 from engine.build.step import VERSION, InGuest, Step
 from engine.build.toolchain import toolchain_key
 from engine.guest.compose_project import BUILD_ROOT
-from engine.plan.graph import Graph, Node, content_key
+from engine.plan.graph import Graph, Node
 from engine.project.inputs import input_piece
 from engine.project.pieces import Piece
 from engine.project.tree import ProjectTree, opened
 from engine.resolve.compose import Compose
 from engine.resolve.mounts_and_ports import working_directory
 from engine.secrets.secrecy import masked_inputs
+from engine.state.keys import content_key
 from sandboxfile import Endpoint, Loaded, SetupStep
 from sandboxfile.positions import render_path
 from vmm.snapshot import Shape

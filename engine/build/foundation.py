@@ -14,7 +14,8 @@ from engine.build.image.build import Place
 from engine.build.toolchain import build_toolchain, load_toolchain, toolchain_key
 from engine.cache.store import Store
 from engine.guest.guest import Base
-from engine.plan.graph import Node, content_key
+from engine.plan.graph import Node
+from engine.state.keys import content_key
 from vmm.disk import make_disk
 from vmm.process import guarded_directory
 from vmm.snapshot import Shape

@@ -22,6 +22,7 @@ NEARLY_FULL = 16 * 1024 * 1024  # with less, whatever failed failed because of i
 SCARCE = 1024**3  # with less, a process that speaks of a full disk is believed to mean this one
 POLL_S = 0.5
 FULL_S = 3.0  # a disk that is full for a moment, between two steps of a build, is no failure
+ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 WORDS = ("No space left on device", "have enough free space", "Disk quota exceeded")
 
 
@@ -95,13 +96,37 @@ def explain_full_disk(root: Path, directory: Path, needed_bytes: int = 0) -> Ite
         ) from error
 
 
+@contextlib.contextmanager
+def making(what: str, directory: Path, needed_bytes: int, kind: type[EngineError]) -> Iterator[None]:
+    """Make `directory`, ask for the room that `what` ("the toolchain") needs there, and let the block fill it.
+
+    Raises `kind` for an OSError of the block, and when there is less room than `needed_bytes` (0: it is not known).
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        require_room(directory, needed_bytes)
+        yield
+    except OSError as error:
+        if error.errno not in ERRNOS:
+            raise kind(f"{what} could not be made in {directory}", details=str(error)) from error
+        needs = f"{what} needs {_binary_size(needed_bytes)} while it is made" if needed_bytes else None
+        raise kind(f"no space left in {directory}", hint=needs) from error
+
+
+def full_disk_hint(output: str) -> str | None:
+    """What to do about a process whose output speaks of a full disk; None when it speaks of none."""
+    if any(word in output for word in WORDS):
+        return "the disk is full: free some space and run it again"
+    return None
+
+
 def _is_behind(error: Exception, directory: Path) -> bool:
     free = free_bytes(directory)
     for each in _chain(error):
-        if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(each, OSError) and each.errno in ERRNOS:
             return True
         # Only what runs on this host: a guest's own disk, which its commands may fill, is none of ours.
-        if isinstance(each, ProcessError) and any(word in each.output for word in WORDS) and free < SCARCE:
+        if isinstance(each, ProcessError) and full_disk_hint(each.output) and free < SCARCE:
             return True
     return free < NEARLY_FULL
 
@@ -123,6 +148,10 @@ def _what_failed(error: Exception) -> Iterator[str]:
         return
     yield brief
     yield from str(getattr(error, "details", None) or "").splitlines()[-5:]
+
+
+def _binary_size(count: int) -> str:
+    return f"{count // 1024**2} MiB" if count % 1024**3 else f"{count // 1024**3} GiB"
 
 
 def _megabytes(count: int) -> str:

@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 
 from engine.cache.disk_space import explain_full_disk, require_room
 from engine.errors import EngineError
-from engine.files import read_json, write_json
+from engine.files import make_private, read_json, write_json
 from engine.secrets.secrecy import masked_inputs
-from engine.state.layout import LOCKS, TMP, Layout, Sockets, make_private
+from engine.state.layout import LOCKS, TMP, Layout, Sockets
 from engine.state.trees import disk_usage, remove_tree, sync, sync_tree
 
 POLL_S = 0.1  # between two tries of a lock: flock has no way to wait that an event loop could share

@@ -69,7 +69,7 @@ def show(error: BaseException) -> int:
 
 
 def _tell(brief: str, details: object, hint: str | None) -> None:
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
 
     # Details are often the last words of a guest, which must not steer this terminal.
     print(f"{emphasize('error:', 'red', sys.stderr)} {clean_line(brief)}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.drawing.picture import State
+from engine.report.text import cut
 
 # Fill and stroke on a light ground, fill and stroke on a dark one.
 COLOURS: dict[State, tuple[str, str, str, str]] = {
@@ -23,7 +24,7 @@ def wrap(text: str, width: int) -> list[str]:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    cut = [line if len(line) <= width else f"{line[: width - 3]}..." for line in lines[:2]]
+    shown = [cut(line, width) for line in lines[:2]]
     if len(lines) > 2:
-        cut[1] = f"{cut[1][: width - 3]}..."
-    return cut
+        shown[1] = f"{shown[1][: width - 3]}..."
+    return shown

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from engine.drawing.picture import Part, Picture, State
+from engine.report.text import cut
 
 Paint = Callable[[str, State], str]
 
@@ -58,7 +59,7 @@ def _say(picture: Picture, part: Part, above: str) -> str:
     parts = {other.id: other for other in picture.parts}
     others = _names([parts[need] for need in picture.lines[part.id] if need != above])
     note = part.note if part.state not in ("cached", "not needed") else ""
-    return ", ".join(filter(None, [_cut(part.title, _TITLE), note, f"after {others}" if others else ""]))
+    return ", ".join(filter(None, [cut(part.title, _TITLE), note, f"after {others}" if others else ""]))
 
 
 def _names(parts: Sequence[Part]) -> str:
@@ -97,12 +98,8 @@ def _rows(picture: Picture, spine: set[str]) -> list[Part]:
 
 def _label(part: Part) -> str:
     """Nodes of the build are known by their ids, other parts by their kind."""
-    return _cut(part.kind if part.state in ("each up", "declared") else part.id, _LABEL)
+    return cut(part.kind if part.state in ("each up", "declared") else part.id, _LABEL)
 
 
 def _full(part: Part) -> str:
-    return _cut(f"{_label(part)} {part.title}" if ":" in part.id else _label(part), _TITLE)
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+    return cut(f"{_label(part)} {part.title}" if ":" in part.id else _label(part), _TITLE)

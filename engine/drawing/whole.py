@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from engine.drawing.picture import Part, Picture
 from engine.plan.build_plan import Plan
 from engine.plan.graph import Graph
-from engine.report.reporter import clean_line
+from engine.report.text import clean_line
 from sandboxfile import Endpoint, Loaded, Sandbox
 from sandboxfile.compose.services import dependencies, published_ports, services_needing_mounts
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.gateway.errors import GatewayError
+from engine.report.text import cut
 
 Verdict = Literal["allowed", "refused", "failed"]
 Protocol = Literal["tls", "http"]
@@ -118,4 +119,4 @@ class Journal:
 
 
 def _clip(text: str | None) -> str | None:
-    return text if text is None or len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return text if text is None else cut(text, _LONGEST)

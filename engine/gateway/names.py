@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 from engine.gateway.errors import GatewayError
+from engine.report.text import cut
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -58,4 +59,4 @@ def _encode(text: str, name: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    return repr(cut(text, 80))

@@ -7,10 +7,7 @@ N. TLS and plain HTTP share the sockets: the first byte tells them apart.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,8 +25,9 @@ from engine.gateway.splice import close
 from engine.gateway.tls import FIRST_BYTE, serve_tls
 from engine.gateway.upstream import Connect, Resolver, Streams
 from vmm.connection import drop
+from vmm.errors import VmmError
+from vmm.unix_socket import bind_private
 
-_LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # sun_path, less its NUL
 _FILES_FOR_OTHERS = 128  # descriptors left to the rest of the process
 
 
@@ -187,21 +185,9 @@ def _affordable(limits: Limits) -> Limits:
 
 
 def _bind(path: Path) -> socket.socket:
-    """A bound socket that only its owner may connect to; a dead one in its place is replaced."""
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        raise GatewayError(
-            f"the socket path is longer than {_LONGEST_SOCKET_PATH} bytes: {path}",
-            hint="use a shorter runtime directory",
-        )
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if path.exists() and stat.S_ISSOCK(path.lstat().st_mode):
-            path.unlink()
-        listener.bind(str(path))
-        path.chmod(0o600)  # before it listens: until then every connect fails, whatever the umask said
-        listener.setblocking(False)
-        listener.listen(128)
+        return bind_private(path)
+    except VmmError as error:
+        raise GatewayError(error.brief, error.details, error.hint) from error
     except OSError as error:
-        listener.close()
         raise GatewayError(f"cannot make the gateway's socket {path}", str(error)) from error
-    return listener

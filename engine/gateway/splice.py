@@ -9,7 +9,7 @@ from contextlib import suppress
 from engine.gateway.journal import Entry
 from engine.gateway.limits import Limits
 from engine.gateway.upstream import Streams
-from vmm.connection import close_writer
+from vmm.connection import close_writer, pump
 
 
 async def splice(
@@ -28,14 +28,14 @@ async def splice(
     guest does; what they raise ends it.
     """
 
-    def count_out(size: int) -> None:
-        entry.bytes_out += size
+    def go_out(data: bytes) -> bytes:
+        data = outgoing(data)
+        entry.bytes_out += len(data)
+        return data
 
-    def count_in(size: int) -> None:
-        entry.bytes_in += size
-
-    def see(data: bytes) -> bytes:
+    def come_in(data: bytes) -> bytes:
         incoming(data)
+        entry.bytes_in += len(data)
         return data
 
     loop = asyncio.get_running_loop()
@@ -48,8 +48,8 @@ async def splice(
 
             chunk = limits.chunk_bytes
             pumps = {
-                asyncio.create_task(_pump(guest[0], upstream[1], chunk, outgoing, count_out, moved)),
-                asyncio.create_task(_pump(upstream[0], guest[1], chunk, see, count_in, moved)),
+                asyncio.create_task(pump(guest[0], upstream[1], chunk_bytes=chunk, change=go_out, moved=moved)),
+                asyncio.create_task(pump(upstream[0], guest[1], chunk_bytes=chunk, change=come_in, moved=moved)),
             }
             running = pumps
             try:
@@ -63,25 +63,6 @@ async def splice(
                     moved()
             finally:
                 await finish(*pumps)
-
-
-async def _pump(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    chunk: int,
-    judge: Callable[[bytes], bytes],
-    count: Callable[[int], None],
-    moved: Callable[[], None],
-) -> None:
-    while data := await reader.read(chunk):
-        data = judge(data)
-        writer.write(data)
-        count(len(data))
-        moved()
-        await writer.drain()  # the reader stops reading, and so the far end sending, while this side is slow
-        moved()
-    if writer.can_write_eof():
-        writer.write_eof()
 
 
 async def finish(*tasks: asyncio.Task[None]) -> None:

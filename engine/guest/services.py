@@ -16,6 +16,7 @@ from engine.project.sending import put_piece
 from engine.project.tree import ProjectTree
 from vmm.channel import GuestChannel, GuestError
 from vmm.channel.answers import read, read_mapping
+from vmm.lines import LineSplitter
 
 IMAGES_S = 3600.0
 START_S = 3600.0
@@ -23,7 +24,6 @@ HEALTH_S = 600.0
 LOOK_S = 5.0
 KEPT = 1 << 15  # bytes of a command's output, for its error
 TAIL_LINES, LONGEST_KEPT = 60, 1000  # the same in lines; all of it shall fit into one answer of the supervisor
-LONGEST_LINE = 4096
 LONGEST_WORD = 64  # of a state
 LONGEST_LOG = 4096  # of a health check
 SHOWN = ("state", "health", "exit_code", "log", "container")  # what people see of a service that is not healthy
@@ -163,46 +163,27 @@ async def run_logged(
 ) -> None:
     """Run `argv` in the guest, each line of its output to `log`; raises EngineError with the end of it."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    lines = {"stdout": LineLog(log, tail), "stderr": LineLog(log, tail)}
+    streams = {"stdout": LineSplitter(), "stderr": LineSplitter()}
+
+    def take(lines: Iterable[str]) -> None:
+        for line in lines:
+            tail.append(line[:LONGEST_KEPT])
+            log(line)
+
     done = await channel.run(
         list(argv),
         user=user,
         cwd=cwd,
         env=dict(env or {}),
         timeout_s=timeout_s,
-        on_output=lambda stream, data: lines[stream].feed(data),
+        on_output=lambda stream, data: take(streams[stream].feed(data)),
         keep=KEPT,
     )
-    for one in lines.values():
-        one.close()
+    for stream in streams.values():
+        take(stream.close())
     if done.code != 0:
         raise EngineError(
             f"{title} failed with code {done.code}",
             details="\n".join(tail) or None,
             hint=f"the command was: {shlex.join(argv)}",
         )
-
-
-class LineLog:
-    """Cuts one byte stream into lines, for `log` and for `tail`."""
-
-    def __init__(self, log: Callable[[str], None], tail: deque[str]) -> None:
-        self._log = log
-        self._tail = tail
-        self._rest = b""
-
-    def feed(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        self._rest = self._rest[-LONGEST_LINE:]
-        for line in lines:
-            self._line(line)
-
-    def close(self) -> None:
-        self._line(self._rest)
-        self._rest = b""
-
-    def _line(self, line: bytes) -> None:
-        text = line[:LONGEST_LINE].decode(errors="replace").rstrip()
-        if text:
-            self._tail.append(text[:LONGEST_KEPT])
-            self._log(text)

@@ -15,10 +15,10 @@ from engine.plan.changes import Change, compare, needs_new_machine, sections_of
 from engine.project.tree import ATTEMPTS, keeps_changing, opened
 from engine.resolve.endpoints import Registries, client_files
 from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards
-from engine.state.configuration import Configuration, Running, load_running
+from engine.state.configuration import PARTS, Configuration, Running, load_running
 from engine.state.instances import Instance, load_instance
 from engine.state.layout import Layout
-from engine.supervisor.adjustment import PARTS, Adjustment
+from engine.supervisor.adjustment import Adjustment
 from engine.trust.unnamed import note_start
 from sandboxfile.positions import render_path
 from vmm.channel.client import connect

@@ -54,7 +54,7 @@ class Edited:
 
     def add(self, additions: Sequence[Addition], *, write: bool = True) -> Edit:
         """Change the file, where there is something to change. Raises SandboxfileError: nothing changed."""
-        from engine.rewrite import rewrite
+        from engine.files import rewrite
         from sandboxfile.writing.additions import add_to
 
         text = _decode(self.before or b"", self.file.name)

@@ -16,7 +16,7 @@ def logs_command(instance: Instance, service: str | None = None, *, tail: int | 
 
     `tail` is how many of the last lines, all by default. Raises EngineError, with exit code 2 for an unknown service.
     """
-    from engine.guest.services import FILE
+    from engine.guest.compose_project import FILE
 
     if not instance.services:
         raise EngineError(f"the sandbox {instance.name} has no services")

@@ -19,13 +19,14 @@ from typing import Any
 
 from engine.build.blueprint import Built
 from engine.errors import EngineError
+from engine.files import make_private
 from engine.guest.guest import Identity
 from engine.resolve.endpoints import Registries, client_files
 from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
 from engine.state.instances import Instance, forget_instance, load_instance, save_instance
-from engine.state.layout import InstancePaths, Layout, make_private
+from engine.state.layout import InstancePaths, Layout
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
 from engine.trust.unnamed import note_start

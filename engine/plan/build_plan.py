@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from engine.cache.store import Store
-from engine.errors import EngineError
-from engine.files import read_json, write_json
+from engine.plan.differences import describe_changes
 from engine.plan.graph import Graph, Node
-from engine.report.reporter import clean_line
-from engine.secrets.secrecy import masked_inputs
+from engine.plan.made import Made
+from engine.report.columns import align
+from engine.report.text import clean_line
 
 Action = Literal["cached", "build", "not needed"]
-
-SHOWN_ITEMS = 6  # of a changed list
-SHOWN_VALUE = 40  # characters of a changed value
-
-
-class Made(TypedDict):
-    """What is remembered of a node that was made: enough to say what has changed since."""
-
-    key: str
-    inputs: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -57,10 +45,10 @@ class Plan:
 
     def render(self) -> str:
         """Aligned columns, one line a step, and a line with the sum. The same plan gives the same text."""
-        width = max((len(clean_line(step.title)) for step in self.steps), default=0)
-        lines = [f"  {clean_line(step.title):<{width}}  {step.describe()}" for step in self.steps]
+        rows = [(clean_line(step.title), step.describe()) for step in self.steps]
         cached = sum(step.action == "cached" for step in self.steps)
-        return "\n".join([*lines, f"{cached} cached, {len(self.to_build)} to build"]) + "\n"
+        lines = [*align(rows, indent="  ").splitlines(), f"{cached} cached, {len(self.to_build)} to build"]
+        return "".join(f"{line}\n" for line in lines)
 
     def to_json(self) -> dict[str, Any]:
         steps = [{"id": s.id, "title": s.title, "action": s.action, "reason": s.reason} for s in self.steps]
@@ -83,26 +71,6 @@ def make_plan(graph: Graph, store: Store, previous: Mapping[str, Made] | None = 
         for node in graph.order():
             steps.append(_decide(node, graph, store, previous or {}, found[node.id], node.id in wanted))
         return Plan(tuple(steps))
-
-
-def load_made(path: Path) -> dict[str, Made]:
-    """What `save_made` wrote; nothing when the file is missing or damaged, which only costs the explanations."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        nodes = read_json(path)["nodes"]
-        # Older versions kept values.
-        return {id: Made(key=str(made["key"]), inputs=masked_inputs(made["inputs"])) for id, made in nodes.items()}
-    return {}
-
-
-def save_made(path: Path, graph: Graph, done: Iterable[str]) -> None:
-    """Remember the nodes in `done` as they are in `graph`, keeping what is known of the others. Raises EngineError."""
-    known: dict[str, Made] = {id: made for id, made in load_made(path).items() if id in graph.nodes}
-    for id in done:
-        known[id] = Made(key=graph.nodes[id].key, inputs=dict(graph.nodes[id].inputs))
-    try:
-        write_json(path, {"version": 1, "nodes": known})
-    except OSError as error:
-        raise EngineError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _decide(node: Node, graph: Graph, store: Store, previous: Mapping[str, Made], found: bool, wanted: bool) -> Step:
@@ -130,27 +98,3 @@ def _why_build(node: Node, graph: Graph, store: Store, previous: Mapping[str, Ma
         if need in previous and previous[need]["key"] != graph.nodes[need].key:
             return f"parent {need} changed"
     return "the way it is built changed"
-
-
-def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What differs between two sets of named inputs, in a few words; "" when nothing does."""
-    names = sorted(name for name in {*before, *now} if before.get(name, "") != now.get(name, ""))
-    return "; ".join(f"{name} changed{_describe_change(before.get(name, ''), now.get(name, ''))}" for name in names)
-
-
-def _describe_change(before: str, now: str) -> str:
-    old, new = before.splitlines(), now.splitlines()
-    if len(old) == 1 and len(new) == 1:
-        both = f": {before} -> {now}"
-        return "" if _looks_hashed(before) or len(both) > 2 * SHOWN_VALUE else both
-    items = [f"+{item}" for item in new if item not in old] + [f"-{item}" for item in old if item not in new]
-    if not items:
-        return " (order)"
-    if any(_looks_hashed(item[1:]) or len(item) > SHOWN_VALUE for item in items):
-        return ""
-    more = [f"and {len(items) - SHOWN_ITEMS} more"] if len(items) > SHOWN_ITEMS else []
-    return ": " + " ".join(items[:SHOWN_ITEMS] + more)
-
-
-def _looks_hashed(value: str) -> bool:
-    return len(value) >= 32 and all(character in "0123456789abcdef" for character in value)

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from engine.plan.build_plan import describe_changes
-from engine.plan.differences import Difference, compare_items, compare_values, describe
-from engine.report.reporter import clean_line
+from engine.plan.differences import Difference, compare_items, compare_values, describe, describe_changes
+from engine.report.columns import align
+from engine.report.text import clean_line
 from engine.secrets.secrecy import masked_inputs
-from engine.state.configuration import Configuration
-from engine.supervisor.adjustment import PARTS, Part
+from engine.state.configuration import PARTS, Configuration, Part
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.quantities import format_duration, format_size
 
@@ -103,8 +102,7 @@ def needs_new_machine(changes: Collection[Change]) -> bool:
 def render(changes: Sequence[Change]) -> str:
     """Aligned columns, one line a change. The same changes give the same text."""
     rows = [(clean_line(change.path), change.how, clean_line(change.what)) for change in changes]
-    first, second = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
-    return "".join(f"  {path:<{first}}  {how:<{second}}  {what}\n" for path, how, what in rows)
+    return "".join(f"{line}\n" for line in align(rows, indent="  ").splitlines())
 
 
 def _compare_fields(old: Configuration, new: Configuration, unheard: Collection[int]) -> Iterator[Change]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from engine.report.text import cut
 from engine.secrets.secrecy import is_of_environment, is_private_name, is_private_place
+from engine.state.keys import KEY_LENGTH
 from sandboxfile.positions import KeyPath
 
 SHOWN = 40  # characters of a value
+SHOWN_ITEMS = 6  # of a list of a build node
 
 
 class Difference(NamedTuple):
@@ -39,14 +42,18 @@ def compare_values(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
 
 
 def compare_items(
-    path: KeyPath, old: Sequence[Any], new: Sequence[Any], describe: Callable[[Any], str]
+    path: KeyPath, old: Sequence[Any], new: Sequence[Any], in_words: Callable[[Any], str]
 ) -> Iterator[Difference]:
     """One for each item that came or went; one alone when all that changed is the order."""
-    gone, come = list(old), []
+    gone: list[Any] = list(old)
+    come: list[Any] = []
     for item in new:
-        gone.remove(item) if item in gone else come.append(item)
+        if item in gone:
+            gone.remove(item)
+        else:
+            come.append(item)
     for sign, items in (("-", gone), ("+", come)):
-        yield from (Difference(path, f"{sign} {describe(item)}") for item in items)
+        yield from (Difference(path, f"{sign} {in_words(item)}") for item in items)
     if list(old) != list(new) and not gone and not come:
         yield Difference(path, "another order")
 
@@ -66,7 +73,13 @@ def describe(value: Any, path: KeyPath = ()) -> str:
         )
     else:
         text = str(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return cut(text, SHOWN)
+
+
+def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs between two sets of named inputs, in a few words; "" when nothing does."""
+    names = sorted(name for name in {*before, *now} if before.get(name, "") != now.get(name, ""))
+    return "; ".join(f"{name} changed{_describe_change(before.get(name, ''), now.get(name, ''))}" for name in names)
 
 
 def _one_word(path: KeyPath, value: Any) -> str:
@@ -80,3 +93,21 @@ def _masked(path: KeyPath, item: Any) -> str:
     """An item of a list; of NAME=VALUE perhaps only the name."""
     name, equals, _ = item.partition("=") if isinstance(item, str) else ("", "", "")
     return f"{name}=..." if equals and (is_of_environment(path) or is_private_name(name)) else describe(item, path)
+
+
+def _describe_change(before: str, now: str) -> str:
+    old, new = before.splitlines(), now.splitlines()
+    if len(old) == 1 and len(new) == 1:
+        both = f": {before} -> {now}"
+        return "" if _looks_hashed(before) or len(both) > 2 * SHOWN else both
+    items = [f"+{item}" for item in new if item not in old] + [f"-{item}" for item in old if item not in new]
+    if not items:
+        return " (order)"
+    if any(_looks_hashed(item[1:]) or len(item) > SHOWN for item in items):
+        return ""
+    more = [f"and {len(items) - SHOWN_ITEMS} more"] if len(items) > SHOWN_ITEMS else []
+    return ": " + " ".join(items[:SHOWN_ITEMS] + more)
+
+
+def _looks_hashed(value: str) -> bool:
+    return len(value) >= KEY_LENGTH and all(character in "0123456789abcdef" for character in value)

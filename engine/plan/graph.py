@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import networkx as nx
 
 from engine.errors import EngineError
-from engine.project.digest import content_key as content_key
+from engine.state.keys import content_key as content_key
 
 
 class Work(Protocol):

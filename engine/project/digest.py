@@ -1,28 +1,18 @@
-"""Keys: what a node is made of, as one short name that changes exactly when the content does."""
+"""The key of a tree of files: it changes exactly when what a copy of the tree would have does."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from engine.errors import EngineError
+from engine.state.keys import KEY_LENGTH
 from vmm.walk import Found, Readable
 
-KEY_LENGTH = 32  # hex digits, 128 bits: collisions by accident are out of question, and paths stay short
 BLOCK = 1 << 18
-
-
-def content_key(*parts: object, **inputs: object) -> str:
-    """The key of JSON-like values (str, int, float, bool, None, list, tuple, mapping with str keys).
-
-    Raises TypeError for anything else: an object's repr would give a key that changes with every run.
-    """
-    text = json.dumps([parts, inputs], sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
 class TreeDigest:

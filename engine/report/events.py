@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self
 
-from engine.report.reporter import clean_line
+from engine.report.text import clean_line
 
 Event = dict[str, Any]  # {"event": "started" | "line" | "waiting" | "finished" | "failed" | "skipped" | "note", ...}
 

@@ -7,7 +7,7 @@ import threading
 from typing import Self, TextIO
 
 from engine.report.events import EventReporter
-from engine.report.reporter import Tails, clean_line
+from engine.report.text import Tails, clean_line
 
 
 class _Lines:

@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from engine.report.reporter import Tails, clean_line
+from engine.report.text import Tails, clean_line
 
 
 @dataclass

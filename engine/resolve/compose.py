@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.guest.compose_project import BUILD_ROOT, FILE_ROOT, ComposeProject
-from engine.project.digest import content_key
 from engine.project.dockerignore import DOCKERIGNORE
 from engine.project.pieces import Piece
 from engine.project.tree import ProjectTree
+from engine.state.keys import content_key
 from sandboxfile import Loaded, SandboxfileError
 from sandboxfile.compose.services import (
     additional_contexts,

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.build.toolchain.apt import source_lines
-from engine.build.toolchain.recipe import SUITE
 from engine.gateway.policy import Policy, Rule
+from engine.resolve.debian import SUITE, source_lines
 from engine.resolve.registries import client_settings, resolve_group
 from sandboxfile import Endpoint
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from engine.resolve.host_ports import pick_port
 from engine.resolve.paths import protected_in, real_source
-from engine.supervisor.launch import MountPoint
-from engine.supervisor.ports import pick_port
+from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Loaded
 from sandboxfile.compose.services import published_ports
 from vmm.spec import HostForward

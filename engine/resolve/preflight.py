@@ -77,7 +77,7 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
 
 
 def _check_ports(loaded: Loaded, held: Collection[int]) -> Iterator[Diagnostic]:
-    from engine.supervisor.ports import port_is_free
+    from engine.resolve.host_ports import port_is_free
 
     wanted: list[tuple[KeyPath, int | None]] = [
         (("ports", index), port.host) for index, port in enumerate(loaded.sandbox.ports)

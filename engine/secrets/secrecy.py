@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from engine.project.digest import KEY_LENGTH, content_key
+from engine.state.keys import KEY_LENGTH, content_key
 from sandboxfile.positions import KeyPath
 
 _CREDENTIAL = re.compile(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from engine.errors import EngineError
 from engine.files import read_json, write_json
-from engine.project.digest import content_key
+from engine.state.keys import content_key
 from engine.state.layout import Layout
 
 VERSION = 1
+
+# What of a running sandbox can be changed while it runs.
+Part = Literal["endpoints", "ports", "services", "record"]
+PARTS: tuple[Part, ...] = ("endpoints", "ports", "services", "record")  # as they are applied: images come by endpoints
 
 
 @dataclass(frozen=True)

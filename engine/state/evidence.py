@@ -6,8 +6,9 @@ import contextlib
 from pathlib import Path
 
 from engine.errors import EngineError
+from engine.files import make_private
 from engine.state.instances import read_record
-from engine.state.layout import InstancePaths, Layout, make_private
+from engine.state.layout import InstancePaths, Layout
 from engine.state.trees import remove_tree
 
 MOST = 5  # sandboxes

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from engine.errors import EngineError
-from engine.files import read_json, write_json
-from engine.state.layout import Layout, make_private
+from engine.files import make_private, read_json, write_json
+from engine.state.layout import Layout
 from engine.state.processes import is_same_process
 
 VERSION = 1

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from engine.errors import EngineError
 
 APP = "sandbox"
-SOCKET_PATH_MAX = 103  # bytes: 108 on Linux and 104 on macOS, one of them the terminating NUL
+SOCKET_PATH_MAX = 103  # bytes, on every system; `ls` asks for paths and shall not load vmm.unix_socket for its limit
 ROOTS = ("cache", "state", "runtime")
 TMP, LOCKS = "tmp", "locks"  # reserved: no kind of entry is called so
 
@@ -285,13 +285,6 @@ class Layout(NamedTuple):
 
     def _project(self, project: Path) -> Path:
         return self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]
-
-
-def make_private(directory: Path) -> None:
-    """Make `directory`, and what is missing above it, so that nobody else can enter them. Raises OSError."""
-    for each in reversed((directory, *directory.parents)):
-        if not each.is_dir():
-            each.mkdir(mode=0o700, exist_ok=True)
 
 
 def platform_root(root: str) -> Path:

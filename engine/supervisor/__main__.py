@@ -34,9 +34,10 @@ from engine.state.layout import InstancePaths, Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.idle import Use, spell, wait_idle
-from engine.supervisor.launch import Launch, MountPoint
+from engine.supervisor.launch import Launch
 from engine.supervisor.log import redirect_output
 from engine.supervisor.ports import OpenPorts
+from engine.workspaces.mount_point import MountPoint
 from vmm.channel import Relay
 from vmm.connection import close_writer
 from vmm.errors import VmmError

@@ -28,10 +28,10 @@ from engine.guest.services import (
     wait_healthy,
 )
 from engine.project.tree import ContentChanged, ProjectTree
-from engine.state.configuration import Running, load_running, save_running
+from engine.state.configuration import Part, Running, load_running, save_running
 from engine.state.instances import load_instance, save_instance
 from engine.state.layout import Layout
-from engine.supervisor.adjustment import Adjustment, Part
+from engine.supervisor.adjustment import Adjustment
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.ports import OpenPorts
 from vmm.channel import LocalStream

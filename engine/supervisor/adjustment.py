@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from engine.gateway.policy import Policy, Rule
 from engine.guest.compose_project import ComposeProject
-from engine.state.configuration import Configuration
+from engine.state.configuration import PARTS, Configuration, Part
 from vmm.spec import HostForward
-
-Part = Literal["endpoints", "ports", "services", "record"]
-PARTS: tuple[Part, ...] = ("endpoints", "ports", "services", "record")  # as they are applied: images come by endpoints
 
 
 @dataclass(frozen=True)

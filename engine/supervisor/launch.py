@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.gateway.policy import Policy, Rule
 from engine.guest.guest import Base, Identity
+from engine.workspaces.mount_point import MountPoint
 from vmm.snapshot import Shape
 from vmm.spec import HostForward
 from vmm.tools import from_json
-
-
-@dataclass(frozen=True)
-class MountPoint:
-    """A live mount: `source`, a real path of the host, is at `target` in the guest.
-
-    `protected` are paths in it that the guest cannot change.
-    """
-
-    source: str
-    target: str
-    read_only: bool
-    protected: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> MountPoint:
-        """What `asdict` made a mapping of."""
-        return cls(**{**value, "protected": tuple(value["protected"])})
 
 
 @dataclass(frozen=True)

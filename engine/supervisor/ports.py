@@ -1,40 +1,15 @@
-"""Ports on the host's loopback: is one free, find one, a machine's own, and the IPv6 half that QEMU does not open."""
+"""Ports on the host's loopback that lead into a machine, and the IPv6 half that QEMU does not open."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import socket
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
-from vmm.connection import drop
+from vmm.connection import drop, pump
 from vmm.spec import HostForward
-
-
-def port_is_free(port: int) -> bool:
-    """Whether something could listen on 127.0.0.1:`port` now. May raise PermissionError for ports below 1024."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return False
-            raise
-    return True
-
-
-def pick_port(but: Collection[int] = ()) -> int:
-    """A port that was free a moment ago, and is not in `but`: what somebody is about to take is still free."""
-    with contextlib.ExitStack() as refused:  # held meanwhile, so that none comes twice
-        while True:
-            probe = refused.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            if (port := int(probe.getsockname()[1])) not in but:
-                return port
 
 
 class Forwarder(Protocol):
@@ -109,9 +84,12 @@ async def relay_ipv6(port: int) -> AsyncIterator[None]:
         other: asyncio.StreamWriter | None = None
         try:
             other_reader, other = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(_pump(reader, other), _pump(other_reader, writer))
+            await asyncio.gather(pump(reader, other), pump(other_reader, writer))
         except (OSError, asyncio.CancelledError):
-            pass  # refused or reset by one side, or we are leaving: nobody is there to be told
+            # refused or reset by one side, or we are leaving: nobody is there to be told
+            for end in (writer, other):
+                if end is not None:
+                    drop(end)
         finally:
             tasks.discard(task)
             writer.close()
@@ -130,14 +108,3 @@ async def relay_ipv6(port: int) -> AsyncIterator[None]:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except (OSError, asyncio.CancelledError):
-        drop(writer)
-        raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from engine.errors import EngineError
 from engine.resolve.capacity import Capacity
-from engine.resolve.registries import RegistryError, credentials_of
+from engine.resolve.clients import RegistryError
+from engine.resolve.registries import credentials_of
 from engine.state.layout import Layout
 from engine.trust.asks import Surroundings, groups_of
 from engine.trust.places import Places

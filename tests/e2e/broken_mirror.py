@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-from engine.resolve.registries import DebianMirrors
+from engine.resolve.debian import DebianMirrors
 
 Fault = Literal["none", "cut", "flipped", "unavailable"]
 LARGE = 5_000_000  # bytes: apt has already got many packages when it comes to one that is faulty

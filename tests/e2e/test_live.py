@@ -17,7 +17,7 @@ from typing import Any
 
 from world import UP_S, Ran, World, wait_until
 
-from engine.supervisor.ports import pick_port
+from engine.resolve.host_ports import pick_port
 
 FILE = """version: "1"
 name: live

@@ -14,7 +14,8 @@ from broken_mirror import BrokenMirror, Fault, start_broken_mirror
 from small_disk import mount_small_disk
 from world import Ran, World, wait_until
 
-from engine.resolve.registries import RegistryError, debian_mirrors
+from engine.resolve.clients import RegistryError
+from engine.resolve.debian import debian_mirrors
 
 BASE = ("toolchain", "accelerator", "image", "initramfs", "disk", "booted")
 FILE = "name: recovers\n"

@@ -5,16 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.resolve import registries
-from engine.resolve.registries import (
-    ClientSettings,
-    DebianMirrors,
-    Registry,
-    RegistryError,
-    client_settings,
-    debian_mirrors,
-    resolve_group,
-)
+from engine.resolve import clients, registries
+from engine.resolve.clients import RegistryError
+from engine.resolve.debian import DebianMirrors, debian_mirrors
+from engine.resolve.registries import ClientSettings, Registry, client_settings, resolve_group
 
 PIP_CONSTANTS = '["https://index.example/simple", "index.example", "files.example"]'
 Answers = dict[str, str | None]
@@ -29,8 +23,8 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
         command = " ".join([Path(argv[0]).name.replace("python3", "python"), *argv[1:]])
         return next((answer for words, answer in said.items() if command.startswith(words)), None)
 
-    monkeypatch.setattr(registries, "_ask", ask)
-    monkeypatch.setattr(registries.sys, "executable", "/opt/python")
+    monkeypatch.setattr(clients, "ask_client", ask)
+    monkeypatch.setattr(clients.sys, "executable", "/opt/python")
     monkeypatch.delenv("SANDBOX_DEBIAN_MIRROR", raising=False)
     registries.forget()
     yield said
@@ -203,5 +197,5 @@ def test_nothing_is_asked_when_nothing_is_needed(monkeypatch: pytest.MonkeyPatch
     def ask(argv: list[str]) -> str | None:
         raise AssertionError(argv)
 
-    monkeypatch.setattr(registries, "_ask", ask)
+    monkeypatch.setattr(clients, "ask_client", ask)
     assert client_settings([]) == ClientSettings()

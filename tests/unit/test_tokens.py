@@ -10,8 +10,10 @@ import pytest
 
 from engine.build.image import recipe
 from engine.build.image.recipe import SCRIPTS, write_inputs
+from engine.resolve import clients as host_clients
 from engine.resolve import registries
 from engine.resolve.capacity import Capacity
+from engine.resolve.debian import MIRROR_VARIABLE
 from engine.resolve.registries import Credential, credentials_of
 from engine.secrets.tokens import tokens_in, without_tokens
 from engine.trust.asks import Ask, Surroundings, asks_of, groups_of, widened
@@ -69,8 +71,8 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "-c": PIP,
         "-m": f"global.index-url='https://dl.example/{TOKEN}/simple'\nglobal.extra-index-url='https://x.example/y'\n",
     }
-    monkeypatch.setattr(registries, "_ask", lambda argv: said.get(argv[0], said.get(argv[1])))
-    monkeypatch.setenv(registries.MIRROR_VARIABLE, f"https://apt.example/{TOKEN}/debian")
+    monkeypatch.setattr(host_clients, "ask_client", lambda argv: said.get(argv[0], said.get(argv[1])))
+    monkeypatch.setenv(MIRROR_VARIABLE, f"https://apt.example/{TOKEN}/debian")
     registries.forget()
     yield
     registries.forget()
@@ -79,7 +81,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("clients")
 def test_every_group() -> None:
     assert credentials_of(["npm", "pypi", "debian"]) == (
-        Credential("debian", "https://apt.example/.../debian", registries.MIRROR_VARIABLE),
+        Credential("debian", "https://apt.example/.../debian", MIRROR_VARIABLE),
         Credential("npm", "https://npm.example/.../npm", "host's npm configuration"),
         Credential("pypi", "https://dl.example/.../simple", "host's pip configuration"),
     )

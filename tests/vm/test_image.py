@@ -18,7 +18,7 @@ from foundation_world import DISK_BYTES, processes_with, shared_foundation, shar
 from engine.build.image import ImageError, build_image, native
 from engine.build.image.builder import run_in_builder
 from engine.build.toolchain import load_toolchain
-from engine.resolve.registries import debian_mirrors
+from engine.resolve.debian import debian_mirrors
 from vmm.channel import GuestChannel
 from vmm.disk import make_disk
 from vmm.machine import start_machine

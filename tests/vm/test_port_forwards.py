@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from foundation_world import shared_tools
 
-from engine.supervisor.ports import pick_port, port_is_free
+from engine.resolve.host_ports import pick_port, port_is_free
 from vmm.errors import VmmError
 from vmm.machine import start_machine
 from vmm.spec import HostForward, MachineSpec, Memory, Network

@@ -17,7 +17,7 @@ import pytest
 
 from engine.build.toolchain import ToolchainError, build_toolchain, load_toolchain
 from engine.build.toolchain.apt import _prepare
-from engine.resolve.registries import DebianMirrors, debian_mirrors
+from engine.resolve.debian import DebianMirrors, debian_mirrors
 from vmm.process import run
 
 

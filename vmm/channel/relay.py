@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import errno
 import json
-import os
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +40,7 @@ from vmm.guest.agent import (
     encode_frame,
     encode_message,
 )
+from vmm.unix_socket import bind_private
 
 NOBODY = Hello(VERSION, PROTOCOL, "", "", "")  # says hello while there is no guest
 Handler = Callable[[dict[str, Any], LocalStream], Awaitable[dict[str, Any]]]
@@ -63,14 +62,8 @@ class Relay:
         self._clients: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        if len(os.fsencode(self._path)) > 107:
-            raise GuestError(f"socket path too long: {self._path}")
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
-        listener = socket.socket(socket.AF_UNIX)
+        listener = bind_private(self._path)
         try:
-            listener.bind(os.fspath(self._path))
-            self._path.chmod(0o600)  # nobody can connect before it listens, so nobody gets in before this
             self._server = await asyncio.start_unix_server(self._serve, sock=listener)
         except BaseException:
             listener.close()

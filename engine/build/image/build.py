@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ from engine.build.image.build_root import make_build_root
 from engine.build.image.builder import run_in_builder
 from engine.build.image.native import can_build_natively, run_natively
 from engine.build.image.recipe import ImageError
-from engine.resolve.registries import DebianMirrors, debian_mirrors
+from engine.cache.disk_space import making
+from engine.resolve.debian import DebianMirrors, debian_mirrors
 from vmm.spec import Accelerator
 from vmm.tools import Tools
 
@@ -51,10 +50,7 @@ async def build_image(
     """
     mirrors = mirrors or debian_mirrors()
     directory = directory.resolve()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(directory).free < NEEDED_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with making("the guest image", directory, NEEDED_BYTES, ImageError):
         if place == "auto":
             place = "native" if await can_build_natively() else "builder"
         root, work, output = (directory / "work" / name for name in ("buildroot", "scratch", "out"))
@@ -74,8 +70,6 @@ async def build_image(
         for name in (PACKAGES, CLIENTS, ROOT):
             (output / name).replace(directory / name)
         shutil.rmtree(directory / "work")
-    except OSError as error:
-        raise _translate(error, directory) from error
     return load_image(directory)
 
 
@@ -88,10 +82,3 @@ def load_image(directory: Path) -> Image:
     except (OSError, ValueError) as error:
         raise ImageError(f"there is no complete guest image in {directory}", details=str(error)) from error
     return Image(directory / ROOT, packages, clients)
-
-
-def _translate(error: OSError, directory: Path) -> ImageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        needs = NEEDED_BYTES // 1024**3
-        return ImageError(f"no space left in {directory}", hint=f"the guest image needs {needs} GiB while it is made")
-    return ImageError(f"the guest image could not be made in {directory}", details=str(error))

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.build.image.recipe import BUILD_ROOT_PACKAGES, host_certificates, write_inputs
-from engine.build.toolchain.apt import fetch, source_lines, unpack
-from engine.build.toolchain.recipe import SUITE
-from engine.resolve.registries import DebianMirrors
+from engine.build.toolchain.apt import fetch, unpack
+from engine.resolve.debian import SUITE, DebianMirrors, source_lines
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 DIRECTORIES = (

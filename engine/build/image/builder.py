@@ -19,7 +19,7 @@ from engine.build.image.recipe import ImageError, RecipeProgress
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.server import start_gateway
-from engine.resolve.registries import DebianMirrors
+from engine.resolve.debian import DebianMirrors
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.process import ProcessError, run

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.build.image.cpio import Archive
-from engine.build.image.recipe import ImageError, digest
+from engine.build.image.recipe import ImageError
+from engine.cache.disk_space import making
+from engine.state.keys import KEY_LENGTH, bytes_key, inputs_key
 from vmm import guest
 from vmm.tools import Tools
 
@@ -104,25 +106,22 @@ def initramfs_key(tool_key: str) -> tuple[str, dict[str, str]]:
         "recipe": str(RECIPE_VERSION),
         "toolchain": tool_key,
         "modules": " ".join(MODULES),
-        "init": digest(INIT.read_bytes()),
-        "agent": digest((GUEST / "agent.py").read_bytes()),
-        "units": digest(json.dumps([ENABLED, MASKED]).encode()),
+        "init": bytes_key(INIT.read_bytes()),
+        "agent": bytes_key((GUEST / "agent.py").read_bytes()),
+        "units": bytes_key(json.dumps([ENABLED, MASKED]).encode()),
     }
     files = hashlib.sha256()
     for path, data in _guest_files():
         files.update(f"{path}\0{len(data)}\0".encode() + data)
-    inputs["files"] = files.hexdigest()[:32]
-    return digest(json.dumps(inputs, sort_keys=True).encode()), inputs
+    inputs["files"] = files.hexdigest()[:KEY_LENGTH]
+    return inputs_key(inputs), inputs
 
 
 async def build_initramfs(directory: Path, tools: Tools) -> Path:
     """Write the initramfs of these tools into `directory` and return its path. Raises ImageError (no such driver)."""
     path = directory / INITRAMFS
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with making("the initramfs", directory, 0, ImageError):
         path.write_bytes(pack_initramfs(tools))
-    except OSError as error:
-        raise ImageError(f"the initramfs could not be made in {directory}", details=str(error)) from error
     return path
 
 

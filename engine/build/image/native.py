@@ -10,11 +10,13 @@ from pathlib import Path
 
 from engine.build.image.recipe import ImageError, RecipeProgress
 from engine.build.toolchain.apt import host_settings
+from engine.cache.disk_space import full_disk_hint
 from vmm.process import ProcessError, run
 
 BUILD_TIMEOUT_S = 1800.0
 MEMORY_NEEDED = 5 * 1024**3  # a user's build works in memory: its files belong to ids that the user cannot delete
 ENTER = Path(__file__).with_name("enter.sh")
+NOT_FETCHED = ("Hash Sum mismatch", "Failed to fetch", "Could not connect", "Temporary failure")
 NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -94,11 +96,7 @@ def apt_proxies() -> dict[str, str]:
 def explain(brief: str, output: str) -> ImageError:
     """What the end of the recipe's output means."""
     lines = [line for line in output.splitlines() if line.strip()]
-    hint = None
-    if "No space left" in output or "don't have enough free space" in output:
-        hint = "the disk is full: free some space and run it again"
-    elif any(
-        word in output for word in ("Hash Sum mismatch", "Failed to fetch", "Could not connect", "Temporary failure")
-    ):
+    hint = full_disk_hint(output)
+    if hint is None and any(words in output for words in NOT_FETCHED):
         hint = "packages could not be fetched: is the mirror reachable? Run it again"
     return ImageError(f"the guest image could not be built: {brief}", "\n".join(lines[-25:]), hint)

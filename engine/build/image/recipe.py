@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
@@ -10,9 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from engine.build.toolchain.apt import host_settings
-from engine.build.toolchain.recipe import SUITE, architecture
+from engine.build.toolchain.recipe import architecture
 from engine.errors import EngineError
+from engine.resolve.debian import SUITE
 from engine.secrets.tokens import LEFT_OUT, tokens_in
+from engine.state.keys import bytes_key, inputs_key
 
 RECIPE_VERSION = 1  # raise it when something outside the files and lists named in `image_key` changes the image
 SCRIPTS = ("recipe.sh", "hook-base.sh", "hook-packages.sh", "clients.py")  # as found beside this file
@@ -156,14 +157,14 @@ def image_key(tool_key: str) -> tuple[str, dict[str, str]]:
         "toolchain": tool_key,
         "suite": SUITE,
         "architecture": architecture().debian,
-        "mmdebstrap": digest(json.dumps(mmdebstrap_arguments(architecture().debian, mirror_settings())).encode()),
+        "mmdebstrap": bytes_key(json.dumps(mmdebstrap_arguments(architecture().debian, mirror_settings())).encode()),
         "packages": " ".join(sorted((*BASE_PACKAGES, *GUEST_PACKAGES))),
-        "build packages": digest(" ".join(sorted(BUILD_ROOT_PACKAGES)).encode()),
+        "build packages": bytes_key(" ".join(sorted(BUILD_ROOT_PACKAGES)).encode()),
         "filesystem": f"{FILESYSTEM_UUID} {EPOCH}",
     }
-    inputs |= {f"script {name}": digest(Path(__file__).with_name(name).read_bytes()) for name in SCRIPTS}
-    inputs |= {f"certificate {name}": digest(data) for name, data in host_certificates().items()}
-    return digest(json.dumps(inputs, sort_keys=True).encode()), inputs
+    inputs |= {f"script {name}": bytes_key(Path(__file__).with_name(name).read_bytes()) for name in SCRIPTS}
+    inputs |= {f"certificate {name}": bytes_key(data) for name, data in host_certificates().items()}
+    return inputs_key(inputs), inputs
 
 
 def leave_out(tokens: Collection[str]) -> dict[str, Callable[[str], str]]:
@@ -187,10 +188,6 @@ def leave_out(tokens: Collection[str]) -> dict[str, Callable[[str], str]]:
         return f'{text}rm {kept}\n{edit} {sources} "$root/usr/share/sandbox/clients.json"\n'
 
     return {"hook-base.sh": base, "hook-packages.sh": packages}
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def write_inputs(directory: Path, source_lines: Sequence[str], certificates: dict[str, bytes]) -> None:

@@ -8,14 +8,14 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.build.toolchain.recipe import ToolchainError, architecture
-from engine.resolve.registries import MIRROR_VARIABLE, DebianMirrors, debian_mirrors
-from vmm.process import ProcessError, clean_environment, run
+from engine.cache.disk_space import full_disk_hint
+from engine.resolve.debian import MIRROR_VARIABLE, DebianMirrors, debian_mirrors, source_lines
+from vmm.process import ProcessError, ask, run
 
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -64,29 +64,11 @@ def find_keyring() -> Path:
 def host_settings(names: Sequence[str]) -> dict[str, str]:
     """The values of these apt settings on the host, those that are set; empty where there is no apt."""
     words = [word for number, name in enumerate(names) for word in (f"V{number}", name)]
-    try:
-        asked = subprocess.run(
-            ["apt-config", "shell", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=clean_environment(),
-            timeout=10,
-            check=True,
-            text=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+    asked = ask(["apt-config", "shell", *words], timeout_s=10)
+    if asked is None or asked.code != 0:
         return {}
-    found = dict(word.split("=", 1) for word in shlex.split(asked.stdout) if "=" in word)
+    found = dict(word.split("=", 1) for word in shlex.split(asked.stdout.decode()) if "=" in word)
     return {name: found[f"V{number}"] for number, name in enumerate(names) if found.get(f"V{number}")}
-
-
-def source_lines(mirrors: DebianMirrors, suite: str, options: str = "") -> list[str]:
-    """Lines for apt's sources.list: the suite, its updates and, where a mirror has them, its security updates."""
-    archive = mirrors.archive.rstrip("/")
-    lines = [f"deb {options}{archive} {name} main" for name in (suite, f"{suite}-updates")]
-    if mirrors.security:
-        lines.append(f"deb {options}{mirrors.security.rstrip('/')} {suite}-security main")
-    return lines
 
 
 async def fetch(
@@ -108,7 +90,7 @@ async def fetch(
             raise ToolchainError(f"{program} is needed to fetch packages and is not on this machine")
     command = _prepare(directory, suite, keyring or find_keyring(), mirrors or debian_mirrors())
     progress(f"reading the package lists of {suite}")
-    await _apt([*command, "update", "-q"], UPDATE_TIMEOUT_S, "the package lists could not be fetched", directory)
+    await _apt([*command, "update", "-q"], UPDATE_TIMEOUT_S, "the package lists could not be fetched")
     progress(f"downloading {len(names)} packages and what they need")
     install = ["install", "-q", "-y", "--download-only", "--no-install-recommends", *names]
     seen = 0
@@ -122,7 +104,7 @@ async def fetch(
         elif line.startswith("Need to get"):
             progress(line.lower())
 
-    await _apt([*command, *install], DOWNLOAD_TIMEOUT_S, "the packages could not be downloaded", directory, count)
+    await _apt([*command, *install], DOWNLOAD_TIMEOUT_S, "the packages could not be downloaded", count)
     return _downloaded(directory)
 
 
@@ -168,33 +150,31 @@ def _prepare(directory: Path, suite: str, keyring: Path, mirrors: DebianMirrors)
     return ["apt-get", "-c", str(directory / "apt.conf")]
 
 
-async def _apt(
-    argv: list[str], timeout_s: float, brief: str, directory: Path, on_line: Callable[[str], None] | None = None
-) -> None:
+async def _apt(argv: list[str], timeout_s: float, brief: str, on_line: Callable[[str], None] | None = None) -> None:
     try:
         done = await run(argv, timeout_s=timeout_s, on_line=on_line)
     except ProcessError as error:
-        raise _explain(error, brief, directory) from error
+        raise _explain(error, brief) from error
     # `apt-get update` ends with 0 although a source failed: what it could not fetch it only warns about.
     complaints = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith(("E:", "Err:"))]
     failed = [line for line in done.stdout.decode(errors="replace").splitlines() if line.startswith("Err:")]
     if complaints or (failed and "update" in argv):
-        raise ToolchainError(brief, "\n".join(complaints + failed), _hint("\n".join(complaints + failed), directory))
+        raise ToolchainError(brief, "\n".join(complaints + failed), _hint("\n".join(complaints + failed)))
 
 
-def _explain(error: ProcessError, brief: str, directory: Path) -> ToolchainError:
+def _explain(error: ProcessError, brief: str) -> ToolchainError:
     # Indented lines belong to the failure before them; those before the first one list what was to be installed.
     lines: list[str] = []
     for line in error.output.splitlines():
         if line.startswith(("E:", "W:", "Err:", "dpkg")) or (lines and line.startswith("  ")):
             lines.append(line)
     details = "\n".join(lines[-12:]) or error.details or error.brief
-    return ToolchainError(brief, details, _hint(error.output, directory))
+    return ToolchainError(brief, details, _hint(error.output))
 
 
-def _hint(output: str, directory: Path) -> str:
-    if "No space left" in output or "don't have enough free space" in output:
-        return f"the disk under {directory} is full: free some space and run it again"
+def _hint(output: str) -> str:
+    if full := full_disk_hint(output):
+        return full
     if "NO_PUBKEY" in output or "signature" in output.lower() or "not signed" in output:
         return "the packages could not be verified: is the package debian-archive-keyring up to date?"
     if any(words in output for words in CUT):
@@ -218,7 +198,7 @@ async def unpack(packages: Sequence[Package], target: Path, *, skip: Sequence[st
             try:
                 await run(["dpkg-deb", "-x", str(package.file), str(target)], timeout_s=UNPACK_TIMEOUT_S)
             except ProcessError as error:
-                raise _explain(error, f"the package {package.name} could not be unpacked", target) from error
+                raise _explain(error, f"the package {package.name} could not be unpacked") from error
 
     # A failure cancels the others, and their processes end with them.
     try:

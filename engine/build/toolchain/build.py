@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +15,6 @@ from engine.build.toolchain.recipe import (
     NOT_UNPACKED,
     PROGRAM_PACKAGES,
     RECIPE_VERSION,
-    SUITE,
     Architecture,
     Program,
     ToolchainError,
@@ -27,7 +22,10 @@ from engine.build.toolchain.recipe import (
     programs,
 )
 from engine.build.toolchain.system import parse_version, system_tools
-from engine.resolve.registries import DebianMirrors
+from engine.cache.disk_space import making
+from engine.files import replace_private
+from engine.resolve.debian import SUITE, DebianMirrors
+from engine.state.keys import bytes_key, inputs_key
 from vmm.errors import VmmError
 from vmm.process import ProcessError, run
 from vmm.tools import Tool, Tools, from_json, to_json
@@ -48,7 +46,7 @@ def toolchain_key() -> tuple[str, dict[str, str]]:
     }
     if system is not None:
         inputs |= {f"system {tool.name}": f"{tool.path} {tool.version}" for tool in system.values()}
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32], inputs
+    return inputs_key(inputs), inputs
 
 
 async def build_toolchain(
@@ -66,10 +64,7 @@ async def build_toolchain(
     directory = directory.resolve()
     arch = architecture()
     system = system_tools()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(directory).free < NEEDED_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with making("the toolchain", directory, NEEDED_BYTES, ToolchainError):
         work = directory / "work"
         names = _package_names(arch, private=system is None)
         packages = await fetch(work, names, SUITE, progress=progress, keyring=keyring, mirrors=mirrors)
@@ -88,9 +83,7 @@ async def build_toolchain(
         )
         (directory / "packages.txt").write_text("".join(f"{item.name}={item.version}\n" for item in packages))
         shutil.rmtree(work)
-        _write_last(directory / DESCRIPTION, to_json(tools, directory))
-    except OSError as error:
-        raise _translate(error, directory) from error
+        replace_private(directory / DESCRIPTION, to_json(tools, directory))
     progress(f"toolchain ready: QEMU {tools.qemu.version}, kernel {tools.kernel_release}")
     return tools
 
@@ -204,20 +197,4 @@ def _identify(packages: Sequence[Package], found: Iterable[Tool]) -> str:
     lines = [f"recipe {RECIPE_VERSION}"]
     lines += sorted(f"{package.name}={package.version}" for package in packages)
     lines += [f"{tool.path} {tool.version}" for tool in found if tool.origin == "system"]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
-
-
-def _write_last(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-
-
-def _translate(error: OSError, directory: Path) -> ToolchainError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        needs = NEEDED_BYTES // 1024**2
-        return ToolchainError(f"no space left in {directory}", hint=f"the toolchain needs {needs} MiB while it is made")
-    return ToolchainError(f"the toolchain could not be made in {directory}", details=str(error))
+    return bytes_key("\n".join(lines).encode())

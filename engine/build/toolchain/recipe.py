@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from engine.errors import EngineError
 
 RECIPE_VERSION = 3  # raise it when anything in this package changes what ends up in the directory
-SUITE = "trixie"
 MINIMUM_QEMU = 10  # older ones corrupt emulated guests with more than one CPU
 NEEDED_BYTES = 700 * 1024 * 1024  # the most that lies in the directory while it is made
 

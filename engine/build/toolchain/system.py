@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from engine.build.toolchain.recipe import MINIMUM_QEMU, Program, architecture, programs
-from vmm.process import clean_environment
+from vmm.process import ask, clean_environment
 from vmm.tools import Tool
 
 # Not in PATH on most systems.
@@ -62,19 +61,8 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 
 def _ask(path: str, argument: str) -> str | None:
-    # A question answered in milliseconds, asked before any event loop runs.
-    try:
-        done = subprocess.run(
-            [path, argument],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=clean_environment(),
-            timeout=PROBE_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return (done.stdout + done.stderr).decode(errors="replace")
+    done = ask([path, argument], timeout_s=PROBE_TIMEOUT_S)
+    return (done.stdout + done.stderr).decode(errors="replace") if done else None
 
 
 def parse_version(text: str) -> str:

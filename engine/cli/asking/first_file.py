@@ -12,12 +12,13 @@ from typing import Any
 import click
 
 from engine.errors import EngineError
+from engine.files import write_new
 from engine.report.columns import align
-from engine.report.reporter import clean_line
+from engine.report.text import clean_line
 from engine.starter.proposals import LISTS, Proposal
 from engine.starter.starting import PARTS, Choices, Start, existing, look, write
 from engine.starter.templates import list_templates, read_template, template_names
-from engine.starter.writing import LOCAL_LAYER, ignore_local_layer, ignores_local_layer, write_new
+from engine.starter.writing import LOCAL_LAYER, ignore_local_layer, ignores_local_layer
 from sandboxfile.diagnostics import did_you_mean
 from sandboxfile.writing.notation import Hand
 

@@ -65,7 +65,7 @@ class Terminal(Audience):
         self._is_up(outcome)
 
     def reporter(self) -> Reporter:
-        from engine.report.reporter import make_reporter
+        from engine.report.choice import make_reporter
 
         return make_reporter(sys.stderr, self._progress)
 
@@ -76,7 +76,7 @@ class Terminal(Audience):
 
 async def _open_shell(guest: Guest, error: EngineError) -> None:
     from engine.cli.attached import run_within
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
 
     for line in (error.brief, *(error.details or "").splitlines()):
         click.echo(clean_line(line), err=True)

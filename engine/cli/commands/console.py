@@ -17,6 +17,6 @@ def command(name: str | None, follow: bool) -> None:
     """
     from engine.cli.showing.follow import print_file
     from engine.cli.showing.words import find_words
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
 
     print_file(find_words(name).console_log, clean_line, follow=follow)

@@ -24,7 +24,7 @@ def command(as_json: bool, no_build: bool) -> None:
     from engine.cli.showing.host_report import hints, render
     from engine.lifecycle.doctor import find_tools, make_ready, make_report, try_mounts
     from engine.lifecycle.selection import open_layout
-    from engine.report.reporter import make_reporter
+    from engine.report.choice import make_reporter
 
     layout = open_layout()
     store = Store(layout)

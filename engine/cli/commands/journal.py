@@ -41,7 +41,7 @@ def command(name: str | None, follow: bool, refused: bool, as_json: bool) -> Non
 
 def render(line: str, *, refused: bool = False, as_json: bool = False) -> str | None:
     """One journal line for people (or as it is); None when it is not wanted. The guest chose most of its words."""
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
 
     try:
         entry = json.loads(line)

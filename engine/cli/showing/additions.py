@@ -55,7 +55,7 @@ def _to_json(edited: Edited, outcome: Outcome, dry_run: bool) -> dict[str, Any]:
 
 def _words(entry: Entry) -> str:
     """`endpoints: npm`, `services.redis`."""
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
     from sandboxfile.positions import render_path
     from sandboxfile.writing.notation import Hand
 
@@ -67,7 +67,7 @@ def _words(entry: Entry) -> str:
 def _diff(before: str, after: str, label: str) -> str:
     import difflib
 
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
 
     # Line ends are not shown: what could steer a terminal is not either.
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), label, label, lineterm="")

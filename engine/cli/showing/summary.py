@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.showing.emphasis import emphasize
-from engine.report.reporter import clean_line
+from engine.report.text import clean_line
 
 if TYPE_CHECKING:
     from engine.lifecycle.outcome import Outcome

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def find_words(name: str | None) -> InstancePaths:
     """As `words_of`, with its note on standard error. Raises EngineError."""
     from engine.lifecycle.selection import open_layout, words_of
-    from engine.report.reporter import clean_line
+    from engine.report.text import clean_line
 
     paths, note = words_of(open_layout(), name)
     if note is not None:

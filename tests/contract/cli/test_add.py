@@ -255,7 +255,7 @@ def test_without_a_file(sandbox: CommandLine) -> None:
 
 def test_somebody_else_writes_meanwhile(tmp_path: Path) -> None:
     from engine.errors import EngineError
-    from engine.rewrite import rewrite
+    from engine.files import rewrite
 
     path = tmp_path / "file"
     path.write_bytes(b"theirs")

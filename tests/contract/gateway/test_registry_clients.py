@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.resolve import registries
+from engine.resolve import clients, registries
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_client_runs_once_away_from_the_project(
 def test_a_client_that_fails_or_hangs_counts_as_missing(
     client: Path, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registries, "_CLIENT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(clients, "_CLIENT_TIMEOUT_S", 0.2)
     install(client, script)
-    with pytest.raises(registries.RegistryError):
+    with pytest.raises(clients.RegistryError):
         registries.resolve_group("npm", guest_clients=None)

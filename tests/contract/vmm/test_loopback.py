@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from engine.resolve.host_ports import pick_port, port_is_free
 from engine.resolve.mounts_and_ports import wanted_forwards
-from engine.supervisor.ports import pick_port, port_is_free, relay_ipv6
+from engine.supervisor.ports import relay_ipv6
 from sandboxfile import load
 from vmm.spec import HostForward
 

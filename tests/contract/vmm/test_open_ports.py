@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from engine.resolve.host_ports import pick_port
 from engine.supervisor import ports as loopback
-from engine.supervisor.ports import OpenPorts, pick_port
+from engine.supervisor.ports import OpenPorts
 from vmm.errors import VmmError
 from vmm.spec import HostForward
 

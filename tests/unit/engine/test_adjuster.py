@@ -19,11 +19,11 @@ from engine.plan.changes import sections_of
 from engine.project import sending as copying
 from engine.project.pieces import Piece
 from engine.project.tree import ProjectTree
-from engine.state.configuration import Configuration, Running, load_running, save_running
+from engine.state.configuration import Configuration, Part, Running, load_running, save_running
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
-from engine.supervisor.adjustment import Adjustment, Part
+from engine.supervisor.adjustment import Adjustment
 from engine.supervisor.held_lines import LIMIT
 from engine.supervisor.ports import OpenPorts
 from vmm.channel import GuestError, LocalStream

@@ -18,11 +18,12 @@ from engine.build.context import BuildContext
 from engine.build.foundation import GUEST_NEEDS
 from engine.cache.store import Store
 from engine.errors import EngineError
-from engine.plan.graph import Graph, Node, content_key
+from engine.plan.graph import Graph, Node
 from engine.project import sending as copying
 from engine.project.pieces import Piece
 from engine.project.sending import put_piece
 from engine.project.tree import ATTEMPTS, ContentChanged, ProjectTree, opened
+from engine.state.keys import content_key
 from engine.state.layout import Layout
 from sandboxfile import Loaded, parse
 from vmm.channel import GuestChannel

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from engine.plan.changes import FIELDS, NEW, PARTS, Change, compare, needs_new_machine, render, sections_of
-from engine.state.configuration import Configuration
+from engine.plan.changes import FIELDS, NEW, Change, compare, needs_new_machine, render, sections_of
+from engine.state.configuration import PARTS, Configuration
 from sandboxfile import Sandbox, parse
 
 HEAD = 'version: "1"\nname: shop\n'

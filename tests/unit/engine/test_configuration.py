@@ -15,9 +15,9 @@ from engine.project.pieces import Piece
 from engine.project.tree import opened
 from engine.resolve.compose import CONFIGS_LABEL, Compose
 from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards
-from engine.state.configuration import Configuration, Running, load_running, save_running
+from engine.state.configuration import PARTS, Configuration, Running, load_running, save_running
 from engine.state.layout import Layout
-from engine.supervisor.adjustment import PARTS, Adjustment
+from engine.supervisor.adjustment import Adjustment
 from sandboxfile import Loaded, parse
 from vmm.spec import HostForward
 

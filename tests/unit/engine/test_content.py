@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import EngineError
-from engine.project.digest import content_key, record
+from engine.project.digest import record
 from engine.project.pieces import Piece
 from engine.project.tree import ProjectTree
+from engine.state.keys import content_key
 
 
 def hash_tree(path: Path, leave_out: tuple[str, ...] = ()) -> str:

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from engine.errors import EngineError
-from engine.plan.graph import Graph, Node, content_key
+from engine.plan.graph import Graph, Node
+from engine.state.keys import content_key
 
 
 def node(id: str, *needs: str) -> Node:

@@ -12,6 +12,7 @@ import pytest
 from engine.errors import EngineError
 from engine.state import layout as layout_module
 from engine.state.layout import PATHS, SOCKET_PATH_MAX, Layout, platform_root
+from vmm.unix_socket import PATH_MAX
 
 KEY = "0123456789abcdef0123456789abcdef"
 DOC = Path(__file__).parents[3] / "docs" / "state.md"
@@ -122,6 +123,10 @@ def test_socket_paths_fit_the_operating_system(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="path of a socket is too long") as caught:
         _ = long.instance("shop").sockets.control
     assert "SANDBOX_RUNTIME_DIR" in str(caught.value.hint)
+
+
+def test_what_the_layout_allows_can_be_bound() -> None:
+    assert SOCKET_PATH_MAX <= PATH_MAX
 
 
 def test_every_path_is_in_the_list(layout: Layout) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from engine.cache.store import Store
-from engine.plan.build_plan import Made, load_made, make_plan, save_made
-from engine.plan.graph import Graph, Node, content_key
+from engine.plan.build_plan import make_plan
+from engine.plan.graph import Graph, Node
+from engine.plan.made import Made, load_made, save_made
+from engine.state.keys import content_key
 from engine.state.layout import Layout
 
 

@@ -17,8 +17,8 @@ from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.lifecycle.start import _supervisor
-from engine.plan.build_plan import save_made
 from engine.plan.graph import Graph, Node
+from engine.plan.made import save_made
 from engine.state.configuration import Configuration, Running, save_running
 from engine.state.instances import Instance, hold_name, save_instance
 from engine.state.layout import Layout

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from engine.report.choice import make_reporter
 from engine.report.live import LiveReporter
-from engine.report.reporter import LINE_MAX, TAIL_LINES, Mode, Reporter, clean_line, make_reporter
+from engine.report.reporter import Mode, Reporter
+from engine.report.text import LINE_MAX, TAIL_LINES, clean_line
 
 
 class Terminal(io.StringIO):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.cache import disk_space as room
-from engine.cache.disk_space import explain_full_disk, while_room
+from engine.cache.disk_space import explain_full_disk, making, while_room
 from engine.errors import EngineError
 from vmm.process import ProcessError
 
@@ -75,6 +75,29 @@ def test_what_a_step_needs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     told = explain(tmp_path, EngineError("no space left in somewhere", hint="the image needs 4 GiB"))
     assert isinstance(told, EngineError) and told.details is not None
     assert told.details.splitlines() == ["more than 10 MB needed there, 10 MB free", "the image needs 4 GiB"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_what_fills_the_disk_says_what_it_needs(tmp_path: Path, number: int) -> None:
+    with pytest.raises(EngineError) as caught, making("the image", tmp_path, 1024**3, EngineError):
+        raise OSError(number, "x")
+    assert caught.value.brief == f"no space left in {tmp_path}"
+    assert caught.value.hint == "the image needs 1 GiB while it is made"
+
+
+def test_what_needs_more_than_there_is_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 600 * 1024**2)
+    with pytest.raises(EngineError, match="no space left") as caught:
+        with making("the toolchain", tmp_path, 700 * 1024**2, EngineError):
+            raise AssertionError("it was begun")
+    assert caught.value.hint == "the toolchain needs 700 MiB while it is made"
+
+
+def test_what_fails_for_another_reason_says_which(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="the image could not be made in") as caught:
+        with making("the image", tmp_path / "new", 1, EngineError):
+            (tmp_path / "new/file").read_bytes()
+    assert "No such file" in str(caught.value.details)
 
 
 def test_work_that_waits_for_room_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from engine.build.scheduler import execute
 from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.plan.build_plan import make_plan
-from engine.plan.graph import Graph, Node, content_key
+from engine.plan.graph import Graph, Node
 from engine.report.reporter import Reporter
+from engine.state.keys import content_key
 from engine.state.layout import Layout
 
 Build = Callable[[BuildContext], Awaitable[None]]

@@ -17,9 +17,10 @@ from engine.cli.showing.summary import to_json
 from engine.drawing.of_file import draw_file
 from engine.files import write_json
 from engine.lifecycle.outcome import Outcome
-from engine.plan.build_plan import load_made, make_plan, save_made
+from engine.plan.build_plan import make_plan
 from engine.plan.differences import describe
 from engine.plan.graph import Graph
+from engine.plan.made import load_made, save_made
 from engine.secrets.secrecy import is_private_place, masked_inputs
 from engine.state.instances import Instance
 from engine.state.layout import Layout

@@ -9,7 +9,7 @@ import pytest
 
 from engine.resolve.mounts_and_ports import wanted_mounts
 from engine.resolve.paths import places_on_the_way, protected_in, real_source
-from engine.supervisor.launch import MountPoint
+from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Inputs, Loaded, load
 
 Load = Callable[..., Loaded]

@@ -11,7 +11,7 @@ import pytest
 
 from engine.build.image import ImageError, build, builder, load_image, native, recipe
 from engine.build.image.recipe import RecipeProgress, host_certificates, image_key, mmdebstrap_arguments, write_inputs
-from engine.resolve.registries import DebianMirrors
+from engine.resolve.debian import DebianMirrors
 
 MIRRORS = DebianMirrors("http://mirror.example/debian", "https://security.example:8443/debian")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.starter.writing import LOCAL_LAYER, ignore_local_layer, ignores_local_layer, write_new
+from engine.files import write_new
+from engine.starter.writing import LOCAL_LAYER, ignore_local_layer, ignores_local_layer
 
 
 def names(path: Path) -> list[str]:

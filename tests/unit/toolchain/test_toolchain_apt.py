@@ -8,7 +8,7 @@ import pytest
 
 from engine.build.toolchain import apt
 from engine.build.toolchain.recipe import ToolchainError
-from engine.resolve.registries import DebianMirrors
+from engine.resolve.debian import DebianMirrors
 from vmm.process import ProcessError
 
 MIRRORS = DebianMirrors("http://mirror.example/debian", "http://mirror.example/security")
@@ -69,8 +69,8 @@ def test_a_host_without_a_security_archive_has_two_sources(tmp_path: Path) -> No
         ("E: Failed to fetch http://mirror.example/x  connect (111: Connection refused)", "reachable"),
     ],
 )
-def test_a_failure_says_what_to_do(tmp_path: Path, output: str, hint: str) -> None:
-    error = apt._explain(ProcessError(["apt-get", "install"], 100, output), "no packages", tmp_path)
+def test_a_failure_says_what_to_do(output: str, hint: str) -> None:
+    error = apt._explain(ProcessError(["apt-get", "install"], 100, output), "no packages")
     assert isinstance(error, ToolchainError)
     assert error.hint is not None and hint in error.hint
     assert error.details is not None and output.splitlines()[-1].strip() in error.details

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import platform
 from pathlib import Path
 
 import pytest
 
-from engine.build.toolchain import ToolchainError, build, load_toolchain, system, system_tools, toolchain_key
+from engine.build.toolchain import ToolchainError, load_toolchain, system, system_tools, toolchain_key
 from engine.build.toolchain.recipe import ARCHITECTURES, architecture, programs
 
 ANSWERS = {
@@ -115,10 +114,3 @@ def test_a_damaged_description_is_no_toolchain(tmp_path: Path) -> None:
     (tmp_path / "tools.json").write_text("{")
     with pytest.raises(ToolchainError, match="cannot be read"):
         load_toolchain(tmp_path)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_called_that(tmp_path: Path, number: int) -> None:
-    error = build._translate(OSError(number, "x"), tmp_path)
-    assert "no space left" in error.brief
-    assert error.hint is not None and "MiB" in error.hint

@@ -1,0 +1,40 @@
+"""What is remembered of the last build: it explains the next plan."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypedDict
+
+from engine.errors import EngineError
+from engine.files import read_json, write_json
+from engine.plan.graph import Graph
+from engine.secrets.secrecy import masked_inputs
+
+
+class Made(TypedDict):
+    """What is remembered of a node that was made: enough to say what has changed since."""
+
+    key: str
+    inputs: dict[str, str]
+
+
+def load_made(path: Path) -> dict[str, Made]:
+    """What `save_made` wrote; nothing when the file is missing or damaged, which only costs the explanations."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        nodes = read_json(path)["nodes"]
+        # Older versions kept values.
+        return {id: Made(key=str(made["key"]), inputs=masked_inputs(made["inputs"])) for id, made in nodes.items()}
+    return {}
+
+
+def save_made(path: Path, graph: Graph, done: Iterable[str]) -> None:
+    """Remember the nodes in `done` as they are in `graph`, keeping what is known of the others. Raises EngineError."""
+    known: dict[str, Made] = {id: made for id, made in load_made(path).items() if id in graph.nodes}
+    for id in done:
+        known[id] = Made(key=graph.nodes[id].key, inputs=dict(graph.nodes[id].inputs))
+    try:
+        write_json(path, {"version": 1, "nodes": known})
+    except OSError as error:
+        raise EngineError(f"cannot write {path}: {error.strerror}") from error

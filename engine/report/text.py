@@ -1,0 +1,48 @@
+"""Text of others as lines that are safe to print."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+TAIL_LINES = 30  # of a node's output, shown when it fails
+LINE_MAX = 2000  # characters; a guest may print megabytes without a line end
+
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # OSC, DCS and kin: window titles, clipboard
+    r"|\x1b[ -/]*[0-~]",  # the rest
+    re.DOTALL,
+)
+# C0, DEL, C1; marks that reorder or hide text; lone surrogates, which no stream can encode
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def clean_line(text: str) -> str:
+    """One line that is safe to print: no escape sequences, control characters or marks that reorder text.
+
+    Of a line that overwrites itself (progress bars end in carriage returns) what was last visible stays. Tabs and line
+    ends become spaces. At most LINE_MAX characters.
+    """
+    text = _ESCAPES.sub("", text[: 8 * LINE_MAX]).rstrip("\r\n")
+    text = text.rpartition("\r")[2].replace("\t", " ").replace("\n", " ")
+    return _CONTROLS.sub("", text)[:LINE_MAX]
+
+
+def cut(text: str, length: int) -> str:
+    """The text in at most `length` characters: "..." stands for an end that is too long."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+class Tails:
+    """The last lines of every running node."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, deque[str]] = {}
+
+    def add(self, node: str, line: str) -> None:
+        self._lines.setdefault(node, deque(maxlen=TAIL_LINES)).append(line)
+
+    def take(self, node: str) -> list[str]:
+        """The lines, forgotten afterwards."""
+        return list(self._lines.pop(node, ()))

@@ -1,0 +1,27 @@
+"""Content keys: what a thing is made of, as one short name that changes exactly when the content does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+KEY_LENGTH = 32  # hex digits, 128 bits: collisions by accident are out of question, and paths stay short
+
+
+def content_key(*parts: object, **inputs: object) -> str:
+    """The key of JSON-like values (str, int, float, bool, None, list, tuple, mapping with str keys).
+
+    Raises TypeError for anything else: an object's repr would give a key that changes with every run.
+    """
+    text = json.dumps([parts, inputs], sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return bytes_key(text.encode())
+
+
+def inputs_key(inputs: Mapping[str, str]) -> str:
+    """The key of named inputs and nothing else: of the entries that depend on no file (tools, image, initramfs)."""
+    return bytes_key(json.dumps(inputs, sort_keys=True).encode())
+
+
+def bytes_key(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:KEY_LENGTH]

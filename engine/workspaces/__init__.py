@@ -1,0 +1,1 @@
+"""How a project comes into its sandbox."""
