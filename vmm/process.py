@@ -68,8 +68,8 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def ask(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Completed | None:
     """Run a program that answers at once, away from the current directory, outside of any event loop.
 
-    It has no leash, so any thread may ask. `env` are all its variables, instead of `clean_environment()`. None when it is missing, cannot be started, or is not
-    done within `timeout_s` seconds; it is killed then.
+    It has no leash, so any thread may ask. `env` are all its variables, instead of `clean_environment()`. None when it
+    is missing, cannot be started, or is not done within `timeout_s` seconds; it is killed then.
     """
     try:
         done = subprocess.run(
