@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+OUR_BUG = 3  # exit code
+
 
 class EngineError(Exception):
     """Something that `sandbox` was asked to do failed, for a reason outside our own code.
@@ -16,3 +18,18 @@ class EngineError(Exception):
         self.details = details
         self.hint = hint
         self.exit_code = exit_code
+
+    @classmethod
+    def of(cls, error: BaseException) -> EngineError:
+        """Any failure in this shape: vmm's errors have the same attributes, and the system's have a text.
+
+        Everything else is a bug of ours, with the exit code that says so.
+        """
+        if isinstance(error, EngineError):
+            return error
+        if (brief := getattr(error, "brief", None)) is not None:
+            return cls(brief, getattr(error, "details", None), getattr(error, "hint", None))
+        if isinstance(error, OSError):
+            return cls(str(error))
+        name = type(error).__name__
+        return cls(str(error) or name, details=f"{name} in our own code", exit_code=OUR_BUG)

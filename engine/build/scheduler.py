@@ -10,12 +10,10 @@ from pathlib import Path
 from engine.build.context import BuildContext, BuildSession
 from engine.cache.disk_space import while_room
 from engine.cache.store import Store
-from engine.errors import EngineError
+from engine.errors import OUR_BUG, EngineError
 from engine.plan.build_plan import Plan
 from engine.plan.graph import Graph, Node
 from engine.report.reporter import Reporter
-
-OUR_BUG = 3  # exit code
 
 
 async def execute(
@@ -140,36 +138,14 @@ class _Run:
         return f"not started because {next(iter(self._failed))} failed"
 
     def _summary(self) -> EngineError:
-        id, first = next(iter(self._failed.items()))
-        details = [
-            text
-            for text in (
-                _details(first),
-                *(f"{other} failed too: {error}" for other, error in list(self._failed.items())[1:]),
-            )
-            if text
-        ]
+        (id, first), *others = self._failed.items()
+        cause = EngineError.of(first)
+        details = [cause.details, *(f"{other} failed too: {error}" for other, error in others)]
         failure = EngineError(
-            f"{self._graph.nodes[id].title} failed: {_brief(first)}",
-            details="\n".join(details) or None,
-            hint=getattr(first, "hint", None),
-            exit_code=_exit_code(first),
+            f"{self._graph.nodes[id].title} failed: {cause.brief}",
+            details="\n".join(filter(None, details)) or None,
+            hint=cause.hint,
+            exit_code=cause.exit_code,
         )
         failure.__cause__ = first
         return failure
-
-
-def _brief(error: Exception) -> str:
-    return str(getattr(error, "brief", None) or error or type(error).__name__)
-
-
-def _details(error: Exception) -> str | None:
-    if hasattr(error, "details"):  # the root errors of all our packages have this shape
-        return str(error.details) if error.details else None
-    return None if isinstance(error, OSError) else f"{type(error).__name__} in our own code"
-
-
-def _exit_code(error: Exception) -> int:
-    if isinstance(error, EngineError):
-        return error.exit_code
-    return 1 if hasattr(error, "brief") or isinstance(error, OSError) else OUR_BUG

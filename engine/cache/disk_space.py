@@ -15,6 +15,7 @@ from pathlib import Path
 
 from engine.errors import EngineError
 from engine.state.trees import disk_usage
+from vmm.errors import VmmError
 from vmm.process import ProcessError
 
 FULL = 1024 * 1024  # with less, QEMU's disk files do not grow any more
@@ -140,14 +141,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _what_failed(error: Exception) -> Iterator[str]:
     """The failure as it showed itself: which step it was, its last words, or how much that step needs."""
-    brief = getattr(error, "brief", None)
-    if brief is None:  # an OSError; it says nothing more
+    if not isinstance(error, EngineError | VmmError):  # an OSError; it says nothing more
         return
-    if "no space left" in brief:
-        yield str(getattr(error, "hint", None) or "")
+    if "no space left" in error.brief:
+        yield error.hint or ""
         return
-    yield brief
-    yield from str(getattr(error, "details", None) or "").splitlines()[-5:]
+    yield error.brief
+    yield from (error.details or "").splitlines()[-5:]
 
 
 def _binary_size(count: int) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import networkx
+
 # Made once and kept: `cached` is there, `build` is not; `not needed` would be made if something else were missing.
 # `each up` is done for every sandbox anew, `declared` is what the file says about it.
 State = Literal["cached", "build", "not needed", "each up", "declared"]
@@ -41,26 +43,26 @@ class Picture:
     @cached_property
     def lines(self) -> Mapping[str, tuple[str, ...]]:
         """Part to the parts that a line leads to it from: its needs without those that another need has already."""
-        before: dict[str, set[str]] = {}
-        lines = {}
-        for part in self.parts:
-            behind = set().union(*(before[need] for need in part.needs))
-            lines[part.id] = tuple(need for need in dict.fromkeys(part.needs) if need not in behind)
-            before[part.id] = behind | set(part.needs)
-        return lines
+        return {
+            part.id: tuple(need for need in dict.fromkeys(part.needs) if self._reduced.has_edge(need, part.id))
+            for part in self.parts
+        }
 
     @cached_property
     def layers(self) -> Mapping[str, int]:
         """Part to its row, counted from 0: below all that it needs, and right above what needs it."""
-        row: dict[str, int] = {}
-        heirs: dict[str, list[str]] = {part.id: [] for part in self.parts}
-        for part in self.parts:
-            row[part.id] = max((row[need] + 1 for need in self.lines[part.id]), default=0)
-            for need in self.lines[part.id]:
-                heirs[need].append(part.id)
+        rows = enumerate(networkx.topological_generations(self._reduced))
+        row = {id: number for number, ids in rows for id in ids}
         for part in reversed(self.parts):
-            row[part.id] = min((row[heir] for heir in heirs[part.id]), default=row[part.id] + 1) - 1
+            row[part.id] = min((row[heir] for heir in self._reduced.successors(part.id)), default=row[part.id] + 1) - 1
         return row
+
+    @cached_property
+    def _reduced(self) -> networkx.DiGraph[str]:
+        graph: networkx.DiGraph[str] = networkx.DiGraph()
+        graph.add_nodes_from(part.id for part in self.parts)
+        graph.add_edges_from((need, part.id) for part in self.parts for need in part.needs)
+        return networkx.transitive_reduction(graph)
 
     def condensed(self) -> Picture:
         """The same with the last of many endpoints, mounts, ... as one part that says how many they are."""

@@ -27,7 +27,7 @@ def advice_on_refusals(gateway: Gateway) -> Iterator[None]:
     except (EngineError, VmmError) as error:
         if refused := gateway.take_unnamed():
             hint = "\n".join(filter(None, (advise(refused), error.hint)))
-            raise EngineError(error.brief, error.details, hint, getattr(error, "exit_code", 1)) from error
+            raise EngineError(error.brief, error.details, hint, EngineError.of(error).exit_code) from error
         raise
 
 

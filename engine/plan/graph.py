@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+import graphlib
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import networkx as nx
-
 from engine.errors import EngineError
-from engine.state.keys import content_key as content_key
 
 
 class Work(Protocol):
@@ -51,36 +49,59 @@ class Graph:
             if node.id in self.nodes:
                 raise EngineError(f"two nodes are called {node.id!r}")
             self.nodes[node.id] = node
-        self._graph: nx.DiGraph[str] = nx.DiGraph()
-        self._graph.add_nodes_from(self.nodes)
         for node in self.nodes.values():
             for need in node.needs:
                 if need not in self.nodes:
                     raise EngineError(f"{node.id!r} needs {need!r}, which is not there", hint=self._suggest(need))
-                self._graph.add_edge(need, node.id)
-        if not nx.is_directed_acyclic_graph(self._graph):
-            cycle = [edge[0] for edge in nx.find_cycle(self._graph)]
-            first = cycle.index(min(cycle))
-            around = [*cycle[first:], *cycle[:first], cycle[first]]
-            raise EngineError("nodes need each other in a circle", details=" -> ".join(around))
+        self._order = tuple(_sort(self.nodes))
 
     def order(self) -> list[Node]:
         """Every node after its needs; among equals, as they were given."""
-        place = {id: number for number, id in enumerate(self.nodes)}
-        return [self.nodes[id] for id in nx.lexicographical_topological_sort(self._graph, key=place.__getitem__)]
+        return list(self._order)
 
     def descendants(self, id: str) -> set[str]:
         """Everything that needs `id`, directly or not."""
-        return set(nx.descendants(self._graph, id))
+        found = {id}
+        for node in self._order:
+            if not found.isdisjoint(node.needs):
+                found.add(node.id)
+        return found - {id}
 
     def ancestors(self, id: str) -> set[str]:
         """Everything that `id` needs, directly or not."""
-        return set(nx.ancestors(self._graph, id))
+        found = {id}
+        for node in reversed(self._order):
+            if node.id in found:
+                found.update(node.needs)
+        return found - {id}
 
     def ends(self) -> list[str]:
         """The nodes that no other needs: what the graph is for."""
-        return [id for id in self.nodes if not self._graph.out_degree(id)]
+        needed = {need for node in self._order for need in node.needs}
+        return [id for id in self.nodes if id not in needed]
 
     def _suggest(self, unknown: str) -> str | None:
+        import difflib
+
         close = difflib.get_close_matches(unknown, self.nodes, n=1)
         return f"did you mean {close[0]!r}?" if close else None
+
+
+def _sort(nodes: Mapping[str, Node]) -> Iterator[Node]:
+    """In topological order; of the nodes that could come next, the one that was given first. Raises EngineError."""
+    sorter = graphlib.TopologicalSorter({node.id: node.needs for node in nodes.values()})
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        cycle = error.args[1][:-1]
+        first = cycle.index(min(cycle))
+        around = [*cycle[first:], *cycle[:first], cycle[first]]
+        raise EngineError("nodes need each other in a circle", details=" -> ".join(around)) from error
+    ids, place = list(nodes), {id: number for number, id in enumerate(nodes)}
+    waiting: list[int] = []  # a heap of places
+    while sorter.is_active():
+        for id in sorter.get_ready():
+            heapq.heappush(waiting, place[id])
+        id = ids[heapq.heappop(waiting)]
+        yield nodes[id]
+        sorter.done(id)

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.gateway.errors import GatewayError
 from engine.gateway.journal import Journal
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest, open_guest
@@ -238,7 +237,7 @@ async def _live(
                 up.set()
                 events.release()
                 return await _until_the_end(sandbox, record, layout, stop)
-    except (VmmError, EngineError, GatewayError) as error:
+    except (VmmError, EngineError) as error:
         _update(layout, record, state="failed", summary={**record.summary, "error": error.brief})
         events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
         return 1

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.gateway.errors import GatewayError
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest
 from engine.guest.services import (
@@ -67,7 +66,7 @@ class Adjuster:
                 try:
                     with advice_on_refusals(self._guest.gateway):
                         await self._apply(part, adjustment, log)
-                except (VmmError, EngineError, GatewayError, OSError) as error:
+                except (VmmError, EngineError, OSError) as error:
                     return {"applied": applied, "failed": {"part": part, **_describe(error)}}
                 self._finish(part, adjustment, sections)
                 applied.append(part)
@@ -160,10 +159,11 @@ _AGENT = ("agent", "agent_env", "agent_user")
 
 
 def _describe(error: Exception) -> dict[str, Any]:
+    failure = EngineError.of(error)
     return {
-        "brief": getattr(error, "brief", str(error)),
-        "details": getattr(error, "details", None),
-        "hint": getattr(error, "hint", None),
+        "brief": failure.brief,
+        "details": failure.details,
+        "hint": failure.hint,
         "changed": error.path if isinstance(error, ContentChanged) else None,
     }
 
