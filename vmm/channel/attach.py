@@ -24,7 +24,7 @@ from vmm.channel.errors import GuestError
 from vmm.channel.greeting import read_hello
 from vmm.channel.patience import Patience
 from vmm.channel.screen import Screen
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     CLOSE,
     CONTROL,
     CREDIT,
@@ -252,13 +252,13 @@ class Attachment:
         for frame in self._decoder.feed(data):
             self._accept(frame)
         if self._decoder.skipped:
-            self._fail(GuestError("the guest's agent sent garbage"))
+            self._fail(GuestError("the guest sent garbage"))
         if not data:
             self._fail(GuestError("the guest is gone"))
 
     def _accept(self, frame: Frame) -> None:
         if frame.stream == 0 and frame.kind == RESTARTED:
-            self._fail(GuestError("the guest's agent restarted"))
+            self._fail(GuestError("guestd restarted"))
         elif frame.stream == self._asked != STREAM and frame.kind == RESULT and frame.sub != MORE:
             self._patience.end()
         elif frame.stream == STREAM and not self._ended:
@@ -368,7 +368,7 @@ def _greet(connection: socket.socket, decoder: Decoder) -> None:
         pass
     except OSError as error:
         raise GuestError("the connection to the guest broke", str(error)) from None
-    raise GuestError(f"the guest's agent did not answer within {HELLO_S:g} s")
+    raise GuestError(f"the guest did not answer within {HELLO_S:g} s")
 
 
 @contextlib.contextmanager

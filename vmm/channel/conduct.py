@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 from vmm.channel.errors import GuestError
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     CREDIT,
     DATA,
     EOF,

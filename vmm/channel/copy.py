@@ -19,7 +19,7 @@ from vmm.beneath import LinkInTheWay
 from vmm.channel.answers import read as read_field
 from vmm.channel.errors import GuestError
 from vmm.channel.guest import ExecStream, GuestChannel, Tail
-from vmm.guest.agent import STDOUT
+from vmm.guest.guestd.wire import STDOUT
 from vmm.place import Last, Place, Roots, hold
 from vmm.walk import Found, walk
 

@@ -19,7 +19,7 @@ from vmm.channel.greeting import Hello
 from vmm.channel.guest import CLOSE_S, READ_SIZE, GuestChannel
 from vmm.channel.stream import LocalStream
 from vmm.connection import close_writer
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     CLOSE,
     CREDIT,
     DATA,

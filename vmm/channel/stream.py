@@ -9,7 +9,7 @@ from typing import Any
 
 from vmm.channel.conduct import ANSWER_LIMIT, Backlog, Conduct, read_result
 from vmm.channel.errors import GuestError
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     CLOSE,
     CONTROL,
     CREDIT,
