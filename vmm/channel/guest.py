@@ -19,15 +19,12 @@ from vmm.guest.guestd.wire import (
     HELLO,
     HELLO_OK,
     NONCE_SIZE,
-    OPEN,
     RESTARTED,
     STDERR,
     STDOUT,
     Decoder,
     Frame,
     encode_frame,
-    encode_message,
-    encode_request,
 )
 
 READ_SIZE = 1 << 18
@@ -224,15 +221,11 @@ class GuestChannel:
         """A stream that the caller must close. Raises GuestError when there is no guest or the request is too long."""
         if self._lost:
             raise self._lost
-        try:
-            message = encode_request(op, request)
-        except ValueError as error:
-            raise GuestError(f"{op}: {error}") from None
         number = self._next
         stream = Stream(number, self.write, self.drain)
+        stream.open(op, request)
         stream.on_end = lambda: self.detach(number)
         self.attach(stream)
-        self._writer.write(encode_message(number, OPEN, message))
         return stream
 
     def attach(self, sink: Sink) -> int:

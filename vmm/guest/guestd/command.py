@@ -11,7 +11,20 @@ from typing import Any, Protocol
 
 from .failure import Failure, Json, error_of
 from .process import Child, SpawnFailure, exit_of, set_size, spawn, unread
-from .wire import CLOSE, CONTROL, CREDIT, DATA, EOF, MAX_PAYLOAD, STDERR, WINDOW, Frame, credit_of, decode_object
+from .wire import (
+    CLOSE,
+    CONTROL,
+    CREDIT,
+    DATA,
+    EOF,
+    MAX_PAYLOAD,
+    STDERR,
+    Frame,
+    ReceiveWindow,
+    SendWindow,
+    credit_of,
+    decode_object,
+)
 
 GRACE_S = 0.1  # how long an exec whose main process ended waits for output that a child still holds open
 
@@ -53,11 +66,11 @@ class Exec:
         self._loop, self._stream = loop, stream
         self._child: Child | None = None
         self._closed = False
-        self._window = WINDOW
+        self._sending = SendWindow()
+        self._receiving = ReceiveWindow()
         self._input = bytearray()
-        self._input_eof = False
+        self._eof = self._eof_typed = False
         self._input_watched = False
-        self._consumed = 0
         self._exit: int | None = None
         self._owed: dict[int, int] = {}
         self._grace_over = False
@@ -68,17 +81,13 @@ class Exec:
 
     def accept(self, frame: Frame) -> None:
         if frame.kind == DATA:
-            self._input += frame.payload
-            if len(self._input) > WINDOW:
-                self._fail(Failure("more input than the window allows"))
-            elif self._child:
-                self._write()
+            self._take_input(frame.payload)
         elif frame.kind == EOF:
-            self._input_eof = True
+            self._eof = True
             if self._child:
                 self._write()
         elif frame.kind == CREDIT:
-            self._window = min(WINDOW, self._window + credit_of(frame))
+            self._sending.grant(credit_of(frame))
             self._read_on()
         elif frame.kind == CONTROL:
             self._control(decode_object(frame.payload))
@@ -154,35 +163,48 @@ class Exec:
 
     # towards the process
 
+    def _take_input(self, data: bytes) -> None:
+        try:
+            self._receiving.arrive(len(data))
+        except ValueError as error:
+            self._fail(Failure(f"input: {error}"))
+            return
+        self._input += data
+        if self._child:
+            self._write()
+
     def _write(self, events: int = 0) -> None:
         child = self._child
         assert child
-        stdin = child.stdin
+        had = len(self._input)
         try:
-            while self._input and stdin >= 0:
+            while self._input and child.stdin >= 0:
                 with memoryview(self._input) as view:
-                    count = os.write(stdin, view[:MAX_PAYLOAD])
+                    count = os.write(child.stdin, view[:MAX_PAYLOAD])
                 del self._input[:count]
-                self._consumed += count
         except BlockingIOError:
             pass
         except OSError:  # nobody reads it any more: swallow the rest, so that the sender does not wait for credit
             self._close_input()
         if child.stdin < 0:
-            self._consumed += len(self._input)
             self._input.clear()
-        if self._consumed >= WINDOW // 4 or (self._consumed and not self._input):
-            self._loop.send_credit(self._stream, self._consumed)
-            self._consumed = 0
-        if not self._input and self._input_eof and child.stdin >= 0:
-            if child.is_tty:
-                self._input_eof = False
-                self._input += b"\x04"
-                self._consumed -= 1
-                self._write()
-            else:
-                self._close_input()
+        if not self._eof:  # after it nothing more comes for which there could be credit
+            credit = self._receiving.consume(had - len(self._input), now=not self._input)
+            if credit:
+                self._loop.send_credit(self._stream, credit)
+        elif not self._input and child.stdin >= 0:
+            self._end_input()
         self._watch_input(bool(self._input) and child.stdin >= 0)
+
+    def _end_input(self) -> None:
+        child = self._child
+        assert child
+        if not child.is_tty:
+            self._close_input()
+        elif not self._eof_typed:
+            self._eof_typed = True
+            self._input += b"\x04"
+            self._write()
 
     def _watch_input(self, wanted: bool) -> None:
         assert self._child
@@ -203,24 +225,24 @@ class Exec:
     # from the process
 
     def _read_on(self) -> None:
-        if self._child and self._window:
+        if self._child and self._sending.room:
             for fd in self._child.outputs:
                 self._loop.watch_output(fd, lambda _, fd=fd: self._read(fd))  # type: ignore[misc]
 
     def _read(self, fd: int) -> None:
         child = self._child
         assert child
-        if not self._window:
+        if not self._sending.room:
             self._loop.unwatch_output(fd)
             return
         try:
-            data = os.read(fd, min(MAX_PAYLOAD, self._window))
+            data = os.read(fd, self._sending.room)
         except BlockingIOError:
             return
         except OSError:  # EIO: the last process let go of the terminal
             data = b""
         if data:
-            self._window -= len(data)
+            self._sending.spend(len(data))
             self._loop.send(self._stream, DATA, child.outputs[fd], data)
             if self._exit is not None:
                 self._owed[fd] = self._owed.get(fd, 0) - len(data)

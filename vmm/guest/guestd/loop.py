@@ -26,12 +26,12 @@ from .wire import (
     HELLO_OK,
     MAX_MESSAGE,
     MAX_PAYLOAD,
-    MORE,
     NONCE_SIZE,
     OPEN,
     RESTARTED,
     RESULT,
     VERSION,
+    Assembly,
     Decoder,
     Frame,
     decode_object,
@@ -58,7 +58,7 @@ class Loop:
         self.out = bytearray()
         self._decoder = Decoder()
         self._epoch: bytes | None = None
-        self._opening: dict[int, bytearray] = {}
+        self._opening: dict[int, Assembly] = {}
         self._posted: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
@@ -244,21 +244,13 @@ class Loop:
             stream.close()
 
     def _open(self, frame: Frame) -> None:
-        message = self._opening.setdefault(frame.stream, bytearray())
-        message += frame.payload
-        if frame.sub == MORE and len(message) <= MAX_MESSAGE and len(self._opening) <= MAX_STREAMS:
-            return
-        del self._opening[frame.stream]
-        op, _, body = bytes(message).partition(b"\n")
         try:
-            if frame.stream in self.streams:
+            message = self._assemble(frame)
+            if message is None or frame.stream in self.streams:
                 return
-            if frame.sub == MORE:
-                raise Failure("request too long")
             if len(self.streams) >= MAX_STREAMS:
-                raise Failure(
-                    f"too many operations at once in this machine (limit {MAX_STREAMS})", hint="wait for some to end"
-                )
+                raise too_many()
+            op, _, body = message.partition(b"\n")
             request = decode_object(body)
             name = op.decode(errors="replace")
             if name == "exec":
@@ -269,6 +261,15 @@ class Loop:
                 raise Failure(f"guestd knows no operation {name!r}", f"its version is {VERSION}")
         except (Failure, ValueError) as error:
             self.send_result(frame.stream, error_of(error))
+
+    def _assemble(self, frame: Frame) -> bytes | None:
+        assembly = self._opening.pop(frame.stream, None) or Assembly()
+        message = assembly.add(frame)
+        if message is None:
+            if len(self._opening) >= MAX_STREAMS:
+                raise too_many()
+            self._opening[frame.stream] = assembly
+        return message
 
     # ends
 
@@ -296,6 +297,10 @@ class Loop:
         self._reaping = bool(left)
         if left:
             self.call_later(REAP_EVERY_S, self._reap)
+
+
+def too_many() -> Failure:
+    return Failure(f"too many operations at once in this machine (limit {MAX_STREAMS})", hint="wait for some to end")
 
 
 class Task:

@@ -92,6 +92,81 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return value
 
 
+class Assembly:
+    """The message of an OPEN or RESULT, put together from its frames."""
+
+    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+        self._limit = limit
+        self._parts = bytearray()
+
+    @property
+    def held(self) -> int:
+        """The bytes of a message that has not come to its end."""
+        return len(self._parts)
+
+    def add(self, frame: Frame) -> bytes | None:
+        """The whole message when `frame` is its last; else None. ValueError, and nothing is held, above the limit."""
+        self._parts += frame.payload
+        too_long = len(self._parts) > self._limit
+        if frame.sub == MORE and not too_long:
+            return None
+        message, self._parts = bytes(self._parts), bytearray()
+        if too_long:
+            raise ValueError(f"a message of more than {self._limit} bytes")
+        return message
+
+
+class SendWindow:
+    """How much one end of a stream may still send: a window of bytes, less what was sent, plus the peer's credit."""
+
+    def __init__(self) -> None:
+        self._room = WINDOW
+
+    @property
+    def room(self) -> int:
+        """The most that the next DATA may hold; 0 while there is no credit."""
+        return min(self._room, MAX_PAYLOAD)
+
+    def spend(self, size: int) -> None:
+        """So many bytes were sent."""
+        self._room -= size
+
+    def grant(self, size: int) -> None:
+        """The peer gave credit for so many bytes. It cannot widen the window."""
+        self._room = min(WINDOW, self._room + size)
+
+
+class ReceiveWindow:
+    """How much the peer of a stream may still send, and how much credit it is owed for what has been consumed."""
+
+    def __init__(self) -> None:
+        self._room = WINDOW
+        self._owed = 0
+
+    def arrive(self, size: int) -> None:
+        """So many bytes came in; ValueError when the peer had no credit for them."""
+        self._room -= size
+        if self._room < 0:
+            raise ValueError("more than the window allows")
+
+    def consume(self, size: int, *, now: bool = False) -> int:
+        """So many bytes have left our store. The credit to send for them and their like: 0 while it is not worth it.
+
+        Credit for each chunk would pile up before a peer that sends single bytes and reads nothing; hence a quarter of
+        the window at once, or `now` all that is owed.
+        """
+        self._owed += size
+        if not now and self._owed < WINDOW // 4:
+            return 0
+        credit, self._owed = self._owed, 0
+        self.give(credit)
+        return credit
+
+    def give(self, size: int) -> None:
+        """The peer was given credit for so many bytes, by us or through us."""
+        self._room = min(WINDOW, self._room + size)
+
+
 class Decoder:
     """Bytes in, frames out, whatever the cuts. Garbage before a valid header is skipped and counted in `skipped`."""
 
