@@ -317,9 +317,6 @@ class ExecStream:
         await self.write_stdin(data)
         self.close_stdin()
 
-    def resize(self, rows: int, cols: int) -> None:
-        self._stream.control(resize=[rows, cols])
-
     def signal(self, number: int) -> None:
         """Send a signal to the command's process group."""
         self._stream.control(signal=int(number))

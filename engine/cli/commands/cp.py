@@ -11,7 +11,7 @@ from engine.errors import EngineError
 
 if TYPE_CHECKING:
     from vmm.channel import GuestChannel
-    from vmm.channel.copy import Copied
+    from vmm.channel.archive import Copied
 
 
 @click.command(

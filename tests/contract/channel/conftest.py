@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from vmm.channel import GuestChannel, Relay
-from vmm.channel.client import Client, connect
+from vmm.channel.client import connect
 from vmm.channel.relay import Handler
 from vmm.guest import guestd as guestd_package
 
@@ -81,7 +81,7 @@ async def start_relay(handlers: dict[str, Handler] | None = None) -> AsyncIterat
 
 
 @contextlib.asynccontextmanager
-async def start_client(handlers: dict[str, Handler] | None = None) -> AsyncIterator[tuple[GuestdProcess, Client]]:
+async def start_client(handlers: dict[str, Handler] | None = None) -> AsyncIterator[tuple[GuestdProcess, GuestChannel]]:
     async with start_relay(handlers) as (guestd, _, path), await connect(path) as client:
         yield guestd, client
 

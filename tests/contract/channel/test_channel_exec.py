@@ -214,7 +214,7 @@ def test_terminal_with_resize_and_keys(harness: Any) -> None:
                     output += data
                     if b"isatty" in output and not resized:
                         resized = True
-                        command.resize(10, 20)
+                        command._stream.control(resize=[10, 20])
                         await command.write_stdin(b"hello\n")
                     if b"got hello" in output and not interrupted:
                         interrupted = True

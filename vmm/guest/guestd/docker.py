@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from .failure import Failure, Json
-from .wire import MAX_MESSAGE
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 HEALTH_EVENTS = ["create", "start", "die", "oom", "destroy", "health_status", "restart"]
@@ -29,20 +28,6 @@ def connect_docker(request: Json, timeout_s: float) -> HTTPConnection:
         connection.close()
         raise Failure(f"the machine's Docker does not answer: {error}") from None
     return connection
-
-
-def call_docker(request: Json, cancelled: threading.Event) -> Json:
-    """One request to the Docker API: {method, path, body} -> {status, body}; bodies are text."""
-    connection = connect_docker(request, float(request.get("timeout_s") or 30))
-    body = request.get("body")
-    try:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        connection.request(request.get("method") or "GET", request["path"], body, headers)
-        answer = connection.getresponse()
-        text = answer.read(MAX_MESSAGE // 4).decode(errors="replace")
-    finally:
-        connection.close()
-    return {"status": answer.status, "body": text}
 
 
 def get_json(connection: HTTPConnection, path: str, filters: Json | None = None) -> Any:

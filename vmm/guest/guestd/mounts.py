@@ -39,18 +39,6 @@ def mount(request: Json, cancelled: threading.Event) -> Json:
     return {}
 
 
-def unmount(request: Json, cancelled: threading.Event) -> Json:
-    """Unmount `target`; with `lazy`, even when it is in use. Not mounted is fine."""
-    target = request["target"]
-    error = libc_call("umount2", target.encode(), 2 if request.get("lazy") else 0)
-    if error in (errno.EINVAL, errno.ENOENT):
-        return {"mounted": False}
-    if error:
-        hint = "a process in the machine still uses it" if error == errno.EBUSY else ""
-        raise Failure(f"cannot unmount {target}: {os.strerror(error)}", hint=hint)
-    return {"mounted": True}
-
-
 def libc_call(name: str, *arguments: Any) -> int:
     """0, or the errno."""
     call = getattr(ctypes.CDLL(None, use_errno=True), name)

@@ -9,7 +9,6 @@ import threading
 import time
 
 from .failure import Failure, Json
-from .mounts import libc_call
 from .wire import PROTOCOL, VERSION
 
 
@@ -81,12 +80,3 @@ def trim(request: Json, cancelled: threading.Event) -> Json:
             notes.append(f"{knob}: {error.strerror}")
     lines = [line.split() for line in read_text("/proc/meminfo").splitlines()]
     return {"meminfo": {words[0].rstrip(":"): int(words[1]) for words in lines}, "notes": notes}
-
-
-def power_off(request: Json, cancelled: threading.Event) -> Json:
-    """Shut the machine down; with `force`, at once, and then this is never answered."""
-    os.sync()
-    if request.get("force"):
-        libc_call("reboot", 0x4321FEDC)
-    subprocess.run(["systemctl", "poweroff", "--no-block"], check=True, capture_output=True, timeout=30)
-    return {}
