@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -96,13 +95,3 @@ def data_extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         end = os.lseek(descriptor, start, os.SEEK_HOLE)
         yield start, min(end, size)
         offset = end
-
-
-@contextlib.contextmanager
-def open_memory(size: int, template: Path | None = None) -> Iterator[int]:
-    """`make_memory` for the length of a block."""
-    descriptor = make_memory(size, template)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -48,7 +48,7 @@ def guest_nodes(tool_key: str, disk_size: int, place: Place) -> list[Node]:
     # The accelerator is for the builder machine; which one it was makes no difference to the image.
     image = Node("image", "image", "Debian guest image", key, ("toolchain", "accelerator"), inputs, GuestImage(place))
     key, inputs = initramfs_key(tool_key)
-    initramfs = Node("initramfs", "initramfs", "initramfs and guest agent", key, ("toolchain",), inputs, Initramfs())
+    initramfs = Node("initramfs", "initramfs", "initramfs and guestd", key, ("toolchain",), inputs, Initramfs())
     inputs = {"size": str(disk_size)}
     disk = Node(
         "disk",

@@ -50,7 +50,7 @@ class Identity:
     files: tuple[tuple[str, int, str], ...] = ()
 
     def request(self) -> dict[str, Any]:
-        """The guest agent's arguments, with fresh randomness and the host's clock."""
+        """The arguments of guestd's `identity`, with fresh randomness and the host's clock."""
         return {
             "hostname": self.hostname,
             "machine_id": secrets.token_hex(16),

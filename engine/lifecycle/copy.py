@@ -9,7 +9,7 @@ from engine.errors import EngineError
 
 if TYPE_CHECKING:
     from engine.state.layout import Layout
-    from vmm.channel.copy import Copied
+    from vmm.channel.archive import Copied
 
 
 class Way(NamedTuple):

@@ -1,6 +1,6 @@
 """What a hostile guest, root in it, can make grow or hang on the host: nothing for long.
 
-One sandbox goes through all of it, and its agent is replaced at the end.
+One sandbox goes through all of it, and its guestd is replaced at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ exec /usr/bin/docker "$@"
 """
 REPLACE = """
 cat > /run/hostile.py
-systemd-run --unit hostile sh -c "sleep 1; systemctl stop sandbox-agent; exec python3 /run/hostile.py"
+systemd-run --unit hostile sh -c "sleep 1; systemctl stop sandbox-guestd; exec python3 /run/hostile.py"
 """
 FILE = """
 name: hostile
@@ -89,9 +89,9 @@ def test_a_hostile_guest_makes_nothing_grow_and_nothing_hang(world: World) -> No
     assert hostile.call("exec", "--", "true").code == 0
 
     before = hostile.memory()
-    hostile.root("hostile_agent.py", "sh", "-c", REPLACE).ok()
+    hostile.root("hostile_guestd.py", "sh", "-c", REPLACE).ok()
     # The new one takes the port; then even `true` is not answered.
-    wait_until(lambda: is_silent(hostile), bool, "the agent answers")
+    wait_until(lambda: is_silent(hostile), bool, "guestd answers")
 
     # Frames that credit does not count, for a client that stands still.
     for word in ("credit", "empty", "result", "data"):

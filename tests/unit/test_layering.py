@@ -24,6 +24,7 @@ PROGRAMS = (
 )
 # what stands in front of a process that is shut in: it starts in milliseconds, and loads nothing of anybody else
 CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/system_calls.py")
+GUESTD = "vmm.guest.guestd"
 CONFINED_OWN = ("vmm.fileserver", "vmm.confine", "vmm.system_calls")
 # what reads, writes and edits YAML
 YAML = ("sandboxfile/reading/source.py", "sandboxfile/writing/dump.py", "sandboxfile/writing/outline.py")
@@ -58,8 +59,30 @@ def imports(where: str, source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module or ""
 
 
+def guestd_complaints(where: str, source: str) -> Iterator[str]:
+    """guestd runs in the guest from a folder of its own, where nothing else of ours is; the host reads its wire."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            level, names = 0, [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = where.split("/")[: -node.level] if node.level else []
+            level, names = node.level, [".".join(filter(None, (*above, node.module, a.name))) for a in node.names]
+        else:
+            continue
+        for name in names:
+            in_guestd = f"{name}.".startswith(f"{GUESTD}.")
+            if not where.startswith("vmm/guest/"):
+                if in_guestd and not f"{name}.".startswith(f"{GUESTD}.wire."):
+                    yield f"{where}:{node.lineno}: of guestd the host imports the wire only, not {name}"
+            elif level and not in_guestd:
+                yield f"{where}:{node.lineno}: guestd runs where there is no {name}"
+            elif not level and name.split(".")[0] not in sys.stdlib_module_names:
+                yield f"{where}:{node.lineno}: guestd has the standard library and its own modules, by relative imports"
+
+
 def complaints(where: str, source: str) -> Iterator[str]:
     """`where` is the path from the repository's root."""
+    yield from guestd_complaints(where, source)
     package = where.split("/")[0]
     in_cli = where.startswith("engine/cli/")
     for line, module in imports(where, source):
@@ -78,8 +101,6 @@ def complaints(where: str, source: str) -> Iterator[str]:
             yield f"{where}:{line}: sandboxfile is pure, it must not import {module}"
         if where.startswith(CONFINED) and top not in sys.stdlib_module_names and not is_own(module, source, line):
             yield f"{where}:{line}: a confined process has the standard library and its own modules only, not {module}"
-        if where.startswith("vmm/guest/") and top not in sys.stdlib_module_names:
-            yield f"{where}:{line}: what runs in the guest has the standard library only, not {module}"
 
 
 def is_own(module: str, source: str, line: int) -> bool:
@@ -133,7 +154,15 @@ def test_calls(path: Path) -> None:
         ("engine/plan/graph.py", "import networkx"),
         ("sandboxfile/a.py", "from urllib.request import urlopen"),
         ("sandboxfile/a.py", "import requests"),
-        ("vmm/guest/agent.py", "import click"),
+        ("vmm/guest/guestd/loop.py", "import click"),
+        ("vmm/guest/guestd/loop.py", "from vmm.guest.guestd.wire import Frame"),
+        ("vmm/guest/guestd/loop.py", "from vmm.errors import VmmError"),
+        ("vmm/guest/guestd/loop.py", "from ...errors import VmmError"),
+        ("vmm/channel/a.py", "from vmm.guest.guestd.loop import Loop"),
+        ("vmm/channel/a.py", "from vmm.guest.guestd import wire, docker"),
+        ("vmm/channel/a.py", "from vmm.guest import guestd"),
+        ("vmm/channel/a.py", "from ..guest.guestd import process"),
+        ("engine/guest/a.py", "import vmm.guest.guestd.docker"),
         ("engine/store.py", "from .cli import main"),
         ("vmm/fileserver/files.py", "import pydantic"),
         ("vmm/fileserver/main.py", "from vmm.process import spawn"),
@@ -164,6 +193,8 @@ def test_what_is_allowed() -> None:
     assert not list(
         complaints("vmm/fileserver/main.py", "from vmm import confine, system_calls\nimport json, vmm.confine")
     )
+    assert not list(complaints("vmm/channel/a.py", "from vmm import guest\nfrom vmm.guest.guestd.wire import Frame"))
+    assert not list(complaints("vmm/guest/guestd/loop.py", "import http.client\nfrom .wire import Frame"))
     assert not list(complaints("sandboxfile/sections/endpoints.py", "from urllib.parse import urlsplit"))
     assert not list(complaints("sandboxfile/deep/a.py", "from . import b\nfrom ..model import Sandbox"))
     assert not list(forbidden_calls("engine/cli/main.py", "import sys; sys.exit(print())"))

@@ -81,7 +81,7 @@ def test_the_image_boots_into_a_complete_guest(tmp_path: Path) -> None:
             assert "getty" not in await succeed(guest, "systemctl list-units --no-legend --type=service")
             assert len(await succeed(guest, "cat /etc/machine-id")) == 32
             # An agent that dies is back; the channel of the test dies with it, so systemd is asked first.
-            assert await succeed(guest, "systemctl show -P Restart sandbox-agent") == "always"
+            assert await succeed(guest, "systemctl show -P Restart sandbox-guestd") == "always"
 
     asyncio.run(run())
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from foundation_world import processes_with, shared_tools
+from open_memory import open_memory
 
 from vmm import virtiofs
 from vmm.disk import make_disk, make_overlay
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
-from vmm.memory import open_memory
 from vmm.process import ProcessError, run
 from vmm.spec import Drive, GuestForward, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools, to_json

@@ -1,7 +1,7 @@
-"""The channel between host and guest: CLI <-> supervisor <-> guest agent, one multiplex of framed streams.
+"""The channel between host and guest: CLI <-> supervisor <-> guestd, one multiplex of framed streams.
 
 `GuestChannel` is an end that asks, `Relay` the supervisor's middle, `client` what a command uses, `copy` moves files,
-`attach` joins a command in the guest to this process. The wire itself is described in `vmm.guest.agent`.
+`attach` joins a command in the guest to this process. The wire itself is described in `vmm.guest.guestd.wire`.
 """
 
 from __future__ import annotations

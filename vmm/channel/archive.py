@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple, cast
 
-from vmm.channel.copy import Copied
 from vmm.channel.errors import GuestError
 from vmm.channel.tar_reader import DIRECTORY as DIRECTORY_KIND
 from vmm.channel.tar_reader import FILE as FILE_KIND
@@ -24,6 +23,14 @@ BLOCK = 1 << 16
 MAX_DEPTH = 128  # directories within each other, each of which is open while those in it are written
 SKIPPED_LINES, SKIPPED_LENGTH = 200, 600  # told of what was left out; the guest chooses how much that is
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Copied(NamedTuple):
+    """What a copy did. `skipped`: what was left out, one line each with the reason."""
+
+    files: int
+    size: int
+    skipped: tuple[str, ...]
 
 
 class Sender:

@@ -6,11 +6,9 @@ One loop over poll(2), without asyncio: importing that would take as long as eve
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
-import socket
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,22 +17,16 @@ from types import FrameType
 from typing import Any, Self
 
 from vmm.channel.answers import exit_code
-from vmm.channel.conduct import Backlog, Conduct, read_result
+from vmm.channel.conversation import Conversation
+from vmm.channel.dial import READ_SIZE, dial
 from vmm.channel.errors import GuestError
-from vmm.channel.greeting import read_hello
 from vmm.channel.patience import Patience
 from vmm.channel.screen import Screen
-from vmm.guest.agent import (
-    CLOSE,
-    CONTROL,
-    CREDIT,
+from vmm.channel.terminal import raw_terminal, terminal_size
+from vmm.guest.guestd.wire import (
     DATA,
-    EOF,
-    HELLO,
-    HELLO_OK,
     MAX_PAYLOAD,
     MORE,
-    NONCE_SIZE,
     OPEN,
     RESTARTED,
     RESULT,
@@ -42,18 +34,13 @@ from vmm.guest.agent import (
     WINDOW,
     Decoder,
     Frame,
-    credit_of,
-    encode_credit,
-    encode_frame,
     encode_message,
     encode_request,
 )
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PIPE_BROKEN = 128 + signal.SIGPIPE
-HELLO_S = 5.0
 STREAM = 1  # the command's; those of questions whether the guest is there have the numbers after it
-READ_SIZE = 1 << 18
 STOP = 0  # beside the numbers of signals
 INTERRUPT_KEY = b"\x03"
 
@@ -86,7 +73,7 @@ def attach(
 class Attachment:
     """A command that has been asked for; `run` joins it to this process. A context manager that ends it.
 
-    Waits up to HELLO_S for the relay; raises GuestError when nobody answers there.
+    Waits for the relay as `dial` does; raises GuestError when nobody answers there.
     """
 
     def __init__(
@@ -109,26 +96,18 @@ class Attachment:
         rows, cols = terminal_size()
         request = {"argv": list(argv), "user": user, "cwd": cwd, "env": environment}
         request |= {"stdin": interactive, "tty": tty, "rows": rows, "cols": cols}
-        try:
-            message = encode_request("exec", request)
-        except ValueError as error:
-            raise GuestError(f"exec: {error}") from None
         self.tty = tty
         self._interactive = interactive
         self._decoder = Decoder()
-        self._queue = bytearray(encode_message(STREAM, OPEN, message))  # what the relay has not taken yet
-        self._conduct = Conduct()
-        self._backlog = Backlog()  # what readers of our output have not taken yet
-        self._consumed = 0  # bytes passed on of which the relay does not know
-        self._credit = WINDOW
+        self._command = Conversation(STREAM)
+        self._queue = bytearray(self._command.open("exec", request))  # what the relay has not taken yet
         self._forward = forward and not tty
         self._patience = Patience()
         self._asked = STREAM
         self._screen = Screen()
         self._words = ""
-        self._code: int | None = None
-        self._error: GuestError | None = None
-        self._socket = _dial(control, self._decoder)
+        self._code: int | None = None  # of what ended us before the command's own
+        self._socket = dial(control, self._decoder)
         self._wake_read, self._wake_write = os.pipe()
 
     def __enter__(self) -> Self:
@@ -152,34 +131,35 @@ class Attachment:
 
     def run(self) -> int:
         """The command's exit code, or that of a signal that ended us, or of a broken pipe on our side."""
+        code = None
         try:
             with raw_terminal(0) if self.tty and self._interactive else contextlib.nullcontext():
-                while self._backlog or not self._ended:
+                while self._command.backlog or not self._command.ended:
                     self._step()
+            code = self._exit_code()
         finally:
-            if self.tty and (self._code is None or self._code >= 128):
+            if self.tty and (code is None or code >= 128):
                 self._screen.restore(1)
             if self._words:
                 _say(self._words)
-        if self._error:
-            raise self._error
-        assert self._code is not None
-        return self._code
+        return code
 
-    @property
-    def _ended(self) -> bool:
-        """Nothing more will come (chunks may still wait for their reader)."""
-        return self._code is not None or self._error is not None
+    def _exit_code(self) -> int:
+        if self._code is not None:
+            return self._code
+        if self._command.error:
+            raise self._command.error
+        return exit_code(self._command.result)
 
     def _step(self) -> None:
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
-        if not self._ended:
+        if not self._command.ended:
             poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._queue else 0))
             # Input that the relay has no room for stays where it is.
-            if self._interactive and self._credit and len(self._queue) < WINDOW:
+            if self._interactive and self._command.room and len(self._queue) < WINDOW:
                 poll.register(0, select.POLLIN)
-        if self._backlog:
+        if self._command.backlog:
             poll.register(self._output, select.POLLOUT)
         left = self._patience.left(time.monotonic())
         for fd, events in poll.poll(None if left is None else left * 1000 + 1):
@@ -193,25 +173,25 @@ class Attachment:
                     self._receive()
             elif fd == 0:
                 self._feed()
-            elif self._backlog:
+            elif self._command.backlog:
                 self._pass_on()
-        if self._patience.left(time.monotonic()) == 0 and not self._ended:
+        if self._patience.left(time.monotonic()) == 0 and not self._command.ended:
             self._words = "the guest does not answer; nobody knows what became of the command"
             self._break_off(128 + self._patience.number)
 
     @property
     def _output(self) -> int:
-        return 2 if self._backlog.first == STDERR else 1
+        return 2 if self._command.backlog.first == STDERR else 1
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGWINCH:
-            self._control(resize=list(terminal_size()))
+            self._queue += self._command.control(resize=list(terminal_size()))
         elif number == STOP or not self._forward:
             self._break_off(128 + (number or signal.SIGTERM))
         elif self._patience.is_second(number, time.monotonic()):
             self._break_off(128 + number)
         else:
-            self._control(signal=number)
+            self._queue += self._command.control(signal=number)
             self._ask(number)
 
     def _ask(self, number: int) -> None:
@@ -220,14 +200,11 @@ class Attachment:
             self._asked += 1
             self._queue += encode_message(self._asked, OPEN, encode_request("ping", {}))
 
-    def _control(self, **request: Any) -> None:
-        self._queue += encode_frame(STREAM, CONTROL, 0, json.dumps(request).encode())
-
     def _break_off(self, code: int) -> None:
         """Want no more of it: its process group is ended, and so is this."""
         self._code = code
-        self._backlog.clear()
-        self._queue += encode_frame(STREAM, CLOSE)
+        self._command.backlog.clear()
+        self._queue += self._command.close()
         self._flush()
 
     # the relay
@@ -247,75 +224,53 @@ class Attachment:
         except BlockingIOError:
             return
         except OSError as error:
-            self._fail(GuestError("the connection to the guest broke", str(error)))
+            self._command.lose(GuestError("the connection to the guest broke", str(error)))
             return
         for frame in self._decoder.feed(data):
             self._accept(frame)
         if self._decoder.skipped:
-            self._fail(GuestError("the guest's agent sent garbage"))
+            self._command.lose(GuestError("the guest sent garbage"))
         if not data:
-            self._fail(GuestError("the guest is gone"))
+            self._command.lose(GuestError("the guest is gone"))
 
     def _accept(self, frame: Frame) -> None:
         if frame.stream == 0 and frame.kind == RESTARTED:
-            self._fail(GuestError("the guest's agent restarted"))
+            self._command.lose(GuestError("guestd restarted"))
         elif frame.stream == self._asked != STREAM and frame.kind == RESULT and frame.sub != MORE:
             self._patience.end()
-        elif frame.stream == STREAM and not self._ended:
-            try:
-                self._take(frame)
-            except GuestError as error:
-                self._fail(error)
-
-    def _take(self, frame: Frame) -> None:
-        message = self._conduct.take(frame)
-        if frame.kind == DATA:
-            self._backlog.put(frame.sub, frame.payload)
-            if self.tty:
+        elif frame.stream == STREAM:
+            self._queue += self._command.accept(frame)
+            if frame.kind == DATA and self.tty and not self._command.ended:
                 self._screen.saw(frame.payload)
-        elif frame.kind == CREDIT:
-            self._credit = min(WINDOW, self._credit + credit_of(frame))
-        elif message is not None:
-            self._code = exit_code(read_result(message))
-
-    def _fail(self, error: GuestError) -> None:
-        if not self._ended:
-            self._error = error
 
     # our own streams
 
     def _feed(self) -> None:
         try:
-            data = os.read(0, min(self._credit, MAX_PAYLOAD))
+            data = os.read(0, self._command.room)
         except BlockingIOError:  # somebody else made the shared descriptor non-blocking
             return
         except OSError:
             data = b""
         if data:
-            self._credit -= len(data)
-            self._conduct.sent(len(data))
-            self._queue += encode_frame(STREAM, DATA, 0, data)
+            self._queue += self._command.data(data)
             if self.tty and INTERRUPT_KEY in data:
                 self._ask(signal.SIGINT)  # no key reaches us here: without an answer, this one must
         else:
             self._interactive = False
-            self._queue += encode_frame(STREAM, EOF)
+            self._queue += self._command.eof()
 
     def _pass_on(self) -> None:
         fd = self._output
         try:
-            count = os.write(fd, self._backlog.peek(_room(fd)))
+            count = os.write(fd, self._command.backlog.peek(_room(fd)))
         except BlockingIOError:
-            count = 0
+            return
         except OSError:
             self._break_off(PIPE_BROKEN)
             return
-        self._backlog.drop(count)
-        self._consumed += count
-        if self._consumed >= WINDOW // 4 and not self._ended:
-            self._conduct.credited(self._consumed)
-            self._queue += encode_credit(STREAM, self._consumed)
-            self._consumed = 0
+        self._command.backlog.drop(count)
+        self._queue += self._command.consumed(count)
 
 
 def _say(words: str) -> None:
@@ -326,49 +281,6 @@ def _say(words: str) -> None:
 def _room(fd: int) -> int:
     """How much a descriptor that is ready surely takes at once: a write that waits would hold up signals and input."""
     return MAX_PAYLOAD if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF
-
-
-def _dial(control: Path, decoder: Decoder) -> socket.socket:
-    """A connection that has said hello; whatever comes next goes to `decoder`."""
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.settimeout(HELLO_S)
-        try:
-            connection.connect(os.fspath(control))
-        except OSError as error:
-            raise GuestError(
-                "the sandbox's supervisor does not answer",
-                f"{control}: {error.strerror or error}",
-                "`sandbox ls` shows what runs",
-            ) from None
-        _greet(connection, decoder)
-        connection.setblocking(False)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _greet(connection: socket.socket, decoder: Decoder) -> None:
-    nonce = os.urandom(NONCE_SIZE)
-    decoder.expect(nonce)
-    give_up = time.monotonic() + HELLO_S
-    try:
-        connection.sendall(encode_frame(0, HELLO, 0, nonce))
-        while (left := give_up - time.monotonic()) > 0:
-            connection.settimeout(left)
-            data = connection.recv(READ_SIZE)
-            for frame in decoder.feed(data):
-                if frame.stream == 0 and frame.kind == HELLO_OK:
-                    read_hello(frame.payload[NONCE_SIZE:])
-                    return
-            if not data:
-                raise GuestError("the guest is gone")
-    except TimeoutError:
-        pass
-    except OSError as error:
-        raise GuestError("the connection to the guest broke", str(error)) from None
-    raise GuestError(f"the guest's agent did not answer within {HELLO_S:g} s")
 
 
 @contextlib.contextmanager
@@ -385,27 +297,3 @@ def _signals(attachment: Attachment) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def raw_terminal(fd: int) -> Iterator[None]:
-    """Every key goes to the guest as it is; the former settings come back with the end of the block."""
-    import termios
-    import tty
-
-    before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSANOW)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSANOW, before)
-
-
-def terminal_size() -> tuple[int, int]:
-    """(rows, columns) of the terminal we are on; 24 by 80 without one."""
-    for fd in (1, 0, 2):
-        with contextlib.suppress(OSError):
-            size = os.get_terminal_size(fd)
-            if size.lines and size.columns:
-                return size.lines, size.columns
-    return 24, 80

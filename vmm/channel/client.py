@@ -1,4 +1,4 @@
-"""What a command uses to talk to a sandbox: the supervisor's socket, with the same calls as a GuestChannel."""
+"""What a command uses to talk to a sandbox: a GuestChannel to the supervisor's socket, as to the guest itself."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from vmm.channel.errors import GuestError
 from vmm.channel.guest import GuestChannel
 
 
-class Client(GuestChannel):
-    """A GuestChannel through the relay; `async with`, or `await client.close()`."""
-
-
-async def connect(path: Path, timeout_s: float = 5.0) -> Client:
+async def connect(path: Path, timeout_s: float = 5.0) -> GuestChannel:
     """Connect to the relay at `path`. Waits up to `timeout_s` for its hello; raises GuestError when nobody is there."""
     try:
         reader, writer = await asyncio.open_unix_connection(path)
@@ -21,7 +17,7 @@ async def connect(path: Path, timeout_s: float = 5.0) -> Client:
         raise GuestError(
             "the sandbox's supervisor does not answer", f"{path}: {error.strerror}", "`sandbox ls` shows what runs"
         ) from None
-    client = Client(reader, writer)
+    client = GuestChannel(reader, writer)
     try:
         await client.hello(timeout_s, flush=False)
     except BaseException:

@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 from vmm.beneath import LinkInTheWay
 from vmm.channel.answers import read as read_field
+from vmm.channel.archive import Copied, pack, unpack
 from vmm.channel.errors import GuestError
 from vmm.channel.guest import ExecStream, GuestChannel, Tail
-from vmm.guest.agent import STDOUT
+from vmm.channel.tar_reader import EndedEarly
+from vmm.guest.guestd.wire import STDOUT
 from vmm.place import Last, Place, Roots, hold
 from vmm.walk import Found, walk
 
@@ -28,14 +30,6 @@ STAT_S = 30.0
 
 class Unwanted(Exception):
     """The command that a tree is packed for has ended, or we want no more of it."""
-
-
-class Copied(NamedTuple):
-    """What a copy did. `skipped`: what was left out, one line each with the reason."""
-
-    files: int
-    size: int
-    skipped: tuple[str, ...]
 
 
 async def copy_in(channel: GuestChannel, src: Path | str, dst: str, *, roots: Roots | None = None) -> Copied:
@@ -71,8 +65,6 @@ async def send_tree(channel: GuestChannel, entries: Iterable[Found], parent: str
 
     The walk goes on in a thread of its own. Raises GuestError when the guest refuses, and what the walk raises.
     """
-    from vmm.channel.archive import pack
-
     argv = ["tar", "-x", "-p", "--same-owner", "--numeric-owner", "-f", "-", "-C", parent]
     async with channel.open_exec(argv, stdin=True) as command:
         loop = asyncio.get_running_loop()
@@ -115,9 +107,6 @@ async def copy_out(
 
 
 async def _receive(channel: GuestChannel, src: str, dst: str, target: Place, limit: int | None) -> Copied:
-    from vmm.channel.archive import unpack
-    from vmm.channel.tar_reader import EndedEarly
-
     clean = posixpath.normpath(src)
     found = await _stat(channel, clean)
     if found.kind == "missing":

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from vmm.channel.answers import read
 from vmm.channel.errors import GuestError
-from vmm.guest.agent import PROTOCOL, decode_object
+from vmm.guest.guestd.wire import PROTOCOL, decode_object
 
 __all__ = ["Hello", "read_hello"]
 
@@ -28,10 +28,10 @@ def read_hello(payload: bytes) -> Hello:
         text = {key: read(answer, key, str)[:200] for key in ("version", "boot_id", "kernel", "hostname")}
         hello = Hello(protocol=read(answer, "protocol", int), **text)
     except (ValueError, GuestError) as error:
-        raise GuestError("the guest's agent answered with nonsense", str(error)) from None
+        raise GuestError("the guest answered with nonsense", str(error)) from None
     if hello.protocol != PROTOCOL:
         raise GuestError(
-            f"the guest's agent speaks protocol {hello.protocol}, this program {PROTOCOL}",
+            f"guestd speaks protocol {hello.protocol}, this program {PROTOCOL}",
             hint="the snapshot was made by another version: build it anew",
         )
     return hello

@@ -14,20 +14,17 @@ from vmm.channel.errors import GuestError
 from vmm.channel.greeting import Hello, read_hello
 from vmm.channel.stream import Stream
 from vmm.connection import close_writer
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     FLUSH,
     HELLO,
     HELLO_OK,
     NONCE_SIZE,
-    OPEN,
     RESTARTED,
     STDERR,
     STDOUT,
     Decoder,
     Frame,
     encode_frame,
-    encode_message,
-    encode_request,
 )
 
 READ_SIZE = 1 << 18
@@ -55,7 +52,7 @@ class Sink(Protocol):
 
 
 class GuestChannel:
-    """A connection to the guest's agent, or to a supervisor that relays to it. An async context manager.
+    """A connection to guestd, or to a supervisor that relays to it. An async context manager.
 
     One task reads and never waits for a stream: each stream holds what was sent under its own credit.
     """
@@ -124,20 +121,20 @@ class GuestChannel:
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._answer.done():
-                    # An agent that restarts swallows what was on its way, hence again; the same nonce resets once.
+                    # A guestd that restarts swallows what was on its way, hence again; the same nonce resets once.
                     await asyncio.wait({self._answer}, timeout=HELLO_AGAIN_S)
                     transport = self._writer.transport
                     if not self._answer.done() and not transport.get_write_buffer_size():
                         self._writer.write(encode_frame(0, HELLO, 0, self._nonce))
         except TimeoutError:
-            raise GuestError(f"the guest's agent did not answer within {timeout_s:g} s") from None
+            raise GuestError(f"the guest did not answer within {timeout_s:g} s") from None
         hello = read_hello(self._answer.result())
         self._lost = None
         self.peer = hello
         return hello
 
     async def call(self, op: str, timeout_s: float, **args: Any) -> dict[str, Any]:
-        """One operation of the agent (or supervisor), and its answer. `timeout_s` is its deadline, there and here.
+        """One operation of guestd (or the supervisor), and its answer. `timeout_s` is its deadline, there and here.
 
         Raises GuestError when it fails or nothing answers in time; the operation is then cancelled.
         """
@@ -224,15 +221,11 @@ class GuestChannel:
         """A stream that the caller must close. Raises GuestError when there is no guest or the request is too long."""
         if self._lost:
             raise self._lost
-        try:
-            message = encode_request(op, request)
-        except ValueError as error:
-            raise GuestError(f"{op}: {error}") from None
         number = self._next
         stream = Stream(number, self.write, self.drain)
+        stream.open(op, request)
         stream.on_end = lambda: self.detach(number)
         self.attach(stream)
-        self._writer.write(encode_message(number, OPEN, message))
         return stream
 
     def attach(self, sink: Sink) -> int:
@@ -265,7 +258,7 @@ class GuestChannel:
                 for frame in self._decoder.feed(data):
                     self._dispatch(frame)
                 if self._decoder.skipped:
-                    self._lose(GuestError("the guest's agent sent garbage"))
+                    self._lose(GuestError("the guest sent garbage"))
                     self._decoder.skipped = 0
                 if self._writer.transport.get_write_buffer_size() > UNREAD_LIMIT:
                     await self.drain()
@@ -281,7 +274,7 @@ class GuestChannel:
             if self._answer and not self._answer.done() and frame.payload[:NONCE_SIZE] == self._nonce:
                 self._answer.set_result(frame.payload[NONCE_SIZE:])
         elif frame.stream == 0 and frame.kind == RESTARTED:
-            self._lose(GuestError("the guest's agent restarted"))
+            self._lose(GuestError("guestd restarted"))
 
     def _gone(self, error: GuestError) -> None:
         self._ended = error
@@ -323,9 +316,6 @@ class ExecStream:
         """All of its input, then its end."""
         await self.write_stdin(data)
         self.close_stdin()
-
-    def resize(self, rows: int, cols: int) -> None:
-        self._stream.control(resize=[rows, cols])
 
     def signal(self, number: int) -> None:
         """Send a signal to the command's process group."""

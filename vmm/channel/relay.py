@@ -11,20 +11,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vmm.channel.conduct import Backlog, Conduct
+from vmm.channel.backlog import Backlog
+from vmm.channel.conduct import Conduct
 from vmm.channel.errors import GuestError
 from vmm.channel.greeting import Hello
 from vmm.channel.guest import CLOSE_S, READ_SIZE, GuestChannel
 from vmm.channel.stream import LocalStream
 from vmm.connection import close_writer
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     CLOSE,
     CREDIT,
     DATA,
     EOF,
     HELLO,
     HELLO_OK,
-    MAX_MESSAGE,
     MAX_PAYLOAD,
     MORE,
     NONCE_SIZE,
@@ -32,6 +32,7 @@ from vmm.guest.agent import (
     PROTOCOL,
     RESULT,
     VERSION,
+    Assembly,
     Decoder,
     Frame,
     credit_of,
@@ -228,7 +229,7 @@ class Passage:
 
     def to_answerer(self, frame: Frame) -> None:
         if frame.kind == CREDIT:
-            self._conduct.credited(credit_of(frame))
+            self._conduct.window.give(credit_of(frame))
         elif frame.kind == DATA:
             self._conduct.sent(len(frame.payload))
         self._guest.write(encode_frame(self._guest_number, frame.kind, frame.sub, frame.payload))
@@ -296,17 +297,19 @@ class Local:
         self._client = client
         self._number = number
         self._handler = handler
-        self._message = bytearray()
+        self._request = Assembly()
         self._stream = LocalStream(number, client.writer.write, client.writer.drain)
 
     def to_answerer(self, frame: Frame) -> None:
         if frame.kind == OPEN and self.task is None:
-            self._message += frame.payload
-            if len(self._message) > MAX_MESSAGE:
-                self._stream.fail(GuestError("request too long"))
+            try:
+                message = self._request.add(frame)
+            except ValueError as error:
+                self._stream.fail(GuestError(f"the request cannot be read: {error}"))
                 self.close()
-            elif frame.sub != MORE:
-                self.task = asyncio.create_task(self._answer())
+                return
+            if message is not None:
+                self.task = asyncio.create_task(self._answer(message))
         elif frame.kind == CLOSE:
             self.close()
         elif frame.kind != RESULT:
@@ -317,9 +320,9 @@ class Local:
         if self.task:
             self.task.cancel()
 
-    async def _answer(self) -> None:
+    async def _answer(self, message: bytes) -> None:
         try:
-            request = decode_object(bytes(self._message).partition(b"\n")[2])
+            request = decode_object(message.partition(b"\n")[2])
             self._stream.answer(await self._handler(request, self._stream))
         except Exception as error:  # whatever is wrong with one request, the supervisor lives on
             self._stream.fail(_told(error))

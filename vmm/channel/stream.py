@@ -7,23 +7,10 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from vmm.channel.conduct import ANSWER_LIMIT, Backlog, Conduct, read_result
+from vmm.channel.conduct import ANSWER_LIMIT
+from vmm.channel.conversation import Conversation
 from vmm.channel.errors import GuestError
-from vmm.guest.agent import (
-    CLOSE,
-    CONTROL,
-    CREDIT,
-    DATA,
-    EOF,
-    MAX_PAYLOAD,
-    RESULT,
-    WINDOW,
-    Frame,
-    credit_of,
-    encode_credit,
-    encode_frame,
-    encode_message,
-)
+from vmm.guest.guestd.wire import CREDIT, RESULT, Frame, credit_of, encode_message
 
 Write = Callable[[bytes], None]
 Drain = Callable[[], Awaitable[None]]
@@ -38,81 +25,58 @@ class Stream:
     def __init__(self, number: int, write: Write, drain: Drain) -> None:
         self.number = number
         self.on_end: Callable[[], None] = lambda: None
+        self._conversation = Conversation(number)
         self._write = write
         self._drain = drain
-        self._conduct = Conduct()
-        self._backlog = Backlog()
-        self._uncredited = 0  # bytes that the owner has received and the peer does not know of
-        self._credit = WINDOW
         self._changed = asyncio.Event()
-        self._result: dict[str, Any] | None = None
-        self._error: GuestError | None = None
 
     @property
     def ended(self) -> bool:
         """No more will come from the peer (chunks may still wait to be read)."""
-        return self._result is not None or self._error is not None
+        return self._conversation.ended
 
     @property
     def held(self) -> int:
         """The bytes that wait for the owner."""
-        return self._backlog.size
+        return self._conversation.backlog.size
 
     # from the connection
 
     def accept(self, frame: Frame) -> None:
-        if self.ended:
-            return
-        try:
-            message = self._conduct.take(frame)
-        except GuestError as error:
-            self._break_off(error)
-            return
-        if frame.kind == DATA:
-            self._backlog.put(frame.sub, frame.payload)
-        elif frame.kind == CREDIT:
-            self._credit = min(WINDOW, self._credit + credit_of(frame))
-        elif message is not None:
-            self._conclude(message)
-        self._changed.set()
+        if not self.ended:
+            self._proceed(self._conversation.accept(frame))
 
     def lose(self, error: GuestError) -> None:
         """The connection is gone."""
-        if not self.ended:
-            self._error = error
-            self._changed.set()
-
-    def _conclude(self, message: bytes) -> None:
-        try:
-            self._result = read_result(message)
-        except GuestError as error:
-            self._error = error
-        self.on_end()
-
-    def _break_off(self, error: GuestError) -> None:
-        self._write(encode_frame(self.number, CLOSE))
-        self._error = error
+        self._conversation.lose(error)
         self._changed.set()
-        self.on_end()
+
+    def _proceed(self, frames: bytes) -> None:
+        """After what may have ended the conversation."""
+        if frames:
+            self._write(frames)
+        self._changed.set()
+        if self.ended:
+            self.on_end()
 
     # for the owner
 
+    def open(self, op: str, request: dict[str, Any]) -> None:
+        """Ask. Raises GuestError when the request is too long."""
+        self._write(self._conversation.open(op, request))
+
     async def receive(self) -> tuple[int, bytes] | None:
         """The next (sub-channel, bytes); None when the peer has sent its result. Raises GuestError when it failed."""
-        while not self._backlog:
-            if self._error:
-                raise self._error
-            if self.ended:
+        conversation = self._conversation
+        while not conversation.backlog:
+            if conversation.error:
+                raise conversation.error
+            if conversation.ended:
                 return None
-            self._changed.clear()
-            await self._changed.wait()
-        sub, data = self._backlog.take()
-        self._uncredited += len(data)
-        # Not for each chunk: a peer that sends single bytes and reads nothing would pile our answers up.
-        if self._uncredited >= WINDOW // 4 and not self.ended:
-            self._conduct.credited(self._uncredited)
-            self._write(encode_credit(self.number, self._uncredited))
-            self._uncredited = 0
+            await self._change()
+        sub, data = conversation.backlog.take()
+        if credit := conversation.consumed(len(data)):
+            self._write(credit)
         return sub, data
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
@@ -123,36 +87,37 @@ class Stream:
         """The result, once it is there; chunks on the way are thrown away. Raises GuestError."""
         while await self.receive() is not None:
             pass
-        assert self._result is not None
-        return self._result
+        assert self._conversation.result is not None
+        return self._conversation.result
 
     async def send(self, data: bytes, sub: int = 0) -> None:
         """Send all of `data`, waiting for credit. What the peer no longer wants is dropped in silence."""
         view = memoryview(data)
         while view and not self.ended:
-            if not self._credit:
-                self._changed.clear()
-                await self._changed.wait()
+            size = self._conversation.room
+            if not size:
+                await self._change()
                 continue
-            size = min(len(view), self._credit, MAX_PAYLOAD)
-            self._credit -= size
-            self._conduct.sent(size)
-            self._write(encode_frame(self.number, DATA, sub, bytes(view[:size])))
+            self._write(self._conversation.data(bytes(view[:size]), sub))
             view = view[size:]
             await self._drain()
 
     def send_eof(self) -> None:
         if not self.ended:
-            self._write(encode_frame(self.number, EOF))
+            self._write(self._conversation.eof())
 
     def control(self, **request: Any) -> None:
         if not self.ended:
-            self._write(encode_frame(self.number, CONTROL, 0, json.dumps(request).encode()))
+            self._write(self._conversation.control(**request))
 
     def close(self) -> None:
         """Want no more of it: the peer ends what runs. A second call, or one after the result, does nothing."""
         if not self.ended:
-            self._break_off(GuestError("closed by this side"))
+            self._proceed(self._conversation.close())
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
 
 class LocalStream(Stream):
@@ -161,7 +126,7 @@ class LocalStream(Stream):
     def accept(self, frame: Frame) -> None:
         # Of a client, which is ours: it takes chunks, and has none of its own.
         if frame.kind == CREDIT:
-            self._credit = min(WINDOW, self._credit + credit_of(frame))
+            self._conversation.grant(credit_of(frame))
             self._changed.set()
 
     def answer(self, result: dict[str, Any]) -> None:
@@ -171,9 +136,9 @@ class LocalStream(Stream):
                 self.fail(GuestError("the answer is too long"))
                 return
             self._write(encode_message(self.number, RESULT, message))
-            self._result = result
+            self._conversation.result = result
 
     def fail(self, error: GuestError) -> None:
         if not self.ended:
             self._write(encode_message(self.number, RESULT, json.dumps(error.to_json()).encode()))
-            self._error = error
+            self._conversation.error = error

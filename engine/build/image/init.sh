@@ -58,7 +58,7 @@ if [ -e /sys/class/net/eth0 ]; then
     ip route add default via 10.0.2.2
 fi
 
-# By the name that udev would give it: the guest agent must not wait for udev.
+# By the name that udev would give it: guestd must not wait for udev.
 mkdir -p /dev/virtio-ports
 for port in /sys/class/virtio-ports/*; do
     if [ -s "$port/name" ]; then ln -sf "../${port##*/}" "/dev/virtio-ports/$(cat "$port/name")"; fi
@@ -79,7 +79,7 @@ else
     mkdir -p /sysroot/var/lib/docker /sysroot/var/lib/containerd
     mount -o bind /disk/docker /sysroot/var/lib/docker
     mount -o bind /disk/containerd /sysroot/var/lib/containerd
-    # On each boot: a new guest agent or unit needs no new image.
+    # On each boot: a new guestd or unit needs no new image.
     cp -a /guest/. /sysroot/
 fi
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.build.image.cpio import Archive
@@ -19,7 +19,7 @@ INITRAMFS = "initramfs"
 RECIPE_VERSION = 1
 INIT = Path(__file__).with_name("init.sh")
 GUEST = Path(guest.__file__).parent
-AGENT_TARGET = "usr/lib/sandbox/agent.py"
+GUESTD_TARGET = "usr/lib/sandbox/guestd"  # a directory; `vmm.guest.guestd` says how it is started
 
 # Drivers that the guest's kernel has as modules and that are needed before its root is mounted, or always.
 MODULES = ("virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon", "erofs", "overlay")
@@ -44,7 +44,7 @@ APPLETS = (
 
 # Units that the guest starts beside those that its packages enable.
 ENABLED = {
-    "sandbox-agent.service": "sysinit.target",
+    "sandbox-guestd.service": "sysinit.target",
     "sandbox-dns.service": "sysinit.target",
 }
 
@@ -107,13 +107,10 @@ def initramfs_key(tool_key: str) -> tuple[str, dict[str, str]]:
         "toolchain": tool_key,
         "modules": " ".join(MODULES),
         "init": bytes_key(INIT.read_bytes()),
-        "agent": bytes_key((GUEST / "agent.py").read_bytes()),
+        "guestd": _hash(_files(GUEST / "guestd")),
         "units": bytes_key(json.dumps([ENABLED, MASKED]).encode()),
+        "files": _hash(_files(GUEST / "rootfs")),
     }
-    files = hashlib.sha256()
-    for path, data in _guest_files():
-        files.update(f"{path}\0{len(data)}\0".encode() + data)
-    inputs["files"] = files.hexdigest()[:KEY_LENGTH]
     return inputs_key(inputs), inputs
 
 
@@ -144,22 +141,29 @@ def pack_initramfs(tools: Tools) -> bytes:
 
 
 def _add_guest(archive: Archive) -> None:
-    for path, data in _guest_files():
+    for path, data in _files(GUEST / "rootfs"):
         # Modes are set here: an installed package has lost those of its sources.
         archive.add_file(f"guest/{path}", data, 0o755 if data.startswith(b"#!") else 0o644)
-    archive.add_file(f"guest/{AGENT_TARGET}", (GUEST / "agent.py").read_bytes(), 0o755)
+    for path, data in _files(GUEST / "guestd"):
+        archive.add_file(f"guest/{GUESTD_TARGET}/{path}", data)
     for unit, target in ENABLED.items():
         archive.add_link(f"guest/etc/systemd/system/{target}.wants/{unit}", f"/etc/systemd/system/{unit}")
     for unit in MASKED:
         archive.add_link(f"guest/etc/systemd/system/{unit}", "/dev/null")
 
 
-def _guest_files() -> Iterator[tuple[str, bytes]]:
-    """(path in the guest, content) of vmm/guest/rootfs, sorted."""
-    root = GUEST / "rootfs"
+def _files(root: Path) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of every file beneath `root`, sorted; what Python leaves behind is none of ours."""
     for file in sorted(root.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             yield file.relative_to(root).as_posix(), file.read_bytes()
+
+
+def _hash(files: Iterable[tuple[str, bytes]]) -> str:
+    total = hashlib.sha256()
+    for path, data in files:
+        total.update(f"{path}\0{len(data)}\0".encode() + data)
+    return total.hexdigest()[:KEY_LENGTH]
 
 
 def find_modules(directory: Path, names: tuple[str, ...]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The real agent as a child process, on a socketpair in the place of the virtio-serial port."""
+"""The real guestd as a child process, on a socketpair in the place of the virtio-serial port."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pathlib import Path
 import pytest
 
 from vmm.channel import GuestChannel, Relay
-from vmm.channel.client import Client, connect
+from vmm.channel.client import connect
 from vmm.channel.relay import Handler
-from vmm.guest import agent as agent_module
+from vmm.guest import guestd as guestd_package
 
 DEADLINE_S = 20.0
+GUESTD = Path(guestd_package.__file__).parent
 CHANGED = """
 import json, sys
-sys.path.insert(0, sys.argv.pop(1))
-import agent
+from vmm.guest.guestd import __main__, loop
 for name, value in json.loads(sys.argv.pop(1)).items():
-    assert hasattr(agent, name)
-    setattr(agent, name, value)
-agent.main()
+    assert hasattr(loop, name)
+    setattr(loop, name, value)
+__main__.main()
 """
 
 
 @dataclass
-class AgentProcess:
+class GuestdProcess:
     process: subprocess.Popen[bytes]
     channel: GuestChannel
     socket: socket.socket
@@ -46,13 +46,11 @@ class AgentProcess:
 
 
 @contextlib.contextmanager
-def launch_agent(**changes: object) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
-    """`changes` (NAME=value) are made to the agent's constants."""
+def launch_guestd(**changes: object) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """As the guest starts it. `changes` (NAME=value) are made to the constants of its loop."""
     ours, theirs = socket.socketpair()
-    program = [agent_module.__file__]
-    if changes:
-        program = ["-c", CHANGED, str(Path(agent_module.__file__).parent), json.dumps(changes)]
-    argv = [sys.executable, "-E", *program, "--fd", str(theirs.fileno())]
+    program = ["-E", "-c", CHANGED, json.dumps(changes)] if changes else ["-I", "-S", "-B", str(GUESTD)]
+    argv = [sys.executable, *program, "--fd", str(theirs.fileno())]
     with subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL) as process:
         theirs.close()
         try:
@@ -66,26 +64,26 @@ def launch_agent(**changes: object) -> Iterator[tuple[subprocess.Popen[bytes], s
 
 
 @contextlib.asynccontextmanager
-async def start_agent(*, hello: bool = True, **changes: object) -> AsyncIterator[AgentProcess]:
-    with launch_agent(**changes) as (process, ours):
+async def start_guestd(*, hello: bool = True, **changes: object) -> AsyncIterator[GuestdProcess]:
+    with launch_guestd(**changes) as (process, ours):
         async with GuestChannel(*await asyncio.open_connection(sock=ours)) as channel:
             if hello:
                 await channel.hello(DEADLINE_S)
-            yield AgentProcess(process, channel, ours)
+            yield GuestdProcess(process, channel, ours)
 
 
 @contextlib.asynccontextmanager
-async def start_relay(handlers: dict[str, Handler] | None = None) -> AsyncIterator[tuple[AgentProcess, Relay, Path]]:
+async def start_relay(handlers: dict[str, Handler] | None = None) -> AsyncIterator[tuple[GuestdProcess, Relay, Path]]:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "control"
-        async with start_agent() as agent, Relay(agent.channel, path, handlers) as relay:
-            yield agent, relay, path
+        async with start_guestd() as guestd, Relay(guestd.channel, path, handlers) as relay:
+            yield guestd, relay, path
 
 
 @contextlib.asynccontextmanager
-async def start_client(handlers: dict[str, Handler] | None = None) -> AsyncIterator[tuple[AgentProcess, Client]]:
-    async with start_relay(handlers) as (agent, _, path), await connect(path) as client:
-        yield agent, client
+async def start_client(handlers: dict[str, Handler] | None = None) -> AsyncIterator[tuple[GuestdProcess, GuestChannel]]:
+    async with start_relay(handlers) as (guestd, _, path), await connect(path) as client:
+        yield guestd, client
 
 
 async def wait_until(check: Callable[[], bool]) -> None:
@@ -111,10 +109,10 @@ def harness() -> Harness:
 class Harness:
     """What the tests of this directory share."""
 
-    start_agent = staticmethod(start_agent)
+    start_guestd = staticmethod(start_guestd)
     start_relay = staticmethod(start_relay)
     start_client = staticmethod(start_client)
-    launch_agent = staticmethod(launch_agent)
+    launch_guestd = staticmethod(launch_guestd)
     wait_until = staticmethod(wait_until)
     is_alive = staticmethod(is_alive)
     as_root = os.geteuid() == 0

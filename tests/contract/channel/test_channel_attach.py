@@ -21,7 +21,7 @@ import pexpect
 import pytest
 
 from vmm.channel.greeting import Hello
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     CREDIT,
     DATA,
     EOF,
@@ -53,13 +53,13 @@ sys.exit(attach(Path(sys.argv[1]), argv, user=os.geteuid(), **options))
 
 @pytest.fixture
 def relayed(harness: Any) -> Iterator[tuple[Path, int]]:
-    """The socket of a relay that runs in a thread of its own, and the process of the guest's agent."""
+    """The socket of a relay that runs in a thread of its own, and the process of guestd."""
     started: dict[str, Any] = {}
     ready = threading.Event()
 
     async def serve() -> None:
-        async with harness.start_relay() as (agent, _, path):
-            started.update(path=path, agent=agent.process.pid, stop=asyncio.Event(), loop=asyncio.get_running_loop())
+        async with harness.start_relay() as (guestd, _, path):
+            started.update(path=path, guestd=guestd.process.pid, stop=asyncio.Event(), loop=asyncio.get_running_loop())
             ready.set()
             await started["stop"].wait()
 
@@ -67,9 +67,9 @@ def relayed(harness: Any) -> Iterator[tuple[Path, int]]:
     thread.start()
     try:
         assert ready.wait(T)
-        yield started["path"], started["agent"]
+        yield started["path"], started["guestd"]
     finally:
-        os.kill(started["agent"], signal.SIGCONT)
+        os.kill(started["guestd"], signal.SIGCONT)
         started["loop"].call_soon_threadsafe(started["stop"].set)
         thread.join()
 
@@ -158,7 +158,7 @@ def test_what_a_program_did_to_the_terminal_is_undone_when_it_cannot(control: Pa
 
 def test_a_key_ends_a_session_whose_guest_does_not_answer(relayed: tuple[Path, int]) -> None:
     """In a raw terminal no signal reaches us: ^C is a key, and this guest does nothing about it."""
-    path, agent = relayed
+    path, guestd = relayed
     script = path.parent / "program"
     script.write_text(PROGRAM)
     child = pexpect.spawn("sh", timeout=T, env={**os.environ, "PS1": "$ ", "SILENCE_S": "0.3"})
@@ -169,7 +169,7 @@ def test_a_key_ends_a_session_whose_guest_does_not_answer(relayed: tuple[Path, i
         before = child.match.group(1)
         child.sendline(f"""{sys.executable} {script} {path} it sh -c "{MODES} exec cat"; echo code $?""")
         child.expect(r"pid (\d+)\r\n")
-        os.kill(agent, signal.SIGSTOP)
+        os.kill(guestd, signal.SIGSTOP)
         child.send("\x03")
         child.expect_exact("\x1b[?25h\x1b[?1049l\x1b[?2004l\x1b[0m")
         child.expect_exact("the guest does not answer")
@@ -183,13 +183,13 @@ def test_a_key_ends_a_session_whose_guest_does_not_answer(relayed: tuple[Path, i
 
 @contextlib.contextmanager
 def silent_guest(relayed: tuple[Path, int], flags: str, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """A command whose guest's agent has stopped for good."""
-    path, agent = relayed
+    """A command whose guestd has stopped for good."""
+    path, guestd = relayed
     argv = command(path, flags, "sh", "-c", "echo ready; exec sleep 1000")
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **env}) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        os.kill(agent, signal.SIGSTOP)
+        os.kill(guestd, signal.SIGSTOP)
         try:
             yield process
         finally:
@@ -338,8 +338,8 @@ def test_nobody_there(tmp_path: Path) -> None:
     ("answer", "said"),
     [
         (b"", "the guest is gone"),
-        (b"hello" * 10, "the guest's agent sent garbage"),
-        (encode_frame(0, RESTARTED), "the guest's agent restarted"),
+        (b"hello" * 10, "the guest sent garbage"),
+        (encode_frame(0, RESTARTED), "guestd restarted"),
         (encode_frame(1, DATA, 1, b"x" * 65536) * 7, "the guest sent more than it was allowed to"),
         (encode_message(1, RESULT, b"[]"), "the guest's answer cannot be read: not a JSON object"),
         (encode_message(1, RESULT, b'{"ok": {}}'), "the guest reported no exit code"),

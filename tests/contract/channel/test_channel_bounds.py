@@ -21,7 +21,7 @@ from vmm.channel.client import connect
 from vmm.channel.conduct import ANSWER_LIMIT
 from vmm.channel.greeting import read_hello
 from vmm.channel.relay import Client, Handler
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     CREDIT,
     DATA,
     EOF,

@@ -100,7 +100,7 @@ def test_a_full_or_endless_copy_can_be_given_up(harness: Any, tmp_path: Path) ->
         file.truncate(1 << 40)
 
     async def scenario() -> None:
-        async with harness.start_client() as (agent, client):
+        async with harness.start_client() as (guestd, client):
             with pytest.raises(GuestError, match="larger than"):
                 await copy_out(client, str(big), tmp_path / "copy", limit=1_000_000)
             os.mkfifo(tmp_path / "target")
@@ -110,7 +110,7 @@ def test_a_full_or_endless_copy_can_be_given_up(harness: Any, tmp_path: Path) ->
             with pytest.raises(asyncio.CancelledError):
                 await copying
             assert (await client.call("ping", 20))["protocol"]
-            assert agent.peak_memory() < 80_000_000
+            assert guestd.peak_memory() < 80_000_000
 
     asyncio.run(scenario())
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from vmm.channel import GuestChannel, GuestError
-from vmm.guest.agent import MAX_STREAMS, WINDOW
+from vmm.guest.guestd.loop import MAX_STREAMS
+from vmm.guest.guestd.wire import WINDOW
 
 T = 20.0
 
@@ -23,10 +24,12 @@ def script(channel: GuestChannel, text: str, **options: Any) -> Any:
 
 def test_output_comes_on_separate_streams_with_the_exact_code(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
+        async with harness.start_guestd() as guestd:
             seen: list[tuple[str, bytes]] = []
             done = await script(
-                agent.channel, "echo out; echo err >&2; exit 42", on_output=lambda name, data: seen.append((name, data))
+                guestd.channel,
+                "echo out; echo err >&2; exit 42",
+                on_output=lambda name, data: seen.append((name, data)),
             )
             assert done == (42, b"out\n", b"err\n")
             assert sorted(seen) == [("stderr", b"err\n"), ("stdout", b"out\n")]
@@ -46,8 +49,8 @@ def test_output_comes_on_separate_streams_with_the_exact_code(harness: Any) -> N
 )
 def test_codes_of_a_shell(harness: Any, text: str, code: int) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
-            assert (await script(agent.channel, text)).code == code
+        async with harness.start_guestd() as guestd:
+            assert (await script(guestd.channel, text)).code == code
 
     asyncio.run(scenario())
 
@@ -62,16 +65,16 @@ def test_a_command_that_cannot_start(harness: Any, tmp_path: Any, tty: bool) -> 
     async def scenario() -> None:
         plain = tmp_path / "plain"
         plain.write_text("no program")
-        async with harness.start_agent() as agent:
-            code, text = await attempt(agent.channel, ["nosuchcommand"])
+        async with harness.start_guestd() as guestd:
+            code, text = await attempt(guestd.channel, ["nosuchcommand"])
             assert code == 127
             assert b"nosuchcommand: command not found" in text
-            code, text = await attempt(agent.channel, ["/nosuch/command"])
+            code, text = await attempt(guestd.channel, ["/nosuch/command"])
             assert code == 127
-            code, text = await attempt(agent.channel, [str(plain)])
+            code, text = await attempt(guestd.channel, [str(plain)])
             assert code == 126
             assert b"Permission denied" in text
-            code, text = await attempt(agent.channel, ["true"], cwd="/nosuch")
+            code, text = await attempt(guestd.channel, ["true"], cwd="/nosuch")
             assert code == 126
             assert b"/nosuch" in text
 
@@ -80,22 +83,22 @@ def test_a_command_that_cannot_start(harness: Any, tmp_path: Any, tty: bool) -> 
 
 def test_unknown_user_is_an_error(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
+        async with harness.start_guestd() as guestd:
             with pytest.raises(GuestError, match="no user 'nosuchuser'"):
-                await agent.channel.run(["true"], user="nosuchuser", timeout_s=T)
+                await guestd.channel.run(["true"], user="nosuchuser", timeout_s=T)
 
     asyncio.run(scenario())
 
 
 def test_environment_and_directory_are_those_of_a_login(harness: Any, tmp_path: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
+        async with harness.start_guestd() as guestd:
             text = 'echo "$HOME|$USER|$SHELL|$PATH|$X|$PWD|$NOTIFY_SOCKET"'
-            done = await script(agent.channel, text, env={"X": "a b"}, cwd=str(tmp_path))
+            done = await script(guestd.channel, text, env={"X": "a b"}, cwd=str(tmp_path))
             home, user, shell, path, x, cwd, rest = done.stdout.decode().strip().split("|")
             assert home and user and shell.startswith("/") and "/usr/bin" in path
             assert (x, cwd, rest) == ("a b", str(tmp_path), "")
-            done = await script(agent.channel, "pwd; cat /proc/self/oom_score_adj; ps -o sid= -p $$; echo $$")
+            done = await script(guestd.channel, "pwd; cat /proc/self/oom_score_adj; ps -o sid= -p $$; echo $$")
             where, oom, session, pid = done.stdout.decode().split()
             assert where == home
             assert oom == "0"
@@ -107,9 +110,9 @@ def test_environment_and_directory_are_those_of_a_login(harness: Any, tmp_path: 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_another_user_gets_its_ids_and_groups(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
+        async with harness.start_guestd() as guestd:
             for user in ("nobody", 65534, "65534"):
-                done = await agent.channel.run(["sh", "-c", "id -u; id -g; id -G"], user=user, timeout_s=T)
+                done = await guestd.channel.run(["sh", "-c", "id -u; id -g; id -G"], user=user, timeout_s=T)
                 uid, gid, *groups = done.stdout.split()
                 assert uid == b"65534"
                 assert groups == [gid]
@@ -132,8 +135,8 @@ def test_binary_stdin_is_echoed_and_its_end_is_seen(harness: Any) -> None:
 
 def test_a_command_that_does_not_read_its_input_does_not_hang(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
-            done = await script(agent.channel, "exec <&-; echo done; exit 3", stdin=bytes(5 * WINDOW))
+        async with harness.start_guestd() as guestd:
+            done = await script(guestd.channel, "exec <&-; echo done; exit 3", stdin=bytes(5 * WINDOW))
             assert done[:2] == (3, b"done\n")
 
     asyncio.run(scenario())
@@ -143,7 +146,7 @@ def test_a_stalled_reader_blocks_nobody_and_grows_nothing(harness: Any) -> None:
     size = 50_000_000
 
     async def scenario() -> None:
-        async with harness.start_client() as (agent, client):
+        async with harness.start_client() as (guestd, client):
             command = f"head -c {size} /dev/zero"
             async with client.open_exec(["sh", "-c", command], user=os.geteuid()) as big:
                 for _ in range(20):  # while nobody reads the big one
@@ -160,7 +163,7 @@ def test_a_stalled_reader_blocks_nobody_and_grows_nothing(harness: Any) -> None:
                     assert big._stream.held <= WINDOW
                 assert got == size
                 assert await big.wait() == 0
-            assert agent.peak_memory() < 40_000_000
+            assert guestd.peak_memory() < 40_000_000
 
     asyncio.run(scenario())
 
@@ -181,8 +184,8 @@ def test_fifty_commands_at_once(harness: Any) -> None:
 
 def test_more_streams_than_the_limit_are_refused_clearly(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
-            streams = [agent.channel.open_stream("exec", {"argv": ["cat"], "stdin": True}) for _ in range(1000)]
+        async with harness.start_guestd() as guestd:
+            streams = [guestd.channel.open_stream("exec", {"argv": ["cat"], "stdin": True}) for _ in range(1000)]
             results = await asyncio.gather(
                 *(stream.result() for stream in streams[MAX_STREAMS:]), return_exceptions=True
             )
@@ -192,7 +195,7 @@ def test_more_streams_than_the_limit_are_refused_clearly(harness: Any) -> None:
             assert [r["code"] for r in await asyncio.gather(*(s.result() for s in streams[:MAX_STREAMS]))] == [
                 0
             ] * MAX_STREAMS
-            assert (await run(agent.channel, "true")).code == 0
+            assert (await run(guestd.channel, "true")).code == 0
 
     asyncio.run(scenario())
 
@@ -211,7 +214,7 @@ def test_terminal_with_resize_and_keys(harness: Any) -> None:
                     output += data
                     if b"isatty" in output and not resized:
                         resized = True
-                        command.resize(10, 20)
+                        command._stream.control(resize=[10, 20])
                         await command.write_stdin(b"hello\n")
                     if b"got hello" in output and not interrupted:
                         interrupted = True
@@ -242,14 +245,14 @@ def test_signals_reach_the_whole_group(harness: Any) -> None:
 
 def test_a_background_child_that_holds_stdout_does_not_hold_the_exec(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
-            done = await script(agent.channel, "sleep 1000 & echo $!")
+        async with harness.start_guestd() as guestd:
+            done = await script(guestd.channel, "sleep 1000 & echo $!")
             assert done.code == 0
             pid = int(done.stdout)
             assert harness.is_alive(pid)  # it was started on purpose and goes on
             os.kill(pid, signal.SIGKILL)
             # One that never stops writing, too; what was there when the shell ended arrives.
-            async with agent.channel.open_exec(["sh", "-c", "yes & echo $! >&2"], user=os.geteuid()) as command:
+            async with guestd.channel.open_exec(["sh", "-c", "yes & echo $! >&2"], user=os.geteuid()) as command:
                 chunks = [chunk async for chunk in command]
                 assert await command.wait() == 0
             pid = int(b"".join(data for fd, data in chunks if fd == 2))
@@ -260,11 +263,11 @@ def test_a_background_child_that_holds_stdout_does_not_hold_the_exec(harness: An
 
 def test_all_output_of_an_ended_command_arrives_however_late_it_is_read(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
+        async with harness.start_guestd() as guestd:
             size = WINDOW + 60_000  # the last part waits in the pipe when the process ends
-            async with agent.channel.open_exec(["head", "-c", str(size), "/dev/zero"], user=os.geteuid()) as command:
+            async with guestd.channel.open_exec(["head", "-c", str(size), "/dev/zero"], user=os.geteuid()) as command:
                 for _ in range(10):
-                    assert (await run(agent.channel, "true")).code == 0
+                    assert (await run(guestd.channel, "true")).code == 0
                 assert sum([len(data) async for _, data in command]) == size
 
     asyncio.run(scenario())
@@ -273,8 +276,8 @@ def test_all_output_of_an_ended_command_arrives_however_late_it_is_read(harness:
 @pytest.mark.parametrize("tty", [False, True])
 def test_leaving_the_block_ends_the_process_group(harness: Any, tty: bool) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
-            async with agent.channel.open_exec(
+        async with harness.start_guestd() as guestd:
+            async with guestd.channel.open_exec(
                 ["sh", "-c", "sleep 1000 & echo $$ $!; wait"], user=os.geteuid(), tty=tty
             ) as command:
                 async for _, data in command:
@@ -287,11 +290,11 @@ def test_leaving_the_block_ends_the_process_group(harness: Any, tty: bool) -> No
 
 def test_who_ignores_term_is_killed(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent(KILL_AFTER_S=0.3) as agent:
+        async with harness.start_guestd(KILL_AFTER_S=0.3) as guestd:
             text = "trap '' TERM HUP; echo $$; while :; do sleep 1; done"
             for timeout_s in (0.3, 1, 5, 20):  # on a busy machine it may not get to say anything in a short time
                 with pytest.raises(GuestError, match="not done within") as caught:
-                    await agent.channel.run(["sh", "-c", text], user=os.geteuid(), timeout_s=timeout_s)
+                    await guestd.channel.run(["sh", "-c", text], user=os.geteuid(), timeout_s=timeout_s)
                 if caught.value.details:
                     break
             pid = int(str(caught.value.details))

@@ -56,11 +56,11 @@ def test_a_client_that_goes_away_takes_only_its_commands_with_it(harness: Any) -
 
 def test_clients_hear_of_the_guests_end_and_are_refused_afterwards(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_relay() as (agent, relay, path), await connect(path) as client:
-            # Of its own accord `cat` ends with the agent that held its input.
+        async with harness.start_relay() as (guestd, relay, path), await connect(path) as client:
+            # Of its own accord `cat` ends with the guestd that held its input.
             async with client.open_exec(["cat"], user=os.geteuid(), stdin=True) as command:
                 await client.call("ping", T)
-                agent.process.kill()
+                guestd.process.kill()
                 with pytest.raises(GuestError, match="gone"):
                     await command.wait()
             with pytest.raises(GuestError, match="gone"):
@@ -69,8 +69,8 @@ def test_clients_hear_of_the_guests_end_and_are_refused_afterwards(harness: Any)
             with pytest.raises(GuestError, match="not up"):
                 await client.call("ping", T)
             # A new guest in its place serves the same clients.
-            async with harness.start_agent() as next_agent:
-                relay.guest = next_agent.channel
+            async with harness.start_guestd() as next_guestd:
+                relay.guest = next_guestd.channel
                 assert (await client.call("ping", T))["protocol"]
 
     asyncio.run(scenario())
@@ -137,7 +137,7 @@ def test_some_operations_are_answered_by_the_supervisor(harness: Any) -> None:
 
 def test_a_client_that_never_reads_costs_one_window_a_stream(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_relay() as (agent, _, path), await connect(path) as other:
+        async with harness.start_relay() as (guestd, _, path), await connect(path) as other:
             stuck = await connect(path)
             stuck._reader._transport.pause_reading()  # type: ignore[attr-defined]
             for _ in range(5):
@@ -145,7 +145,7 @@ def test_a_client_that_never_reads_costs_one_window_a_stream(harness: Any) -> No
             for _ in range(50):
                 await other.call("ping", T)
                 buffered = [
-                    sink._client.writer.transport.get_write_buffer_size() for sink in agent.channel._sinks.values()
+                    sink._client.writer.transport.get_write_buffer_size() for sink in guestd.channel._sinks.values()
                 ]
                 assert max(buffered, default=0) < 6 * 300_000
             await stuck.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vmm.channel import GuestChannel, GuestError
-from vmm.guest.agent import (
+from vmm.guest.guestd.wire import (
     DATA,
     HELLO,
     HELLO_OK,
@@ -40,7 +40,7 @@ async def connect(end: socket.socket) -> GuestChannel:
 @pytest.mark.parametrize("cut", [1, 7, 18, 19, 500, 40_000])
 def test_a_new_host_takes_over_whatever_half_frame_is_in_the_pipe(harness: Any, cut: int) -> None:
     async def scenario() -> None:
-        with harness.launch_agent() as (_, end):
+        with harness.launch_guestd() as (_, end):
             first = await connect(end)
             stream = first.open_stream(
                 "exec", {"argv": ["sh", "-c", "echo $$; exec sleep 1000"], "user": os.geteuid(), "stdin": True}
@@ -61,9 +61,9 @@ def test_a_new_host_takes_over_whatever_half_frame_is_in_the_pipe(harness: Any, 
 
 def test_a_new_host_skips_what_was_sent_to_the_previous_one(harness: Any) -> None:
     async def scenario() -> None:
-        with harness.launch_agent() as (_, end):
+        with harness.launch_guestd() as (_, end):
             first = await connect(end)
-            # Its output fills the socket and leaves half a frame in the agent, as nobody reads here ...
+            # Its output fills the socket and leaves half a frame in guestd, as nobody reads here ...
             first._reader._transport.pause_reading()  # type: ignore[attr-defined]
             first.open_stream("exec", {"argv": ["yes"], "user": os.geteuid()})
             second_end = end.dup()
@@ -81,24 +81,26 @@ def test_a_new_host_skips_what_was_sent_to_the_previous_one(harness: Any) -> Non
 
 def test_hello_again_on_the_same_connection_ends_what_ran(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
-            async with agent.channel.open_exec(["sh", "-c", "echo $$; exec cat"], user=os.geteuid(), stdin=True) as old:
+        async with harness.start_guestd() as guestd:
+            async with guestd.channel.open_exec(
+                ["sh", "-c", "echo $$; exec cat"], user=os.geteuid(), stdin=True
+            ) as old:
                 async for _, data in old:
                     pid = int(data)
                     break
-                await agent.channel.hello(T)
+                await guestd.channel.hello(T)
                 with pytest.raises(GuestError, match="reset"):
                     await old.wait()
                 await harness.wait_until(lambda: not harness.is_alive(pid))
-            assert (await agent.channel.run(["true"], user=os.geteuid(), timeout_s=T)).code == 0
+            assert (await guestd.channel.run(["true"], user=os.geteuid(), timeout_s=T)).code == 0
 
     asyncio.run(scenario())
 
 
-def test_the_agent_survives_malformed_frames(harness: Any) -> None:
+def test_guestd_survives_malformed_frames(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
-            channel: GuestChannel = agent.channel
+        async with harness.start_guestd() as guestd:
+            channel: GuestChannel = guestd.channel
             for junk in (
                 b"no frame at all" * 5000,
                 encode_frame(901, 99, 9, b"unknown kind"),
@@ -126,8 +128,8 @@ def test_the_agent_survives_malformed_frames(harness: Any) -> None:
 
 def test_input_beyond_the_window_ends_the_stream_only(harness: Any) -> None:
     async def scenario() -> None:
-        async with harness.start_agent() as agent:
-            channel: GuestChannel = agent.channel
+        async with harness.start_guestd() as guestd:
+            channel: GuestChannel = guestd.channel
             stream = channel.open_stream("exec", {"argv": ["sleep", "1000"], "stdin": True, "user": os.geteuid()})
             for _ in range(WINDOW // 65536 + 3):
                 channel.write(encode_frame(stream.number, DATA, 0, bytes(65536)))
@@ -150,7 +152,7 @@ def test_long_requests_and_answers_go_in_several_frames(harness: Any) -> None:
     asyncio.run(scenario())
 
 
-class FakeAgent:
+class FakeGuestd:
     """The other end of a channel, under the test's control."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -173,7 +175,7 @@ class FakeAgent:
 def with_fake(scenario: Any) -> None:
     async def body() -> None:
         ours, theirs = socket.socketpair()
-        fake = FakeAgent(*await asyncio.open_connection(sock=theirs))
+        fake = FakeGuestd(*await asyncio.open_connection(sock=theirs))
         async with GuestChannel(*await asyncio.open_connection(sock=ours)) as channel:
             try:
                 async with asyncio.timeout(T):
@@ -185,7 +187,7 @@ def with_fake(scenario: Any) -> None:
 
 
 def test_no_answer_to_hello() -> None:
-    async def scenario(channel: GuestChannel, fake: FakeAgent) -> None:
+    async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         with pytest.raises(GuestError, match="did not answer"):
             await channel.hello(0.05)
         fake.writer.close()
@@ -196,7 +198,7 @@ def test_no_answer_to_hello() -> None:
 
 
 def test_hello_of_another_protocol_or_nonsense() -> None:
-    async def scenario(channel: GuestChannel, fake: FakeAgent) -> None:
+    async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         for changes, words in (({"protocol": 99}, "protocol 99"), ({"protocol": []}, "nonsense")):
             greeting = asyncio.create_task(fake.greet(**changes))
             with pytest.raises(GuestError, match=words):
@@ -207,7 +209,7 @@ def test_hello_of_another_protocol_or_nonsense() -> None:
 
 
 def test_garbage_with_another_hosts_frames_before_the_answer() -> None:
-    async def scenario(channel: GuestChannel, fake: FakeAgent) -> None:
+    async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         old = encode_frame(5, DATA, 1, b"of before")
         fake.writer.write(old[10:] + old + encode_frame(0, HELLO_OK, 0, bytes(NONCE_SIZE) + b"{}") + old[:-3])
         greeting = asyncio.create_task(fake.greet())
@@ -221,7 +223,7 @@ def test_garbage_with_another_hosts_frames_before_the_answer() -> None:
 def test_a_second_answer_to_a_hello_that_was_repeated(cut: int) -> None:
     """It comes in pieces, the first of them before anybody has heard of the first answer."""
 
-    async def scenario(channel: GuestChannel, fake: FakeAgent) -> None:
+    async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         async def greet_twice() -> None:
             frame = await fake.frame()
             hello = {"version": "1", "protocol": PROTOCOL, "boot_id": "b", "kernel": "k", "hostname": "h"}
@@ -255,7 +257,7 @@ def test_a_second_answer_to_a_hello_that_was_repeated(cut: int) -> None:
     ],
 )
 def test_a_hostile_guest_gets_an_error_and_no_memory(bytes_sent: bytes, words: str) -> None:
-    async def scenario(channel: GuestChannel, fake: FakeAgent) -> None:
+    async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         greeting = asyncio.create_task(fake.greet())
         await channel.hello(T)
         await greeting
@@ -268,7 +270,7 @@ def test_a_hostile_guest_gets_an_error_and_no_memory(bytes_sent: bytes, words: s
 
 
 def test_a_guest_that_ignores_its_credit_is_cut_off() -> None:
-    async def scenario(channel: GuestChannel, fake: FakeAgent) -> None:
+    async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         greeting = asyncio.create_task(fake.greet())
         await channel.hello(T)
         await greeting

@@ -1,4 +1,4 @@
-"""A supervisor with the real agent as a child process in the place of a machine: `fake_supervisor.py NAME PROJECT`.
+"""A supervisor with the real guestd as a child process in the place of a machine: `fake_supervisor.py NAME PROJECT`.
 
 Writes the record, serves the control socket, says "ready", and ends at `down`, at a signal, or with its standard input.
 With --echo it answers `exec` itself with the request; with --silent it answers nothing and says "asked" instead.
@@ -22,7 +22,7 @@ from engine.state.instances import Instance, save_instance
 from engine.state.layout import Layout
 from engine.state.processes import describe_process
 from vmm.channel import GuestChannel, Relay
-from vmm.guest import agent as agent_module
+from vmm.guest.guestd import __main__ as guestd
 
 
 async def serve(name: str, project: Path, flags: list[str], guest: socket.socket) -> None:
@@ -93,18 +93,18 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
 
 def main() -> None:
     ours, theirs = socket.socketpair()
-    agent = os.fork()
-    if agent == 0:
+    child = os.fork()
+    if child == 0:
         ours.close()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.argv = ["agent", "--fd", str(theirs.detach())]
-        agent_module.main()
+        sys.argv = ["guestd", "--fd", str(theirs.detach())]
+        guestd.main()
     theirs.close()
     try:
         asyncio.run(serve(sys.argv[1], Path(sys.argv[2]), sys.argv[3:], ours))
     finally:
-        os.kill(agent, signal.SIGKILL)
-        os.waitpid(agent, 0)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import asyncio, os, socket, sys
 from engine.cli.attached import run_within
 from engine.cli.running import run
 from vmm.channel import GuestChannel
-from vmm.guest import agent
+from vmm.guest.guestd import __main__ as guestd
 
 async def main():
     async with GuestChannel(*await asyncio.open_connection(sock=ours)) as channel:
@@ -26,8 +26,8 @@ child = os.fork()
 if child == 0:
     ours.close()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.argv = ["agent", "--fd", str(theirs.detach())]
-    agent.main()
+    sys.argv = ["guestd", "--fd", str(theirs.detach())]
+    guestd.main()
 theirs.close()
 try:
     sys.exit(run(main()))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmm.channel.archive import pack, stays_inside, unpack
-from vmm.channel.copy import Copied
+from vmm.channel.archive import Copied, pack, stays_inside, unpack
 from vmm.channel.errors import GuestError
 from vmm.place import hold
 from vmm.walk import walk

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmm.guest.agent import (
+from vmm.guest.guestd.accounts import DEFAULT_PATH, login_environment, merge_environment, parse_environment
+from vmm.guest.guestd.wire import (
     DATA,
-    DEFAULT_PATH,
     FLUSH,
     HELLO,
     HELLO_OK,
@@ -19,9 +19,6 @@ from vmm.guest.agent import (
     Frame,
     decode_object,
     encode_frame,
-    login_environment,
-    merge_environment,
-    parse_environment,
 )
 
 frames = st.lists(

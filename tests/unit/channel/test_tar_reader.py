@@ -16,8 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vmm.channel.archive import MAX_DEPTH, SKIPPED_LINES, unpack
-from vmm.channel.copy import Copied
+from vmm.channel.archive import MAX_DEPTH, SKIPPED_LINES, Copied, unpack
 from vmm.channel.errors import GuestError
 from vmm.channel.tar_reader import EndedEarly
 

@@ -29,7 +29,7 @@ from engine.supervisor.ports import OpenPorts
 from vmm.channel import GuestError, LocalStream
 from vmm.channel.guest import Completed
 from vmm.errors import VmmError
-from vmm.guest.agent import CREDIT, WINDOW, Decoder, Frame
+from vmm.guest.guestd.wire import CREDIT, WINDOW, Decoder, Frame
 from vmm.spec import HostForward
 from vmm.walk import Found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from open_memory import open_memory
 
 from engine.cache.store import Store
 from engine.errors import EngineError
@@ -28,7 +29,6 @@ from sandboxfile import load
 from vmm.console import Console
 from vmm.disk import make_disk, make_overlay
 from vmm.machine import Machine
-from vmm.memory import open_memory
 from vmm.process import run
 from vmm.snapshot import Shape, save_snapshot
 from vmm.tools import Tool, Tools

@@ -51,13 +51,15 @@ def test_a_driver_that_the_kernel_lacks_is_named(modules: Path) -> None:
         find_modules(modules, ("nvme",))
 
 
-def test_the_archive_holds_drivers_script_agent_and_units(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_archive_holds_drivers_script_guestd_and_units(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initramfs, "MODULES", ("virtio_net",))
     data = pack_initramfs(tools)
     assert b"busybox itself" in data
     assert b"failover.ko\nnet_failover.ko\nvirtio_net.ko\n" in data  # the order, for init.sh
-    assert b"guest/usr/lib/sandbox/agent.py" in data
-    assert b"guest/etc/systemd/system/sysinit.target.wants/sandbox-agent.service" in data
+    for name in ("__main__", "wire", "command"):
+        assert f"guest/usr/lib/sandbox/guestd/{name}.py".encode() in data
+    assert b"__pycache__" not in data
+    assert b"guest/etc/systemd/system/sysinit.target.wants/sandbox-guestd.service" in data
     assert pack_initramfs(tools) == data
 
 
@@ -73,7 +75,9 @@ def test_the_key_names_its_inputs_and_follows_each(monkeypatch: pytest.MonkeyPat
     keys = {key, initramfs_key("toolchain-2")[0]}
     copy = tmp_path / "guest"
     (copy / "rootfs/etc").mkdir(parents=True)
-    (copy / "agent.py").write_text("1")
+    (copy / "guestd/deep").mkdir(parents=True)
+    (copy / "guestd/__main__.py").write_text("1")
+    (copy / "guestd/deep/a.py").write_text("1")
     (copy / "rootfs/etc/hosts").write_text("1")
     monkeypatch.setattr(initramfs, "GUEST", copy)
     keys.add(initramfs_key("toolchain-1")[0])
@@ -81,12 +85,22 @@ def test_the_key_names_its_inputs_and_follows_each(monkeypatch: pytest.MonkeyPat
     keys.add(initramfs_key("toolchain-1")[0])
     (copy / "rootfs/etc/hosts").rename(copy / "rootfs/etc/other")
     keys.add(initramfs_key("toolchain-1")[0])
-    (copy / "agent.py").write_text("2")
+    (copy / "guestd/deep/a.py").write_text("2")
+    keys.add(initramfs_key("toolchain-1")[0])
+    (copy / "guestd/deep/a.py").rename(copy / "guestd/deep/b.py")
     keys.add(initramfs_key("toolchain-1")[0])
     monkeypatch.setattr(initramfs, "MASKED", ())
     keys.add(initramfs_key("toolchain-1")[0])
-    assert len(keys) == 7
+    assert len(keys) == 8
 
 
-def test_files_that_look_like_units_are_no_python_leftovers() -> None:
-    assert not [path for path, _ in initramfs._guest_files() if "__pycache__" in path]
+def test_what_python_leaves_behind_is_not_packed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    copy = tmp_path / "guest"
+    (copy / "rootfs").mkdir(parents=True)
+    (copy / "guestd").mkdir()
+    (copy / "guestd/__main__.py").write_text("1")
+    monkeypatch.setattr(initramfs, "GUEST", copy)
+    key = initramfs_key("toolchain-1")
+    (copy / "guestd/__pycache__").mkdir()
+    (copy / "guestd/__pycache__/__main__.cpython-311.pyc").write_text("1")
+    assert initramfs_key("toolchain-1") == key

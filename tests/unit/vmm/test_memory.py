@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from open_memory import open_memory
 
 from vmm import memory as module
-from vmm.memory import CHUNK, GRAIN, data_extents, make_memory, open_memory, write_memory
+from vmm.memory import CHUNK, GRAIN, data_extents, make_memory, write_memory
 
 MIB = 1024 * 1024
 SIZE = 16 * MIB

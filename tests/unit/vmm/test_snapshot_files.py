@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from open_memory import open_memory
 
 from vmm.errors import VmmError
 from vmm.machine import Machine
-from vmm.memory import open_memory
 from vmm.snapshot import FORMAT, Shape, load_snapshot, save_snapshot
 
 MIB = 1024 * 1024

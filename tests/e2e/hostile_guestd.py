@@ -1,4 +1,4 @@
-"""Run in the guest as root, when its own agent has been stopped: answers in its place as no agent would.
+"""Run in the guest as root, when its own guestd has been stopped: answers in its place as no guestd would.
 
 What it does depends on what it is asked: see `answer`. Before a flood it waits for a word of the host, in the mount.
 """
@@ -15,7 +15,8 @@ import time
 from typing import Any
 
 sys.path.insert(0, "/usr/lib/sandbox")
-wire: Any = importlib.import_module("agent")  # the guest's own
+wire: Any = importlib.import_module("guestd.wire")  # the guest's own
+system: Any = importlib.import_module("guestd.system")
 
 FLOOD = 64 << 20
 FLOODS = {
@@ -90,7 +91,7 @@ def main() -> None:
             if frame.kind == wire.HELLO:
                 send(
                     wire.encode_frame(
-                        0, wire.HELLO_OK, 0, frame.payload[: wire.NONCE_SIZE] + json.dumps(wire.describe()).encode()
+                        0, wire.HELLO_OK, 0, frame.payload[: wire.NONCE_SIZE] + json.dumps(system.describe()).encode()
                     )
                 )
             elif frame.kind == wire.OPEN:

@@ -1,0 +1,90 @@
+"""Making a restored machine its own."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import grp
+import os
+import pwd
+import socket
+import struct
+import threading
+import time
+
+from .accounts import merge_environment
+from .failure import Json
+from .system import read_text
+
+RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
+
+
+def set_identity(request: Json, cancelled: threading.Event) -> Json:
+    """Make a restored machine its own: entropy first, for all that follows, then clock, names, files, environment.
+
+    {entropy: hex, time_ns, hostname, machine_id, files: [{path, content or base64, mode, owner}], environment: {}}; all
+    optional. The environment is merged into /etc/environment, where each exec reads it."""
+
+    if entropy := bytes.fromhex(request.get("entropy") or ""):
+        add_entropy(entropy)
+    if time_ns := request.get("time_ns"):
+        time.clock_settime_ns(time.CLOCK_REALTIME, int(time_ns))
+    if hostname := request.get("hostname"):
+        socket.sethostname(hostname)
+        write_file("/etc/hostname", hostname.encode() + b"\n", 0o644)
+    if machine_id := request.get("machine_id"):
+        write_file("/etc/machine-id", machine_id.encode() + b"\n", 0o444)
+    for file in request.get("files") or []:
+        content = base64.b64decode(file["base64"]) if "base64" in file else str(file.get("content", "")).encode()
+        mode = file.get("mode", 0o644)
+        write_file(file["path"], content, int(mode, 8) if isinstance(mode, str) else int(mode), file.get("owner"))
+    if variables := request.get("environment"):
+        lines = [f"{name}={value}" for name, value in variables.items()]
+        path = request.get("environment_file") or "/etc/environment"
+        write_file(path, merge_environment(read_text(path), lines).encode(errors="surrogateescape"), 0o644)
+    return {"time_ns": time.time_ns()}
+
+
+def add_entropy(entropy: bytes) -> None:
+    """Mix in and credit; without the privilege for that, mix in only."""
+    with open("/dev/random", "wb", buffering=0) as random:
+        try:
+            fcntl.ioctl(random, RNDADDENTROPY, struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy)
+            fcntl.ioctl(random, RNDRESEEDCRNG)
+        except OSError:
+            random.write(entropy)
+
+
+def write_file(path: str, content: bytes, mode: int, owner: str | int | None = None) -> None:
+    """Replace the file as a whole; a reader sees the old or the new one. Missing parents are made, owned alike."""
+    uid = gid = -1
+    if owner is not None:
+        user, _, group = str(owner).partition(":")
+        account = pwd.getpwuid(int(user)) if user.isdecimal() and not group else None
+        if user.isdecimal() and group:
+            uid = int(user)
+        else:
+            account = account or pwd.getpwnam(user)
+            uid, gid = account.pw_uid, account.pw_gid
+        if group:
+            gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    parent = os.path.dirname(path) or "."
+    missing = []
+    while not os.path.isdir(parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
+    for directory in reversed(missing):
+        os.mkdir(directory, 0o755)
+        os.chown(directory, uid, gid)
+    temporary = f"{path}.{os.getpid()}.new"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,23 @@
+"""The operations beside `exec`, by the names that the host calls them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from .docker import wait_health
+from .failure import Json
+from .identity import set_identity
+from .mounts import mount
+from .system import ping, stat_path, trim, wait_unit
+
+# Each runs in a thread: (request, cancelled) -> answer. `timeout_s` in the request is the host's deadline.
+OPERATIONS: dict[str, Callable[[Json, threading.Event], Json]] = {
+    "ping": ping,
+    "identity": set_identity,
+    "stat": stat_path,
+    "mount": mount,
+    "health": wait_health,
+    "wait_unit": wait_unit,
+    "trim": trim,
+}
