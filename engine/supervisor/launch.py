@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.decoding import decode
 from engine.gateway.policy import Policy, Rule
 from engine.guest.guest import Base, Identity
 from engine.workspaces.mount_point import MountPoint
@@ -53,17 +54,5 @@ class Launch:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Launch:
-        value = json.loads(text)
-        value["shape"] = Shape(**value["shape"])
-        value["mounts"] = tuple(MountPoint.of(item) for item in value["mounts"])
-        value["rules"] = tuple(Rule(**item) for item in value["rules"])
-        value["forwards"] = tuple(HostForward(**item) for item in value["forwards"])
-        identity = value["identity"]
-        value["identity"] = Identity(
-            identity["hostname"],
-            identity["environment"],
-            tuple((path, mode, text) for path, mode, text in identity["files"]),
-        )
-        for name in ("services", "late"):
-            value[name] = tuple(value[name])
-        return cls(**value)
+        """Raises ValueError for what is no launch."""
+        return decode(cls, json.loads(text))
