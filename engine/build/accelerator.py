@@ -26,6 +26,7 @@ MARKER = "sandbox: the guest runs"
 DEADLINES_S: Mapping[Accelerator, float] = {"kvm": 15.0, "hvf": 15.0, "tcg": 60.0}
 MEMORY_BYTES = 256 * 1024 * 1024
 PROBE_VERSION = 1
+VERDICT = "verdict.json"
 KVM = Path("/dev/kvm")
 
 _INIT = f"""#!/bin/busybox sh

@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.build.accelerator import Verdict, probe, verdict_key
+from engine.build.accelerator import VERDICT, Verdict, probe, verdict_key
 from engine.build.image import build_image, build_initramfs, image_key, initramfs_key
 from engine.build.image.build import Place
+from engine.build.image.initramfs import INITRAMFS
+from engine.build.image.recipe import ROOT
 from engine.build.toolchain import build_toolchain, load_toolchain, toolchain_key
 from engine.cache.store import Store
 from engine.guest.guest import Base
@@ -19,6 +21,7 @@ from vmm.disk import make_disk
 from vmm.process import guarded_directory
 from vmm.snapshot import Shape
 
+DISK = "disk.raw"
 GUEST_NEEDS = ("toolchain", "accelerator", "image", "initramfs", "disk")
 
 
@@ -60,9 +63,7 @@ def guest_nodes(tool_key: str, disk_size: int, place: Place) -> list[Node]:
 
 def load_base(parents: Mapping[str, Path], shape: Shape) -> Base:
     """The machine's foundation from the cache entries of GUEST_NEEDS."""
-    return Base(
-        load_toolchain(parents["toolchain"]), parents["image"] / "root.erofs", parents["initramfs"] / "initramfs", shape
-    )
+    return Base(load_toolchain(parents["toolchain"]), parents["image"] / ROOT, parents["initramfs"] / INITRAMFS, shape)
 
 
 async def _build_toolchain(context: BuildContext) -> None:
@@ -71,7 +72,7 @@ async def _build_toolchain(context: BuildContext) -> None:
 
 async def _probe_accelerator(context: BuildContext) -> None:
     verdict = await probe(load_toolchain(context.parents["toolchain"]), context.directory, progress=context.log)
-    (context.directory / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1) + "\n")
+    (context.directory / VERDICT).write_text(json.dumps(verdict.to_json(), indent=1) + "\n")
 
 
 async def _build_image(context: BuildContext, place: Place) -> None:
@@ -88,7 +89,7 @@ async def _build_initramfs(context: BuildContext) -> None:
 
 
 async def _build_disk(context: BuildContext, size: int) -> None:
-    await make_disk(load_toolchain(context.parents["toolchain"]), context.directory / "disk.raw", size)
+    await make_disk(load_toolchain(context.parents["toolchain"]), context.directory / DISK, size)
 
 
 def load_verdict(store: Store) -> Verdict | None:
@@ -99,4 +100,4 @@ def load_verdict(store: Store) -> Verdict | None:
 
 
 def _read_verdict(entry: Path) -> Verdict:
-    return Verdict.from_json(json.loads((entry / "verdict.json").read_text()))
+    return Verdict.from_json(json.loads((entry / VERDICT).read_text()))

@@ -12,7 +12,7 @@ from engine.guest.guest import Base, Identity
 from engine.workspaces.mount_point import MountPoint
 from vmm.snapshot import Shape
 from vmm.spec import HostForward
-from vmm.tools import from_json
+from vmm.tools import load_tools
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ class Launch:
     unconfined_mounts: bool = False
 
     def base(self) -> Base:
-        directory = Path(self.toolchain)
-        tools = from_json((directory / "tools.json").read_text(), directory)
-        return Base(tools, Path(self.root), Path(self.initrd), self.shape)
+        return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)
 
     def policy(self) -> Policy:
         return Policy(self.rules)
