@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from engine.agents.use import unknown_agents
+from engine.resolve.capacity import host_memory
 from engine.resolve.copied_paths import check_copied
-from engine.trust.capacity import host_memory
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.checks.pending import not_yet
 from sandboxfile.compose.services import published_ports

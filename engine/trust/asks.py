@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from engine.resolve.capacity import Capacity
 from engine.resolve.paths import real_source
 from engine.resolve.registries import Credential
 from engine.secrets.secrecy import is_credential
-from engine.trust.capacity import Capacity
 from engine.trust.places import Places
 from engine.trust.unnamed import Past, can_be_written, digest_of, known_as, lent_by
 from sandboxfile import Loaded

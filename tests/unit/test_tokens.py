@@ -12,11 +12,11 @@ from engine.build.image import recipe
 from engine.build.image.recipe import SCRIPTS, write_inputs
 from engine.resolve import clients as host_clients
 from engine.resolve import registries
+from engine.resolve.capacity import Capacity
 from engine.resolve.debian import MIRROR_VARIABLE
 from engine.resolve.registries import Credential, credentials_of
 from engine.secrets.tokens import tokens_in, without_tokens
 from engine.trust.asks import Ask, Surroundings, asks_of, groups_of, widened
-from engine.trust.capacity import Capacity
 from engine.trust.places import Places
 from sandboxfile import load
 

@@ -49,10 +49,10 @@ def around(layout: Layout, loaded: Loaded, *, unconfined: bool = False) -> Surro
     Asks the host's package clients where the file names a group, which may take a second. Raises EngineError.
     """
     from engine.errors import EngineError
+    from engine.resolve.capacity import Capacity
     from engine.resolve.clients import RegistryError
     from engine.resolve.registries import credentials_of
     from engine.trust.asks import Surroundings, groups_of
-    from engine.trust.capacity import Capacity
     from engine.trust.unnamed import look_back
 
     try:

@@ -53,7 +53,7 @@ def make_report(
     layout: Layout, tools: Tools | None, verdict: Verdict | None, confinement: Confinement | None
 ) -> dict[str, Any]:
     """A JSON value; sizes in bytes."""
-    from engine.trust.capacity import host_memory
+    from engine.resolve.capacity import host_memory
 
     return {
         "host": {

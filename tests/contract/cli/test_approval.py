@@ -16,8 +16,8 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine, Ran, write_instance
 
+from engine.resolve.capacity import host_memory
 from engine.state.layout import Layout
-from engine.trust.capacity import host_memory
 
 HEAD = 'version: "1"\n'
 WORKSPACE = HEAD + "mounts: [.:/workspace]\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.resolve.capacity import Capacity
 from engine.trust.asks import Ask, Surroundings, asks_of, digest, widened
-from engine.trust.capacity import Capacity
 from engine.trust.places import Places
 from sandboxfile import Inputs, Loaded, load
 
