@@ -1,6 +1,6 @@
-"""Files that come with the program: templates and the JSON schema.
+"""Files that come with the program: the templates.
 
-An installed program has copies of them inside its packages (setup.py puts them there), a checkout has them at its root.
+An installed program has copies of them inside a package (setup.py puts them there), a checkout has them at its root.
 Nothing is imported for this: it is asked at the start of commands and while a line is typed.
 """
 
@@ -12,22 +12,14 @@ from pathlib import Path
 from engine.errors import EngineError
 
 _PACKAGES = Path(__file__).resolve().parent.parent
-
-
-def templates() -> Path:
-    """The directory with one folder a template. Raises EngineError when the installation is damaged."""
-    return _find("engine/_templates", "templates")
-
-
-def schemas() -> Path:
-    """The directory of the published JSON schema. Raises EngineError when the installation is damaged."""
-    return _find("sandboxfile/_schemas", "schemas")
+_INSTALLED = "engine/_templates"
 
 
 @cache
-def _find(packaged: str, checkout: str) -> Path:
-    for place in (packaged, checkout):
+def templates() -> Path:
+    """The directory with one folder a template. Raises EngineError when the installation is damaged."""
+    for place in (_INSTALLED, "templates"):
         if (path := _PACKAGES / place).is_dir():
             return path
     hint = "install the program again"
-    raise EngineError(f"the installation is damaged: there is no {packaged} in {_PACKAGES}", hint=hint)
+    raise EngineError(f"the installation is damaged: there is no {_INSTALLED} in {_PACKAGES}", hint=hint)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from vmm.errors import VmmError
 
 HERE = "@DIRECTORY@"  # stands for the toolchain's own directory in its JSON, so that the directory can be renamed
+DESCRIPTION = "tools.json"  # in the toolchain's directory
 VERSION = 1
 
 
@@ -62,6 +63,11 @@ def to_json(tools: Tools, directory: Path) -> str:
     """The set as JSON; paths below `directory` are written relative to it."""
     plain = {"format": VERSION, **dataclasses.asdict(tools)}
     return json.dumps(_replace(plain, str(directory), HERE), indent=1, sort_keys=True) + "\n"
+
+
+def load_tools(directory: Path) -> Tools:
+    """The set in `directory`. Raises OSError when there is none, VmmError when its description cannot be read."""
+    return from_json((directory / DESCRIPTION).read_text(), directory)
 
 
 def from_json(text: str, directory: Path) -> Tools:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.build.image.cpio import Archive
+from engine.decoding import decode
 from engine.errors import EngineError
 from engine.state.keys import inputs_key
 from vmm.errors import VmmError
@@ -25,6 +26,7 @@ MARKER = "sandbox: the guest runs"
 DEADLINES_S: Mapping[Accelerator, float] = {"kvm": 15.0, "hvf": 15.0, "tcg": 60.0}
 MEMORY_BYTES = 256 * 1024 * 1024
 PROBE_VERSION = 1
+VERDICT = "verdict.json"
 KVM = Path("/dev/kvm")
 
 _INIT = f"""#!/bin/busybox sh
@@ -67,14 +69,7 @@ class Verdict:
     @classmethod
     def from_json(cls, plain: Any) -> Verdict:
         """Raises ValueError for anything that `to_json` did not make."""
-        try:
-            attempts = tuple(Attempt(**attempt) for attempt in plain["attempts"])
-            accelerator = plain["accelerator"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a verdict: {error!r}") from error
-        if accelerator not in DEADLINES_S:
-            raise ValueError(f"unknown accelerator {accelerator!r}")
-        return cls(accelerator, attempts)
+        return decode(cls, plain)
 
 
 def verdict_key(tool_key: str) -> tuple[str, dict[str, str]]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.build.accelerator import Verdict, probe, verdict_key
+from engine.build.accelerator import VERDICT, Verdict, probe, verdict_key
 from engine.build.context import BuildContext
 from engine.build.image import build_image, build_initramfs, image_key, initramfs_key
 from engine.build.image.build import Place
+from engine.build.image.initramfs import INITRAMFS
+from engine.build.image.recipe import ROOT
 from engine.build.toolchain import build_toolchain, load_toolchain, toolchain_key
 from engine.cache.store import Store
 from engine.guest.guest import Base
@@ -20,7 +22,7 @@ from vmm.disk import make_disk
 from vmm.process import guarded_directory
 from vmm.snapshot import Shape
 
-VERDICT = "verdict.json"
+DISK = "disk.raw"
 GUEST_NEEDS = ("toolchain", "accelerator", "image", "initramfs", "disk")
 
 
@@ -64,9 +66,7 @@ def guest_nodes(tool_key: str, disk_size: int, place: Place) -> list[Node]:
 
 def load_base(parents: Mapping[str, Path], shape: Shape) -> Base:
     """The machine's foundation from the cache entries of GUEST_NEEDS."""
-    return Base(
-        load_toolchain(parents["toolchain"]), parents["image"] / "root.erofs", parents["initramfs"] / "initramfs", shape
-    )
+    return Base(load_toolchain(parents["toolchain"]), parents["image"] / ROOT, parents["initramfs"] / INITRAMFS, shape)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Disk:
     size: int
 
     async def build(self, context: BuildContext, /) -> None:
-        await make_disk(load_toolchain(context.parents["toolchain"]), context.directory / "disk.raw", self.size)
+        await make_disk(load_toolchain(context.parents["toolchain"]), context.directory / DISK, self.size)
 
 
 def load_verdict(store: Store) -> Verdict | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.build.context import BuildContext
-from engine.build.foundation import load_base
+from engine.build.foundation import DISK, load_base
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.guest.advice import advice_on_refusals
@@ -67,7 +67,7 @@ class InGuest:
         base = load_base(context.parents, self.shape)
         parent = load_snapshot(context.parents[self.parent]) if self.parent is not None else None
         disk = context.directory / "disk.qcow2"
-        backing = context.parents["disk"] / "disk.raw" if parent is None else parent.disk
+        backing = context.parents["disk"] / DISK if parent is None else parent.disk
         await make_overlay(base.tools, disk, backing, "raw" if parent is None else "qcow2", relative=True)
         policy = Registries.of_image(context.parents["image"]).policy(self.endpoints)
         with (

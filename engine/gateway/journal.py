@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -39,8 +40,8 @@ class Entry:
 class Journal:
     """Appends entries to `path`; at `max_bytes` the file becomes `path.1` and so on, `keep` old files stay.
 
-    Raises GatewayError when the file cannot be opened. Later failures (a full disk) do not stop the gateway: `lost`
-    counts the lines that could not be written.
+    Raises GatewayError when the file cannot be opened. A line that cannot be written later (a full disk) is lost: the
+    gateway does not stop.
     """
 
     def __init__(self, path: Path, max_bytes: int = 16 << 20, keep: int = 2, *, sandbox: str = "") -> None:
@@ -48,7 +49,6 @@ class Journal:
         self.max_bytes = max_bytes
         self.keep = keep
         self.sandbox = sandbox
-        self.lost = 0
         self._fd = -1
         try:
             self._open()
@@ -58,14 +58,12 @@ class Journal:
     def write(self, entry: Entry) -> None:
         """Append one line. When it returns, the line is with the kernel."""
         line = self._format(entry)
-        try:
+        with contextlib.suppress(OSError):
             if self._fd < 0:
                 self._open()
             if self._size and self._size + len(line) > self.max_bytes:
                 self._rotate()
             self._size += os.write(self._fd, line)
-        except OSError:
-            self.lost += 1
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""

@@ -31,6 +31,10 @@ from vmm.unix_socket import bind_private
 _FILES_FOR_OTHERS = 128  # descriptors left to the rest of the process
 
 
+def socket_name(port: int) -> str:
+    return f"gw-{port}.sock"
+
+
 class Gateway:
     """A running gateway. `sockets` maps guest ports to socket paths."""
 
@@ -113,7 +117,7 @@ class Gateway:
             return b"", "broke off before it named a host"
 
     async def _listen(self, port: int, directory: Path) -> None:
-        path = directory / f"gw-{port}.sock"
+        path = directory / socket_name(port)
         listener = _bind(path)
         try:
             server = await asyncio.start_unix_server(

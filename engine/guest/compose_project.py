@@ -40,15 +40,3 @@ class ComposeProject:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ComposeProject:
-        device, inode = value["identity"]
-        read = {
-            "pulled": tuple(value["pulled"]),
-            "built": tuple(value["built"]),
-            "contexts": {name: tuple(map(Piece.of, pieces)) for name, pieces in value["contexts"].items()},
-            "files": tuple(map(Piece.of, value["files"])),
-            "identity": (int(device), int(inode)),
-        }
-        return cls(**{**value, **read})

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.build.blueprint import Built
+from engine.build.image.initramfs import INITRAMFS
+from engine.build.image.recipe import ROOT
 from engine.errors import EngineError
 from engine.files import make_private
 from engine.guest.guest import Identity
@@ -33,7 +35,8 @@ from engine.trust.unnamed import note_start
 from vmm.disk import make_overlay
 from vmm.private import private
 from vmm.process import clean_environment
-from vmm.tools import from_json
+from vmm.snapshot import load_snapshot
+from vmm.tools import load_tools
 
 STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
 
@@ -178,9 +181,8 @@ async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Sup
 
 
 async def _make_disk(built: Built, disk: Path) -> None:
-    directory = built.entries["toolchain"]
-    tools = from_json((directory / "tools.json").read_text(), directory)
-    await make_overlay(tools, disk, built.snapshot / "disk.qcow2", "qcow2")
+    parent = load_snapshot(built.snapshot)
+    await make_overlay(load_tools(built.entries["toolchain"]), disk, parent.disk, "qcow2")
 
 
 def _record(built: Built, launch: Launch, pid: int) -> Instance:
@@ -209,8 +211,8 @@ def _launch(built: Built, name: str, unconfined_mounts: bool) -> Launch:
         name=name,
         roots=built.blueprint.layout.to_environment(),
         toolchain=str(built.entries["toolchain"]),
-        root=str(built.entries["image"] / "root.erofs"),
-        initrd=str(built.entries["initramfs"] / "initramfs"),
+        root=str(built.entries["image"] / ROOT),
+        initrd=str(built.entries["initramfs"] / INITRAMFS),
         shape=built.blueprint.chain.shape,
         snapshot=str(built.snapshot),
         mounts=wanted_mounts(loaded),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,3 @@ class Piece:
     leave_out: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     pattern: str = ""
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Piece:
-        """What `asdict` made a mapping of, by way of JSON."""
-        lists = {name: tuple(value[name]) for name in ("ignores", "leave_out", "keep")}
-        return cls(**{**value, **lists})

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 from engine.errors import EngineError
 from vmm.process import ask
 
+GUEST_CLIENTS = "clients.json"  # beside a guest image: which registries its own clients are configured with
 _CLIENT_TIMEOUT_S = 5.0
 _ASK_PIP = """
 import json

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.gateway.policy import Policy, Rule
+from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import SUITE, source_lines
 from engine.resolve.registries import client_settings, resolve_group
 from sandboxfile import Endpoint
@@ -25,7 +26,7 @@ class Registries:
     @classmethod
     def of_image(cls, image: Path) -> Registries:
         """With the defaults recorded in the cache entry of a guest image."""
-        return cls(json.loads((image / "clients.json").read_text()))
+        return cls(json.loads((image / GUEST_CLIENTS).read_text()))
 
     def policy(self, endpoints: Iterable[Endpoint]) -> Policy:
         """One rule per endpoint, several for a named group. Raises RegistryError when nobody knows the group."""

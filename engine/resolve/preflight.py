@@ -17,11 +17,6 @@ from sandboxfile.positions import KeyPath
 GIB = 1024**3
 
 
-def check_supported(loaded: Loaded) -> None:
-    """Raises SandboxfileError with everything that this version cannot do yet, each with its place."""
-    _raise_if_any(_check_version(loaded))
-
-
 def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = (), supported: bool = True) -> None:
     """Raises SandboxfileError with everything this host or this version cannot do, each with its place, and EngineError
     (exit code 2) where the project's directory cannot be opened.
@@ -34,12 +29,8 @@ def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = ()
         problems += _check_version(loaded)
     if ports:
         problems += _check_ports(loaded, held)
-    _raise_if_any(problems)
-
-
-def _raise_if_any(problems: Collection[Diagnostic] | Iterator[Diagnostic]) -> None:
-    if found := tuple(problems):
-        raise SandboxfileError(found)
+    if problems:
+        raise SandboxfileError(tuple(problems))
 
 
 def _check_version(loaded: Loaded) -> Iterator[Diagnostic]:

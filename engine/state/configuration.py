@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import read_json, write_json
 from engine.state.keys import content_key
@@ -42,10 +43,6 @@ class Configuration:
         contents = other.contents if "services" in sections else self.contents
         return replace(self, sandbox={**self.sandbox, **taken}, contents=contents)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Configuration:
-        return cls(value["sandbox"], tuple(value["mounts"]), value["contents"], value["build"])
-
 
 @dataclass(frozen=True)
 class Running:
@@ -72,13 +69,8 @@ def save_running(layout: Layout, name: str, running: Running) -> None:
 
 def load_running(layout: Layout, name: str) -> Running | None:
     """None when nothing is known: the file is missing, damaged or another version's. Only a new machine helps then."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+    with contextlib.suppress(OSError, ValueError):
         value = read_json(layout.instance(name).configuration)
-        if value["version"] == VERSION:
-            return Running(
-                Configuration.from_json(value["configuration"]),
-                tuple(int(port) for port in value["gateway_ports"]),
-                str(value["image"]),
-                tuple(str(part) for part in value["unfinished"]),
-            )
+        if isinstance(value, Mapping) and value.get("version") == VERSION:
+            return decode(Running, value)
     return None

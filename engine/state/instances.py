@@ -6,8 +6,9 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
+from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
 from engine.state.layout import Layout
@@ -188,23 +189,12 @@ def _parse(record: Any, name: str, path: Path) -> Instance:
             details=f"{path} has version {record['version']}, this one reads {VERSION}",
             hint="use the newer version, also to take it down",
         )
-    known = {key: value for key, value in record.items() if key in Instance._fields}
     try:
-        instance = Instance(**known)
-    except TypeError as error:
+        instance = decode(Instance, record)
+    except ValueError as error:
         raise _unreadable(name, path, str(error)) from error
-    texts = (instance.name, instance.project, instance.file, instance.plan_key, instance.created)
-    if (
-        not all(isinstance(text, str) for text in texts)
-        or instance.name != name
-        or instance.state not in get_args(State)
-        or not isinstance(instance.pid, int | None)
-        or not isinstance(instance.process, str | None)
-        or not isinstance(instance.agent_name, str | None)
-        or not all(isinstance(rows, list) for rows in (instance.ports, instance.mounts))
-        or not all(isinstance(table, dict) for table in (instance.services, instance.summary))
-    ):
-        raise _unreadable(name, path, "a field has a value of the wrong kind")
+    if instance.name != name:
+        raise _unreadable(name, path, "it is about another sandbox")
     return instance
 
 

@@ -1,4 +1,4 @@
-"""Where everything lives. The only module with names of files and directories; docs/state.md mirrors `PATHS`.
+"""Where everything lives; docs/state.md mirrors `PATHS`. The names in a cache entry are beside what makes it.
 
 Three roots: the cache (can be made again), the state (cannot) and the runtime directory (sockets; gone after a reboot).
 """
@@ -107,9 +107,6 @@ class Sockets:
     @property
     def control(self) -> Path:
         return self._socket("control.sock")
-
-    def gateway(self, port: int) -> Path:
-        return self._socket(f"gw-{port}.sock")
 
     def mount(self, number: int) -> Path:
         return self._socket(f"mount-{number}.sock")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from engine.decoding import decode
 from engine.gateway.policy import Policy, Rule
 from engine.guest.compose_project import ComposeProject
 from engine.state.configuration import PARTS, Configuration, Part
@@ -39,15 +40,6 @@ class Adjustment:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Adjustment:
-        project = value["project"]
-        return cls(
-            configuration=Configuration.from_json(value["configuration"]),
-            parts={part: tuple(value["parts"][part]) for part in PARTS if part in value["parts"]},
-            rules=tuple(Rule(**item) for item in value["rules"]),
-            files=tuple((path, mode, text) for path, mode, text in value["files"]),
-            forwards=tuple(HostForward(**item) for item in value["forwards"]),
-            project_name=value["project_name"],
-            project=None if project is None else ComposeProject.from_json(project),
-            images=tuple(value["images"]),
-            agent=value["agent"],
-        )
+        """Raises ValueError for what is no adjustment."""
+        sent = decode(cls, value)
+        return replace(sent, parts={part: sent.parts[part] for part in PARTS if part in sent.parts})

@@ -6,12 +6,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.decoding import decode
 from engine.gateway.policy import Policy, Rule
 from engine.guest.guest import Base, Identity
 from engine.workspaces.mount_point import MountPoint
 from vmm.snapshot import Shape
 from vmm.spec import HostForward
-from vmm.tools import from_json
+from vmm.tools import load_tools
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,7 @@ class Launch:
     unconfined_mounts: bool = False
 
     def base(self) -> Base:
-        directory = Path(self.toolchain)
-        tools = from_json((directory / "tools.json").read_text(), directory)
-        return Base(tools, Path(self.root), Path(self.initrd), self.shape)
+        return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)
 
     def policy(self) -> Policy:
         return Policy(self.rules)
@@ -53,17 +52,5 @@ class Launch:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Launch:
-        value = json.loads(text)
-        value["shape"] = Shape(**value["shape"])
-        value["mounts"] = tuple(MountPoint.of(item) for item in value["mounts"])
-        value["rules"] = tuple(Rule(**item) for item in value["rules"])
-        value["forwards"] = tuple(HostForward(**item) for item in value["forwards"])
-        identity = value["identity"]
-        value["identity"] = Identity(
-            identity["hostname"],
-            identity["environment"],
-            tuple((path, mode, text) for path, mode, text in identity["files"]),
-        )
-        for name in ("services", "late"):
-            value[name] = tuple(value[name])
-        return cls(**value)
+        """Raises ValueError for what is no launch."""
+        return decode(cls, json.loads(text))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import read_json, write_json
 from engine.state.layout import Layout
-from engine.trust.asks import KINDS, RIGHTS, Ask, digest
+from engine.trust.asks import RIGHTS, Ask, digest
 from sandboxfile import Loaded
 
 VERSION = 1
@@ -91,32 +92,24 @@ def _read(path: Path) -> Record | None:
     except (OSError, ValueError, RecursionError) as error:
         return Record(path.stem, None, f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no JSON'}")
     try:
-        if isinstance(value, dict) and isinstance(value["version"], int) and value["version"] > VERSION:
+        if isinstance(value, dict) and isinstance(value.get("version"), int) and value["version"] > VERSION:
             return Record(path.stem, None, f"{path} was made by a newer version of sandbox")
         return Record(path.stem, _parse(value))
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         return Record(path.stem, None, f"{path} is damaged")
 
 
 def _parse(value: Any) -> Approval:
-    """Raises KeyError, TypeError, ValueError for everything that we have not written just so."""
-    asks = tuple(_ask(item) for item in value["asks"])
-    approval = Approval(Path(_text(value["file"])), asks, _text(value["approved"]))
-    if value["version"] != VERSION or approval.digest != value["digest"]:
+    """Raises ValueError for everything that we have not written just so."""
+    approval = decode(Approval, value)
+    if not all(map(_is_ask, approval.asks)):
+        raise ValueError
+    if value.get("version") != VERSION or value.get("digest") != approval.digest:
         raise ValueError
     return approval
 
 
-def _ask(item: Any) -> Ask:
-    ask = Ask(**{field.name: _text(item[field.name]) for field in fields(Ask)})  # type: ignore[arg-type]
-    if ask.kind not in KINDS or (ask.kind == "directory" and ask.detail not in RIGHTS):
-        raise ValueError
-    if ask.kind == "machine" and not ask.detail.isdecimal():
-        raise ValueError
-    return ask
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+def _is_ask(ask: Ask) -> bool:
+    if ask.kind == "machine":
+        return ask.detail.isdecimal()
+    return ask.kind != "directory" or ask.detail in RIGHTS

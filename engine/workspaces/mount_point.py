@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,8 +16,3 @@ class MountPoint:
     target: str
     read_only: bool
     protected: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> MountPoint:
-        """What `asdict` made a mapping of."""
-        return cls(**{**value, "protected": tuple(value["protected"])})

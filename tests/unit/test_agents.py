@@ -120,7 +120,7 @@ def test_adding_an_agent_is_adding_a_folder(tmp_path: Path, monkeypatch: pytest.
     shutil.copytree(tmp_path / "templates/claude-code", tmp_path / "templates/new-agent")
     definition = tmp_path / "templates/new-agent" / FILE
     definition.write_text(definition.read_text().replace("marks: [CLAUDE.md, .claude]", "marks: [NEW.md]"))
-    resources._find.cache_clear()
+    resources.templates.cache_clear()
     monkeypatch.setattr(resources, "_PACKAGES", tmp_path)
     try:
         assert "new-agent" in known_agents() and load_agent("new-agent").marks == ("NEW.md",)
@@ -128,7 +128,7 @@ def test_adding_an_agent_is_adding_a_folder(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / "NEW.md").write_text("")
         assert begin(tmp_path, None).suggestion == "new-agent"
     finally:
-        resources._find.cache_clear()
+        resources.templates.cache_clear()
 
 
 def test_one_kind_of_step(tmp_path: Path) -> None:

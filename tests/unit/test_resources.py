@@ -15,22 +15,20 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    resources._find.cache_clear()
+    resources.templates.cache_clear()
     monkeypatch.setattr(resources, "_PACKAGES", tmp_path)
     yield tmp_path
-    resources._find.cache_clear()
+    resources.templates.cache_clear()
 
 
 def test_in_a_checkout() -> None:
     assert resources.templates() == ROOT / "templates"
-    assert (resources.schemas() / "sandboxfile-1.json").is_file()
 
 
 def test_installed(installed: Path) -> None:
-    for folder in ("engine/_templates", "sandboxfile/_schemas", "templates"):
+    for folder in ("engine/_templates", "templates"):
         (installed / folder).mkdir(parents=True)
     assert resources.templates() == installed / "engine/_templates"
-    assert resources.schemas() == installed / "sandboxfile/_schemas"
 
 
 def test_damaged(installed: Path) -> None:

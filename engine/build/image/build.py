@@ -12,14 +12,14 @@ from typing import Any, Literal
 from engine.build.image.build_root import make_build_root
 from engine.build.image.builder import run_in_builder
 from engine.build.image.native import can_build_natively, run_natively
-from engine.build.image.recipe import ImageError
+from engine.build.image.recipe import PACKAGES, ROOT, ImageError
 from engine.cache.disk_space import making
+from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import DebianMirrors, debian_mirrors
 from vmm.spec import Accelerator
 from vmm.tools import Tools
 
 Place = Literal["auto", "native", "builder"]
-ROOT, PACKAGES, CLIENTS = "root.erofs", "packages.txt", "clients.json"
 NEEDED_BYTES = 4 * 1024**3  # the most that lies in the directory while the image is made
 
 
@@ -67,7 +67,7 @@ async def build_image(
             await run_in_builder(
                 root, work, output, tools, mirrors, progress=progress, accelerator=accelerator, sockets=sockets
             )
-        for name in (PACKAGES, CLIENTS, ROOT):
+        for name in (PACKAGES, GUEST_CLIENTS, ROOT):
             (output / name).replace(directory / name)
         shutil.rmtree(directory / "work")
     return load_image(directory)
@@ -78,7 +78,7 @@ def load_image(directory: Path) -> Image:
     try:
         lines = (directory / PACKAGES).read_text().splitlines()
         packages = tuple((name, version) for name, _, version in (line.partition("\t") for line in lines))
-        clients = json.loads((directory / CLIENTS).read_text())
+        clients = json.loads((directory / GUEST_CLIENTS).read_text())
     except (OSError, ValueError) as error:
         raise ImageError(f"there is no complete guest image in {directory}", details=str(error)) from error
     return Image(directory / ROOT, packages, clients)

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 from engine.build.image.initramfs import pack_initramfs
 from engine.build.image.native import explain
-from engine.build.image.recipe import ImageError, RecipeProgress
+from engine.build.image.recipe import PACKAGES, ROOT, ImageError, RecipeProgress
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.server import start_gateway
+from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import DebianMirrors
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
@@ -31,7 +32,7 @@ FIRST_WORD_S = 120.0
 SCRATCH_BYTES = 8 * 1024**3
 OUTPUT_BYTES = 3 * 1024**3
 RESULT = "RESULT "
-FILES = ("packages.txt", "clients.json", "root.erofs")
+FILES = (PACKAGES, GUEST_CLIENTS, ROOT)
 
 
 def mirror_policy(mirrors: DebianMirrors) -> Policy:

@@ -16,6 +16,7 @@ from engine.secrets.tokens import LEFT_OUT, tokens_in
 from engine.state.keys import bytes_key, inputs_key
 
 RECIPE_VERSION = 1  # raise it when something outside the files and lists named in `image_key` changes the image
+ROOT, PACKAGES = "root.erofs", "packages.txt"  # what the recipe makes, beside GUEST_CLIENTS
 SCRIPTS = ("recipe.sh", "hook-base.sh", "hook-packages.sh", "clients.py")  # as found beside this file
 CA_DIRECTORY = Path("/usr/local/share/ca-certificates")
 # Fixed, so that equal contents give an equal image.

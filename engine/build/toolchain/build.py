@@ -28,9 +28,8 @@ from engine.resolve.debian import SUITE, DebianMirrors
 from engine.state.keys import bytes_key, inputs_key
 from vmm.errors import VmmError
 from vmm.process import ProcessError, run
-from vmm.tools import Tool, Tools, from_json, to_json
+from vmm.tools import DESCRIPTION, Tool, Tools, load_tools, to_json
 
-DESCRIPTION = "tools.json"
 PROBE_TIMEOUT_S = 30.0
 
 
@@ -91,7 +90,7 @@ async def build_toolchain(
 def load_toolchain(directory: Path) -> Tools:
     """The toolchain that `build_toolchain` finished in `directory`. Raises ToolchainError when there is none."""
     try:
-        return from_json((directory / DESCRIPTION).read_text(), directory.resolve())
+        return load_tools(directory.resolve())
     except FileNotFoundError as error:
         raise ToolchainError(f"there is no complete toolchain in {directory}") from error
     except VmmError as error:

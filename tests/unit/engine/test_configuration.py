@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.build.blueprint import Blueprint
+from engine.decoding import decode
 from engine.gateway.policy import Rule
 from engine.guest.compose_project import ComposeProject
 from engine.project.pieces import Piece
@@ -132,7 +133,7 @@ def test_a_project_for_the_guest(tmp_path: Path) -> None:
     assert [(piece.path, piece.target) for piece in project.files] == [("e.env", "/var/lib/sandbox/files/db.0.env")]
     assert all(piece.key for piece in (*project.files, *project.contexts["web"]))
     assert (project.root, project.identity) == (str(tmp_path), (tmp_path.stat().st_dev, tmp_path.stat().st_ino))
-    assert ComposeProject.from_json(json.loads(json.dumps(project.to_json()))) == project
+    assert decode(ComposeProject, json.loads(json.dumps(project.to_json()))) == project
 
 
 @pytest.mark.parametrize("project", [None, PROJECT])

@@ -10,6 +10,7 @@ import platformdirs
 import pytest
 
 from engine.errors import EngineError
+from engine.gateway.server import socket_name
 from engine.state import layout as layout_module
 from engine.state.layout import PATHS, SOCKET_PATH_MAX, Layout, platform_root
 from vmm.unix_socket import PATH_MAX
@@ -152,7 +153,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.project_seen(Path("/src/shop")),
         layout.approval(Path("/src/shop/Sandboxfile.yaml")),
         instance.sockets.control,
-        instance.sockets.gateway(443),
+        instance.sockets.directory / socket_name(443),
         instance.sockets.mount(3),
         instance.sockets.mount(3).with_suffix(""),
         build.directory,

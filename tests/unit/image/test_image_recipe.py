@@ -11,6 +11,7 @@ import pytest
 
 from engine.build.image import ImageError, build, builder, load_image, native, recipe
 from engine.build.image.recipe import RecipeProgress, host_certificates, image_key, mmdebstrap_arguments, write_inputs
+from engine.resolve import clients
 from engine.resolve.debian import DebianMirrors
 
 MIRRORS = DebianMirrors("http://mirror.example/debian", "https://security.example:8443/debian")
@@ -164,7 +165,7 @@ def test_an_unfinished_image_is_none(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no complete guest image"):
         load_image(tmp_path)
     (tmp_path / build.PACKAGES).write_text("git\t1:2.47.3-0\n")
-    (tmp_path / build.CLIENTS).write_text('{"npm": ["https://npm.example/"]}')
+    (tmp_path / clients.GUEST_CLIENTS).write_text('{"npm": ["https://npm.example/"]}')
     image = load_image(tmp_path)
     assert image.packages == (("git", "1:2.47.3-0"),)
     assert image.root == tmp_path / "root.erofs"
