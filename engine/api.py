@@ -153,7 +153,7 @@ async def exec_async(
     runs, GuestError (a VmmError) for a command that cannot be run or is not done within `timeout_s`.
     """
     instance, control = choose_running(layout or open_layout(), name)
-    where = cwd or instance.summary.get("working_directory")
+    where = cwd or instance.working_directory
     async with await connect(control) as guest:
         return await guest.run(
             argv, user=user, cwd=where, env=env, stdin=stdin, timeout_s=timeout_s, on_output=on_output

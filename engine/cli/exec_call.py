@@ -89,7 +89,7 @@ def run_call(call: ExecCall) -> int:
         tty=call.tty,
         interactive=call.interactive,
         user=call.user,
-        cwd=call.workdir or instance.summary.get("working_directory"),
+        cwd=call.workdir or instance.working_directory,
         env=dict(_variable(text) for text in call.variables),
     )
 

@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from engine.plan.changes import Change, compare, needs_new_machine, sections_of
 from engine.project.tree import ATTEMPTS, keeps_changing, opened
 from engine.resolve.endpoints import Registries, client_files
-from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards
+from engine.resolve.mounts_and_ports import agent_call, wanted_forwards
 from engine.state.configuration import PARTS, Configuration, Running, load_running
 from engine.state.instances import Instance, load_instance
 from engine.state.layout import Layout
@@ -122,7 +122,7 @@ def _adjustment(instance: Instance, comparison: Comparison) -> Adjustment:
         project_name=sandbox.name,
         project=compose.project(opened(loaded.project)) if compose else None,
         images=_changed_images(running, blueprint.configuration),
-        agent=agent_summary(loaded),
+        agent=agent_call(loaded),
     )
 
 

@@ -24,7 +24,7 @@ from engine.errors import EngineError
 from engine.files import make_private
 from engine.guest.guest import Identity
 from engine.resolve.endpoints import Registries, client_files
-from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards, wanted_mounts, working_directory
+from engine.resolve.mounts_and_ports import agent_call, wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
 from engine.state.instances import Instance, forget_instance, load_instance, save_instance
@@ -98,8 +98,7 @@ def _keep_as_failed(layout: Layout, name: str, error: EngineError) -> str | None
     """What to do with the sandbox that is kept; None where it has no record yet."""
     with contextlib.suppress(EngineError):
         if (record := load_instance(layout, name)) is not None:
-            summary = {**record.summary, "error": error.brief}
-            save_instance(layout, record._replace(state="failed", summary=summary))
+            save_instance(layout, record._replace(state="failed", error=error.brief))
             where = layout.instance(name).directory
             return (
                 f"it is kept in {where}: `sandbox console {name}` shows its console, `sandbox down {name}` removes it"
@@ -198,7 +197,8 @@ def _record(built: Built, launch: Launch, pid: int) -> Instance:
         process=describe_process(pid),
         ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in launch.forwards],
         mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
-        summary={"working_directory": working_directory(loaded), **agent_summary(loaded)},
+        agent=agent_call(loaded),
+        working_directory=working_directory(loaded),
         agent_name=loaded.agent_name,
     )
 

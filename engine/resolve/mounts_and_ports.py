@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from engine.resolve.host_ports import pick_port
 from engine.resolve.paths import protected_in, real_source
+from engine.state.instances import AgentCall
 from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Loaded
 from sandboxfile.compose.services import published_ports
@@ -51,9 +51,7 @@ def wanted_forwards(loaded: Loaded, before: Iterable[HostForward] = ()) -> tuple
     return tuple(HostForward(host or choose(guest), guest) for host, guest in wanted)
 
 
-def agent_summary(loaded: Loaded) -> dict[str, Any]:
-    """The agent as the record has it; empty when the file has none."""
+def agent_call(loaded: Loaded) -> AgentCall | None:
+    """How the file's agent is started; None when it has none."""
     agent = loaded.sandbox.agent
-    if agent is None:
-        return {}
-    return {"agent": [*(agent.command or ()), *agent.args], "agent_env": dict(agent.env), "agent_user": agent.user}
+    return AgentCall([*(agent.command or ()), *agent.args], agent.user, dict(agent.env)) if agent else None

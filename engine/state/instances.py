@@ -21,6 +21,14 @@ State = Literal["starting", "running", "failed", "stopped"]
 Liveness = Literal["starting", "running", "failed", "stopped", "dead", "unresponsive", "unreadable"]
 
 
+class AgentCall(NamedTuple):
+    """How the sandbox's agent is started in its guest."""
+
+    command: list[str]
+    user: str
+    env: dict[str, str] = {}  # noqa: RUF012 - nobody changes a record in place
+
+
 class Instance(NamedTuple):
     """What is written down about one sandbox. `created` is ISO 8601 in UTC.
 
@@ -28,7 +36,8 @@ class Instance(NamedTuple):
 
     `pid` and `process` are the supervisor's: `process` is what `describe_process` said of it, since a pid alone may
     have been given to another process. `plan_key` is the key of its Configuration; `agent_name` the key in `agents`,
-    where the file has several. `ports`, `mounts`, `services` and `summary` are for showing only.
+    where the file has several. `working_directory` is where commands run in the guest. `ended` says why a sandbox
+    stopped by itself, `error` why it failed, `warnings` what is not as it should be while it runs.
     """
 
     name: str
@@ -39,12 +48,20 @@ class Instance(NamedTuple):
     state: State
     pid: int | None = None
     process: str | None = None
-    ports: list[dict[str, Any]] = []  # noqa: RUF012 - nobody changes a record in place
+    ports: list[dict[str, Any]] = []  # noqa: RUF012
     mounts: list[dict[str, Any]] = []  # noqa: RUF012
     services: dict[str, Any] = {}  # noqa: RUF012
-    summary: dict[str, Any] = {}  # noqa: RUF012
-    version: int = VERSION
+    agent: AgentCall | None = None
     agent_name: str | None = None
+    working_directory: str | None = None
+    ended: str | None = None
+    error: str | None = None
+    warnings: list[str] = []  # noqa: RUF012
+    version: int = VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON value."""
+        return {**self._asdict(), "agent": self.agent._asdict() if self.agent else None}
 
 
 class Listed(NamedTuple):
@@ -60,7 +77,7 @@ def save_instance(layout: Layout, instance: Instance) -> None:
     """Write the record in one step; makes the directory. Raises EngineError."""
     path = layout.instance(instance.name).record
     try:
-        write_json(path, instance._asdict())
+        write_json(path, instance.to_json())
     except OSError as error:
         raise EngineError(f"cannot write {path}: {error.strerror}") from error
 
@@ -100,8 +117,8 @@ def look_up(layout: Layout, name: str, answers: Callable[[Path], bool] | None = 
     if instance is None:
         return Listed(name, "stopped", "stopped: it has no record")
     if instance.state in ("failed", "stopped"):
-        ended = instance.summary.get("ended")
-        return Listed(name, instance.state, f"{instance.state}: {ended}" if ended else instance.state, instance)
+        why = f": {instance.ended}" if instance.ended else ""
+        return Listed(name, instance.state, f"{instance.state}{why}", instance)
     if instance.pid is None or instance.process is None or not is_same_process(instance.pid, instance.process):
         return Listed(name, "dead", "dead: supervisor was killed", instance)
     if instance.state == "starting":

@@ -227,8 +227,7 @@ async def _live(
     try:
         async with start_sandbox(launch, paths, events) as sandbox:
             services = {row["name"]: row for row in sandbox.services}
-            summary = {**record.summary, "warnings": events.warnings}
-            record = _update(layout, record, state="running", services=services, summary=summary)
+            record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
             handlers = {"down": _down(stop), "status": _status(layout, launch.name), "apply": adjuster.handle}
@@ -238,18 +237,17 @@ async def _live(
                 events.release()
                 return await _until_the_end(sandbox, record, layout, stop)
     except (VmmError, EngineError) as error:
-        _update(layout, record, state="failed", summary={**record.summary, "error": error.brief})
+        _update(layout, record, state="failed", error=error.brief)
         events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
         return 1
     except OSError as error:
-        _update(layout, record, state="failed", summary={**record.summary, "error": str(error)})
+        _update(layout, record, state="failed", error=str(error))
         events.send("failed", brief=f"the sandbox could not be started: {error}", details=None, hint=None)
         return 1
 
 
 def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
-    summary = (load_instance(layout, record.name) or record).summary
-    _update(layout, record, summary={**summary, "warnings": events.warnings})
+    _update(layout, record, warnings=list(events.warnings))
 
 
 async def _until_the_end(sandbox: Sandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:
@@ -262,13 +260,11 @@ async def _until_the_end(sandbox: Sandbox, record: Instance, layout: Layout, sto
     if stop.is_set():
         return 0
     if idle.done() and not idle.cancelled() and not ended.done():
-        summary = (load_instance(layout, record.name) or record).summary
         why = f"nobody used it for {spell(idle.result())}"
-        _update(layout, record, state="stopped", summary={**summary, "ended": why})
+        _update(layout, record, state="stopped", ended=why)
         return 0
     words = sandbox.guest.machine.console.last_words()
-    summary = (load_instance(layout, record.name) or record).summary  # a live change may have made it another
-    _update(layout, record, state="failed", summary={**summary, "error": f"the machine ended by itself\n{words}"})
+    _update(layout, record, state="failed", error=f"the machine ended by itself\n{words}")
     return 1
 
 

@@ -83,9 +83,7 @@ class Adjuster:
             case "services":
                 await self._apply_services(adjustment, log)
             case "record":
-                before = load_instance(self._layout, self._name)
-                kept = {name: value for name, value in (before.summary if before else {}).items() if name not in _AGENT}
-                self._record(summary={**kept, **adjustment.agent})
+                self._record(agent=adjustment.agent)
 
     async def _apply_endpoints(self, adjustment: Adjustment, log: Log) -> None:
         log("changing what it may reach")
@@ -153,9 +151,6 @@ class Adjuster:
     def _record(self, **changes: Any) -> None:
         if (record := load_instance(self._layout, self._name)) is not None:
             save_instance(self._layout, record._replace(**changes))
-
-
-_AGENT = ("agent", "agent_env", "agent_user")
 
 
 def _describe(error: Exception) -> dict[str, Any]:

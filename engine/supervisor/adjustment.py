@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engine.decoding import decode
 from engine.gateway.policy import Policy, Rule
 from engine.guest.compose_project import ComposeProject
 from engine.state.configuration import PARTS, Configuration, Part
+from engine.state.instances import AgentCall
 from vmm.spec import HostForward
 
 
@@ -30,13 +31,13 @@ class Adjustment:
     project_name: str
     project: ComposeProject | None
     images: tuple[str, ...] = ()
-    agent: Mapping[str, Any] = field(default_factory=dict)
+    agent: AgentCall | None = None
 
     def policy(self) -> Policy:
         return Policy(self.rules)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "agent": self.agent._asdict() if self.agent else None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Adjustment:

@@ -13,7 +13,7 @@ from engine.cli.options import file_options, json_option, path_argument
 if TYPE_CHECKING:
     from engine.lifecycle.outcome import Outcome
     from engine.report.reporter import Mode
-    from engine.state.instances import Instance
+    from engine.state.instances import AgentCall, Instance
     from engine.state.layout import Layout
 
 
@@ -107,7 +107,7 @@ def command(
 
         if not as_json:
             # Where an agent follows, standard output is its own.
-            show_summary(outcome, on_stderr=not detach and bool(outcome.instance.summary.get("agent")))
+            show_summary(outcome, on_stderr=not detach and outcome.instance.agent is not None)
 
     audience = Terminal(progress, tell, shell_on_failure=shell_on_failure)
     with agreed(members, layout, Wishes(**wishes), audience) as plan:
@@ -116,7 +116,7 @@ def command(
         click.echo(_json(outcomes))
         return 0
     instance = outcomes[0].instance
-    return _run_agent(layout, instance) if not detach and instance.summary.get("agent") else 0
+    return _run_agent(layout, instance, instance.agent) if not detach and instance.agent else 0
 
 
 def _json(outcomes: list[Outcome]) -> str:
@@ -128,16 +128,15 @@ def _json(outcomes: list[Outcome]) -> str:
     return json.dumps(rows[0] if len(rows) == 1 else {"version": 1, "sandboxes": rows}, indent=2)
 
 
-def _run_agent(layout: Layout, instance: Instance) -> int:
+def _run_agent(layout: Layout, instance: Instance, agent: AgentCall) -> int:
     from engine.cli.attached import run_attached
 
-    summary = instance.summary
     return run_attached(
         layout.instance(instance.name).sockets.control,
-        summary["agent"],
+        agent.command,
         tty=sys.stdin.isatty() and sys.stdout.isatty(),
         interactive=True,
-        user=summary["agent_user"],
-        cwd=summary["working_directory"],
-        env=summary["agent_env"],
+        user=agent.user,
+        cwd=instance.working_directory,
+        env=agent.env,
     )

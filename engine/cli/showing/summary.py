@@ -22,12 +22,14 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
     """
     from engine.secrets.secrecy import masked_environment
 
-    applied = [change.to_json() for change in outcome.applied]
-    summary = dict(outcome.instance.summary)
-    if "agent_env" in summary:
-        summary["agent_env"] = masked_environment(summary["agent_env"])
-    record = {**outcome.instance._asdict(), "summary": summary}
-    return {**record, "applied": applied, "seconds": round(outcome.seconds, 3)}
+    record = outcome.instance.to_json()
+    if agent := record["agent"]:
+        agent["env"] = masked_environment(agent["env"])
+    return {
+        **record,
+        "applied": [change.to_json() for change in outcome.applied],
+        "seconds": round(outcome.seconds, 3),
+    }
 
 
 def show_summary(outcome: Outcome, *, on_stderr: bool) -> None:
@@ -55,9 +57,9 @@ def rows(instance: Instance) -> list[tuple[str, str]]:
         found.append(("service", f"{service}: {state.get('health') or state.get('state') or 'unknown'}"))
     for port in instance.ports:
         found.append(("port", f"127.0.0.1:{port['host']} -> {port['guest']} in the guest"))
-    found += [("warning", text) for text in instance.summary.get("warnings", ())]
-    if agent := instance.summary.get("agent"):
-        found.append(("agent", " ".join(agent)))
+    found += [("warning", text) for text in instance.warnings]
+    if instance.agent:
+        found.append(("agent", " ".join(instance.agent.command)))
     return [*found, ("get in", f"sandbox exec -it {name} -- bash"), ("end it", f"sandbox down {name}")]
 
 

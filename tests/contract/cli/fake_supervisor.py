@@ -80,7 +80,7 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         process=describe_process(os.getpid()),
         ports=[{"host": 8080, "guest": 80}],
         services={"web": {"state": "running", "health": "healthy"}, "db": {"state": "running", "health": ""}},
-        summary={"working_directory": str(project)},
+        working_directory=str(project),
         agent_name=options.get("--member"),
     )
     async with GuestChannel(*await asyncio.open_connection(sock=guest)) as channel:

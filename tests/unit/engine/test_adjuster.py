@@ -20,7 +20,7 @@ from engine.project import sending as copying
 from engine.project.pieces import Piece
 from engine.project.tree import ProjectTree
 from engine.state.configuration import Configuration, Part, Running, load_running, save_running
-from engine.state.instances import Instance, load_instance, save_instance
+from engine.state.instances import AgentCall, Instance, load_instance, save_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.adjustment import Adjustment
@@ -89,7 +89,7 @@ class Fake:
 def layout() -> Layout:
     layout = Layout.from_environment(os.environ)
     record = Instance("shop", "/src", "/src/Sandboxfile.yaml", "0", "2026-01-01T00:00:00+00:00", "running")
-    save_instance(layout, record._replace(summary={"working_directory": "/w", "agent": ["old"]}))
+    save_instance(layout, record._replace(working_directory="/w", agent=AgentCall(["old"], "agent")))
     save_running(layout, "shop", Running(configuration(OLD), (80, 443), "/cache/image"))
     return layout
 
@@ -149,13 +149,13 @@ def test_everything(layout: Layout) -> None:
     assert record is not None and record.plan_key == configuration(NEW).key()
     assert record.ports == [{"host": 40123, "guest": 80}]
     assert record.services == {"web": {"name": "web", "state": "running", "health": None}}
-    assert record.summary == {"working_directory": "/w", "agent": ["new"], "agent_env": {}, "agent_user": "agent"}
+    assert (record.working_directory, record.agent) == ("/w", AgentCall(["new"], "agent"))
 
 
 def test_an_agent_that_is_gone_is_gone_from_the_record(layout: Layout) -> None:
-    adjust(layout, Fake(), request("record", agent={}))
+    adjust(layout, Fake(), request("record", agent=None))
     record = load_instance(layout, "shop")
-    assert record is not None and record.summary == {"working_directory": "/w"}
+    assert record is not None and (record.working_directory, record.agent) == ("/w", None)
 
 
 def test_only_what_is_asked_for(layout: Layout) -> None:

@@ -15,8 +15,9 @@ from engine.guest.compose_project import ComposeProject
 from engine.project.pieces import Piece
 from engine.project.tree import opened
 from engine.resolve.compose import CONFIGS_LABEL, Compose
-from engine.resolve.mounts_and_ports import agent_summary, wanted_forwards
+from engine.resolve.mounts_and_ports import agent_call, wanted_forwards
 from engine.state.configuration import PARTS, Configuration, Running, load_running, save_running
+from engine.state.instances import AgentCall
 from engine.state.layout import Layout
 from engine.supervisor.adjustment import Adjustment
 from sandboxfile import Loaded, parse
@@ -169,6 +170,6 @@ def test_a_port_that_was_picked_stays(tmp_path: Path) -> None:
 
 
 def test_the_agent_in_the_record(tmp_path: Path) -> None:
-    assert agent_summary(load(tmp_path, "")) == {}
+    assert agent_call(load(tmp_path, "")) is None
     loaded = load(tmp_path, "agent: {command: [a, b], args: [c], env: {X: y}, user: root}\n")
-    assert agent_summary(loaded) == {"agent": ["a", "b", "c"], "agent_env": {"X": "y"}, "agent_user": "root"}
+    assert agent_call(loaded) == AgentCall(["a", "b", "c"], "root", {"X": "y"})

@@ -148,7 +148,7 @@ def test_kept_it_is_a_sandbox_that_has_failed(project: Built, layout: Layout) ->
     error = begin(project, keep_failed=True)
     assert f"it is kept in {layout.instance('shop').directory}: `sandbox console shop`" in str(error.hint)
     record = load_instance(layout, "shop")
-    assert record is not None and record.state == "failed" and "could not be started" in record.summary["error"]
+    assert record is not None and record.state == "failed" and "could not be started" in str(record.error)
     assert not layout.all_failed.exists()
 
 

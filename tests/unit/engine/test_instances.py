@@ -103,7 +103,7 @@ def test_fields_of_later_programs_with_the_same_version_are_skipped(layout: Layo
         json.dumps(shop()._asdict() | {"state": "dancing"}),
         json.dumps(shop()._asdict() | {"pid": "12"}),
         json.dumps(shop()._asdict() | {"ports": {}}),
-        json.dumps(shop()._asdict() | {"summary": None}),
+        json.dumps(shop()._asdict() | {"warnings": None}),
     ],
 )
 def test_a_damaged_record_is_refused_but_listed(layout: Layout, text: str) -> None:

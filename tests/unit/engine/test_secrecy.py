@@ -22,7 +22,7 @@ from engine.plan.differences import describe
 from engine.plan.graph import Graph
 from engine.plan.made import load_made, save_made
 from engine.secrets.secrecy import is_private_place, masked_inputs
-from engine.state.instances import Instance
+from engine.state.instances import AgentCall, Instance
 from engine.state.layout import Layout
 from sandboxfile import Inputs, Loaded, load
 
@@ -152,12 +152,12 @@ def test_places(path: tuple[str | int, ...], private: bool) -> None:
 
 
 def test_what_up_prints_for_programs() -> None:
-    summary = {"agent": ["run"], "agent_env": {"PLAIN": "agent-one"}}
-    instance = Instance("shop", "/p", "/p/f", "0", "2026-01-01T00:00:00+00:00", "running", summary=summary)
+    agent = AgentCall(["run"], "agent", {"PLAIN": "agent-one"})
+    instance = Instance("shop", "/p", "/p/f", "0", "2026-01-01T00:00:00+00:00", "running", agent=agent)
     printed = to_json(Outcome(instance, "started", (), 1.0))
-    assert list(printed["summary"]["agent_env"]) == ["PLAIN"]
+    assert list(printed["agent"]["env"]) == ["PLAIN"]
     assert_no_value(json.dumps(printed))
-    assert instance.summary["agent_env"] == {"PLAIN": "agent-one"}
+    assert agent.env == {"PLAIN": "agent-one"}
 
 
 def test_lists_of_assignments() -> None:
