@@ -37,7 +37,7 @@ from engine.supervisor.idle import Use, wait_idle
 from engine.supervisor.launch import Launch, MountPoint
 from engine.supervisor.log import redirect_output
 from engine.supervisor.ports import OpenPorts
-from vmm.channel import Relay
+from vmm.channel.relay import Relay
 from vmm.connection import close_writer
 from vmm.errors import VmmError
 from vmm.private import UMASK

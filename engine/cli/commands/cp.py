@@ -10,8 +10,8 @@ import click
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from vmm.channel import GuestChannel
     from vmm.channel.archive import Copied
+    from vmm.channel.guest import GuestChannel
 
 
 @click.command(
@@ -50,7 +50,7 @@ def command(source: str, destination: str) -> None:
     roots = writable_roots(layout)
 
     async def copy(client: GuestChannel) -> Copied:
-        from vmm.channel import copy_in, copy_out
+        from vmm.channel.copy import copy_in, copy_out
 
         if inbound is not None:
             return await copy_in(client, source, inbound[1], roots=roots)

@@ -26,8 +26,9 @@ from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.adjustment import Adjustment, Part
 from engine.supervisor.held_lines import LIMIT
 from engine.supervisor.ports import OpenPorts
-from vmm.channel import GuestError, LocalStream
+from vmm.channel.errors import GuestError
 from vmm.channel.guest import Completed
+from vmm.channel.stream import LocalStream
 from vmm.errors import VmmError
 from vmm.guest.guestd.wire import CREDIT, WINDOW, Decoder, Frame
 from vmm.spec import HostForward

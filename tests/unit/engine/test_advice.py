@@ -9,7 +9,7 @@ import pytest
 from engine.errors import EngineError
 from engine.gateway.server import Gateway
 from engine.guest.advice import advice_on_refusals, advise
-from vmm.channel import GuestError
+from vmm.channel.errors import GuestError
 
 
 @pytest.mark.parametrize(

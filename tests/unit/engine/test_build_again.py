@@ -24,7 +24,7 @@ from engine.project.sending import put_piece
 from engine.project.tree import ATTEMPTS, ContentChanged, ProjectTree
 from engine.state.layout import Layout
 from sandboxfile import parse
-from vmm.channel import GuestChannel
+from vmm.channel.guest import GuestChannel
 from vmm.walk import Found, TreeChanged
 
 from test_scheduler import Recorder  # isort: skip
