@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vmm.channel import GuestChannel
+    from vmm.channel.guest import GuestChannel
 
 
 def run_attached(
@@ -37,8 +37,8 @@ async def run_within(channel: GuestChannel, argv: Sequence[str], *, user: str, c
     import signal
     import tempfile
 
-    from vmm.channel import Relay
     from vmm.channel.attach import Attachment
+    from vmm.channel.relay import Relay
 
     with tempfile.TemporaryDirectory(prefix="sandbox-") as directory:
         control = Path(directory) / "control.sock"

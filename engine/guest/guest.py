@@ -15,7 +15,7 @@ from typing import Any
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.server import Gateway, start_gateway
-from vmm.channel import GuestChannel
+from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.memory import make_memory

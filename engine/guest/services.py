@@ -14,8 +14,9 @@ from engine.guest.compose_project import BUILD_ROOT, FILE_ROOT, ComposeProject
 from engine.guest.compose_project import FILE as FILE
 from engine.project.sending import put_piece
 from engine.project.tree import ProjectTree
-from vmm.channel import GuestChannel, GuestError
 from vmm.channel.answers import read, read_mapping
+from vmm.channel.errors import GuestError
+from vmm.channel.guest import GuestChannel
 from vmm.lines import LineSplitter
 
 IMAGES_S = 3600.0

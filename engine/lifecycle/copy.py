@@ -41,8 +41,8 @@ async def copy(layout: Layout, way: Way) -> Copied:
     from engine.lifecycle.selection import choose_running
     from engine.state.writable import writable_roots
     from vmm.beneath import LinkInTheWay
-    from vmm.channel import copy_in, copy_out
     from vmm.channel.client import connect
+    from vmm.channel.copy import copy_in, copy_out
 
     _, control = choose_running(layout, way.name)
     roots = writable_roots(layout)

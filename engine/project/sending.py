@@ -8,7 +8,8 @@ import posixpath
 from engine.project.digest import TreeDigest
 from engine.project.pieces import Piece
 from engine.project.tree import ContentChanged, MissingError, ProjectTree
-from vmm.channel import GuestChannel, send_tree
+from vmm.channel.copy import send_tree
+from vmm.channel.guest import GuestChannel
 from vmm.walk import TreeChanged
 
 

@@ -37,7 +37,7 @@ from engine.supervisor.launch import Launch
 from engine.supervisor.log import redirect_output
 from engine.supervisor.ports import OpenPorts
 from engine.workspaces.mount_point import MountPoint
-from vmm.channel import Relay
+from vmm.channel.relay import Relay
 from vmm.connection import close_writer
 from vmm.errors import VmmError
 from vmm.private import UMASK

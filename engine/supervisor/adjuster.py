@@ -33,7 +33,7 @@ from engine.state.layout import Layout
 from engine.supervisor.adjustment import Adjustment
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.ports import OpenPorts
-from vmm.channel import LocalStream
+from vmm.channel.stream import LocalStream
 from vmm.errors import VmmError
 
 FILES_S = 60.0

@@ -19,7 +19,7 @@ from engine.build.image import ImageError, build_image, native
 from engine.build.image.builder import run_in_builder
 from engine.build.toolchain import load_toolchain
 from engine.resolve.debian import debian_mirrors
-from vmm.channel import GuestChannel
+from vmm.channel.guest import GuestChannel
 from vmm.disk import make_disk
 from vmm.machine import start_machine
 from vmm.spec import Drive, MachineSpec, Memory, Network, kernel_arguments

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from vmm.channel import GuestChannel, Relay
 from vmm.channel.client import connect
-from vmm.channel.relay import Handler
+from vmm.channel.guest import GuestChannel
+from vmm.channel.relay import Handler, Relay
 from vmm.guest import guestd as guestd_package
 
 DEADLINE_S = 20.0

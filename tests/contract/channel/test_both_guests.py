@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from fake_guest import Answer, Asked, FakeGuest
 
-from vmm.channel import GuestChannel, GuestError, send_tree
+from vmm.channel.copy import send_tree
+from vmm.channel.errors import GuestError
+from vmm.channel.guest import GuestChannel
 from vmm.guest.guestd.wire import WINDOW
 from vmm.walk import walk
 

@@ -16,11 +16,14 @@ from typing import Any
 
 import pytest
 
-from vmm.channel import GuestChannel, GuestError, LocalStream, Relay, copy_in, copy_out
 from vmm.channel.client import connect
 from vmm.channel.conduct import ANSWER_LIMIT
+from vmm.channel.copy import copy_in, copy_out
+from vmm.channel.errors import GuestError
 from vmm.channel.greeting import read_hello
-from vmm.channel.relay import Client, Handler
+from vmm.channel.guest import GuestChannel
+from vmm.channel.relay import Client, Handler, Relay
+from vmm.channel.stream import LocalStream
 from vmm.guest.guestd.wire import (
     CREDIT,
     DATA,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from vmm.channel import GuestError, copy_in, copy_out
+from vmm.channel.copy import copy_in, copy_out
+from vmm.channel.errors import GuestError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the guest's tar runs as root")
 

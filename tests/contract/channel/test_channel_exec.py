@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from vmm.channel import GuestChannel, GuestError
+from vmm.channel.errors import GuestError
+from vmm.channel.guest import GuestChannel
 from vmm.guest.guestd.loop import MAX_STREAMS
 from vmm.guest.guestd.wire import WINDOW
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from vmm.channel import GuestError
+from vmm.channel.errors import GuestError
 from vmm.guest.guestd.__main__ import notify_ready
 
 T = 20.0

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError
-from vmm.channel import GuestError, LocalStream
 from vmm.channel.client import connect
+from vmm.channel.errors import GuestError
+from vmm.channel.stream import LocalStream
 from vmm.errors import VmmError
 
 T = 20.0

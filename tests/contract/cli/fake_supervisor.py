@@ -21,7 +21,8 @@ from typing import Any
 from engine.state.instances import Instance, save_instance
 from engine.state.layout import Layout
 from engine.state.processes import describe_process
-from vmm.channel import GuestChannel, Relay
+from vmm.channel.guest import GuestChannel
+from vmm.channel.relay import Relay
 from vmm.guest.guestd import __main__ as guestd
 
 

@@ -12,7 +12,7 @@ PROGRAM = """
 import asyncio, os, socket, sys
 from engine.cli.attached import run_within
 from engine.cli.running import run
-from vmm.channel import GuestChannel
+from vmm.channel.guest import GuestChannel
 from vmm.guest.guestd import __main__ as guestd
 
 async def main():

@@ -6,17 +6,17 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from fake_guest import Answer, Asked, FakeGuest
 
 from engine.gateway.policy import Policy, Rule
 from engine.guest.compose_project import ComposeProject
 from engine.guest.guest import Guest
 from engine.plan.changes import sections_of
-from engine.project import sending as copying
 from engine.project.pieces import Piece
 from engine.project.tree import ProjectTree
 from engine.state.configuration import Configuration, Part, Running, load_running, save_running
@@ -26,12 +26,11 @@ from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.adjustment import Adjustment
 from engine.supervisor.held_lines import LIMIT
 from engine.supervisor.ports import OpenPorts
-from vmm.channel import GuestError, LocalStream
-from vmm.channel.guest import Completed
+from vmm.channel.errors import GuestError
+from vmm.channel.stream import LocalStream
 from vmm.errors import VmmError
 from vmm.guest.guestd.wire import CREDIT, WINDOW, Decoder, Frame
 from vmm.spec import HostForward
-from vmm.walk import Found
 
 OLD = {"endpoints": [], "ports": [], "services": {"web": {"image": "old"}}, "agent": None, "machine": {}}
 NEW = {"endpoints": ["a"], "ports": [80], "services": {"web": {"image": "new"}}, "agent": {"x": 1}, "machine": {}}
@@ -39,15 +38,16 @@ ROOT = Path("/").stat()
 WEB = ComposeProject("shop", "{}", ("web",), (), {}, (), "/", (ROOT.st_dev, ROOT.st_ino))
 
 
-@dataclass
-class Fake:
-    """Machine, gateway and guest channel in one. `broken` names what fails; `said` is what was asked, in order."""
+class Fake(FakeGuest):
+    """Machine, gateway and guest in one. `broken` names what fails; `said` is what was asked, in order."""
 
-    broken: set[str] = field(default_factory=set)
-    said: list[str] = field(default_factory=list)
-    policy: Policy | None = None
-    unnamed: list[tuple[str, int]] = field(default_factory=list)
-    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(self, broken: Iterable[str] = (), unnamed: Iterable[tuple[str, int]] = ()) -> None:
+        super().__init__()
+        self.broken = set(broken)
+        self.said: list[str] = []
+        self.policy: Policy | None = None
+        self.unnamed = list(unnamed)
+        self.reached = asyncio.Event()
 
     async def add_forward(self, forward: HostForward) -> None:
         self.said.append(f"open {forward.host_port}")
@@ -65,24 +65,19 @@ class Fake:
         found, self.unnamed = self.unnamed, []
         return found
 
-    async def call(self, op: str, timeout_s: float, **request: Any) -> dict[str, Any]:
-        self.said.append(op)
-        if op in self.broken:
-            raise GuestError(f"{op} failed")
-        state = {"state": "running", "health": None}
-        return {"ready": True, "services": {name: state for name in request.get("services", ())}}
+    def result(self, asked: Asked) -> dict[str, Any] | GuestError:
+        self.said.append(asked.op)
+        return GuestError(f"{asked.op} failed") if asked.op in self.broken else super().result(asked)
 
-    async def run(self, argv: list[str], **options: Any) -> Completed:
-        command = " ".join(word for word in argv if not word.startswith("-"))
-        self.said.append(command)
+    def reply(self, asked: Asked) -> Answer | GuestError:
+        self.said.append(" ".join(word for word in asked.argv if not word.startswith("-")))
         if "refused" in self.broken:
             self.unnamed.append(("registry-1.docker.io", 443))
-        if " up" in command and "hangs" in self.broken:
+        starts = " up" in asked.command
+        if starts and "hangs" in self.broken:
             self.reached.set()
-            await asyncio.Event().wait()
-        if on_output := options.get("on_output"):
-            on_output("stdout", f"out of {argv[0]}\n".encode())
-        return Completed(1 if " up" in command and "services" in self.broken else 0, b"", b"")
+            return Answer(hangs=True)
+        return Answer(1 if starts and "services" in self.broken else 0, f"out of {asked.argv[0]}\n".encode())
 
 
 @pytest.fixture
@@ -107,7 +102,7 @@ def request(*parts: Part, **changes: Any) -> dict[str, Any]:
         "forwards": (HostForward(40123, 80),),
         "project_name": "shop",
         "project": WEB,
-        "agent": {"agent": ["new"], "agent_env": {}, "agent_user": "agent"},
+        "agent": AgentCall(["new"], "agent"),
     }
     return cast("dict[str, Any]", json.loads(json.dumps(Adjustment(**{**values, **changes}).to_json())))
 
@@ -225,6 +220,7 @@ def test_a_client_that_goes_away_leaves_the_part_unfinished(layout: Layout) -> N
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert task.cancelled()
+            assert fake.of(" up ").given_up, "the guest is told, too"
 
     asyncio.run(main())
     assert running(layout).unfinished == ("services",)
@@ -235,10 +231,9 @@ def test_a_client_that_reads_nothing_gets_fewer_lines(layout: Layout) -> None:
     sent = bytearray()
 
     class Chatty(Fake):
-        async def run(self, argv: list[str], **options: Any) -> Completed:
-            for _ in range(2000):
-                options.get("on_output", lambda *_: None)("stdout", b"x" * 1000 + b"\n")
-            return Completed(0, b"", b"")
+        def reply(self, asked: Asked) -> Answer:
+            # One of its commands: what each of them may keep waiting is a bound of its own.
+            return Answer(stdout=(b"x" * 1000 + b"\n") * 2000) if " up " in asked.command else super().reply(asked)
 
     async def drain() -> None: ...
 
@@ -269,25 +264,19 @@ def test_what_is_not_known_any_more_is_not_changed(layout: Layout) -> None:
     assert fake.said == []
 
 
-def test_content_that_is_not_what_was_decided_about_is_refused_and_named(
-    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_content_that_is_not_what_was_decided_about_is_refused_and_named(layout: Layout, tmp_path: Path) -> None:
     """The supervisor opens the project by itself, and compares what it sends with the keys of the request."""
     (tmp_path / "web").mkdir()
     (tmp_path / "web/Dockerfile").write_text("clean")
-    sent: list[str] = []
-
-    async def send(channel: object, entries: Iterable[Found], parent: str, name: str) -> None:
-        sent.extend(f"{parent}/{name}/{found.name}" for found in entries)
-
-    monkeypatch.setattr(copying, "send_tree", send)
     with ProjectTree.open(tmp_path) as tree:
         piece = Piece("web", "/var/lib/sandbox/build/web")
         piece = replace(piece, key=tree.key(piece))
         project = ComposeProject("shop", "{}", (), ("web",), {"web": (piece,)}, (), str(tmp_path), tree.identity)
     wanted = request("services", project=project, images=("web",))
-    ((answer,), _) = adjust(layout, Fake(), wanted)
-    assert answer["failed"] is None and "/var/lib/sandbox/build/web/Dockerfile" in sent
+    fake = Fake()
+    ((answer,), _) = adjust(layout, fake, wanted)
+    assert answer["failed"] is None
+    assert fake.files["/var/lib/sandbox/build/web/Dockerfile"].content == b"clean"
     (tmp_path / "web/Dockerfile").write_text("EVIL")
     fake = Fake()
     ((answer,), _) = adjust(layout, fake, wanted)

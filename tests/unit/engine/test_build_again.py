@@ -26,7 +26,7 @@ from engine.project.tree import ATTEMPTS, ContentChanged, ProjectTree, opened
 from engine.state.keys import content_key
 from engine.state.layout import Layout
 from sandboxfile import Loaded, parse
-from vmm.channel import GuestChannel
+from vmm.channel.guest import GuestChannel
 from vmm.snapshot import Shape
 from vmm.walk import Found, TreeChanged
 

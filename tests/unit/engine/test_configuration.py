@@ -148,7 +148,7 @@ def test_an_adjustment_crosses_the_socket(project: ComposeProject | None) -> Non
         project_name="shop",
         project=project,
         images=("b",),
-        agent={"agent": ["sh"]},
+        agent=AgentCall(["sh"], "agent"),
     )
     assert Adjustment.from_json(json.loads(json.dumps(adjustment.to_json()))) == adjustment
 

@@ -15,8 +15,8 @@ from engine.guest.services import look_at_services, run_logged, wait_healthy
 from engine.supervisor.__main__ import LINES_QUEUED, Events
 from engine.supervisor.held_lines import LIMIT, LONGEST, HeldLines
 from engine.supervisor.log import LogStream
-from vmm.channel import GuestChannel, GuestError
-from vmm.channel.guest import Completed
+from vmm.channel.errors import GuestError
+from vmm.channel.guest import Completed, GuestChannel
 
 
 def drained(lines: HeldLines) -> list[str]:
