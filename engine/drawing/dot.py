@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from engine.drawing.palette import COLOURS, wrap
-from engine.drawing.picture import Part, Picture
+from engine.drawing.picture import Picture, PicturePart
 
 _WIDTH = 32  # characters of a line
 
@@ -35,7 +35,7 @@ def _cluster(picture: Picture, number: int) -> Iterator[str]:
     yield "}"
 
 
-def _label(part: Part) -> list[str]:
+def _label(part: PicturePart) -> list[str]:
     return [part.kind, *wrap(part.title, _WIDTH)]
 
 

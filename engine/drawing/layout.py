@@ -20,7 +20,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Placed:
+class Spot:
     """Left upper corners of the boxes, the points that each line (need, part) goes through, and the size of all."""
 
     boxes: Mapping[str, Point]
@@ -33,7 +33,7 @@ class Placed:
 _Cell = str | tuple[str, str, int]
 
 
-def lay_out(picture: Picture) -> Placed:
+def lay_out(picture: Picture) -> Spot:
     """The same picture gives the same places."""
     rows, links = _rows(picture)
     _untangle(rows, links)
@@ -50,7 +50,7 @@ def lay_out(picture: Picture) -> Placed:
             through = [Point(centre[cell], y) for cell in cells for y in (top[cell], top[cell] + BOX_HEIGHT)]
             start, end = Point(centre[need], top[need] + BOX_HEIGHT), Point(centre[part.id], top[part.id])
             lines[need, part.id] = [start, *through, end]
-    return Placed(boxes, lines, right - left, len(rows) * (BOX_HEIGHT + GAP_Y) - GAP_Y)
+    return Spot(boxes, lines, right - left, len(rows) * (BOX_HEIGHT + GAP_Y) - GAP_Y)
 
 
 def _rows(picture: Picture) -> tuple[list[list[_Cell]], list[tuple[_Cell, _Cell]]]:

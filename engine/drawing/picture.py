@@ -18,7 +18,7 @@ _DRAWN = 12  # parts of such a kind; a page has an end
 
 
 @dataclass(frozen=True)
-class Part:
+class PicturePart:
     """One thing. `needs` are ids of parts before it; `note` says what the title does not."""
 
     id: str
@@ -34,7 +34,7 @@ class Picture:
     """All parts of one sandbox, each after what it needs. Texts are of one line, and clean."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[PicturePart, ...]
 
     def to_json(self) -> dict[str, Any]:
         rows = [{**vars(part), "needs": list(part.needs)} for part in self.parts]
@@ -74,7 +74,7 @@ class Picture:
         return Picture(self.name, drawn)
 
 
-def _merge(parts: tuple[Part, ...], rest: list[Part]) -> tuple[Part, ...]:
+def _merge(parts: tuple[PicturePart, ...], rest: list[PicturePart]) -> tuple[PicturePart, ...]:
     """All of `rest`, which is of one kind, as one part in the place of its last one."""
     gone = {part.id for part in rest}
     last = rest[-1]

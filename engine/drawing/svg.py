@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
 
-from engine.drawing.layout import BOX_HEIGHT, BOX_WIDTH, Placed, Point, lay_out
+from engine.drawing.layout import BOX_HEIGHT, BOX_WIDTH, Point, Spot, lay_out
 from engine.drawing.palette import CLASSES, COLOURS, wrap
-from engine.drawing.picture import Part, Picture
+from engine.drawing.picture import Picture, PicturePart
 
 _MARGIN, _HEADING = 24, 30
 _CHARACTERS = 30  # of a line in a box
@@ -39,7 +39,7 @@ def draw_svg(pictures: Sequence[Picture]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _group(picture: Picture, placed: Placed) -> Iterator[str]:
+def _group(picture: Picture, placed: Spot) -> Iterator[str]:
     yield f'<text class="name" x="0" y="14">{escape(picture.name)}</text>'
     yield f'<g transform="translate(0 {_HEADING})">'
     for points in placed.lines.values():
@@ -49,7 +49,7 @@ def _group(picture: Picture, placed: Placed) -> Iterator[str]:
     yield "</g>"
 
 
-def _box(part: Part, corner: Point) -> Iterator[str]:
+def _box(part: PicturePart, corner: Point) -> Iterator[str]:
     lines = wrap(part.title, _CHARACTERS)
     middle = corner.x + BOX_WIDTH / 2
     hint = ": ".join(filter(None, (part.title, part.note)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from engine.drawing.picture import Part, Picture, State
+from engine.drawing.picture import Picture, PicturePart, State
 from engine.report.text import cut
 
 Paint = Callable[[str, State], str]
@@ -55,14 +55,14 @@ def _draw(picture: Picture, signs: dict[State, str], paint: Paint, plain: bool) 
     return "\n".join(lines) + "\n"
 
 
-def _say(picture: Picture, part: Part, above: str) -> str:
+def _say(picture: Picture, part: PicturePart, above: str) -> str:
     parts = {other.id: other for other in picture.parts}
     others = _names([parts[need] for need in picture.lines[part.id] if need != above])
     note = part.note if part.state not in ("cached", "not needed") else ""
     return ", ".join(filter(None, [cut(part.title, _TITLE), note, f"after {others}" if others else ""]))
 
 
-def _names(parts: Sequence[Part]) -> str:
+def _names(parts: Sequence[PicturePart]) -> str:
     """Many of one kind are counted."""
     count = Counter(part.kind for part in parts)
     many = [f"{number} {kind}s" for kind, number in count.items() if number > _LISTED]
@@ -82,7 +82,7 @@ def _spine(picture: Picture) -> set[str]:
     return spine
 
 
-def _rows(picture: Picture, spine: set[str]) -> list[Part]:
+def _rows(picture: Picture, spine: set[str]) -> list[PicturePart]:
     """Branches right before the first part of the spine that needs them, or right after the last one they need."""
     behind: dict[str, set[str]] = {}
     for part in picture.parts:
@@ -96,10 +96,10 @@ def _rows(picture: Picture, spine: set[str]) -> list[Part]:
     return sorted(picture.parts, key=lambda part: place[part.id])
 
 
-def _label(part: Part) -> str:
+def _label(part: PicturePart) -> str:
     """Nodes of the build are known by their ids, other parts by their kind."""
     return cut(part.kind if part.state in ("each up", "declared") else part.id, _LABEL)
 
 
-def _full(part: Part) -> str:
+def _full(part: PicturePart) -> str:
     return cut(f"{_label(part)} {part.title}" if ":" in part.id else _label(part), _TITLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.drawing.picture import Part, Picture
+from engine.drawing.picture import Picture, PicturePart
 from engine.plan.build_plan import Plan
 from engine.plan.graph import Graph
 from engine.report.text import clean_line
@@ -21,26 +21,26 @@ def draw_whole(loaded: Loaded, graph: Graph, ready: str, plan: Plan) -> Picture:
     return Picture(clean_line(sandbox.name), tuple(parts))
 
 
-def _built(graph: Graph, plan: Plan) -> Iterator[Part]:
+def _built(graph: Graph, plan: Plan) -> Iterator[PicturePart]:
     for node in graph.order():
         step = plan.step(node.id)
-        yield Part(node.id, node.kind, clean_line(node.title), step.action, node.needs, clean_line(step.reason))
+        yield PicturePart(node.id, node.kind, clean_line(node.title), step.action, node.needs, clean_line(step.reason))
 
 
-def _network(sandbox: Sandbox) -> Iterator[Part]:
+def _network(sandbox: Sandbox) -> Iterator[PicturePart]:
     """Every name that the guest may reach leads through the gateway."""
     for name, secret in sandbox.secrets.items():
         said = secret.model_dump(exclude_defaults=True, by_alias=True)
         source = ", ".join(f"{key} {value}" for key, value in said.items()) or "kept by `sandbox secret`"
-        yield Part(f"secret:{name}", "secret", name, "declared", (), clean_line(source))
+        yield PicturePart(f"secret:{name}", "secret", name, "declared", (), clean_line(source))
     endpoints = []
     for index, endpoint in enumerate(sandbox.endpoints):
         title, note = _describe(endpoint)
         needs = (f"secret:{endpoint.secret}",) if endpoint.secret else ()
-        endpoints.append(Part(f"endpoint:{index}", "endpoint", title, "declared", needs, note))
+        endpoints.append(PicturePart(f"endpoint:{index}", "endpoint", title, "declared", needs, note))
     yield from endpoints
     title = "the only road to the network" if endpoints else "no road to the network"
-    yield Part(_GATEWAY, "gateway", title, "each up", tuple(part.id for part in endpoints))
+    yield PicturePart(_GATEWAY, "gateway", title, "each up", tuple(part.id for part in endpoints))
 
 
 def _describe(endpoint: Endpoint) -> tuple[str, str]:
@@ -53,14 +53,16 @@ def _describe(endpoint: Endpoint) -> tuple[str, str]:
     return clean_line(f"{denied}{title}"), clean_line(" ".join(filter(None, words)))
 
 
-def _restored(ready: str) -> Iterator[Part]:
-    yield Part(_RESTORE, "restore", f"machine restored from {ready}", "each up", (ready, _GATEWAY))
-    yield Part(_IDENTITY, "identity", "hostname, clock, keys, environment", "each up", (_RESTORE,))
+def _restored(ready: str) -> Iterator[PicturePart]:
+    yield PicturePart(_RESTORE, "restore", f"machine restored from {ready}", "each up", (ready, _GATEWAY))
+    yield PicturePart(_IDENTITY, "identity", "hostname, clock, keys, environment", "each up", (_RESTORE,))
 
 
-def _inside(sandbox: Sandbox) -> Iterator[Part]:
+def _inside(sandbox: Sandbox) -> Iterator[PicturePart]:
     mounts = [
-        Part(f"mount:{index}", "mount", clean_line(f"{mount.source} -> {mount.target}"), "each up", (_IDENTITY,), note)
+        PicturePart(
+            f"mount:{index}", "mount", clean_line(f"{mount.source} -> {mount.target}"), "each up", (_IDENTITY,), note
+        )
         for index, mount in enumerate(sandbox.mounts)
         for note in [clean_line(_mount_note(mount.mode, mount.hide, mount.local))]
     ]
@@ -71,15 +73,15 @@ def _inside(sandbox: Sandbox) -> Iterator[Part]:
     for name, host, guest in published:
         # Compose publishes it in the guest, and the host's loopback has it under the same number.
         title = clean_line(f"127.0.0.1:{host} -> {name}:{guest}")
-        yield Part(f"port:{name}:{host}", "port", title, "each up", (f"service:{name}",))
+        yield PicturePart(f"port:{name}:{host}", "port", title, "each up", (f"service:{name}",))
     for index, port in enumerate(sandbox.ports):
         host_port = port.host or "(a free port)"
-        yield Part(f"port:{index}", "port", f"127.0.0.1:{host_port} -> {port.guest}", "each up", (_IDENTITY,))
+        yield PicturePart(f"port:{index}", "port", f"127.0.0.1:{host_port} -> {port.guest}", "each up", (_IDENTITY,))
     agent = sandbox.agent
     if agent is not None:
         needs = tuple(part.id for part in (*mounts, *services)) or (_IDENTITY,)
         title = agent.use or " ".join([*(agent.command or ()), *agent.args])
-        yield Part("agent", "agent", clean_line(title), "each up", needs, clean_line(agent.version or ""))
+        yield PicturePart("agent", "agent", clean_line(title), "each up", needs, clean_line(agent.version or ""))
 
 
 def _mount_note(mode: str, hide: tuple[str, ...], local: tuple[str, ...]) -> str:
@@ -88,7 +90,7 @@ def _mount_note(mode: str, hide: tuple[str, ...], local: tuple[str, ...]) -> str
     return "; ".join(filter(None, [{"rw": "live", "ro": "read-only", "clone": "a copy"}[mode], hidden, kept]))
 
 
-def _services(sandbox: Sandbox, mounts: tuple[str, ...]) -> Iterator[Part]:
+def _services(sandbox: Sandbox, mounts: tuple[str, ...]) -> Iterator[PicturePart]:
     """Each after those that it waits for. Early ones run in the snapshot already."""
     late = services_needing_mounts(sandbox.services, sandbox.mounts)
     waits = dependencies(sandbox.services)
@@ -100,4 +102,4 @@ def _services(sandbox: Sandbox, mounts: tuple[str, ...]) -> Iterator[Part]:
         done.add(name)
         needs = tuple(f"service:{other}" for other in waits[name]) + (mounts if name in late else (_IDENTITY,))
         note = "starts after the mounts" if name in late else "healthy in the snapshot"
-        yield Part(f"service:{name}", "service", clean_line(name), "each up", needs, note)
+        yield PicturePart(f"service:{name}", "service", clean_line(name), "each up", needs, note)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from engine.gateway.errors import GatewayError
-from engine.gateway.journal import Entry, Journal
+from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Decision, Policy
 from engine.gateway.upstream import AddressRefused, Connect, Resolver, Streams, UpstreamUnreachable, open_upstream
@@ -33,11 +33,11 @@ class Context:
     resolver: Resolver
     connect: Connect
     limits: Limits
-    live: dict[Entry, asyncio.Task[None]] = field(default_factory=dict)
+    live: dict[JournalLine, asyncio.Task[None]] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
 
     @contextmanager
-    def recording(self, entry: Entry) -> Iterator[None]:
+    def recording(self, entry: JournalLine) -> Iterator[None]:
         """Own one journal line: it is written once, when settled or at the end, also on cancellation."""
         task = asyncio.current_task()
         assert task is not None
@@ -51,12 +51,12 @@ class Context:
         finally:
             self.settle(entry)
 
-    def settle(self, entry: Entry) -> None:
+    def settle(self, entry: JournalLine) -> None:
         """Write the line now, unless it has been written."""
         if self.live.pop(entry, None) is not None:
             self.journal.write(entry)
 
-    def judge(self, entry: Entry) -> Decision:
+    def judge(self, entry: JournalLine) -> Decision:
         """Decide about the entry's host and port, and note the verdict. Raises Refused."""
         decision = self.policy.decide(entry.host or "", entry.port)
         entry.rule = (decision.rule.origin or decision.rule.host) if decision.rule else None
@@ -68,7 +68,7 @@ class Context:
         entry.verdict = "allowed"
         return decision
 
-    async def dial(self, entry: Entry, decision: Decision) -> Streams:
+    async def dial(self, entry: JournalLine, decision: Decision) -> Streams:
         """Connect to the host that the decision allowed. Raises Refused and UpstreamUnreachable."""
         try:
             return await open_upstream(

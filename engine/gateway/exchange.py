@@ -7,7 +7,7 @@ import asyncio
 import h11
 
 from engine.gateway.httphead import HOP_BY_HOP, RequestHead
-from engine.gateway.journal import Entry
+from engine.gateway.journal import JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.splice import finish
 from engine.gateway.upstream import Streams
@@ -26,7 +26,9 @@ class UpstreamBroke(Exception):
 class Exchange:
     """Relays one request. Owns neither connection; counts into the entry."""
 
-    def __init__(self, head: RequestHead, guest: Streams, upstream: Streams, entry: Entry, limits: Limits) -> None:
+    def __init__(
+        self, head: RequestHead, guest: Streams, upstream: Streams, entry: JournalLine, limits: Limits
+    ) -> None:
         self._head = head
         self._guest = guest
         self._upstream = upstream

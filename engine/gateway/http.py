@@ -15,7 +15,7 @@ import asyncio
 from engine.gateway.context import Context, Refused
 from engine.gateway.exchange import Exchange, GuestBroke, UpstreamBroke
 from engine.gateway.httphead import BadRequest, RequestHead, head_length, read_head
-from engine.gateway.journal import Entry
+from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
 from engine.gateway.refusal import explain, plain_answer
 from engine.gateway.splice import close, hang_up
@@ -45,7 +45,7 @@ class HttpSession:
 
     async def _serve_one(self, deadline: float) -> bool:
         """One request and its answer. True when another may follow."""
-        entry = Entry(port=self._port, protocol="http")
+        entry = JournalLine(port=self._port, protocol="http")
         with self._context.recording(entry):
             decision = None
             try:
@@ -87,7 +87,7 @@ class HttpSession:
         del self._buffer[:length]
         return read_head(head, self._port)
 
-    async def _reach(self, entry: Entry, decision: Decision) -> bool:
+    async def _reach(self, entry: JournalLine, decision: Decision) -> bool:
         """Have an upstream connection to the entry's host. True when it is a new one."""
         if self._upstream is not None and self._upstream_host == entry.host:
             return False
@@ -96,7 +96,7 @@ class HttpSession:
         self._upstream_host = entry.host or ""
         return True
 
-    async def _relay(self, head: RequestHead, entry: Entry, fresh: bool) -> bool:
+    async def _relay(self, head: RequestHead, entry: JournalLine, fresh: bool) -> bool:
         """Pass one request on and its answer back. True when another may follow."""
         assert self._upstream is not None
         exchange = Exchange(head, self._guest, self._upstream, entry, self._context.limits)
@@ -143,13 +143,13 @@ class HttpSession:
         self._buffer += guest.result()
         return bool(self._buffer)
 
-    async def _refuse(self, entry: Entry, status: int, reason: str, text: str) -> bool:
+    async def _refuse(self, entry: JournalLine, status: int, reason: str, text: str) -> bool:
         entry.verdict, entry.reason = "refused", reason
         self._context.settle(entry)
         await hang_up(self._guest, plain_answer(status, text, head_only=entry.method == "HEAD"), self._limits)
         return False
 
-    async def _give_up(self, entry: Entry, reason: str) -> bool:
+    async def _give_up(self, entry: JournalLine, reason: str) -> bool:
         entry.verdict = "failed"
         self._context.settle(entry)
         answer = plain_answer(502, f"sandbox: {reason}\n", head_only=entry.method == "HEAD")

@@ -21,7 +21,7 @@ _LONGEST = 1024  # characters of one field: the guest chooses them
 
 
 @dataclass(eq=False)
-class Entry:
+class JournalLine:
     """One line in the making. `bytes_out` went from the guest to the network, `bytes_in` came back."""
 
     port: int
@@ -55,7 +55,7 @@ class Journal:
         except OSError as error:
             raise GatewayError(f"cannot open the journal {self.path}", str(error)) from error
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: JournalLine) -> None:
         """Append one line. When it returns, the line is with the kernel."""
         line = self._format(entry)
         with contextlib.suppress(OSError):
@@ -94,7 +94,7 @@ class Journal:
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
 
-    def _format(self, entry: Entry) -> bytes:
+    def _format(self, entry: JournalLine) -> bytes:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         fields = {
             "time": now,

@@ -18,7 +18,7 @@ from engine.gateway import upstream
 from engine.gateway.context import Context
 from engine.gateway.errors import GatewayError
 from engine.gateway.http import HttpSession
-from engine.gateway.journal import Entry, Journal
+from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy
 from engine.gateway.splice import close
@@ -76,7 +76,7 @@ class Gateway:
             return
         limit = self._context.limits.connections
         if len(self._tasks) >= limit:
-            entry = Entry(port=port, verdict="refused", reason=f"{limit} connections are open already")
+            entry = JournalLine(port=port, verdict="refused", reason=f"{limit} connections are open already")
             self._context.journal.write(entry)
             drop(writer)
             return
@@ -97,7 +97,7 @@ class Gateway:
         try:
             first, why = await self._first_bytes(guest, deadline)
             if not first:
-                self._context.journal.write(Entry(port=port, reason=why))
+                self._context.journal.write(JournalLine(port=port, reason=why))
             elif first[0] == FIRST_BYTE:
                 await serve_tls(self._context, guest, port, first, deadline)
             else:

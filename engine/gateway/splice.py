@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from engine.gateway.journal import Entry
+from engine.gateway.journal import JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.upstream import Streams
 from vmm.connection import close_writer, pump
@@ -15,7 +15,7 @@ from vmm.connection import close_writer, pump
 async def splice(
     guest: Streams,
     upstream: Streams,
-    entry: Entry,
+    entry: JournalLine,
     limits: Limits,
     *,
     outgoing: Callable[[bytes], bytes] = bytes,

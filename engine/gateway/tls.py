@@ -9,7 +9,7 @@ import asyncio
 
 from engine.gateway.clienthello import ClientHello, ClientHelloParser, MalformedHello
 from engine.gateway.context import Context, Refused
-from engine.gateway.journal import Entry
+from engine.gateway.journal import JournalLine
 from engine.gateway.names import BadName, canonical_name
 from engine.gateway.second_hello import HelloWatch
 from engine.gateway.splice import close, hang_up, splice
@@ -25,7 +25,7 @@ async def serve_tls(context: Context, guest: Streams, port: int, first: bytes, d
 
     Leaves the guest's side for the caller to close.
     """
-    entry = Entry(port=port, protocol="tls")
+    entry = JournalLine(port=port, protocol="tls")
     with context.recording(entry):
         try:
             hello, rest = await _read_hello(context, guest, entry, first, deadline)
@@ -55,7 +55,7 @@ async def serve_tls(context: Context, guest: Streams, port: int, first: bytes, d
             await close(upstream, context.limits)
 
 
-def _judge_further(hello: ClientHello, entry: Entry) -> None:
+def _judge_further(hello: ClientHello, entry: JournalLine) -> None:
     """Raises Refused for another name than the one that was judged."""
     try:
         same = hello.server_name is not None and canonical_name(hello.server_name) == entry.host
@@ -66,7 +66,7 @@ def _judge_further(hello: ClientHello, entry: Entry) -> None:
 
 
 async def _read_hello(
-    context: Context, guest: Streams, entry: Entry, first: bytes, deadline: float
+    context: Context, guest: Streams, entry: JournalLine, first: bytes, deadline: float
 ) -> tuple[bytes, bytes]:
     """The bytes of the hello, and those that came behind it; fills in the entry's host. Raises Refused."""
     parser = ClientHelloParser(context.limits.head_bytes)

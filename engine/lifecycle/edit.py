@@ -13,7 +13,7 @@ from engine.lifecycle.project_file import locate, name_file
 
 if TYPE_CHECKING:
     from sandboxfile import Diagnostic, Loaded
-    from sandboxfile.writing.additions import Addition, Outcome
+    from sandboxfile.writing.additions import Addition, AddResult
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Edit:
     """What a change made of the text `before`; `warnings` are those about what was added."""
 
     before: str
-    outcome: Outcome
+    outcome: AddResult
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -68,7 +68,7 @@ class Edited:
         news = [w for w in loaded.warnings if any((w.file, w.path[: len(at)]) == (file, at) for file, at in places)]
         return Edit(text, outcome, tuple(news))
 
-    def _check(self, outcome: Outcome) -> Loaded:
+    def _check(self, outcome: AddResult) -> Loaded:
         """The whole file as it would be, with everything that lies over it."""
         from sandboxfile import Inputs, SandboxfileError, load
 

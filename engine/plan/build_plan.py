@@ -17,7 +17,7 @@ Action = Literal["cached", "build", "not needed"]
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedNode:
     """What happens to one node, and why."""
 
     id: str
@@ -33,13 +33,13 @@ class Step:
 class Plan:
     """One step per node of the graph, every node after its needs."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedNode, ...]
 
     @property
-    def to_build(self) -> tuple[Step, ...]:
+    def to_build(self) -> tuple[PlannedNode, ...]:
         return tuple(step for step in self.steps if step.action == "build")
 
-    def step(self, id: str) -> Step:
+    def step(self, id: str) -> PlannedNode:
         """Raises KeyError."""
         return {step.id: step for step in self.steps}[id]
 
@@ -73,14 +73,16 @@ def make_plan(graph: Graph, store: Store, previous: Mapping[str, Made] | None = 
         return Plan(tuple(steps))
 
 
-def _decide(node: Node, graph: Graph, store: Store, previous: Mapping[str, Made], found: bool, wanted: bool) -> Step:
+def _decide(
+    node: Node, graph: Graph, store: Store, previous: Mapping[str, Made], found: bool, wanted: bool
+) -> PlannedNode:
     """The ladder: the first rung that holds is the reason."""
     entry = store.entry(node.kind, node.key)
     if found and entry is not None:
-        return Step(node.id, node.title, "cached", f"cached since {entry.created.astimezone():%Y-%m-%d %H:%M}")
+        return PlannedNode(node.id, node.title, "cached", f"cached since {entry.created.astimezone():%Y-%m-%d %H:%M}")
     if not wanted:
-        return Step(node.id, node.title, "not needed", "not needed: what needs it is cached")
-    return Step(node.id, node.title, "build", _why_build(node, graph, store, previous))
+        return PlannedNode(node.id, node.title, "not needed", "not needed: what needs it is cached")
+    return PlannedNode(node.id, node.title, "build", _why_build(node, graph, store, previous))
 
 
 def _why_build(node: Node, graph: Graph, store: Store, previous: Mapping[str, Made]) -> str:

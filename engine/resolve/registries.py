@@ -37,7 +37,7 @@ _CLIENTS = {"debian": "apt", "npm": "npm", "pypi": "pip"}
 
 
 @dataclass(frozen=True)
-class Credential:
+class UrlCredential:
     """What looks like a credential in a registry's URL. `url` has it left out, `origin` says whose it is."""
 
     group: str
@@ -115,7 +115,7 @@ def client_settings(groups: Iterable[str]) -> ClientSettings:
     )
 
 
-def credentials_of(groups: Iterable[str]) -> tuple[Credential, ...]:
+def credentials_of(groups: Iterable[str]) -> tuple[UrlCredential, ...]:
     """What the guest would be told with the settings for these groups, and what the host's user may not know of.
 
     Asks the clients of all groups at once. Raises RegistryError.
@@ -124,7 +124,7 @@ def credentials_of(groups: Iterable[str]) -> tuple[Credential, ...]:
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
         found = list(pool.map(_urls_for_guest, wanted))
     return tuple(
-        Credential(group, without_tokens(url), origin)
+        UrlCredential(group, without_tokens(url), origin)
         for group, (urls, origin) in zip(wanted, found, strict=True)
         for url in urls
         if tokens_in(url)

@@ -103,7 +103,7 @@ class Events:
 
 
 @dataclass
-class Sandbox:
+class RunningSandbox:
     """A started sandbox and what it reported about itself."""
 
     launch: Launch
@@ -141,7 +141,7 @@ async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) ->
 
 
 @contextlib.asynccontextmanager
-async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[Sandbox]:
+async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[RunningSandbox]:
     """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open."""
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
@@ -182,7 +182,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
             events.step("checking the health of services")
             services = await wait_healthy(guest.channel, launch.project_name, launch.services)
         ports = await stack.enter_async_context(OpenPorts(guest.machine, launch.forwards))
-        yield Sandbox(launch, guest, ports, services)
+        yield RunningSandbox(launch, guest, ports, services)
 
 
 async def supervise(connection: socket.socket) -> int:
@@ -250,7 +250,7 @@ def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
     _update(layout, record, warnings=list(events.warnings))
 
 
-async def _until_the_end(sandbox: Sandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:
+async def _until_the_end(sandbox: RunningSandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:
     ended = asyncio.create_task(sandbox.guest.machine.wait())
     stopping = asyncio.create_task(stop.wait())
     idle = asyncio.create_task(_idle(sandbox.guest, layout, record.name))

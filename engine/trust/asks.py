@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from engine.resolve.capacity import Capacity
 from engine.resolve.paths import real_source
-from engine.resolve.registries import Credential
+from engine.resolve.registries import UrlCredential
 from engine.secrets.secrecy import is_credential
 from engine.trust.places import Places
 from engine.trust.unnamed import Past, can_be_written, digest_of, known_as, lent_by
@@ -84,7 +84,7 @@ class Surroundings:
     places: Places
     capacity: Capacity
     past: Past = field(default_factory=Past)
-    credentials: tuple[Credential, ...] = ()  # of the registries that the file's guests are told of
+    credentials: tuple[UrlCredential, ...] = ()  # of the registries that the file's guests are told of
     unconfined: bool = False  # the user has said that mounts may be served by a process that nothing confines
 
 

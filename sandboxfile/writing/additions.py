@@ -36,7 +36,7 @@ class Addition:
 
 
 @dataclass(frozen=True)
-class Entry:
+class WrittenValue:
     """An entry of the file after the additions; `line` counts from 1."""
 
     path: KeyPath
@@ -45,15 +45,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AddResult:
     """The new text (the old one where everything was there), what was added, and what was there already."""
 
     text: str
-    added: tuple[Entry, ...]
-    present: tuple[Entry, ...]
+    added: tuple[WrittenValue, ...]
+    present: tuple[WrittenValue, ...]
 
 
-def add_to(text: str, additions: Iterable[Addition], file: str) -> Outcome:
+def add_to(text: str, additions: Iterable[Addition], file: str) -> AddResult:
     """Make the additions, in order. The result is YAML, but it may still be a file that no sandbox can be made of.
 
     Raises SandboxfileError for a text that cannot be read, for a name that stands for something else already, and where
@@ -73,7 +73,7 @@ def add_to(text: str, additions: Iterable[Addition], file: str) -> Outcome:
             added.append((*addition.path, addition.key))
             text = insert(text, addition.path, addition.key, addition.value, file)
     source = read_source(text, file)
-    return Outcome(text, _entries(source, added), _entries(source, present))
+    return AddResult(text, _entries(source, added), _entries(source, present))
 
 
 def _find(source: Source, addition: Addition) -> KeyPath | None:
@@ -109,9 +109,9 @@ def _at(data: Any, path: KeyPath) -> Any:
     return data
 
 
-def _entries(source: Source, paths: list[KeyPath]) -> tuple[Entry, ...]:
+def _entries(source: Source, paths: list[KeyPath]) -> tuple[WrittenValue, ...]:
     found = []
     for path in paths:
         position = source.positions.of_key(path)
-        found.append(Entry(path, _at(source.data, path), position.line if position else 1))
+        found.append(WrittenValue(path, _at(source.data, path), position.line if position else 1))
     return tuple(found)

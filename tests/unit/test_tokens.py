@@ -14,7 +14,7 @@ from engine.resolve import clients as host_clients
 from engine.resolve import registries
 from engine.resolve.capacity import Capacity
 from engine.resolve.debian import MIRROR_VARIABLE
-from engine.resolve.registries import Credential, credentials_of
+from engine.resolve.registries import UrlCredential, credentials_of
 from engine.secrets.tokens import tokens_in, without_tokens
 from engine.trust.asks import Ask, Surroundings, asks_of, groups_of, widened
 from engine.trust.places import Places
@@ -81,9 +81,9 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("clients")
 def test_every_group() -> None:
     assert credentials_of(["npm", "pypi", "debian"]) == (
-        Credential("debian", "https://apt.example/.../debian", MIRROR_VARIABLE),
-        Credential("npm", "https://npm.example/.../npm", "host's npm configuration"),
-        Credential("pypi", "https://dl.example/.../simple", "host's pip configuration"),
+        UrlCredential("debian", "https://apt.example/.../debian", MIRROR_VARIABLE),
+        UrlCredential("npm", "https://npm.example/.../npm", "host's npm configuration"),
+        UrlCredential("pypi", "https://dl.example/.../simple", "host's pip configuration"),
     )
     assert credentials_of([]) == ()
 

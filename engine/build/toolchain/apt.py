@@ -42,7 +42,7 @@ HOOKS = (
 
 
 @dataclass(frozen=True)
-class Package:
+class DebianPackage:
     """A downloaded package; `file` is its .deb."""
 
     name: str
@@ -79,7 +79,7 @@ async def fetch(
     progress: Callable[[str], None],
     keyring: Path | None = None,
     mirrors: DebianMirrors | None = None,
-) -> list[Package]:
+) -> list[DebianPackage]:
     """Download the packages with everything they depend on into `directory`, verified by apt; sorted by name.
 
     Raises ToolchainError when apt is missing, the mirror does not answer, a signature or hash is wrong, or the disk is
@@ -108,12 +108,12 @@ async def fetch(
     return _downloaded(directory)
 
 
-def _downloaded(directory: Path) -> list[Package]:
+def _downloaded(directory: Path) -> list[DebianPackage]:
     packages = []
     for file in sorted((directory / "cache/archives").glob("*.deb")):
         # apt writes name_version_arch.deb with the version's colon as %3a.
         name, version, _ = file.stem.split("_")
-        packages.append(Package(name, version.replace("%3a", ":"), file))
+        packages.append(DebianPackage(name, version.replace("%3a", ":"), file))
     return packages
 
 
@@ -184,7 +184,7 @@ def _hint(output: str) -> str:
     return f"is the Debian mirror reachable from this machine? {MIRROR_VARIABLE} can name another"
 
 
-async def unpack(packages: Sequence[Package], target: Path, *, skip: Sequence[str] = ()) -> None:
+async def unpack(packages: Sequence[DebianPackage], target: Path, *, skip: Sequence[str] = ()) -> None:
     """Put the files of the packages below `target`; no maintainer script runs. `skip` holds name patterns.
 
     Raises ToolchainError when a package is broken or the disk is full.
@@ -193,7 +193,7 @@ async def unpack(packages: Sequence[Package], target: Path, *, skip: Sequence[st
     wanted = [package for package in packages if not any(fnmatch.fnmatch(package.name, glob) for glob in skip)]
     turn = asyncio.Semaphore(max(1, min(4, os.cpu_count() or 1)))
 
-    async def one(package: Package) -> None:
+    async def one(package: DebianPackage) -> None:
         async with turn:
             try:
                 await run(["dpkg-deb", "-x", str(package.file), str(target)], timeout_s=UNPACK_TIMEOUT_S)

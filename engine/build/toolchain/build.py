@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from engine.build.toolchain.apt import Package, fetch, unpack
+from engine.build.toolchain.apt import DebianPackage, fetch, unpack
 from engine.build.toolchain.recipe import (
     EXTRA_LIBRARIES,
     FIRMWARE,
@@ -192,7 +192,7 @@ async def _keep_kernel(root: Path, directory: Path, arch: Architecture) -> tuple
     return target / "vmlinuz", release, modules, target / "busybox"
 
 
-def _identify(packages: Sequence[Package], found: Iterable[Tool]) -> str:
+def _identify(packages: Sequence[DebianPackage], found: Iterable[Tool]) -> str:
     lines = [f"recipe {RECIPE_VERSION}"]
     lines += sorted(f"{package.name}={package.version}" for package in packages)
     lines += [f"{tool.path} {tool.version}" for tool in found if tool.origin == "system"]

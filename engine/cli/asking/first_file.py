@@ -29,7 +29,7 @@ _MOUNTS = "How shall the machine see this directory? rw: live, ro: read-only, cl
 
 
 @dataclass(frozen=True)
-class Wishes:
+class FirstFileWishes:
     """The options of `init`; None is what may be asked."""
 
     source: Path | None = None
@@ -45,7 +45,7 @@ class Wishes:
     as_json: bool = False
 
 
-def make_first_file(template: str | None, path: Path | None, wishes: Wishes) -> int:
+def make_first_file(template: str | None, path: Path | None, wishes: FirstFileWishes) -> int:
     """Ask what may be asked, write the file and say what comes next. Raises EngineError (exit code 2 for bad usage)."""
     template, path = _sort_arguments(template, path, wishes)
     if template is not None:
@@ -67,7 +67,7 @@ def make_first_file(template: str | None, path: Path | None, wishes: Wishes) -> 
     return 0
 
 
-def _sort_arguments(template: str | None, path: Path | None, wishes: Wishes) -> tuple[str | None, Path | None]:
+def _sort_arguments(template: str | None, path: Path | None, wishes: FirstFileWishes) -> tuple[str | None, Path | None]:
     """The one argument that is given may also be the path."""
     if template is not None and path is None and template not in template_names():
         place = Path(template)
@@ -78,7 +78,7 @@ def _sort_arguments(template: str | None, path: Path | None, wishes: Wishes) -> 
     return template, path or wishes.output
 
 
-def _may_replace(start: Start, wishes: Wishes, asks: bool) -> bool:
+def _may_replace(start: Start, wishes: FirstFileWishes, asks: bool) -> bool:
     """Whether there is a file to replace. Raises EngineError when it shall stay."""
     there = existing(start.path)
     if there is None:
@@ -97,7 +97,7 @@ def _may_replace(start: Start, wishes: Wishes, asks: bool) -> bool:
     return True
 
 
-def _choose(start: Start, template: str | None, wishes: Wishes, asks: bool) -> Choices:
+def _choose(start: Start, template: str | None, wishes: FirstFileWishes, asks: bool) -> Choices:
     if template is None:
         template = (
             _ask_template(start) if asks and (start.source is None or not start.found.agent) else start.suggestion
@@ -141,7 +141,7 @@ def _ask_part(part: str, rows: list[Proposal]) -> bool:
     return click.confirm(_QUESTIONS[part], default=True, err=True)
 
 
-def _ignore(start: Start, wishes: Wishes, asks: bool) -> bool:
+def _ignore(start: Start, wishes: FirstFileWishes, asks: bool) -> bool:
     """Add the local layer to .gitignore where that is wanted; whether it was added."""
     project = start.path.absolute().parent
     if wishes.gitignore is False or ignores_local_layer(project) is not False:
@@ -153,7 +153,7 @@ def _ignore(start: Start, wishes: Wishes, asks: bool) -> bool:
     return False
 
 
-def _show(start: Start, choices: Choices, wishes: Wishes, text: str, *, ignored: bool = False) -> None:
+def _show(start: Start, choices: Choices, wishes: FirstFileWishes, text: str, *, ignored: bool = False) -> None:
     if wishes.as_json:
         click.echo(json.dumps(_to_json(start, choices, wishes, text, ignored), indent=2))
         return
@@ -230,7 +230,7 @@ def _show_next(start: Start, text: str, ignored: bool) -> None:
     click.echo(align([("sandbox validate", "check it when you have edited it"), ("sandbox up", "start it")], "  "))
 
 
-def _to_json(start: Start, choices: Choices, wishes: Wishes, text: str, ignored: bool) -> dict[str, Any]:
+def _to_json(start: Start, choices: Choices, wishes: FirstFileWishes, text: str, ignored: bool) -> dict[str, Any]:
     """Line and column count from 1; both are null when something has no place."""
     found = start.found
     return {

@@ -73,9 +73,9 @@ def command(template: str | None, path: Path | None, as_list: bool, as_json: boo
     if as_list:
         _show_templates(as_json)
         return 0
-    from engine.cli.asking.first_file import Wishes, make_first_file
+    from engine.cli.asking.first_file import FirstFileWishes, make_first_file
 
-    return make_first_file(template, path, Wishes(as_json=as_json, **wishes))
+    return make_first_file(template, path, FirstFileWishes(as_json=as_json, **wishes))
 
 
 def _show_templates(as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from engine.lifecycle.edit import Edit, Edited
-    from sandboxfile.writing.additions import Addition, Entry, Outcome
+    from sandboxfile.writing.additions import Addition, AddResult, WrittenValue
 
 
 def add(path: Path | None, additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:
@@ -45,15 +45,15 @@ def _tell(edited: Edited, edit: Edit) -> None:
         click.echo("`sandbox up` applies it to the running sandbox")
 
 
-def _to_json(edited: Edited, outcome: Outcome, dry_run: bool) -> dict[str, Any]:
-    def rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def _to_json(edited: Edited, outcome: AddResult, dry_run: bool) -> dict[str, Any]:
+    def rows(entries: Sequence[WrittenValue]) -> list[dict[str, Any]]:
         return [{"path": list(entry.path), "line": entry.line, "value": entry.value} for entry in entries]
 
     found = {"added": rows(outcome.added), "present": rows(outcome.present)}
     return {"file": str(edited.file), "written": bool(outcome.added) and not dry_run, **found}
 
 
-def _words(entry: Entry) -> str:
+def _words(entry: WrittenValue) -> str:
     """`endpoints: npm`, `services.redis`."""
     from engine.report.text import clean_line
     from sandboxfile.positions import render_path

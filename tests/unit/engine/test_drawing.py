@@ -17,7 +17,7 @@ from engine.drawing.dot import draw_dot
 from engine.drawing.layout import BOX_HEIGHT, BOX_WIDTH, lay_out
 from engine.drawing.mermaid import draw_mermaid
 from engine.drawing.palette import wrap
-from engine.drawing.picture import Part, Picture, State
+from engine.drawing.picture import Picture, PicturePart, State
 from engine.drawing.svg import draw_svg
 from engine.drawing.text import draw_text
 
@@ -34,21 +34,21 @@ NASTY = (
 )
 
 
-def part(id: str, *needs: str, state: State = "build", title: str = "") -> Part:
-    return Part(id, id.partition(":")[0], title or f"the {id}", state, needs)
+def part(id: str, *needs: str, state: State = "build", title: str = "") -> PicturePart:
+    return PicturePart(id, id.partition(":")[0], title or f"the {id}", state, needs)
 
 
-def picture(*parts: Part) -> Picture:
+def picture(*parts: PicturePart) -> Picture:
     return Picture("shop", parts)
 
 
 @st.composite
 def pictures(draw: st.DrawFn) -> Picture:
-    parts: list[Part] = []
+    parts: list[PicturePart] = []
     for number in range(draw(st.integers(1, 14))):
         needs = draw(st.lists(st.sampled_from([one.id for one in parts]), max_size=3)) if parts else []
         title = draw(st.sampled_from(NASTY) | st.text(st.characters(categories=("L", "N", "P", "S")), max_size=40))
-        parts.append(Part(f"p{number}", "part", title, draw(st.sampled_from(STATES)), tuple(needs)))
+        parts.append(PicturePart(f"p{number}", "part", title, draw(st.sampled_from(STATES)), tuple(needs)))
     return Picture(draw(st.sampled_from(NASTY)), tuple(parts))
 
 
@@ -113,7 +113,9 @@ shop
 
 @given(pictures())
 def test_text_has_each_part_once_below_its_needs(one: Picture) -> None:
-    lines = draw_text([Picture("x", tuple(Part(p.id, p.id, "", "declared", p.needs) for p in one.parts))]).splitlines()
+    lines = draw_text(
+        [Picture("x", tuple(PicturePart(p.id, p.id, "", "declared", p.needs) for p in one.parts))]
+    ).splitlines()
     found = [match[1] for line in lines if (match := re.match(r"  (?:[├└]─)?◇ (p\d+)\b", line))]
     assert sorted(found) == sorted(p.id for p in one.parts)
     assert all(found.index(need) < found.index(p.id) for p in one.parts for need in p.needs)
@@ -200,7 +202,7 @@ def test_dot_has_names_in_quoted_labels_only(one: Picture) -> None:
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 def test_graphviz_shows_the_names_as_they_are() -> None:
-    parts = [Part(f"p{index}", "part", title, "build") for index, title in enumerate(NASTY)]
+    parts = [PicturePart(f"p{index}", "part", title, "build") for index, title in enumerate(NASTY)]
     done = subprocess.run(["dot", "-Tsvg"], input=draw_dot([picture(*parts)]), capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     shown = {text.text for text in ElementTree.fromstring(done.stdout).iter("{http://www.w3.org/2000/svg}text")}

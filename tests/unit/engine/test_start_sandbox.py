@@ -16,7 +16,7 @@ from fake_guest import Answer, Asked, FakeGuest
 from engine.errors import EngineError
 from engine.guest.guest import Guest, Identity
 from engine.state.layout import InstancePaths, Layout
-from engine.supervisor.__main__ import Events, Sandbox, start_sandbox
+from engine.supervisor.__main__ import Events, RunningSandbox, start_sandbox
 from engine.supervisor.launch import Launch
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.errors import GuestError
@@ -126,7 +126,7 @@ def launch(**changes: Any) -> Launch:
     return Launch(**{**values, **changes})
 
 
-def start(world: World, launch: Launch, look: Callable[[Sandbox], object] = lambda sandbox: None) -> None:
+def start(world: World, launch: Launch, look: Callable[[RunningSandbox], object] = lambda sandbox: None) -> None:
     """Starts the sandbox, calls `look` while it is up, and ends it. Raises what the start raises."""
 
     async def body() -> None:

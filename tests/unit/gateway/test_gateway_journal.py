@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from engine.gateway.errors import GatewayError
-from engine.gateway.journal import Entry, Journal
+from engine.gateway.journal import Journal, JournalLine
 
 
 def test_a_line_has_these_fields(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", sandbox="shop") as journal:
-        journal.write(Entry(port=80, verdict="allowed", protocol="http", host="a.example", method="GET", path="/x"))
-        journal.write(Entry(port=443, verdict="refused", protocol="tls", reason="no endpoint"))
+        journal.write(
+            JournalLine(port=80, verdict="allowed", protocol="http", host="a.example", method="GET", path="/x")
+        )
+        journal.write(JournalLine(port=443, verdict="refused", protocol="tls", reason="no endpoint"))
         first, second = (json.loads(line) for line in journal.path.read_text().splitlines())  # before it is closed
     assert list(first) == [
         *("time", "sandbox", "verdict", "protocol", "host", "port", "method", "path", "rule", "reason"),
@@ -25,7 +27,7 @@ def test_a_line_has_these_fields(tmp_path: Path) -> None:
 def test_it_appends_and_belongs_to_its_owner(tmp_path: Path) -> None:
     for _ in range(2):
         with Journal(tmp_path / "journal") as journal:
-            journal.write(Entry(port=80))
+            journal.write(JournalLine(port=80))
     assert len(journal.path.read_text().splitlines()) == 2
     assert journal.path.stat().st_mode & 0o777 == 0o600
 
@@ -34,7 +36,7 @@ def test_it_appends_and_belongs_to_its_owner(tmp_path: Path) -> None:
 def test_it_is_bounded(tmp_path: Path, keep: int) -> None:
     with Journal(tmp_path / "journal", max_bytes=2000, keep=keep) as journal:
         for number in range(100):
-            journal.write(Entry(port=number, host="a.example"))
+            journal.write(JournalLine(port=number, host="a.example"))
     files = sorted(tmp_path.glob("journal*"))
     assert [path.name for path in files] == ["journal", "journal.1", "journal.2"][: keep + 1]
     assert all(path.stat().st_size <= 2000 for path in files)
@@ -44,7 +46,7 @@ def test_it_is_bounded(tmp_path: Path, keep: int) -> None:
 
 def test_what_the_guest_sends_stays_on_one_bounded_line(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal") as journal:
-        journal.write(Entry(port=80, protocol="http", host="a\nb\x1b[31m", path="/" * 100_000))
+        journal.write(JournalLine(port=80, protocol="http", host="a\nb\x1b[31m", path="/" * 100_000))
     (line,) = journal.path.read_bytes().splitlines()
     assert len(line) < 4096 and b"\x1b" not in line
 
@@ -59,8 +61,8 @@ def test_a_line_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     journal.close()
     journal.path.unlink()
     journal.path.mkdir()
-    journal.write(Entry(port=80))
+    journal.write(JournalLine(port=80))
     journal.path.rmdir()
-    journal.write(Entry(port=80))
+    journal.write(JournalLine(port=80))
     journal.close()
     assert journal.path.read_text().count("\n") == 1
