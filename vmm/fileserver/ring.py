@@ -125,9 +125,12 @@ class Ring:
             with self._barrier:  # the entry is written before the index that says that it is there
                 INDEX.pack_into(self._used, 2, self._used_index)
             # Always, although a driver may say that it looks by itself: to trust that takes a barrier that we have not.
-            if self.call >= 0:
-                with contextlib.suppress(OSError):
-                    os.eventfd_write(self.call, 1)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.call >= 0:
+            with contextlib.suppress(OSError):
+                os.eventfd_write(self.call, 1)
 
     def stop(self) -> int:
         """Let go of the guest's memory; returns where the available ring stood."""
@@ -140,9 +143,15 @@ class Ring:
         return self.last
 
     def replace(self, which: str, descriptor: int) -> None:
-        """Take a new eventfd for `kick` or `call`; the old one is closed."""
+        """Take a new eventfd for `kick` or `call`; the old one is closed.
+
+        QEMU sends another `call` and stops looking at the old one before we have read that: an answer that was told
+        there meanwhile would be told to nobody, and the guest wait for ever. So the new one is told, answer or not.
+        """
         with self._lock:  # another thread may be writing to it, and its number is soon another file's
             old: int = getattr(self, which)
             setattr(self, which, descriptor)
             if old >= 0:
                 os.close(old)
+            if which == "call":
+                self._tell()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -200,6 +201,23 @@ os.fsync = slow
         assert struct.unpack_from("<H", client.memory, 0x8002)[0] == 0, "nobody has asked anything in this queue"
         client.init()
         assert client.look_up(1, "file")
+
+
+def test_an_answer_that_was_told_where_qemu_looks_no_more_is_told_again(our_place: Place) -> None:
+    """QEMU changes the `call` eventfd while a request is served, and waits for no reply to that message."""
+    head = fuse.IN_HEADER.pack(40 + 5, fuse.LOOKUP, 77, 1, 0, 0, 1, 0, 0) + b"file\0"
+    with our_place.client() as (_, client):
+        client.memory[REQUEST : REQUEST + len(head)] = head
+        client.memory[ANSWER : ANSWER + 16] = bytes(16)
+        used, calls = (struct.unpack_from("<H", client.memory, 0x8002)[0] + 1) & 0xFFFF, client.calls[1]
+        slot = client.offer([(REQUEST, len(head), NEXT, 1), (ANSWER, 200, WRITABLE, 0)])
+        wait_until(lambda: struct.unpack_from("<H", client.memory, 0x8002)[0] == used, "no answer")
+        client.calls[1] = os.eventfd(0)
+        os.close(calls)
+        client.say(13, struct.pack("<Q", 1), [client.calls[1]])
+        assert select.select([client.calls[1]], [], [], DEADLINE_S)[0], "the guest waits for ever"
+        assert client.wait(slot) == 16
+        assert client.chain([(REQUEST, len(head), NEXT, 1), (ANSWER, 200, WRITABLE, 0)]) == 16
 
 
 def state(index: int, number: int) -> bytes:
