@@ -16,7 +16,6 @@ from vmm.fileserver.guest_memory import GuestMemory
 
 DESCRIPTOR = struct.Struct("<QIHH")
 NEXT, WRITABLE, INDIRECT = 1, 2, 4
-INDEX = struct.Struct("<H")
 USED = struct.Struct("<II")
 MAX_SEGMENTS = 2048  # of one request: more than the largest that a kernel of ours makes (1 MiB in pages, and headers)
 
@@ -45,7 +44,10 @@ class Ring:
         self.call = -1
         self.enabled = False
         self._memory: GuestMemory | None = None
-        self._descriptors = self._available = self._used = memoryview(b"")
+        self._descriptors = self._used = memoryview(b"")
+        # In words, since the other side reads and writes an index at any moment: an item of a view of words is moved at
+        # once, while `pack_into` clears the place first. A driver that sees such a 0 takes the queue for broken.
+        self._available = self._used_words = self._used.cast("H")
         self._lock = threading.Lock()
         self._barrier = threading.Lock()  # taking and releasing a lock orders what the memory sees
         self._used_index = 0
@@ -58,9 +60,10 @@ class Ring:
             raise BrokenRing(f"a queue of {self.size} entries")
         with self._lock:
             self._descriptors = memory.at_user(descriptors, DESCRIPTOR.size * self.size)
-            self._available = memory.at_user(available, 4 + 2 * self.size)
+            self._available = memory.at_user(available, 4 + 2 * self.size).cast("H")
             self._used = memory.at_user(used, 4 + USED.size * self.size)
-            self._used_index = INDEX.unpack_from(self._used, 2)[0]
+            self._used_words = self._used.cast("H")
+            self._used_index = self._used_words[1]
             self._memory = memory
 
     @property
@@ -69,14 +72,14 @@ class Ring:
 
     def pop(self) -> Chain | None:
         """The next request, None when there is none. Raises BrokenRing, OutsideMemory."""
-        (available,) = INDEX.unpack_from(self._available, 2)
+        available = self._available[1]
         if available == self.last:
             return None
         offered = (available - self.last) & 0xFFFF
         if offered + self._taken > self.size:  # a driver offers none again that is not answered
             raise BrokenRing(f"{offered + self._taken} requests in a queue of {self.size}")
         with self._barrier:  # the entry is read after the index that says that it is there
-            (head,) = INDEX.unpack_from(self._available, 4 + 2 * (self.last % self.size))
+            head = self._available[2 + self.last % self.size]
         self.last = (self.last + 1) & 0xFFFF
         with self._lock:
             self._taken += 1
@@ -123,11 +126,14 @@ class Ring:
             USED.pack_into(self._used, 4 + USED.size * (self._used_index % self.size), chain.head, written)
             self._used_index = (self._used_index + 1) & 0xFFFF
             with self._barrier:  # the entry is written before the index that says that it is there
-                INDEX.pack_into(self._used, 2, self._used_index)
+                self._used_words[1] = self._used_index
             # Always, although a driver may say that it looks by itself: to trust that takes a barrier that we have not.
-            if self.call >= 0:
-                with contextlib.suppress(OSError):
-                    os.eventfd_write(self.call, 1)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.call >= 0:
+            with contextlib.suppress(OSError):
+                os.eventfd_write(self.call, 1)
 
     def stop(self) -> int:
         """Let go of the guest's memory; returns where the available ring stood."""
@@ -135,14 +141,21 @@ class Ring:
             self._memory = None
             self._run += 1
             self._taken = 0
-            self._descriptors = self._available = self._used = memoryview(b"")
+            self._descriptors = self._used = memoryview(b"")
+            self._available = self._used_words = self._used.cast("H")
         self.replace("kick", -1)
         return self.last
 
     def replace(self, which: str, descriptor: int) -> None:
-        """Take a new eventfd for `kick` or `call`; the old one is closed."""
+        """Take a new eventfd for `kick` or `call`; the old one is closed.
+
+        QEMU sends another `call` and stops looking at the old one before we have read that: an answer that was told
+        there meanwhile would be told to nobody, and the guest wait for ever. So the new one is told, answer or not.
+        """
         with self._lock:  # another thread may be writing to it, and its number is soon another file's
             old: int = getattr(self, which)
             setattr(self, which, descriptor)
             if old >= 0:
                 os.close(old)
+            if which == "call":
+                self._tell()

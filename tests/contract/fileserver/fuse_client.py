@@ -48,6 +48,7 @@ class FuseClient:
         self._file = os.memfd_create("guest")
         os.ftruncate(self._file, SIZE)
         self.memory = mmap.mmap(self._file, SIZE)
+        self._words = memoryview(self.memory).cast("H")  # for indexes: struct.pack_into clears before it writes
         self.kicks, self.calls = [os.eventfd(0), os.eventfd(0)], [os.eventfd(0), os.eventfd(0)]
         self._available = [0, 0]
         self._unique = 1
@@ -59,6 +60,7 @@ class FuseClient:
 
     def __exit__(self, *error: object) -> None:
         self.socket.close()
+        self._words.release()
         self.memory.close()
         for descriptor in (self._file, *self.kicks, *self.calls):
             os.close(descriptor)
@@ -118,7 +120,7 @@ class FuseClient:
         slot = self._available[ring] % ENTRIES
         struct.pack_into("<H", self.memory, base + AVAILABLE + 4 + 2 * slot, head)
         self._available[ring] = (self._available[ring] + jump) & 0xFFFF
-        struct.pack_into("<H", self.memory, base + AVAILABLE + 2, self._available[ring])
+        self._words[(base + AVAILABLE + 2) // 2] = self._available[ring]
         os.eventfd_write(self.kicks[ring], 1)
         return slot
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,6 +202,55 @@ os.fsync = slow
         assert struct.unpack_from("<H", client.memory, 0x8002)[0] == 0, "nobody has asked anything in this queue"
         client.init()
         assert client.look_up(1, "file")
+
+
+def test_an_answer_that_was_told_where_qemu_looks_no_more_is_told_again(our_place: Place) -> None:
+    """QEMU changes the `call` eventfd while a request is served, and waits for no reply to that message."""
+    head = fuse.IN_HEADER.pack(40 + 5, fuse.LOOKUP, 77, 1, 0, 0, 1, 0, 0) + b"file\0"
+    with our_place.client() as (_, client):
+        client.memory[REQUEST : REQUEST + len(head)] = head
+        client.memory[ANSWER : ANSWER + 16] = bytes(16)
+        used, calls = (struct.unpack_from("<H", client.memory, 0x8002)[0] + 1) & 0xFFFF, client.calls[1]
+        slot = client.offer([(REQUEST, len(head), NEXT, 1), (ANSWER, 200, WRITABLE, 0)])
+        wait_until(lambda: struct.unpack_from("<H", client.memory, 0x8002)[0] == used, "no answer")
+        client.calls[1] = os.eventfd(0)
+        os.close(calls)
+        client.say(13, struct.pack("<Q", 1), [client.calls[1]])
+        assert select.select([client.calls[1]], [], [], DEADLINE_S)[0], "the guest waits for ever"
+        assert client.wait(slot) == 16
+        assert client.chain([(REQUEST, len(head), NEXT, 1), (ANSWER, 200, WRITABLE, 0)]) == 16
+
+
+# Another processor of the guest: watches the used index of ring 1 until it is `end`, and tells each step that is none.
+WATCH = """
+import mmap, sys
+descriptor, size, at, end = map(int, sys.argv[1:])
+words = memoryview(mmap.mmap(descriptor, size)).cast("H")
+last = words[at // 2]
+print("ready", flush=True)
+while last != end:
+    now = words[at // 2]
+    if now < last:
+        print(f"{now} after {last}", flush=True)
+    last = now
+"""
+
+
+def test_the_used_index_is_never_seen_half_written(our_place: Place) -> None:
+    """A driver that reads another number takes the queue for broken, and each request after that fails."""
+    requests = 30_000
+    with our_place.client() as (_, client):
+        start = struct.unpack_from("<H", client.memory, 0x8002)[0]
+        argv = [sys.executable, "-c", WATCH, *map(str, (client._file, SIZE, 0x8002, start + requests))]
+        with subprocess.Popen(argv, pass_fds=[client._file], stdout=subprocess.PIPE, text=True) as watcher:
+            assert watcher.stdout is not None and watcher.stdout.readline() == "ready\n"
+            try:
+                for _ in range(requests):
+                    client.attributes(1)
+                seen, _ = watcher.communicate(timeout=DEADLINE_S)
+            finally:
+                watcher.kill()
+        assert seen == ""
 
 
 def state(index: int, number: int) -> bytes:
