@@ -25,10 +25,10 @@ DEADLINE_S = 20.0
 GUESTD = Path(guestd_package.__file__).parent
 CHANGED = """
 import json, sys
-from vmm.guest.guestd import __main__, loop
+from vmm.guest.guestd import __main__, burial
 for name, value in json.loads(sys.argv.pop(1)).items():
-    assert hasattr(loop, name)
-    setattr(loop, name, value)
+    assert hasattr(burial, name)
+    setattr(burial, name, value)
 __main__.main()
 """
 
@@ -47,7 +47,7 @@ class GuestdProcess:
 
 @contextlib.contextmanager
 def launch_guestd(**changes: object) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
-    """As the guest starts it. `changes` (NAME=value) are made to the constants of its loop."""
+    """As the guest starts it. `changes` (NAME=value) are made to the constants of its burial."""
     ours, theirs = socket.socketpair()
     program = ["-E", "-c", CHANGED, json.dumps(changes)] if changes else ["-I", "-S", "-B", str(GUESTD)]
     argv = [sys.executable, *program, "--fd", str(theirs.fileno())]

@@ -15,10 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from heapq import heappop, heappush
 from typing import Any
 
+from .burial import Burial
 from .command import Exec
 from .failure import Failure, Json, error_of
 from .operations import OPERATIONS
-from .process import scan_sessions, signal_groups
 from .system import describe
 from .wire import (
     CLOSE,
@@ -42,8 +42,6 @@ from .wire import (
 
 MAX_STREAMS = 256
 CONGESTED = 1 << 18  # bytes queued for the port above which no child's output is read
-KILL_AFTER_S = 3.0  # between TERM and KILL
-REAP_EVERY_S = 0.1
 
 
 class Loop:
@@ -54,7 +52,7 @@ class Loop:
         self.is_port = is_port
         self.streams: dict[int, Exec | Task] = {}
         self.starting: set[Exec] = set()
-        self.dying: list[Exec] = []
+        self._burial = Burial(self.call_later)
         self.out = bytearray()
         self._decoder = Decoder()
         self._epoch: bytes | None = None
@@ -62,7 +60,6 @@ class Loop:
         self._posted: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
-        self._reaping = False
         self._stopping = False
         self._pool = ThreadPoolExecutor(MAX_STREAMS, "work")
         self._poll = select.epoll()
@@ -85,7 +82,7 @@ class Loop:
         self.send(0, RESTARTED)  # a host that was talking to a predecessor of this process must not wait for it
         while True:
             self._flush()
-            if self._stopping and not self.dying and not self.starting:
+            if self._stopping and not self._burial.dying and not self.starting:
                 return
             timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
             for fd, events in self._poll.poll(timeout):
@@ -271,32 +268,9 @@ class Loop:
             self._opening[frame.stream] = assembly
         return message
 
-    # ends
-
     def bury(self, process: Exec) -> None:
-        """Take over a process to be ended: TERM to its whole session, later KILL, and only then let go of its pid."""
-        self.dying.append(process)
-        if not self._reaping:
-            self._reaping = True
-            self.call_later(0, self._reap)
-
-    def _reap(self) -> None:
-        sessions = scan_sessions()
-        left = []
-        now = time.monotonic()
-        for process in self.dying:
-            groups = sessions.get(process.pid, set())
-            if not groups and process.reap():
-                continue
-            if groups and (process.kill_at is None or now >= process.kill_at):
-                kill = process.kill_at is not None
-                process.kill_at = now + KILL_AFTER_S
-                signal_groups(groups, kill=kill)
-            left.append(process)
-        self.dying = left
-        self._reaping = bool(left)
-        if left:
-            self.call_later(REAP_EVERY_S, self._reap)
+        """Take over a process to be ended, and all that is in its session."""
+        self._burial.add(process)
 
 
 def too_many() -> Failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -17,7 +18,18 @@ from .accounts import DEFAULT_PATH, find_account, login_environment
 from .failure import Failure, Json
 from .wire import STDERR, STDOUT
 
-EXEC_ERRNOS = (7, 8, 13, 22, 26, 40)  # E2BIG, ENOEXEC, EACCES, EINVAL, ETXTBSY, ELOOP
+# What exec may say about a command: the rest are failures of ours.
+EXEC_ERRNOS = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EACCES,
+    errno.E2BIG,
+    errno.ENOEXEC,
+    errno.EINVAL,
+    errno.ETXTBSY,
+    errno.ELOOP,
+)
 
 
 class SpawnFailure(Exception):
@@ -28,11 +40,46 @@ class SpawnFailure(Exception):
         self.code = code
 
 
-class Child:
-    """A started process and the descriptors to talk to it; with a terminal, stdin and the one output are its master."""
+class Descriptors:
+    """What lies between a command and us. Of a terminal, the master is all of our ends and the slave all of theirs."""
 
-    def __init__(self, process: Popen[bytes], stdin: int, outputs: dict[int, int], *, is_tty: bool) -> None:
-        self.process, self.stdin, self.outputs, self.is_tty = process, stdin, outputs, is_tty
+    def __init__(self) -> None:
+        self.stdin = -1
+        self.outputs: dict[int, int] = {}  # descriptor -> STDOUT or STDERR
+        self.theirs = [subprocess.DEVNULL] * 3
+
+    @property
+    def ours(self) -> set[int]:
+        return {*self.outputs, self.stdin} - {-1}
+
+    def open_terminal(self, rows: int, cols: int) -> None:
+        self.stdin, slave = os.openpty()
+        self.outputs[self.stdin] = STDOUT
+        self.theirs = [slave] * 3
+        set_size(self.stdin, rows, cols)
+
+    def open_pipes(self, *, stdin: bool) -> None:
+        if stdin:
+            self.theirs[0], self.stdin = os.pipe()
+        for sub in (STDOUT, STDERR):
+            ours, self.theirs[sub] = os.pipe()
+            self.outputs[ours] = sub
+
+    def close_theirs(self) -> None:
+        for fd in {*self.theirs} - {subprocess.DEVNULL}:
+            os.close(fd)
+
+    def close_ours(self) -> None:
+        for fd in self.ours:
+            os.close(fd)
+
+
+class Child:
+    """A started process and our ends of its descriptors; with a terminal, stdin and the one output are its master."""
+
+    def __init__(self, process: Popen[bytes], descriptors: Descriptors, *, is_tty: bool) -> None:
+        self.process, self.is_tty = process, is_tty
+        self.stdin, self.outputs = descriptors.stdin, descriptors.outputs
         self.pidfd = os.pidfd_open(process.pid)
 
 
@@ -44,68 +91,58 @@ def spawn(request: Json) -> Child:
     account, groups = find_account(request.get("user"))
     environment = login_environment(account) | {str(k): str(v) for k, v in (request.get("env") or {}).items()}
     cwd = request.get("cwd") or (account.pw_dir if os.path.isdir(account.pw_dir) else "/")
-    if not os.path.isdir(cwd):  # also asked before vfork, which would hold up all threads on a dead mount
-        raise SpawnFailure(126, f"cannot enter {cwd}: no such directory")
     tty = bool(request.get("tty"))
-    program = shutil.which(argv[0], path=environment.get("PATH", DEFAULT_PATH)) if "/" not in argv[0] else argv[0]
-    if program is None or (tty and not os.path.exists(os.path.join(cwd, program))):
-        raise SpawnFailure(127, f"{argv[0]}: command not found")
+    check_command(argv[0], environment, cwd, tty=tty)
     options: dict[str, Any] = {}
     if os.geteuid() == 0 and account.pw_uid != 0:
         options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
-    stdin_child, stdin_ours = subprocess.DEVNULL, -1
-    theirs: list[int] = []
-    outputs: dict[int, int] = {}
+    descriptors = Descriptors()
     try:
         if tty:
-            master, slave = os.openpty()
-            stdin_child, stdin_ours = slave, master
-            outputs[master] = STDOUT
-            theirs = [slave]
-            stdout_child = stderr_child = slave
-            set_size(master, int(request.get("rows") or 24), int(request.get("cols") or 80))
-            if options:
-                os.fchown(slave, account.pw_uid, -1)  # as login does: some programs open their terminal by name
+            descriptors.open_terminal(int(request.get("rows") or 24), int(request.get("cols") or 80))
+            if options:  # as login does: some programs open their terminal by name
+                os.fchown(descriptors.theirs[0], account.pw_uid, -1)
             environment.setdefault("TERM", "xterm-256color")
-            argv = ["setsid", "--ctty", *argv]  # takes the terminal; it execs, so the pid stays the same
+            words = ["setsid", "--ctty", *argv]  # takes the terminal; it execs, so the pid stays the same
         else:
-            if request.get("stdin"):
-                stdin_child, stdin_ours = os.pipe()
-                theirs.append(stdin_child)
-            stdout_ours, stdout_child = os.pipe()
-            outputs[stdout_ours] = STDOUT
-            theirs.append(stdout_child)
-            stderr_ours, stderr_child = os.pipe()
-            outputs[stderr_ours] = STDERR
-            theirs.append(stderr_child)
-        process = subprocess.Popen(
-            argv,
-            stdin=stdin_child,
-            stdout=stdout_child,
-            stderr=stderr_child,
-            env=environment,
-            cwd=cwd,
-            start_new_session=not tty,
-            **options,
-        )
+            descriptors.open_pipes(stdin=bool(request.get("stdin")))
+            words = argv
+        stdin, stdout, stderr = descriptors.theirs
+        options |= {"env": environment, "cwd": cwd, "start_new_session": not tty}
+        process = subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=stderr, **options)
     except OSError as error:
-        for fd in {*outputs, stdin_ours} - {-1}:
-            os.close(fd)
-        if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) or error.errno in EXEC_ERRNOS:
+        descriptors.close_ours()
+        if error.errno in EXEC_ERRNOS:
             code = 127 if isinstance(error, FileNotFoundError) else 126
             raise SpawnFailure(code, f"{argv[0]}: {error.strerror}") from None
         raise
     finally:
-        for fd in theirs:
-            os.close(fd)
-    for fd in {*outputs, stdin_ours} - {-1}:
+        descriptors.close_theirs()
+    for fd in descriptors.ours:
         os.set_blocking(fd, False)
-    try:  # guestd itself is spared by the OOM killer; what it starts must not be
-        with open(f"/proc/{process.pid}/oom_score_adj", "w") as file:
+    spare_no_more(process.pid)
+    return Child(process, descriptors, is_tty=tty)
+
+
+def check_command(program: str, environment: dict[str, str], cwd: str, *, tty: bool) -> None:
+    """What a shell would say before it starts `program`; raises SpawnFailure.
+
+    The directory is asked for before vfork, which would hold up all threads on a dead mount.
+    """
+    if not os.path.isdir(cwd):
+        raise SpawnFailure(126, f"cannot enter {cwd}: no such directory")
+    path = shutil.which(program, path=environment.get("PATH", DEFAULT_PATH)) if "/" not in program else program
+    if path is None or (tty and not os.path.exists(os.path.join(cwd, path))):
+        raise SpawnFailure(127, f"{program}: command not found")
+
+
+def spare_no_more(pid: int) -> None:
+    """guestd itself is spared by the OOM killer; what it starts must not be."""
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
             file.write("0")
     except OSError:
         pass  # already gone, or we are not root
-    return Child(process, stdin_ours, outputs, is_tty=tty)
 
 
 def scan_sessions() -> dict[int, set[int]]:
