@@ -143,7 +143,7 @@ def test_up_asks_for_the_changes_and_nothing_else(sandbox: CommandLine, layout: 
     request = asked(layout)
     assert request is not None and list(request["parts"]) == ["ports", "record"]
     assert request["parts"]["record"] == ["agent", "machine"] and request["images"] == []
-    assert request["agent"] == {"agent": ["sh"], "agent_env": {"WORD": "two"}, "agent_user": "agent"}
+    assert request["agent"] == {"command": ["sh"], "user": "agent", "env": {"WORD": "two"}}
     kept, picked = request["forwards"]
     assert (kept["host_port"], kept["guest_port"], picked["guest_port"]) == (8080, 80, 90)
     assert fake.process.poll() is None
