@@ -267,7 +267,7 @@ def test_a_command_that_never_ends_is_ended() -> None:
     async def scenario(guest: FakeGuest, log: list[str]) -> None:
         guest.answer("make", Answer(stdout=b"working\n", hangs=True))
         with pytest.raises(GuestError, match="make: not done within"):
-            await run_logged(guest, log.append, ["make"], title="making", timeout_s=0.05)
+            await run_logged(guest, log.append, ["make"], title="making", timeout_s=0.5)
         assert guest.of("make").given_up
         assert log == ["working"]
 
