@@ -227,7 +227,8 @@ def default_name(project: Path) -> str:
 
 
 def _without_extensions(data: Mapping[str, Any]) -> dict[str, Any]:
-    """`x-` keys are for the writer's anchors; a service called `include` is one, a path of that key is not."""
+    """The data without what only the file's writer needs: `x-` keys, which hold anchors, and `services.include` where
+    it holds paths. A mapping of that name is a service that happens to be called so, and stays."""
     data = {key: value for key, value in data.items() if not key.startswith("x-")}
     services = data.get("services")
     if isinstance(services, dict) and KEY in services and not isinstance(services[KEY], dict):

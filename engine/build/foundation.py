@@ -39,7 +39,7 @@ def tool_nodes() -> list[Node]:
         ("toolchain",),
         probe_inputs,
         Probe(),
-        requires_entries=True,  # it was these very programs that booted a guest
+        requires_entries=True,  # the verdict is about the programs of this very entry
     )
     return [toolchain, accelerator]
 

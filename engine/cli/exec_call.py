@@ -31,7 +31,7 @@ class ExecCall(NamedTuple):
 def read_call(arguments: Sequence[str]) -> ExecCall | None:
     """The call that stands in the usual form, `[OPTIONS] [NAME] -- COMMAND...`; None for all else, also for mistakes.
 
-    It never says what another parser would say otherwise: the one that makes help and messages reads the rest.
+    click reads all other calls, and makes help and messages. This reader takes no call that click would read otherwise.
     """
     if "--" not in arguments:
         return None

@@ -44,8 +44,10 @@ def compare_running(blueprint: Blueprint, name: str) -> Comparison:
     running = load_running(blueprint.layout, name)
     if running is None:
         return Comparison(blueprint, None, (Change("sandbox", None, "what it was started with is not known"),))
-    unheard = _unheard_ports(blueprint, running)
-    changes = compare(running.configuration, blueprint.configuration, unheard=unheard, unfinished=running.unfinished)
+    without_listener = _ports_without_listener(blueprint, running)
+    changes = compare(
+        running.configuration, blueprint.configuration, without_listener=without_listener, unfinished=running.unfinished
+    )
     return Comparison(blueprint, running, changes)
 
 
@@ -126,7 +128,7 @@ def _adjustment(instance: Instance, comparison: Comparison) -> Adjustment:
     )
 
 
-def _unheard_ports(blueprint: Blueprint, running: Running) -> set[int]:
+def _ports_without_listener(blueprint: Blueprint, running: Running) -> set[int]:
     """Ports that new endpoints need and that were not known when the machine started: QEMU takes no others later."""
     known = running.configuration.sandbox.get("endpoints", ())
     endpoints = blueprint.loaded.sandbox.endpoints

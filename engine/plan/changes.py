@@ -19,8 +19,8 @@ from sandboxfile.quantities import format_duration, format_size
 How = Literal["live", "new machine"]
 
 # Every field of the file's model (a test compares), and the part of a running sandbox that a change of it concerns;
-# "record" is what the next command that asks for it sees. NEW: only another machine can have it. None: not compared,
-# since no sandbox is made of it; each of `agents` is a file's value of its own.
+# "record" is what the next command that asks for it sees. NEW: only another machine can have it. None: the field is not
+# compared. No sandbox is made of the version, and by now each of `agents` is a file's value of its own.
 NEW: Final = "new machine"
 FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "version": None,
@@ -73,14 +73,15 @@ class Change(NamedTuple):
 
 
 def compare(
-    old: Configuration, new: Configuration, *, unheard: Collection[int] = (), unfinished: Collection[str] = ()
+    old: Configuration, new: Configuration, *, without_listener: Collection[int] = (), unfinished: Collection[str] = ()
 ) -> tuple[Change, ...]:
     """Every difference, in the order of the file's model.
 
-    `unheard` are the ports which the new endpoints need and on which the running machine cannot reach the gateway.
-    `unfinished` are the parts whose last change did not come to its end: they differ, whatever the file says.
+    `without_listener` are ports that the new endpoints need and for which the gateway has no listener: a machine that
+    runs gets none. `unfinished` are the parts whose last change did not come to its end: they differ, whatever the
+    file says.
     """
-    found = [*_compare_fields(old, new, unheard), *_compare_contents(old, new), *_compare_build(old, new)]
+    found = [*_compare_fields(old, new, without_listener), *_compare_contents(old, new), *_compare_build(old, new)]
     due = {change.part for change in found}
     found += [
         Change(part, part, "the last change of it did not come to its end")
@@ -105,7 +106,7 @@ def render(changes: Sequence[Change]) -> str:
     return "".join(f"{line}\n" for line in align(rows, indent="  ").splitlines())
 
 
-def _compare_fields(old: Configuration, new: Configuration, unheard: Collection[int]) -> Iterator[Change]:
+def _compare_fields(old: Configuration, new: Configuration, without_listener: Collection[int]) -> Iterator[Change]:
     agents = (old.sandbox.get("agent"), new.sandbox.get("agent"))
     if None in agents and agents[0] != agents[1]:
         part: Part | None = None if any(agent and agent.get("use") for agent in agents) else "record"
@@ -116,7 +117,7 @@ def _compare_fields(old: Configuration, new: Configuration, unheard: Collection[
             continue
         found = _compare_field(path, _at(old.sandbox, path), _at(new.sandbox, path))
         if field == "endpoints":
-            yield from _judge_endpoints(found, new.sandbox["endpoints"], unheard)
+            yield from _judge_endpoints(found, new.sandbox["endpoints"], without_listener)
             continue
         for place, what in found:
             yield Change(render_path(place), kind if kind != NEW else None, what)
@@ -126,15 +127,15 @@ def _compare_fields(old: Configuration, new: Configuration, unheard: Collection[
 
 
 def _judge_endpoints(
-    found: Iterable[Difference], endpoints: Sequence[Mapping[str, Any]], unheard: Collection[int]
+    found: Iterable[Difference], endpoints: Sequence[Mapping[str, Any]], without_listener: Collection[int]
 ) -> Iterator[Change]:
-    beyond = {f"+ {_describe_item(item)}": item["port"] for item in endpoints if item["port"] in unheard}
+    beyond = {f"+ {_describe_item(item)}": item["port"] for item in endpoints if item["port"] in without_listener}
     for _, what in found:
         if what in beyond:
             yield Change("endpoints", None, f"{what} (a new port needs a new machine)")
         else:
             yield Change("endpoints", "endpoints", what)
-    for port in sorted(set(unheard).difference(beyond.values())):  # of a named group: its registry has moved
+    for port in sorted(set(without_listener).difference(beyond.values())):  # of a named group: its registry has moved
         yield Change("endpoints", None, f"port {port} (a new port needs a new machine)")
 
 

@@ -26,8 +26,8 @@ def real_source(project: Path, source: str) -> Path:
 def protected_in(loaded: Loaded, source: Path) -> tuple[str, ...]:
     """What decides about the sandbox and lies in the real directory `source`: paths relative to it, sorted.
 
-    The local layer is among them before there is one: otherwise the guest could make it. Of a file that is reached
-    through links it is every link on the way, of directories too, and the file.
+    The local layer is among them before there is one: otherwise the guest could make it. Where links lead to a file,
+    every link on the way is among them, links to directories too, and the file itself.
     """
     files = (*deciding_files(loaded), local_layer(loaded))
     found = {place for file in files for place in places_on_the_way(file)}

@@ -213,11 +213,11 @@ def test_an_agent_that_comes_or_goes() -> None:
 
 def test_an_endpoint_on_a_port_that_the_machine_cannot_reach_needs_another() -> None:
     now = "endpoints: [a.example.com, b.example.com:8443]"
-    assert found("", now, unheard={8443}) == [
+    assert found("", now, without_listener={8443}) == [
         ("endpoints", "live", "+ a.example.com"),
         ("endpoints", "new machine", "+ b.example.com:8443 (a new port needs a new machine)"),
     ]
-    assert found("", "endpoints: [npm]", unheard={4873}) == [
+    assert found("", "endpoints: [npm]", without_listener={4873}) == [
         ("endpoints", "live", "+ npm"),
         ("endpoints", "new machine", "port 4873 (a new port needs a new machine)"),
     ]
