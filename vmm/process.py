@@ -43,7 +43,7 @@ class ProcessError(VmmError):
 
 
 @dataclass(frozen=True)
-class Completed:
+class Finished:
     """What a finished command left: its exit code and everything it printed."""
 
     argv: tuple[str, ...]
@@ -65,7 +65,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return environment
 
 
-def ask(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Completed | None:
+def ask(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Finished | None:
     """Run a program that answers at once, away from the current directory, outside of any event loop.
 
     It has no leash, so any thread may ask. `env` are all its variables, instead of `clean_environment()`. None when it
@@ -83,7 +83,7 @@ def ask(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None 
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+    return Finished(tuple(argv), done.returncode, done.stdout, done.stderr)
 
 
 @contextlib.asynccontextmanager
@@ -175,7 +175,7 @@ async def run(
     on_line: Callable[[str], None] | None = None,
     check: bool = True,
     umask: int = -1,
-) -> Completed:
+) -> Finished:
     """Run `argv` to its end and return what it printed; `on_line` sees each line of either stream as it comes.
 
     Raises ProcessError when it exits non-zero (unless `check` is false), cannot be started, or is not done within
@@ -199,7 +199,7 @@ async def run(
             raise ProcessError(argv, None, text, f"was not done after {timeout_s:.0f} s") from None
     if check and code != 0:
         raise ProcessError(argv, code, (out + err).decode(errors="replace"))
-    return Completed(tuple(argv), code, bytes(out), bytes(err))
+    return Finished(tuple(argv), code, bytes(out), bytes(err))
 
 
 async def _gather(*parts: Coroutine[Any, Any, None]) -> None:

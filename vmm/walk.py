@@ -22,7 +22,7 @@ LeaveOut = Callable[[str, bool], bool]
 _CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
-class Limits(NamedTuple):
+class TreeLimits(NamedTuple):
     """Names that are looked at, and bytes of files that are taken."""
 
     entries: int
@@ -87,7 +87,7 @@ def nothing(name: str, with_all_below: bool) -> bool:
 
 
 def walk(
-    directory: int, name: str, leave_out: LeaveOut = nothing, limits: Limits | None = None
+    directory: int, name: str, leave_out: LeaveOut = nothing, limits: TreeLimits | None = None
 ) -> Generator[Found, None, None]:
     """`name` in the open `directory` (".": itself) and, where it is a directory, all that is in it.
 
@@ -109,7 +109,7 @@ class _Level:
 
 
 class _Walk:
-    def __init__(self, leave_out: LeaveOut, limits: Limits | None) -> None:
+    def __init__(self, leave_out: LeaveOut, limits: TreeLimits | None) -> None:
         self._leave_out = leave_out
         self._limits = limits
         self._entries = self._size = 0

@@ -21,11 +21,11 @@ from engine.project.dockerignore import MAX_BYTES, match_dockerignore, parse_doc
 from engine.project.patterns import match_pattern
 from engine.project.pieces import Piece
 from vmm.beneath import DIRECTORY, FILE, PASS, LinkInTheWay, identity, open_beneath, parent_beneath, read_link
-from vmm.walk import Found, Kind, LeaveOut, Limits, TooLarge, TreeChanged, nothing, walk
+from vmm.walk import Found, Kind, LeaveOut, TooLarge, TreeChanged, TreeLimits, nothing, walk
 
 # What is copied goes through an emulated serial port into the guest, and is read twice: more than this takes hours, and
 # is a mistake (a sparse disk image, a data directory) or a trap.
-LIMITS = Limits(entries=500_000, size=4 * 1024**3)
+LIMITS = TreeLimits(entries=500_000, size=4 * 1024**3)
 ATTEMPTS = 3  # of reading or copying what changes meanwhile
 
 
@@ -59,7 +59,7 @@ def keeps_changing(path: str) -> EngineError:
 class ProjectTree:
     """An open project. Close it, or use it as a context manager; `opened` is for the life of a process."""
 
-    def __init__(self, path: Path, descriptor: int, limits: Limits = LIMITS) -> None:
+    def __init__(self, path: Path, descriptor: int, limits: TreeLimits = LIMITS) -> None:
         self.path = path
         self._descriptor = descriptor
         self._limits = limits

@@ -15,7 +15,7 @@ from vmm.channel.errors import GuestError
 from vmm.channel.tar_reader import DIRECTORY as DIRECTORY_KIND
 from vmm.channel.tar_reader import FILE as FILE_KIND
 from vmm.channel.tar_reader import LINK as LINK_KIND
-from vmm.channel.tar_reader import Member, TarReader
+from vmm.channel.tar_reader import TarMember, TarReader
 from vmm.walk import Found
 
 GUEST_UID = 1000
@@ -139,7 +139,7 @@ class Entered(NamedTuple):
 
     name: str
     descriptor: int
-    member: Member | None = None
+    member: TarMember | None = None
 
 
 class Target:
@@ -160,7 +160,7 @@ class Target:
         more = [f"... and {self._more_skipped} more"] if self._more_skipped else []
         return (*self._skipped, *more)
 
-    def put(self, reader: TarReader, member: Member, path: list[str]) -> None:
+    def put(self, reader: TarReader, member: TarMember, path: list[str]) -> None:
         if not path:
             return  # the root itself, which exists and is not ours to change
         if len(path) - self._depth > MAX_DEPTH:
@@ -219,7 +219,7 @@ class Target:
         else:
             self._more_skipped += 1
 
-    def _make_directory(self, parent: int, name: str, member: Member) -> None:
+    def _make_directory(self, parent: int, name: str, member: TarMember) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=parent)
         try:
@@ -228,7 +228,7 @@ class Target:
             raise GuestError(f"{name}: a link or file is in the way of a directory") from None
         self._entered.append(Entered(name, descriptor, member))
 
-    def _write_file(self, parent: int, name: str, reader: TarReader, member: Member) -> None:
+    def _write_file(self, parent: int, name: str, reader: TarReader, member: TarMember) -> None:
         self.size += member.size
         if self._limit is not None and self.size > self._limit:
             raise GuestError(f"the copy is larger than {self._limit} bytes")
@@ -241,7 +241,7 @@ class Target:
             os.utime(file.fileno(), ns=(member.mtime_ns,) * 2)
         self.files += 1
 
-    def _make_link(self, parent: int, path: list[str], member: Member) -> None:
+    def _make_link(self, parent: int, path: list[str], member: TarMember) -> None:
         if not stays_inside(path[self._depth :], member.link):
             self._skip(f"{'/'.join(path)}: a link to {member.link}, which is not in what was copied")
             return

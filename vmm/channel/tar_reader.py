@@ -29,7 +29,7 @@ _RECORD = re.compile(rb"([1-9][0-9]{0,5}) ([^=\n]{1,64})=")
 _SECONDS = re.compile(rb"(-?)([0-9]{1,20})(?:\.([0-9]{1,20}))?")
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """One entry. `kind` is FILE, DIRECTORY, LINK or something else; `size` is of the content that follows."""
 
     name: str
@@ -56,7 +56,7 @@ class TarReader:
         self._left = 0  # of the member's content
         self._padding = 0
 
-    def next(self) -> Member | None:
+    def next(self) -> TarMember | None:
         """The next member, after whatever is left of the one before; None at the end."""
         while self._left:
             self.read(self._left)
@@ -130,7 +130,7 @@ def _check(header: bytes) -> None:
         _refuse("a header's checksum is wrong")
 
 
-def _read_member(header: bytes, extended: dict[bytes, bytes]) -> Member:
+def _read_member(header: bytes, extended: dict[bytes, bytes]) -> TarMember:
     _check(header)
     kind = header[156:157]
     if kind == b"\0":
@@ -149,7 +149,7 @@ def _read_member(header: bytes, extended: dict[bytes, bytes]) -> Member:
         _refuse("content of something that is no file")
     seconds = extended.get(b"mtime")
     mtime_ns = _number(header, 136, 12, "a time") * 10**9 if seconds is None else _nanoseconds(seconds)
-    return Member(os.fsdecode(name), kind, size, _number(header, 100, 8, "a mode"), mtime_ns, os.fsdecode(link))
+    return TarMember(os.fsdecode(name), kind, size, _number(header, 100, 8, "a mode"), mtime_ns, os.fsdecode(link))
 
 
 def _text(header: bytes, at: int, size: int) -> bytes:

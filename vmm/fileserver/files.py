@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from vmm.fileserver import fuse
 from vmm.fileserver.filesystem import Names, Share, checked, libc, read_names, version
 from vmm.fileserver.locks import MAX_OWNERS
-from vmm.fileserver.nodes import Node
+from vmm.fileserver.nodes import FileNode
 from vmm.fileserver.protection import refusal
 
 MAX_WRITE = 1 << 20
@@ -35,7 +35,7 @@ class Handle:
     """An open file or directory of the guest. `listing` is a directory's, as FUSE has it, made at its first read;
     `starts` is where its entries begin, and where the last ends."""
 
-    node: Node
+    node: FileNode
     descriptor: int
     writable: bool = False
     listing: bytes = b""
@@ -96,14 +96,14 @@ class Files(Names):
         self.locks.reset()
         self.nodes.reset()
 
-    def handle(self, number: int, node: Node | None = None) -> Handle:
+    def handle(self, number: int, node: FileNode | None = None) -> Handle:
         """Raises EBADF for a handle that is not open, or is another file's."""
         handle = self._handles.get(number)
         if handle is None or (node is not None and handle.node is not node):
             raise refusal(errno.EBADF)
         return handle
 
-    def _hold(self, node: Node, descriptor: int, *, writable: bool = False) -> int:
+    def _hold(self, node: FileNode, descriptor: int, *, writable: bool = False) -> int:
         number = self._next_handle
         self._next_handle += 1
         self._handles[number] = Handle(node, descriptor, writable)
@@ -116,13 +116,13 @@ class Files(Names):
 
     # files
 
-    def truncate(self, node: Node, name: str, size: int, handle: int | None) -> None:
+    def truncate(self, node: FileNode, name: str, size: int, handle: int | None) -> None:
         if handle is not None and (opened := self.handle(handle, node)).writable:
             os.ftruncate(opened.descriptor, size)  # also where the file's mode lets nobody open it for writing
         else:
             super().truncate(node, name, size, None)
 
-    def open(self, node: Node, body: bytes) -> bytes:
+    def open(self, node: FileNode, body: bytes) -> bytes:
         asked, _ = fuse.OPEN_IN.unpack_from(body)
         flags = asked & OPEN_FLAGS
         writable = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
@@ -146,14 +146,14 @@ class Files(Names):
         number = self._hold(node, descriptor, writable=writable)
         return fuse.OPEN_OUT.pack(number, self._how(node, descriptor, writable), 0)
 
-    def _check_told(self, node: Node, descriptor: int) -> None:
+    def _check_told(self, node: FileNode, descriptor: int) -> None:
         """Raises ESTALE once where the guest's attributes are of an older version: its kernel would take the size from
         them. One that changes all the time is let through the second time, and read past the cache."""
         told, node.told = node.told, None
         if told is not None and not node.handles and told != version(os.fstat(descriptor)):
             raise refusal(errno.ESTALE)
 
-    def _how(self, node: Node, descriptor: int, writable: bool) -> int:
+    def _how(self, node: FileNode, descriptor: int, writable: bool) -> int:
         """How the guest is to use an open file.
 
         What can be written is read and written past the guest's page cache: what either side writes is there for the
@@ -168,7 +168,7 @@ class Files(Names):
         node.seen = version(st) if settled else None
         return fuse.FOPEN_NOFLUSH | (fuse.FOPEN_KEEP_CACHE if kept else 0)
 
-    def create(self, parent: Node, body: bytes) -> bytes:
+    def create(self, parent: FileNode, body: bytes) -> bytes:
         flags, mode, _, _ = fuse.CREATE_IN.unpack_from(body)
         (raw,) = read_names(body[fuse.CREATE_IN.size :], 1)
         self._check_room()
@@ -189,7 +189,7 @@ class Files(Names):
         number = self._hold(node, descriptor, writable=True)
         return entry + fuse.OPEN_OUT.pack(number, fuse.FOPEN_DIRECT_IO, 0)
 
-    def read(self, node: Node, body: bytes, into: list[memoryview]) -> int:
+    def read(self, node: FileNode, body: bytes, into: list[memoryview]) -> int:
         """Fill `into`; returns how many bytes there were."""
         number, offset, size, *_ = fuse.READ_IN.unpack_from(body)
         handle = self.handle(number, node)
@@ -201,7 +201,7 @@ class Files(Names):
             room -= len(view)
         return os.preadv(handle.descriptor, buffers, offset) if buffers else 0
 
-    def write(self, node: Node, body: bytes, data: list[memoryview]) -> bytes:
+    def write(self, node: FileNode, body: bytes, data: list[memoryview]) -> bytes:
         number, offset, size, how, *_ = fuse.WRITE_IN.unpack_from(body)
         handle = self.handle(number, node)
         if size != sum(map(len, data)):
@@ -222,7 +222,7 @@ class Files(Names):
         finally:
             os.close(descriptor)
 
-    def release(self, node: Node, body: bytes) -> bytes:
+    def release(self, node: FileNode, body: bytes) -> bytes:
         number, _, flags, owner = fuse.RELEASE_IN.unpack_from(body)
         handle = self.handle(number, node)
         del self._handles[number]
@@ -238,19 +238,19 @@ class Files(Names):
         os.close(handle.descriptor)
         return b""
 
-    def flush(self, node: Node, body: bytes) -> bytes:
+    def flush(self, node: FileNode, body: bytes) -> bytes:
         number, _, _, owner = fuse.FLUSH_IN.unpack_from(body)
         self.handle(number, node)
         self.locks.release(node, (owner, False))
         return b""
 
-    def seek(self, node: Node, body: bytes) -> bytes:
+    def seek(self, node: FileNode, body: bytes) -> bytes:
         number, offset, whence, _ = fuse.LSEEK_IN.unpack_from(body)
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise refusal(errno.EINVAL)
         return fuse.LSEEK_OUT.pack(os.lseek(self.handle(number, node).descriptor, offset, whence))
 
-    def synchronise(self, node: Node, body: bytes) -> bytes:
+    def synchronise(self, node: FileNode, body: bytes) -> bytes:
         """The disk may take long, so another thread waits for it, with a descriptor of its own."""
         number, flags, _ = fuse.FSYNC_IN.unpack_from(body)
         descriptor = os.dup(self.handle(number, node).descriptor)
@@ -264,7 +264,7 @@ class Files(Names):
 
         raise Later(work)
 
-    def allocate(self, node: Node, body: bytes) -> bytes:
+    def allocate(self, node: FileNode, body: bytes) -> bytes:
         number, offset, length, mode, _ = fuse.FALLOCATE_IN.unpack_from(body)
         handle = self.handle(number, node)
         if mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) or not handle.writable:
@@ -274,7 +274,7 @@ class Files(Names):
         checked(libc.fallocate(handle.descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
         return b""
 
-    def copy_range(self, node: Node, body: bytes) -> bytes:
+    def copy_range(self, node: FileNode, body: bytes) -> bytes:
         source, offset, other, target, to, length, flags = fuse.COPY_IN.unpack_from(body)
         destination = self.nodes.get(other)
         reading, writing = self.handle(source, node), self.handle(target, destination)
@@ -288,12 +288,12 @@ class Files(Names):
 
     # directories
 
-    def open_directory(self, node: Node, body: bytes) -> bytes:
+    def open_directory(self, node: FileNode, body: bytes) -> bytes:
         self._check_room()
         descriptor = self.nodes.open(node, os.O_RDONLY | os.O_DIRECTORY)
         return fuse.OPEN_OUT.pack(self._hold(node, descriptor), 0, 0)
 
-    def read_directory(self, node: Node, body: bytes) -> bytes:
+    def read_directory(self, node: FileNode, body: bytes) -> bytes:
         number, offset, size, *_ = fuse.READ_IN.unpack_from(body)
         handle = self.handle(number, node)
         if offset == 0:
@@ -332,7 +332,7 @@ class Files(Names):
 
     # locks
 
-    def _lock(self, node: Node, body: bytes) -> tuple[Handle, tuple[int, bool], tuple[int, int, int]]:
+    def _lock(self, node: FileNode, body: bytes) -> tuple[Handle, tuple[int, bool], tuple[int, int, int]]:
         number, owner, start, end, kind, _, flags, _ = fuse.LOCK_IN.unpack_from(body)
         handle = self.handle(number, node)
         who = (owner, bool(flags & fuse.LOCK_IS_FLOCK))
@@ -342,18 +342,18 @@ class Files(Names):
             handle.owners.add(who)
         return handle, who, (kind, start, end)
 
-    def test_lock(self, node: Node, body: bytes) -> bytes:
+    def test_lock(self, node: FileNode, body: bytes) -> bytes:
         handle, owner, wanted = self._lock(node, body)
         found = self.locks.test(node, handle.descriptor, owner, wanted)
         kind, start, end = found or (fcntl.F_UNLCK, 0, 0)
         return fuse.LOCK_OUT.pack(start, end, kind, 0)
 
-    def set_lock(self, node: Node, body: bytes) -> bytes:
+    def set_lock(self, node: FileNode, body: bytes) -> bytes:
         handle, owner, wanted = self._lock(node, body)
         self.locks.take(node, handle.descriptor, owner, wanted)
         return b""
 
-    def wait_for_lock(self, node: Node, body: bytes) -> bytes:
+    def wait_for_lock(self, node: FileNode, body: bytes) -> bytes:
         try:
             return self.set_lock(node, body)
         except OSError as error:

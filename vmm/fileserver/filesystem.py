@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from vmm.fileserver import fuse
 from vmm.fileserver.locks import Locks
-from vmm.fileserver.nodes import Node, Nodes
+from vmm.fileserver.nodes import FileNode, Nodes
 from vmm.fileserver.protection import Protection, refusal
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
@@ -94,7 +94,7 @@ class Names:
         self.nodes = Nodes(share.root, own, descriptors // 4)
         self.locks = Locks(self.nodes, own, descriptors // 8)
         self.protection = Protection(share.root, share.protected)
-        self.operations: dict[int, Callable[[Node, bytes], bytes]] = {
+        self.operations: dict[int, Callable[[FileNode, bytes], bytes]] = {
             fuse.LOOKUP: self.look_up,
             fuse.GETATTR: self.get_attributes,
             fuse.READLINK: self.read_link,
@@ -121,41 +121,41 @@ class Names:
         gid = share.guest_id if st.st_gid == share.gid else st.st_gid
         return fuse.attributes(st, self.nodes.inode(st), uid, gid)
 
-    def brief(self, node: Node) -> int:
+    def brief(self, node: FileNode) -> int:
         """For how many nanoseconds the guest may take its attributes for true: of what it works on not at all."""
         return 0 if node.handles or self.locks.held(node) else BRIEFLY_NS
 
-    def entry(self, parent: Node, name: str, st: os.stat_result) -> tuple[Node, bytes]:
+    def entry(self, parent: FileNode, name: str, st: os.stat_result) -> tuple[FileNode, bytes]:
         node = self.nodes.remember(parent, name, st)
         node.told = version(st)
         alone = st.st_nlink == 1 and not node.handles
         valid_s, valid_ns = (DIRECTORY_S, 0) if node.is_directory else (0, FILE_NS if alone else BRIEFLY_NS)
         return node, fuse.ENTRY.pack(node.number, 0, valid_s, 0, valid_ns, self.brief(node)) + self.attributes(st)
 
-    def found(self, parent: Node, name: str) -> bytes:
+    def found(self, parent: FileNode, name: str) -> bytes:
         st = os.stat(name, dir_fd=self.nodes.directory(parent), follow_symlinks=False)
         return self.entry(parent, name, st)[1]
 
     # looks
 
-    def look_up(self, parent: Node, body: bytes) -> bytes:
+    def look_up(self, parent: FileNode, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         return self.found(parent, read_name(raw))
 
-    def get_attributes(self, node: Node, body: bytes) -> bytes:
+    def get_attributes(self, node: FileNode, body: bytes) -> bytes:
         st = self.nodes.status(node)
         node.told = version(st)
         valid_ns = BRIEFLY_NS if node.is_directory else 0  # who asked for them once asks again
         return fuse.ATTR_OUT.pack(0, valid_ns, 0) + self.attributes(st)
 
-    def read_link(self, node: Node, body: bytes) -> bytes:
+    def read_link(self, node: FileNode, body: bytes) -> bytes:
         descriptor = self.nodes.open(node, os.O_PATH)
         try:
             return os.fsencode(os.readlink("", dir_fd=descriptor))
         finally:
             os.close(descriptor)
 
-    def describe_file_system(self, node: Node, body: bytes) -> bytes:
+    def describe_file_system(self, node: FileNode, body: bytes) -> bytes:
         st = os.fstatvfs(self.share.root)
         return fuse.STATFS_OUT.pack(
             st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax, st.f_frsize, 0
@@ -163,20 +163,20 @@ class Names:
 
     # changes
 
-    def place(self, parent: Node, raw: bytes, *, makes_directory: bool = False) -> tuple[int, str]:
+    def place(self, parent: FileNode, raw: bytes, *, makes_directory: bool = False) -> tuple[int, str]:
         """The directory's descriptor and the name in it, where the guest may make and remove something."""
         name = read_name(raw)
         self.protection.check_name(parent.identity, name, makes_directory=makes_directory)
         self.nodes.check_room()  # before anything is made that could not be told of
         return self.nodes.directory(parent), name
 
-    def make_link(self, parent: Node, body: bytes) -> bytes:
+    def make_link(self, parent: FileNode, body: bytes) -> bytes:
         raw, target = read_names(body, 2)
         directory, name = self.place(parent, raw)
         os.symlink(os.fsdecode(target), name, dir_fd=directory)
         return self.found(parent, name)
 
-    def make_node(self, parent: Node, body: bytes) -> bytes:
+    def make_node(self, parent: FileNode, body: bytes) -> bytes:
         mode, _, _, _ = fuse.MKNOD_IN.unpack_from(body)
         (raw,) = read_names(body[fuse.MKNOD_IN.size :], 1)
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
@@ -185,14 +185,14 @@ class Names:
         os.mknod(name, mode & ~NOT_FOR_GUESTS, dir_fd=directory)
         return self.found(parent, name)
 
-    def make_directory(self, parent: Node, body: bytes) -> bytes:
+    def make_directory(self, parent: FileNode, body: bytes) -> bytes:
         mode, _ = fuse.MKDIR_IN.unpack_from(body)
         (raw,) = read_names(body[fuse.MKDIR_IN.size :], 1)
         directory, name = self.place(parent, raw, makes_directory=True)
         os.mkdir(name, mode & 0o1777, dir_fd=directory)
         return self.found(parent, name)
 
-    def remove(self, parent: Node, body: bytes) -> bytes:
+    def remove(self, parent: FileNode, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         directory, name = self.place(parent, raw)
         st = self.check_replaced(directory, name)
@@ -200,7 +200,7 @@ class Names:
         self.note_removed(st)
         return b""
 
-    def remove_directory(self, parent: Node, body: bytes) -> bytes:
+    def remove_directory(self, parent: FileNode, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         directory, name = self.place(parent, raw)
         st = self.check_replaced(directory, name)
@@ -213,15 +213,15 @@ class Names:
         if st is not None and (st.st_nlink == 1 or stat.S_ISDIR(st.st_mode)):
             self.nodes.removed(st)
 
-    def rename(self, parent: Node, body: bytes) -> bytes:
+    def rename(self, parent: FileNode, body: bytes) -> bytes:
         (target,) = fuse.RENAME_IN.unpack_from(body)
         return self._rename(parent, target, 0, body[fuse.RENAME_IN.size :])
 
-    def rename_with_flags(self, parent: Node, body: bytes) -> bytes:
+    def rename_with_flags(self, parent: FileNode, body: bytes) -> bytes:
         target, flags, _ = fuse.RENAME2_IN.unpack_from(body)
         return self._rename(parent, target, flags, body[fuse.RENAME2_IN.size :])
 
-    def _rename(self, parent: Node, number: int, flags: int, names: bytes) -> bytes:
+    def _rename(self, parent: FileNode, number: int, flags: int, names: bytes) -> bytes:
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
             raise refusal(errno.EINVAL)
         target = self.nodes.get(number)
@@ -235,7 +235,7 @@ class Names:
             os.close(source)
         return b""
 
-    def _rename_between(self, source: int, parent: Node, old: str, target: Node, new: str, flags: int) -> None:
+    def _rename_between(self, source: int, parent: FileNode, old: str, target: FileNode, new: str, flags: int) -> None:
         destination = self.nodes.directory(target)
         st = os.stat(old, dir_fd=source, follow_symlinks=False)
         self.protection.check_moved((st.st_dev, st.st_ino))
@@ -261,7 +261,7 @@ class Names:
         self.protection.check_moved((st.st_dev, st.st_ino))
         return st
 
-    def make_hard_link(self, parent: Node, body: bytes) -> bytes:
+    def make_hard_link(self, parent: FileNode, body: bytes) -> bytes:
         (number,) = fuse.LINK_IN.unpack_from(body)
         (raw,) = read_names(body[fuse.LINK_IN.size :], 1)
         node = self.nodes.get(number)
@@ -274,7 +274,7 @@ class Names:
             os.close(existing)
         return self.found(parent, name)
 
-    def set_attributes(self, node: Node, body: bytes) -> bytes:
+    def set_attributes(self, node: FileNode, body: bytes) -> bytes:
         valid, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, *_ = fuse.SETATTR_IN.unpack_from(body)
         # Owners are not the guest's to set: what it has is the user's. As when the owner stays the same, this succeeds.
         descriptor = self.nodes.open(node, os.O_PATH)
@@ -304,7 +304,7 @@ class Names:
             os.close(descriptor)
         return self.get_attributes(node, body)
 
-    def truncate(self, node: Node, name: str, size: int, handle: int | None) -> None:
+    def truncate(self, node: FileNode, name: str, size: int, handle: int | None) -> None:
         """`name` leads to it in /proc/self/fd; `handle` is the guest's open file, if it used one."""
         descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.own)
         try:
@@ -312,7 +312,7 @@ class Names:
         finally:
             os.close(descriptor)
 
-    def open_regular(self, node: Node, flags: int) -> int:
+    def open_regular(self, node: FileNode, flags: int) -> int:
         """A descriptor of a regular file. Raises EISDIR, EACCES, ELOOP for anything else."""
         if node.is_directory:
             raise refusal(errno.EISDIR)

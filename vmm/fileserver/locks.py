@@ -13,7 +13,7 @@ import fcntl
 import os
 import struct
 
-from vmm.fileserver.nodes import Node, Nodes
+from vmm.fileserver.nodes import FileNode, Nodes
 
 OFD_GETLK, OFD_SETLK = 36, 37  # include/uapi/asm-generic/fcntl.h
 FLOCK = struct.Struct("@hhqqi4x")
@@ -42,7 +42,7 @@ class Locks:
         self._count = 0
         self._shared: dict[int, tuple[int, set[Owner]]] = {}  # by node: what holds WAL_BYTE, and for whom
 
-    def test(self, node: Node, handle: int, owner: Owner, wanted: Range) -> Range | None:
+    def test(self, node: FileNode, handle: int, owner: Owner, wanted: Range) -> Range | None:
         """The lock that stands in the way; None when there is none."""
         kind, start, end = wanted
         descriptor = self._of(node, handle, owner)
@@ -54,7 +54,7 @@ class Locks:
             return None
         return found, begin, begin + length - 1 if length else TO_THE_END
 
-    def take(self, node: Node, handle: int, owner: Owner, wanted: Range) -> None:
+    def take(self, node: FileNode, handle: int, owner: Owner, wanted: Range) -> None:
         """Take, change or give back. Raises EAGAIN when another lock stands in the way."""
         kind, start, end = wanted
         if kind not in FLOCK_OF:
@@ -75,7 +75,7 @@ class Locks:
         except OSError as error:
             raise OSError(errno.EAGAIN if error.errno == errno.EACCES else error.errno, error.strerror) from None
 
-    def _take_wal(self, node: Node, descriptor: int, owner: Owner, kind: int) -> None:
+    def _take_wal(self, node: FileNode, descriptor: int, owner: Owner, kind: int) -> None:
         one = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, WAL_BYTE, 1, 0)
         none = FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, WAL_BYTE, 1, 0)
         if kind == fcntl.F_RDLCK:
@@ -93,7 +93,7 @@ class Locks:
         self._leave_wal(node, owner)
         fcntl.fcntl(descriptor, OFD_SETLK, one if kind == fcntl.F_WRLCK else none)
 
-    def _leave_wal(self, node: Node, owner: Owner) -> None:
+    def _leave_wal(self, node: FileNode, owner: Owner) -> None:
         if (entry := self._shared.get(node.number)) is not None:
             shared, owners = entry
             owners.discard(owner)
@@ -101,7 +101,7 @@ class Locks:
                 os.close(shared)
                 del self._shared[node.number]
 
-    def release(self, node: Node, owner: Owner) -> None:
+    def release(self, node: FileNode, owner: Owner) -> None:
         """All that `owner` has in this file."""
         self._leave_wal(node, owner)
         owners = self._held.get(node.number)
@@ -111,15 +111,15 @@ class Locks:
             if not owners:
                 del self._held[node.number]
 
-    def release_all(self, node: Node) -> None:
+    def release_all(self, node: FileNode) -> None:
         """All that anybody has in this file: its last handle is gone."""
         for owner in list(self._held.get(node.number, {})):
             self.release(node, owner)
 
-    def has(self, node: Node, owner: Owner) -> bool:
+    def has(self, node: FileNode, owner: Owner) -> bool:
         return owner in self._held.get(node.number, {})
 
-    def held(self, node: Node) -> bool:
+    def held(self, node: FileNode) -> bool:
         return node.number in self._held
 
     def reset(self) -> None:
@@ -132,7 +132,7 @@ class Locks:
         self._held.clear()
         self._count = 0
 
-    def _of(self, node: Node, handle: int, owner: Owner) -> int:
+    def _of(self, node: FileNode, handle: int, owner: Owner) -> int:
         owners = self._held.get(node.number, {})
         if owner not in owners:
             if self._count >= self._most:

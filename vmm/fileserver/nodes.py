@@ -22,7 +22,7 @@ def stale() -> OSError:
     return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
-class Node:
+class FileNode:
     """A file, directory or link that the guest has looked up `lookups` times and not forgotten."""
 
     __slots__ = (
@@ -40,7 +40,7 @@ class Node:
         "told",
     )
 
-    def __init__(self, number: int, st: os.stat_result, parent: Node | None, name: str) -> None:
+    def __init__(self, number: int, st: os.stat_result, parent: FileNode | None, name: str) -> None:
         self.number = number
         self.identity = (st.st_dev, st.st_ino)
         self.is_directory = stat.S_ISDIR(st.st_mode)
@@ -64,9 +64,9 @@ class Nodes:
         """`own` is a descriptor of /proc/self/fd; `directories` is how many may keep a descriptor."""
         self._own = own
         self._limit = max(directories, 16)
-        self._used: OrderedDict[int, Node] = OrderedDict()
-        self._by_identity: dict[tuple[int, int], Node] = {}
-        self._by_number: dict[int, Node] = {}
+        self._used: OrderedDict[int, FileNode] = OrderedDict()
+        self._by_identity: dict[tuple[int, int], FileNode] = {}
+        self._by_number: dict[int, FileNode] = {}
         self._next = ROOT + 1
         self._root = root
         self._devices: dict[int, int] = {}
@@ -80,7 +80,7 @@ class Nodes:
         self._by_identity.clear()
         self._by_number.clear()
         st = os.fstat(self._root)
-        node = Node(ROOT, st, None, "")
+        node = FileNode(ROOT, st, None, "")
         node.descriptor = self._root
         self._by_identity[node.identity] = node
         self._by_number[ROOT] = node
@@ -89,7 +89,7 @@ class Nodes:
     def __len__(self) -> int:
         return len(self._by_number)
 
-    def get(self, number: int) -> Node:
+    def get(self, number: int) -> FileNode:
         """Raises ESTALE for a number that we never gave, or that the guest has forgotten."""
         node = self._by_number.get(number)
         if node is None or not (node.lookups or node.handles or number == ROOT):
@@ -101,7 +101,7 @@ class Nodes:
         if len(self._by_number) >= MAX_NODES:
             raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
 
-    def remember(self, parent: Node, name: str, st: os.stat_result) -> Node:
+    def remember(self, parent: FileNode, name: str, st: os.stat_result) -> FileNode:
         """The node of what was found at `name`, counted as looked up once more."""
         identity = (st.st_dev, st.st_ino)
         node = self._by_identity.get(identity)
@@ -110,7 +110,7 @@ class Nodes:
             node = None
         if node is None:
             self.check_room()
-            node = Node(self._next, st, parent, name)
+            node = FileNode(self._next, st, parent, name)
             self._next += 1
             self._by_identity[identity] = node
             self._by_number[node.number] = node
@@ -119,7 +119,7 @@ class Nodes:
         node.lookups += 1
         return node
 
-    def _is_that_one(self, node: Node, parent: Node, name: str, st: os.stat_result) -> bool:
+    def _is_that_one(self, node: FileNode, parent: FileNode, name: str, st: os.stat_result) -> bool:
         """Whether the node is what was found at `name`, and not something that is gone and whose number was given away.
 
         A host gives the number of a removed file to the next one that is made: git's new HEAD has that of its last
@@ -138,12 +138,12 @@ class Nodes:
             return False
         return True  # a hard link: it has both names
 
-    def moved(self, identity: tuple[int, int], parent: Node, name: str) -> None:
+    def moved(self, identity: tuple[int, int], parent: FileNode, name: str) -> None:
         """The guest has renamed it."""
         if (node := self._by_identity.get(identity)) is not None and node.number != ROOT:
             self._put(node, parent, name)
 
-    def _put(self, node: Node, parent: Node, name: str) -> None:
+    def _put(self, node: FileNode, parent: FileNode, name: str) -> None:
         """It is reached through `parent` now."""
         old, node.name = node.parent, name
         if old is not parent:
@@ -167,12 +167,12 @@ class Nodes:
         node.lookups -= min(count, node.lookups)
         self._drop_unused(node)
 
-    def released(self, node: Node, descriptor: int) -> None:
+    def released(self, node: FileNode, descriptor: int) -> None:
         """One of its handles is gone."""
         node.handles.remove(descriptor)
         self._drop_unused(node)
 
-    def _drop_unused(self, unused: Node | None) -> None:
+    def _drop_unused(self, unused: FileNode | None) -> None:
         """What leads to something that is remembered is remembered, too, and counts."""
         node = unused
         while node is not None and node.number != ROOT and self._by_number.get(node.number) is node:
@@ -193,7 +193,7 @@ class Nodes:
 
     # back to the host
 
-    def status(self, node: Node) -> os.stat_result:
+    def status(self, node: FileNode) -> os.stat_result:
         """What the host says of it now. Raises ESTALE, ENOENT."""
         if node.number == ROOT:
             return os.fstat(self._root)
@@ -209,7 +209,7 @@ class Nodes:
             raise
 
     @staticmethod
-    def _look(parent: int, node: Node) -> os.stat_result:
+    def _look(parent: int, node: FileNode) -> os.stat_result:
         try:
             st = os.stat(node.name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
@@ -218,7 +218,7 @@ class Nodes:
             raise stale()
         return st
 
-    def open(self, node: Node, flags: int) -> int:
+    def open(self, node: FileNode, flags: int) -> int:
         """A new descriptor of it: of a link only as such (O_PATH, the guest resolves it), of a device or FIFO of the
         host never. Raises ELOOP, EACCES."""
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
@@ -249,7 +249,7 @@ class Nodes:
             if checked >= 0:
                 os.close(checked)
 
-    def _has_its_name(self, node: Node) -> bool:
+    def _has_its_name(self, node: FileNode) -> bool:
         """False for one whose name is gone: only who has it open reaches it. Raises ESTALE where the name leads
         elsewhere: the guest's kernel may take an old name for true for a moment, and must not get the old file by
         it."""
@@ -263,14 +263,14 @@ class Nodes:
             raise stale()
         return True
 
-    def directory(self, node: Node | None) -> int:
+    def directory(self, node: FileNode | None) -> int:
         """A descriptor for a look below it, ours to keep: use it at once. Raises ESTALE, ENOTDIR, EMFILE.
 
         The way from the root is looked at again each time, by device and inode of every directory on it: the guest may
         take a directory's name for true for long, because we do not. That costs a microsecond for each, a question of
         the guest a hundred.
         """
-        chain: list[Node] = []
+        chain: list[FileNode] = []
         while node is not None and node.number != ROOT:
             chain.append(node)
             if len(chain) > MAX_DEPTH:  # directories that the host has moved into each other, by what the guest knows
@@ -288,7 +288,7 @@ class Nodes:
                 descriptor = self._enter(descriptor, each)
         return descriptor
 
-    def _enter(self, parent: int, node: Node) -> int:
+    def _enter(self, parent: int, node: FileNode) -> int:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(node.name, flags, dir_fd=parent)
@@ -307,7 +307,7 @@ class Nodes:
                 oldest.descriptor = -1
         return descriptor
 
-    def _let_go(self, node: Node) -> None:
+    def _let_go(self, node: FileNode) -> None:
         if self._used.pop(node.number, None) is not None:
             os.close(node.descriptor)
         node.descriptor = -1

@@ -25,7 +25,7 @@ class BrokenRing(Exception):
 
 
 @dataclass(frozen=True)
-class Chain:
+class DescriptorChain:
     """One request: `head` identifies it in the ring; the device reads `readable` and fills `writable`, in order."""
 
     head: int
@@ -70,7 +70,7 @@ class Ring:
     def ready(self) -> bool:
         return self.enabled and self._memory is not None
 
-    def pop(self) -> Chain | None:
+    def pop(self) -> DescriptorChain | None:
         """The next request, None when there is none. Raises BrokenRing, OutsideMemory."""
         available = self._available[1]
         if available == self.last:
@@ -85,11 +85,11 @@ class Ring:
             self._taken += 1
         return self._chain(head)
 
-    def _chain(self, head: int) -> Chain:
+    def _chain(self, head: int) -> DescriptorChain:
         memory = self._memory
         assert memory is not None
         table, size, index = self._descriptors, self.size, head
-        chain = Chain(head, [], [], self._run)
+        chain = DescriptorChain(head, [], [], self._run)
         indirect = False
         for _ in range(MAX_SEGMENTS):
             if index >= size:
@@ -113,11 +113,11 @@ class Ring:
             index = following
         raise BrokenRing(f"a request of more than {MAX_SEGMENTS} parts")
 
-    def awaits(self, chain: Chain) -> bool:
+    def awaits(self, chain: DescriptorChain) -> bool:
         """Whether the guest still waits for this one's answer: it has not reset the device meanwhile."""
         return chain.run == self._run and self._memory is not None
 
-    def push(self, chain: Chain, written: int) -> None:
+    def push(self, chain: DescriptorChain, written: int) -> None:
         """The request is done and `written` bytes of its writable part are filled; the guest is told."""
         with self._lock:
             if not self.awaits(chain):

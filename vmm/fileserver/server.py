@@ -17,7 +17,7 @@ from typing import NamedTuple
 from vmm.fileserver import fuse
 from vmm.fileserver.files import MAX_WRITE, Files, Later, WouldWait
 from vmm.fileserver.guest_memory import OutsideMemory
-from vmm.fileserver.ring import BrokenRing, Chain, Ring
+from vmm.fileserver.ring import BrokenRing, DescriptorChain, Ring
 from vmm.fileserver.vhost import Device
 
 MAX_REQUEST = MAX_WRITE + 65536
@@ -40,7 +40,7 @@ class Request(NamedTuple):
     memory."""
 
     ring: Ring
-    chain: Chain
+    chain: DescriptorChain
     operation: int
     unique: int
     node: int
@@ -154,7 +154,7 @@ class Server:
             return False
         return True
 
-    def _serve(self, ring: Ring, chain: Chain) -> None:
+    def _serve(self, ring: Ring, chain: DescriptorChain) -> None:
         total = sum(map(len, chain.readable))
         head, rest = take(chain.readable, fuse.IN_HEADER.size)
         if len(head) < fuse.IN_HEADER.size or total > MAX_REQUEST:

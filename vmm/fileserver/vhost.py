@@ -23,7 +23,7 @@ REGION = struct.Struct("<QQQQ")
 MAX_PAYLOAD, MAX_REGIONS, MAX_FDS = 4096, 8, 8
 
 
-class Request:
+class VhostMessage:
     """What QEMU can ask, by number."""
 
     GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE = 1, 2, 3, 4, 5
@@ -110,49 +110,49 @@ class Device:
     def _do(self, request: int, payload: bytes, descriptors: list[int]) -> bytes | None:
         try:
             match request:
-                case Request.GET_FEATURES:
+                case VhostMessage.GET_FEATURES:
                     return U64.pack(F_VERSION_1 | F_PROTOCOL_FEATURES | F_INDIRECT)
-                case Request.GET_PROTOCOL_FEATURES:
+                case VhostMessage.GET_PROTOCOL_FEATURES:
                     return U64.pack(P_MQ | P_REPLY_ACK)
-                case Request.GET_QUEUE_NUM:
+                case VhostMessage.GET_QUEUE_NUM:
                     return U64.pack(len(self.rings))
                 case (
-                    Request.SET_FEATURES
+                    VhostMessage.SET_FEATURES
                 ):  # without protocol features a ring would start enabled; QEMU always takes them
                     for ring in self.rings:
                         ring.enabled = ring.enabled or not U64.unpack(payload)[0] & F_PROTOCOL_FEATURES
-                case Request.SET_OWNER | Request.RESET_OWNER | Request.SET_PROTOCOL_FEATURES:
+                case VhostMessage.SET_OWNER | VhostMessage.RESET_OWNER | VhostMessage.SET_PROTOCOL_FEATURES:
                     pass
-                case Request.SET_MEM_TABLE:
+                case VhostMessage.SET_MEM_TABLE:
                     self._set_memory(payload, descriptors)
-                case Request.SET_VRING_NUM:
+                case VhostMessage.SET_VRING_NUM:
                     index, number = STATE.unpack(payload)
                     if index in self._placed:
                         raise VhostError("another size for a queue that is in use")
                     self.rings[index].size = number
-                case Request.SET_VRING_ADDR:
+                case VhostMessage.SET_VRING_ADDR:
                     index, _, table, used, available, _ = ADDRESSES.unpack(payload)
                     if index >= len(self.rings):
                         raise IndexError(index)
                     self._placed[index] = (table, available, used)
                     self._place(index)
-                case Request.SET_VRING_BASE:
+                case VhostMessage.SET_VRING_BASE:
                     index, base = STATE.unpack(payload)
                     self.rings[index].last = base & 0xFFFF
-                case Request.GET_VRING_BASE:  # the ring stops
+                case VhostMessage.GET_VRING_BASE:  # the ring stops
                     index, _ = STATE.unpack(payload)
                     self._placed.pop(index, None)
                     return STATE.pack(index, self.rings[index].stop())
-                case Request.SET_VRING_KICK | Request.SET_VRING_CALL | Request.SET_VRING_ERR:
+                case VhostMessage.SET_VRING_KICK | VhostMessage.SET_VRING_CALL | VhostMessage.SET_VRING_ERR:
                     (word,) = U64.unpack(payload)
                     ring = self.rings[word & 0xFF]
                     given = -1 if word & NO_DESCRIPTOR or not descriptors else descriptors.pop(0)
-                    if request == Request.SET_VRING_ERR:
+                    if request == VhostMessage.SET_VRING_ERR:
                         if given >= 0:
                             os.close(given)
                     else:
-                        ring.replace("kick" if request == Request.SET_VRING_KICK else "call", given)
-                case Request.SET_VRING_ENABLE:
+                        ring.replace("kick" if request == VhostMessage.SET_VRING_KICK else "call", given)
+                case VhostMessage.SET_VRING_ENABLE:
                     index, number = STATE.unpack(payload)
                     self.rings[index].enabled = bool(number)
                 case _:

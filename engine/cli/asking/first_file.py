@@ -14,7 +14,7 @@ import click
 from engine.errors import EngineError
 from engine.files import write_new
 from engine.report.columns import align
-from engine.report.text import clean_line
+from engine.report.text import clean_line, cut
 from engine.starter.proposals import LISTS, Proposal
 from engine.starter.starting import PARTS, Choices, Start, existing, look, write
 from engine.starter.templates import list_templates, read_template, template_names
@@ -202,11 +202,7 @@ def _row(proposal: Proposal) -> tuple[str, str, str]:
     keys = ".".join(proposal.path[1:])
     if proposal.section not in LISTS and keys:
         shown = f"{keys}: {shown}"
-    return proposal.section, _short(clean_line(str(shown))), clean_line(proposal.remark)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
+    return proposal.section, cut(clean_line(str(shown)), _WIDTH), clean_line(proposal.remark)
 
 
 def _show_next(start: Start, text: str, ignored: bool) -> None:

@@ -79,6 +79,7 @@ def _row(origin: Origin) -> dict[str, Any]:
 
 def _table(rows: list[Origin]) -> str:
     from engine.report.columns import align
+    from engine.report.text import cut
     from sandboxfile.diagnostics import printable
     from sandboxfile.positions import render_path
 
@@ -86,7 +87,7 @@ def _table(rows: list[Origin]) -> str:
     for row in rows:
         text = str(row.value).lower() if isinstance(row.value, bool) else str(row.value)
         source = f"{row.source} with {', '.join(row.variables)}" if row.variables else row.source
-        shown = printable(text if len(text) <= 50 else f"{text[:47]}...")
+        shown = printable(cut(text, 50))
         cells.append((printable(render_path(row.path)), shown, printable(source)))
     return align(cells)
 

@@ -15,7 +15,7 @@ from engine.project.digest import TreeDigest
 from engine.project.inputs import input_piece
 from engine.project.pieces import Piece
 from engine.project.tree import PathError, ProjectTree, opened
-from vmm.walk import Limits, TreeChanged
+from vmm.walk import TreeChanged, TreeLimits
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_bytes_that_change_while_they_are_sent_are_hashed_as_they_were_sent(proj
 
 def test_trees_are_bounded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     descriptor = os.open(project, os.O_RDONLY)
-    with ProjectTree(project, descriptor, Limits(5, 1000)) as tree:
+    with ProjectTree(project, descriptor, TreeLimits(5, 1000)) as tree:
         with pytest.raises(EngineError, match=r"'\.' cannot be copied: .* holds more than 5 files") as caught:
             tree.key(Piece(".", "/x"))
         assert ".dockerignore" in (caught.value.hint or "") and caught.value.exit_code == 2
@@ -158,7 +158,7 @@ def test_trees_are_bounded(project: Path, monkeypatch: pytest.MonkeyPatch) -> No
             file.truncate(8 << 40)
         with pytest.raises(EngineError, match=r"'disk\.img' cannot be copied"):
             tree.key(Piece("disk.img", "/x"))
-    assert Limits(500_000, 4 << 30) == project_tree.LIMITS
+    assert TreeLimits(500_000, 4 << 30) == project_tree.LIMITS
 
 
 def test_reading_is_tried_again(project: Path, tree: ProjectTree, monkeypatch: pytest.MonkeyPatch) -> None:

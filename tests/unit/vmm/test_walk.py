@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vmm.beneath import DIRECTORY
-from vmm.walk import MAX_DEPTH, Found, Limits, TooLarge, TreeChanged, walk
+from vmm.walk import MAX_DEPTH, Found, TooLarge, TreeChanged, TreeLimits, walk
 
 
 @pytest.fixture
@@ -66,21 +66,23 @@ def test_what_is_left_out_is_not_touched(base: int, tmp_path: Path) -> None:
     assert "out/deep" not in asked
 
 
-@pytest.mark.parametrize(("limits", "words"), [(Limits(3, 100), "more than 3 files"), (Limits(9, 2), "of files")])
-def test_limits(base: int, tmp_path: Path, limits: Limits, words: str) -> None:
+@pytest.mark.parametrize(
+    ("limits", "words"), [(TreeLimits(3, 100), "more than 3 files"), (TreeLimits(9, 2), "of files")]
+)
+def test_limits(base: int, tmp_path: Path, limits: TreeLimits, words: str) -> None:
     (tmp_path / "t/d").mkdir(parents=True)
     for name in ("a", "b", "d/c"):
         (tmp_path / "t" / name).write_text("x")
     with pytest.raises(TooLarge, match=words):
         list(walk(base, "t", limits=limits))
-    assert len(list(walk(base, "t", limits=Limits(4, 3)))) == 5
+    assert len(list(walk(base, "t", limits=TreeLimits(4, 3)))) == 5
 
 
 def test_a_sparse_file_is_not_read_to_be_refused(base: int, tmp_path: Path) -> None:
     with (tmp_path / "disk").open("wb") as file:
         file.truncate(8 << 40)
     with pytest.raises(TooLarge):
-        list(walk(base, "disk", limits=Limits(10, 1 << 30)))
+        list(walk(base, "disk", limits=TreeLimits(10, 1 << 30)))
 
 
 def test_the_depth_and_with_it_the_descriptors_are_bounded(base: int, tmp_path: Path) -> None:
