@@ -204,7 +204,8 @@ def test_who_insists_gets_rid_of_a_silent_guest(relayed: tuple[Path, int], numbe
             process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.3)
-        assert process.returncode == 128 + number
+        # On a busy machine a third one comes while the process is on its way out, with no handler left.
+        assert process.returncode in (128 + number, -number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
