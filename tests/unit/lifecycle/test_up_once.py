@@ -14,7 +14,7 @@ from engine.build import blueprint as blueprints
 from engine.build.accelerator import Verdict
 from engine.build.blueprint import Built
 from engine.lifecycle import start
-from engine.lifecycle.audience import Audience
+from engine.lifecycle.audience import Audience, Replacement
 from engine.lifecycle.intent import Wishes
 from engine.lifecycle.members import choose_members
 from engine.lifecycle.outcome import Outcome
@@ -45,8 +45,10 @@ class Hears(Audience):
     def __init__(self) -> None:
         self.plans: list[Plan] = []
         self.ups: list[Outcome] = []
+        self.asked: list[object] = []
 
     def ask(self, question: object) -> bool:
+        self.asked.append(question)
         return True
 
     def building(self, plan: Plan) -> None:
@@ -106,9 +108,9 @@ def loaded(tmp_path: Path) -> Loaded:
     return load(tmp_path / "Sandboxfile.yaml")
 
 
-def bring_up(loaded: Loaded, layout: Layout) -> Hears:
+def bring_up(loaded: Loaded, layout: Layout, **wishes: Any) -> Hears:
     hears = Hears()
-    with agreed(choose_members(loaded, layout, None, None), layout, Wishes(), hears) as agreement:
+    with agreed(choose_members(loaded, layout, None, None), layout, Wishes(**wishes), hears) as agreement:
         asyncio.run(carry_out(agreement, hears))
     return hears
 
@@ -140,6 +142,19 @@ def test_so_does_one_that_finds_a_sandbox_running(
     assert [outcome.how for outcome in hears.ups] == [how]
     assert counted.chains == 1 and counted.hashed == ONCE
     assert hears.plans == counted.carried_out and len(hears.plans) == (how == "replaced")
+
+
+def test_a_machine_that_is_replaced_on_demand_is_said_to_be(
+    loaded: Loaded, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever has changed, and without a question about it."""
+    running = Listed("shop", "running", "running", record(loaded))
+    monkeypatch.setattr(instances, "look_up", lambda *parts: running)
+    monkeypatch.setattr("engine.lifecycle.down.take_down", taken_down)
+    hears = bring_up(loaded, Layout.from_environment(os.environ), recreate=True)
+    assert [outcome.how for outcome in hears.ups] == ["replaced"]
+    assert not any(isinstance(question, Replacement) for question in hears.asked)
+    assert counted.chains == 1 and counted.hashed == ONCE
 
 
 async def taken_down(*parts: object) -> None: ...
