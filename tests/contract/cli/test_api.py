@@ -13,7 +13,10 @@ import pytest
 from cli_world import CommandLine, FakeSandbox
 
 from engine import api
-from engine.api import EngineError, Layout, SandboxfileError, VmmError, Wishes
+from engine.api import SandboxfileError, VmmError
+from engine.errors import EngineError
+from engine.state.layout import Layout
+from engine.lifecycle.intent import Wishes
 
 FILE = 'version: "1"\nname: shop\n'
 
