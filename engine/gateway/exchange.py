@@ -172,7 +172,7 @@ class Exchange:
             try:
                 event = self._to_upstream.next_event()
             except h11.RemoteProtocolError as error:
-                raise UpstreamBroke(f"malformed answer from {self._entry.host}: {error}") from error
+                raise self._malformed(error) from None
             if event is not h11.NEED_DATA:
                 return event
             try:
@@ -183,7 +183,12 @@ class Exchange:
             try:
                 self._to_upstream.receive_data(data)
             except h11.RemoteProtocolError as error:
-                raise UpstreamBroke(f"malformed answer from {self._entry.host}: {error}") from error
+                raise self._malformed(error) from None
+
+    def _malformed(self, error: h11.ProtocolError) -> UpstreamBroke:
+        """h11 quotes what it was sent, which may be a value of ours."""
+        text = self._redactor.clean(str(error).encode()).decode()
+        return UpstreamBroke(f"malformed answer from {self._entry.host}: {text}")
 
     async def _write_upstream(self, data: bytes | None) -> None:
         if data:
@@ -197,7 +202,7 @@ class Exchange:
             data = self._from_guest.send(event)
         except h11.LocalProtocolError as error:
             # An answer that cannot be passed on, such as a body longer than it said.
-            raise UpstreamBroke(f"malformed answer from {self._entry.host}: {error}") from error
+            raise self._malformed(error) from None
         if not data:
             return
         self.answered = True

@@ -126,12 +126,13 @@ def needles(injections: Iterable[Injection], secrets: Secrets) -> list[bytes]:
 
 
 def _format(injection: Injection, value: str) -> bytes | None:
+    """None where the value fits into no header."""
     content = value.encode()
+    if not _HEADER_VALUE.fullmatch(content):
+        return None
     if injection.form == "basic":
-        content = b"Basic " + base64.b64encode(f"{injection.user}:{value}".encode())
-    elif injection.form == "bearer":
-        content = b"Bearer " + content
-    return content if _HEADER_VALUE.fullmatch(content) else None
+        return b"Basic " + base64.b64encode(f"{injection.user}:{value}".encode())
+    return b"Bearer " + content if injection.form == "bearer" else content
 
 
 def _removed(injection: Injection) -> set[bytes]:
