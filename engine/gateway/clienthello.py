@@ -1,6 +1,6 @@
-"""The server name in a TLS ClientHello: a small, strict, incremental parser (RFC 8446, RFC 6066).
+"""The server name and the protocols in a TLS ClientHello: a small, strict, incremental parser (RFC 8446, RFC 6066).
 
-No library on hand reads a ClientHello that it is not itself going to answer, and of the message we need one field.
+No library on hand reads a ClientHello that it is not itself going to answer, and of the message we need two fields.
 With Encrypted ClientHello the outer server name decides: it is the host the connection is really made to.
 """
 
@@ -13,6 +13,7 @@ from engine.gateway.errors import GatewayError
 _HANDSHAKE_RECORD = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
+_ALPN = 16  # RFC 7301
 _HOST_NAME = 0
 _LONGEST_RECORD = 1 << 14
 
@@ -23,9 +24,10 @@ class MalformedHello(GatewayError):
 
 @dataclass(frozen=True)
 class ClientHello:
-    """What we read of it. `server_name` is as sent; None when the client named no host."""
+    """What we read of it. `server_name` is as sent; None when the client named no host. `alpn` are its offers."""
 
     server_name: str | None
+    alpn: tuple[str, ...] = ()
 
 
 class ClientHelloParser:
@@ -137,7 +139,19 @@ def _read_hello(body: _Bytes) -> ClientHello:
             # A server might take the one, we the other.
             raise MalformedHello(f"extension {kind} appears twice in the ClientHello")
         seen[kind] = content
-    return ClientHello(_read_server_name(seen[_SERVER_NAME]) if _SERVER_NAME in seen else None)
+    name = _read_server_name(seen[_SERVER_NAME]) if _SERVER_NAME in seen else None
+    return ClientHello(name, _read_protocols(seen[_ALPN]) if _ALPN in seen else ())
+
+
+def _read_protocols(content: bytes) -> tuple[str, ...]:
+    field = _Bytes(content)
+    names = _Bytes(field.vector(2))
+    if field:
+        raise MalformedHello("bytes after the protocols in the ClientHello")
+    protocols = []
+    while names:
+        protocols.append(names.vector(1).decode("latin-1"))
+    return tuple(protocols)
 
 
 def _read_server_name(content: bytes) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from engine.gateway.errors import GatewayError
+from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Decision, Policy
 from engine.gateway.upstream import AddressRefused, Connect, Resolver, Streams, UpstreamUnreachable, open_upstream
+
+if TYPE_CHECKING:
+    from engine.gateway.authority import Authority
 
 _MOST_UNNAMED = 50  # the guest chooses them
 
@@ -19,8 +25,8 @@ _MOST_UNNAMED = 50  # the guest chooses them
 class Refused(GatewayError):
     """The guest asked for something it may not have. `decision` is set where the policy said so."""
 
-    def __init__(self, brief: str, *, decision: Decision | None = None) -> None:
-        super().__init__(brief)
+    def __init__(self, brief: str, *, decision: Decision | None = None, hint: str | None = None) -> None:
+        super().__init__(brief, hint=hint)
         self.decision = decision
 
 
@@ -33,6 +39,9 @@ class Context:
     resolver: Resolver
     connect: Connect
     limits: Limits
+    secrets: Secrets = lambda name: None
+    authority: Authority | None = None
+    outer: ssl.SSLContext | None = None  # for connections to servers; made when the first is
     live: dict[JournalLine, asyncio.Task[None]] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
 
@@ -58,8 +67,22 @@ class Context:
 
     def judge(self, entry: JournalLine) -> Decision:
         """Decide about the entry's host and port, and note the verdict. Raises Refused."""
-        decision = self.policy.decide(entry.host or "", entry.port)
-        entry.rule = (decision.rule.origin or decision.rule.host) if decision.rule else None
+        return self._note(entry, self.policy.decide(entry.host or "", entry.port))
+
+    def judge_request(self, entry: JournalLine, overrides: Iterable[str] = ()) -> Decision:
+        """The same about the entry's method and target as well."""
+        decision = self._judge_again(entry, self.policy, overrides)
+        entry.path = decision.path or entry.path
+        return self._note(entry, decision)
+
+    def _judge_again(self, entry: JournalLine, policy: Policy, overrides: Iterable[str] = ()) -> Decision:
+        if entry.method is None:
+            return policy.decide(entry.host or "", entry.port)
+        return policy.judge(entry.host or "", entry.port, entry.method, entry.target or "", overrides)
+
+    def _note(self, entry: JournalLine, decision: Decision) -> Decision:
+        entry.rule = decision.rule.label if decision.rule else None
+        entry.place = (decision.rule.place or None) if decision.rule else None
         entry.reason = decision.reason
         if not decision.allowed:
             if entry.host and decision.rule is None and len(self.unnamed) < _MOST_UNNAMED:
@@ -82,14 +105,30 @@ class Context:
         except AddressRefused as error:
             raise Refused(error.brief) from error
         except UpstreamUnreachable as error:
-            entry.verdict = "failed"
-            entry.reason = f"{error.brief}: {error.details}" if error.details else error.brief
+            self.note_failure(entry, error)
             raise
 
+    def note_failure(self, entry: JournalLine, error: UpstreamUnreachable) -> None:
+        entry.verdict = "failed"
+        entry.reason = f"{error.brief}: {error.details}" if error.details else error.brief
+
+    def require_authority(self, policy: Policy) -> None:
+        """Raises GatewayError for a policy that looks inside TLS where there is nothing to do it with."""
+        if policy.looks_inside and self.authority is None:
+            rule = next(rule for rule in policy.rules if rule.looks_inside)
+            raise GatewayError(f"{rule.label} looks inside TLS, and the sandbox has no certificate authority for that")
+
     def apply(self, policy: Policy) -> None:
-        """Judge by another policy from now on, and cut what it no longer allows."""
+        """Judge by another policy from now on, and cut what it no longer allows. Raises GatewayError, changing nothing.
+
+        A spliced connection to a host that the policy looks into is cut, too: nobody could see what goes through it.
+        """
+        self.require_authority(policy)
         self.policy = policy
         for entry, task in list(self.live.items()):
-            if entry.verdict == "allowed" and not policy.decide(entry.host or "", entry.port).allowed:
+            if entry.verdict != "allowed":
+                continue
+            hidden = entry.how == "splice" and policy.looks_into(entry.host or "", entry.port)
+            if hidden or not self._judge_again(entry, policy).allowed:
                 entry.reason = "no longer allowed"
                 task.cancel()

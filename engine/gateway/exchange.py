@@ -9,10 +9,18 @@ import h11
 from engine.gateway.httphead import HOP_BY_HOP, RequestHead
 from engine.gateway.journal import JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.splice import finish
+from engine.gateway.redaction import Redactor
+from engine.gateway.splice import finish, splice
 from engine.gateway.upstream import Streams
 
 _LONGEST_ANSWER_HEAD = 64 << 10
+# Not for the guest: how its connection ends is ours to say, and other services could not be reached.
+_NOT_BACK = HOP_BY_HOP | {b"proxy-authenticate", b"alt-svc"}
+# What a trailer must not say (RFC 9110, 6.5.1): a reader may take it for a header.
+_NOT_TRAILERS = frozenset(
+    b"transfer-encoding content-length content-encoding content-type content-range host trailer te connection"
+    b" authorization cookie set-cookie location www-authenticate".split()
+)
 
 
 class GuestBroke(Exception):
@@ -24,12 +32,24 @@ class UpstreamBroke(Exception):
 
 
 class Exchange:
-    """Relays one request. Owns neither connection; counts into the entry."""
+    """Relays one request. Owns neither connection; counts into the entry.
+
+    `onward` is what goes upstream in the place of `head`; `redactor` sees what comes back.
+    """
 
     def __init__(
-        self, head: RequestHead, guest: Streams, upstream: Streams, entry: JournalLine, limits: Limits
+        self,
+        head: RequestHead,
+        onward: h11.Request,
+        guest: Streams,
+        upstream: Streams,
+        entry: JournalLine,
+        limits: Limits,
+        redactor: Redactor,
     ) -> None:
         self._head = head
+        self._onward = onward
+        self._redactor = redactor
         self._guest = guest
         self._upstream = upstream
         self._entry = entry
@@ -37,6 +57,7 @@ class Exchange:
         self._from_guest = head.guest
         self._to_upstream = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_ANSWER_HEAD)
         self.answered = False  # whether the guest has been sent any part of an answer
+        self.switched = False  # whether both sides speak WebSocket now
 
     @property
     def surplus(self) -> bytes:
@@ -71,9 +92,19 @@ class Exchange:
         finally:
             await finish(request, answer)
 
+    async def relay_websocket(self) -> None:
+        """After a run that has switched: bytes both ways until the end."""
+        early = self._redactor.feed(self._to_upstream.trailing_data[0])
+        late = self.surplus
+        self._guest[1].write(early)
+        self._upstream[1].write(late)
+        self._entry.bytes_in += len(early)
+        self._entry.bytes_out += len(late)
+        await splice(self._guest, self._upstream, self._entry, self._limits, incoming=self._redactor.feed)
+
     async def _send_request(self) -> None:
         try:
-            await self._write_upstream(self._to_upstream.send(self._head.onward))
+            await self._write_upstream(self._to_upstream.send(self._onward))
             while True:
                 event = await self._next_from_guest()
                 if isinstance(event, h11.Data):
@@ -90,16 +121,36 @@ class Exchange:
         while True:
             event = await self._next_from_upstream()
             if isinstance(event, h11.InformationalResponse | h11.Response):
-                headers = [(name, value) for name, value in event.headers.raw_items() if name.lower() not in HOP_BY_HOP]
-                kind = type(event)
-                event = kind(status_code=event.status_code, headers=headers, reason=event.reason)
+                await self._write_guest(self._change_head(event))
+                if event.status_code == 101:
+                    self.switched = True
+                    return
+            elif isinstance(event, h11.Data):
+                if data := self._redactor.feed(bytes(event.data)):
+                    await self._write_guest(h11.Data(data=data))
             elif isinstance(event, h11.EndOfMessage):
-                event = h11.EndOfMessage()
-            elif not isinstance(event, h11.Data):
-                raise UpstreamBroke(f"{self._entry.host} hung up before the end of its answer")
-            await self._write_guest(event)
-            if isinstance(event, h11.EndOfMessage):
+                if held := self._redactor.finish():
+                    await self._write_guest(h11.Data(data=held))
+                await self._write_guest(h11.EndOfMessage(headers=self._trailers(event)))
                 return
+            else:
+                raise UpstreamBroke(f"{self._entry.host} hung up before the end of its answer")
+
+    def _change_head(self, event: h11.InformationalResponse | h11.Response) -> h11.Event:
+        raw = event.headers.raw_items()
+        headers = [(name, self._redactor.clean(value)) for name, value in raw if name.lower() not in _NOT_BACK]
+        if event.status_code == 101:
+            accepts = [value for name, value in event.headers if name == b"sec-websocket-accept"]
+            if self._head.websocket is None or accepts != [self._head.websocket]:
+                raise UpstreamBroke(f"{self._entry.host} switched protocols without having understood the request")
+            headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+        return type(event)(status_code=event.status_code, headers=headers, reason=self._redactor.clean(event.reason))
+
+    def _trailers(self, event: h11.EndOfMessage) -> list[tuple[bytes, bytes]]:
+        if self._head.version == "1.0":  # it gets no chunks, so there is no place for them
+            return []
+        raw = event.headers.raw_items()
+        return [(name, self._redactor.clean(value)) for name, value in raw if name.lower() not in _NOT_TRAILERS]
 
     async def _next_from_guest(self) -> object:
         while True:
@@ -121,7 +172,7 @@ class Exchange:
             try:
                 event = self._to_upstream.next_event()
             except h11.RemoteProtocolError as error:
-                raise UpstreamBroke(f"malformed answer from {self._entry.host}: {error}") from error
+                raise self._malformed(error) from None
             if event is not h11.NEED_DATA:
                 return event
             try:
@@ -129,7 +180,15 @@ class Exchange:
                     data = await self._upstream[0].read(self._limits.chunk_bytes)
             except OSError as error:
                 raise UpstreamBroke(f"{self._entry.host} broke off: {error or 'silent for too long'}") from error
-            self._to_upstream.receive_data(data)
+            try:
+                self._to_upstream.receive_data(data)
+            except h11.RemoteProtocolError as error:
+                raise self._malformed(error) from None
+
+    def _malformed(self, error: h11.ProtocolError) -> UpstreamBroke:
+        """h11 quotes what it was sent, which may be a value of ours."""
+        text = self._redactor.clean(str(error).encode()).decode()
+        return UpstreamBroke(f"malformed answer from {self._entry.host}: {text}")
 
     async def _write_upstream(self, data: bytes | None) -> None:
         if data:
@@ -143,7 +202,7 @@ class Exchange:
             data = self._from_guest.send(event)
         except h11.LocalProtocolError as error:
             # An answer that cannot be passed on, such as a body longer than it said.
-            raise UpstreamBroke(f"malformed answer from {self._entry.host}: {error}") from error
+            raise self._malformed(error) from None
         if not data:
             return
         self.answered = True

@@ -1,38 +1,75 @@
-"""Plain HTTP of the guest: every request on a connection is judged by itself.
+"""HTTP/1 of the guest, plain or inside intercepted TLS: every request on a connection is judged by itself.
 
 A connection is kept alive and a later request may name another host, so looking at the first head alone is not
 enough. Of the two sound ways, forcing `Connection: close` after the first request or following the requests one by
 one, this does the second: package managers send hundreds of requests over one connection. Requests are not copied
 but read and written anew by h11, in step with their answers, each against a state machine of its own. What goes
 upstream is therefore one request in one spelling, and bytes that the upstream could take for a second, unjudged
-request do not get there. Not passed on: trailers, the hop-by-hop headers, Upgrade and CONNECT.
+request do not get there. Not passed on: trailers of requests, the hop-by-hop headers, CONNECT, and Upgrade to anything
+but a WebSocket inside TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import h11
 
 from engine.gateway.context import Context, Refused
+from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import Exchange, GuestBroke, UpstreamBroke
 from engine.gateway.httphead import BadRequest, RequestHead, head_length, read_head
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
-from engine.gateway.refusal import explain, plain_answer
+from engine.gateway.redaction import Redactor
+from engine.gateway.refusal import Refusal
+from engine.gateway.requests import approve, note_redaction
 from engine.gateway.splice import close, hang_up
 from engine.gateway.upstream import Streams, UpstreamUnreachable
 
+Dial = Callable[[JournalLine, Decision], Awaitable[Streams]]
+"""A new connection to the entry's host; raises Refused and UpstreamUnreachable."""
+
+
+@dataclass
+class Inside:
+    """The TLS around a session: its one host, the first request's journal line, and the way to the server.
+
+    `upstream` is a connection that is made already; `failure` says why there is none.
+    """
+
+    host: str
+    entry: JournalLine
+    upstream: Streams | None
+    failure: GatewayError | None
+    dial: Dial
+
+
+class _Over(Exception):
+    """The guest has ended its connection, and has no request in the air."""
+
 
 class HttpSession:
-    """One connection of the guest that does not speak TLS. Owns the upstream connection, not the guest's."""
+    """One connection of the guest. Owns the upstream connection, not the guest's."""
 
-    def __init__(self, context: Context, guest: Streams, port: int, first: bytes) -> None:
+    def __init__(
+        self, context: Context, guest: Streams, port: int, first: bytes = b"", inside: Inside | None = None
+    ) -> None:
         self._context = context
         self._limits = context.limits
         self._guest = guest
         self._port = port
         self._buffer = bytearray(first)
-        self._upstream: Streams | None = None
-        self._upstream_host = ""
+        self._inside = inside
+        self._first_entry = inside.entry if inside else None
+        self._dial: Dial = inside.dial if inside else context.dial
+        self._failure = inside.failure if inside else None
+        self._upstream = inside.upstream if inside else None
+        self._upstream_host = inside.host if inside else ""
+        self._fresh = True  # nothing has been asked of the upstream connection
+        self.whole = True  # whether the last answer was; else the guest's connection must not end as if it were
 
     async def serve(self, deadline: float) -> None:
         """Serve requests until one side is done; the first head must be complete at `deadline` (loop time)."""
@@ -40,27 +77,36 @@ class HttpSession:
         try:
             while await self._serve_one(deadline) and await self._wait_for_next():
                 deadline = loop.time() + self._limits.head_s
+        except _Over:
+            pass
         finally:
             await self._drop_upstream()
 
     async def _serve_one(self, deadline: float) -> bool:
         """One request and its answer. True when another may follow."""
-        entry = JournalLine(port=self._port, protocol="http")
+        entry, self._first_entry = self._first_entry, None
+        if entry is None:
+            entry = JournalLine(port=self._port, protocol="tls" if self._inside else "http", how="intercept")
+            entry.host = self._inside.host if self._inside else None
         with self._context.recording(entry):
-            decision = None
+            head = None
             try:
                 head = await self._read_head(deadline)
-                entry.host, entry.method, entry.path = head.host, head.method, head.path
-                decision = self._context.judge(entry)
-                fresh = await self._reach(entry, decision)
+                entry.host, entry.method, entry.path, entry.target = head.host, head.method, head.path, head.target
+                approved = approve(
+                    self._context, entry, head.headers, head.overrides, inside_tls=self._inside is not None
+                )
+                onward = head.onward(approved.decision.target, [*approved.headers, *approved.added])
+                await self._reach(entry, approved.decision)
             except BadRequest as error:
-                return await self._refuse(entry, error.status, error.brief, explain(error.brief))
+                return await self._refuse(entry, Refusal(error.status, error.brief), head)
             except Refused as error:
-                text = explain(error.brief, entry.host, entry.port, error.decision)
-                return await self._refuse(entry, 403, error.brief, text)
+                status = error.decision.status if error.decision else 403
+                refusal = Refusal(status, error.brief, entry.host, entry.port, error.decision, error.hint)
+                return await self._refuse(entry, refusal, head)
             except UpstreamUnreachable:
-                return await self._give_up(entry, entry.reason)
-            return await self._relay(head, entry, fresh)
+                return await self._give_up(entry, entry.reason, head)
+            return await self._relay(head, onward, entry, approved.redactor)
 
     async def _read_head(self, deadline: float) -> RequestHead:
         """Take one head off the buffer. Raises BadRequest."""
@@ -69,11 +115,13 @@ class HttpSession:
             del self._buffer[:2]  # some clients send an empty line after a body (RFC 9112, 2.2)
         try:
             async with asyncio.timeout_at(deadline):
-                while (length := head_length(self._buffer, scanned)) is None:
+                while not self._buffer or (length := head_length(self._buffer, scanned)) is None:
                     scanned = len(self._buffer)
                     if scanned > self._limits.head_bytes:
                         raise BadRequest(f"a request head longer than {self._limits.head_bytes} bytes", 431)
                     data = await self._guest[0].read(self._limits.head_bytes)
+                    if not data and not self._buffer and self._inside:
+                        raise _Over
                     if not data:
                         raise BadRequest("the guest hung up within a request head")
                     self._buffer += data
@@ -85,36 +133,49 @@ class HttpSession:
             raise BadRequest(f"a request head longer than {self._limits.head_bytes} bytes", 431)
         head = bytes(self._buffer[:length])
         del self._buffer[:length]
-        return read_head(head, self._port)
+        return read_head(head, self._port, self._inside.host if self._inside else None)
 
-    async def _reach(self, entry: JournalLine, decision: Decision) -> bool:
-        """Have an upstream connection to the entry's host. True when it is a new one."""
+    async def _reach(self, entry: JournalLine, decision: Decision) -> None:
+        """Have an upstream connection to the entry's host."""
         if self._upstream is not None and self._upstream_host == entry.host:
-            return False
+            return
         await self._drop_upstream()
-        self._upstream = await self._context.dial(entry, decision)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            if isinstance(failure, UpstreamUnreachable):
+                self._context.note_failure(entry, failure)
+            raise failure
+        self._upstream = await self._dial(entry, decision)
         self._upstream_host = entry.host or ""
-        return True
+        self._fresh = True
 
-    async def _relay(self, head: RequestHead, entry: JournalLine, fresh: bool) -> bool:
+    async def _relay(self, head: RequestHead, onward: h11.Request, entry: JournalLine, redactor: Redactor) -> bool:
         """Pass one request on and its answer back. True when another may follow."""
         assert self._upstream is not None
-        exchange = Exchange(head, self._guest, self._upstream, entry, self._context.limits)
+        exchange = Exchange(head, onward, self._guest, self._upstream, entry, self._limits, redactor)
         received = bytes(self._buffer)
         self._buffer.clear()
+        fresh, self._fresh = self._fresh, False
         try:
             await exchange.run(received)
+            if exchange.switched:
+                await exchange.relay_websocket()
+                return False
         except UpstreamBroke as error:
             entry.reason = str(error)
+            self.whole = not exchange.answered
             if fresh and not exchange.answered:
-                return await self._give_up(entry, str(error))
+                return await self._give_up(entry, str(error), head)
             # A kept connection that the server closes under a request: the guest sees just that, and tries again.
             return False
         except GuestBroke as error:
             entry.reason = str(error)
+            self.whole = not exchange.answered
             if not exchange.answered:
-                return await self._refuse(entry, 400, str(error), explain(str(error)))
+                return await self._refuse(entry, Refusal(400, str(error)), head)
             return False
+        finally:
+            note_redaction(entry, redactor)
         if not exchange.upstream_reusable:
             await self._drop_upstream()
         self._buffer += exchange.surplus
@@ -143,17 +204,18 @@ class HttpSession:
         self._buffer += guest.result()
         return bool(self._buffer)
 
-    async def _refuse(self, entry: JournalLine, status: int, reason: str, text: str) -> bool:
-        entry.verdict, entry.reason = "refused", reason
-        self._context.settle(entry)
-        await hang_up(self._guest, plain_answer(status, text, head_only=entry.method == "HEAD"), self._limits)
-        return False
+    async def _refuse(self, entry: JournalLine, refusal: Refusal, head: RequestHead | None) -> bool:
+        entry.verdict, entry.reason, entry.how = "refused", refusal.reason, "refuse"
+        return await self._say(entry, refusal, head)
 
-    async def _give_up(self, entry: JournalLine, reason: str) -> bool:
+    async def _give_up(self, entry: JournalLine, reason: str, head: RequestHead | None) -> bool:
         entry.verdict = "failed"
+        return await self._say(entry, Refusal(502, reason, entry.host, entry.port), head)
+
+    async def _say(self, entry: JournalLine, refusal: Refusal, head: RequestHead | None) -> bool:
         self._context.settle(entry)
-        answer = plain_answer(502, f"sandbox: {reason}\n", head_only=entry.method == "HEAD")
-        await hang_up(self._guest, answer, self._limits)
+        accept, head_only = (head.accept, head.method == "HEAD") if head else ("", False)
+        await hang_up(self._guest, refusal.answer(accept=accept, head_only=head_only), self._limits)
         return False
 
     async def _drop_upstream(self) -> None:

@@ -16,6 +16,7 @@ from engine.report.text import cut
 
 Verdict = Literal["allowed", "refused", "failed"]
 Protocol = Literal["tls", "http"]
+How = Literal["splice", "intercept", "refuse"]  # untouched; read and written anew; not at all
 
 _LONGEST = 1024  # characters of one field: the guest chooses them
 
@@ -29,8 +30,11 @@ class JournalLine:
     protocol: Protocol | None = None  # None: it never said enough to tell
     host: str | None = None
     method: str | None = None
-    path: str | None = None  # without the query, which often carries tokens
+    path: str | None = None  # in normal form where paths count, without the query, which often carries tokens
+    target: str | None = None  # as the guest sent it, to be judged again by another policy; not written
     rule: str | None = None  # the rule's origin
+    place: str | None = None  # where the rule is in which file
+    how: How | None = None
     reason: str = ""
     bytes_in: int = 0
     bytes_out: int = 0
@@ -104,10 +108,12 @@ class Journal:
             "host": _clip(entry.host),
             "port": entry.port,
         }
-        if entry.protocol == "http":
+        if entry.protocol == "http" or entry.method is not None:
             fields |= {"method": _clip(entry.method), "path": _clip(entry.path)}
         fields |= {
             "rule": _clip(entry.rule),
+            "place": _clip(entry.place),
+            "how": entry.how,
             "reason": _clip(entry.reason),
             "bytes_in": entry.bytes_in,
             "bytes_out": entry.bytes_out,

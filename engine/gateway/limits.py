@@ -12,9 +12,10 @@ class Limits:
     connections: int = 512  # at once; lowered when the process may not open as many files
     head_bytes: int = 16 << 10  # a ClientHello, or an HTTP request's head
     head_s: float = 10.0  # from its first chance to send to a complete head
+    handshake_s: float = 10.0  # of TLS, on either side
     resolve_s: float = 10.0
     connect_s: float = 10.0  # for each address
     idle_s: float = 3600.0  # without a byte in either direction
     half_closed_s: float = 300.0  # the same, after one side has said that it is done
     linger_s: float = 2.0  # for a refused guest to read the answer and hang up
-    chunk_bytes: int = 64 << 10  # moved at once; a connection buffers a few of these, whatever its speed
+    chunk_bytes: int = 128 << 10  # moved at once; a connection buffers a few of these, whatever its speed

@@ -1,14 +1,38 @@
-"""Which hosts and ports the guest may reach. Default deny; deny beats allow; a pure function of name and port."""
+"""What the guest may reach and ask for. Default deny; deny beats allow; a pure function of name, port and request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from engine.gateway.errors import GatewayError
 from engine.gateway.names import BadName, canonical_name
+from engine.gateway.paths import BadTarget, Target, allows, check_pattern, denies, methods_in_query, read_target
 
 WEB_PORTS = (80, 443)
+
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # a token of RFC 9110 without lower case
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What happens to a request that may carry a secret.
+
+    `secret` is its name in the file, `header` the one it goes into (lower case). `form` raw: the value itself; bearer:
+    `Bearer VALUE`; basic: base64 of `user:VALUE`. `drop` are rival headers, removed (lower case); `header` always is.
+    `paths` are the only ones it is sent to; empty: all. `placeholders` are the texts that the guest holds instead.
+    """
+
+    secret: str
+    header: str
+    form: Literal["raw", "bearer", "basic"]
+    user: str = ""
+    drop: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    placeholders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -16,9 +40,12 @@ class Rule:
     """One endpoint.
 
     `host` is a name or `*.` and a name of two labels or more; `*.example.com` does not match `example.com`.
-    `port` None means 80 and 443. `origin` says where the rule comes from, for messages. `private` lets the name
-    resolve into a private network (never to loopback, link-local or metadata): for mirrors that the *host's own*
-    configuration names, not for what a file from a repository says. Raises GatewayError when it makes no sense.
+    `port` None means 80 and 443. `origin` says where the rule comes from, for messages, `place` where in which file.
+    `private` lets the name resolve into a private network (never to loopback, link-local or metadata): for mirrors that
+    the *host's own* configuration names, not for what a file from a repository says.
+    `methods` (upper case) and `paths` (patterns of paths.py) narrow the rule; empty: all. `intercept` asks for a look
+    inside TLS, which methods, paths and injections need anyway. `foreign_credentials` lets requests carry credentials
+    that are not ours to a host that gets a secret of ours. Raises GatewayError when it makes no sense.
     """
 
     host: str
@@ -26,19 +53,55 @@ class Rule:
     deny: bool = False
     origin: str = ""
     private: bool = False
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    injections: tuple[Injection, ...] = ()
+    intercept: bool = False
+    place: str = ""
+    foreign_credentials: bool = False
 
     def __post_init__(self) -> None:
         where = f"{self.origin}: " if self.origin else ""
         wildcard = self.host.startswith("*.")
         try:
             name = canonical_name(self.host[2:] if wildcard else self.host)
-        except BadName as error:
+            self._check_conditions()
+        except (BadName, BadTarget) as error:
             raise GatewayError(f"{where}{error.brief}", error.details, error.hint) from error
         if wildcard and "." not in name and not self.deny:
             raise GatewayError(f"{where}'*.{name}' is too wide", hint="name at least two labels, such as *.example.com")
         if self.port is not None and not 1 <= self.port <= 65535:
             raise GatewayError(f"{where}port {self.port} is not between 1 and 65535")
         object.__setattr__(self, "host", f"*.{name}" if wildcard else name)
+
+    def _check_conditions(self) -> None:
+        for pattern in (*self.paths, *(path for injection in self.injections for path in injection.paths)):
+            check_pattern(pattern)
+        for method in self.methods:
+            if not _METHOD.fullmatch(method):
+                raise BadTarget(f"{method[:80]!r} is no method in upper case")
+        for name in (name for injection in self.injections for name in (injection.header, *injection.drop)):
+            if not _HEADER.fullmatch(name):
+                raise BadTarget(f"{name[:80]!r} is no header's name in lower case")
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether TLS to this host is intercepted; without, it is spliced."""
+        return bool(self.methods or self.paths or self.injections or self.intercept)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it speaks of some requests to its host only."""
+        return bool(self.methods or self.paths)
+
+    @property
+    def has_paths(self) -> bool:
+        return bool(self.paths or any(injection.paths for injection in self.injections))
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.origin or self.host
 
     def matches(self, host: str, port: int) -> bool:
         """Whether the rule speaks about this host (in canonical form) and port."""
@@ -47,14 +110,34 @@ class Rule:
         # host[1:] of "*.example.com" is ".example.com", which "example.com" does not end with.
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
+    def covers(self, methods: Iterable[str], target: Target) -> bool:
+        """Whether an allow covers a request: all methods that a server may take it for, all readings of its path."""
+        return all(self._names(method) for method in methods) and (not self.paths or allows(self.paths, target))
+
+    def forbids(self, methods: Iterable[str], target: Target) -> bool:
+        """Whether a deny speaks of a request: of any of its methods, and any reading of its path."""
+        return any(self._names(method) for method in methods) and (not self.paths or denies(self.paths, target))
+
+    def _names(self, method: str) -> bool:
+        return not self.methods or method in self.methods or (method == "HEAD" and "GET" in self.methods)
+
 
 @dataclass(frozen=True)
 class Decision:
-    """What a policy says about one host and port, and because of which rule (None: because of no rule)."""
+    """What a policy says about one host and port, or one request, and because of which rule (None: because of none).
+
+    Of a request that is allowed: `target` is what is sent on, `path` its path for the journal, `injections` what it
+    gets. `status` is what a refused one is answered; `needed` (method, path) what the rule would have to name.
+    """
 
     allowed: bool
     rule: Rule | None
     reason: str
+    target: str = ""
+    path: str = ""
+    injections: tuple[Injection, ...] = ()
+    status: int = 403
+    needed: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,20 +149,87 @@ class Policy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", tuple(self.rules))
 
+    @property
+    def looks_inside(self) -> bool:
+        """Whether any rule needs an authority."""
+        return any(rule.looks_inside for rule in self.rules)
+
+    def matching(self, host: str, port: int) -> tuple[Rule, ...]:
+        """The rules that speak about this host (in canonical form) and port, in their order."""
+        return tuple(rule for rule in self.rules if rule.matches(host, port))
+
     def decide(self, host: str, port: int) -> Decision:
-        """Judge a name as the guest wrote it; never raises and looks nothing up."""
+        """Judge a name as the guest wrote it: may it be reached at all? Never raises and looks nothing up."""
         try:
             name = canonical_name(host)
         except BadName as error:
             return Decision(False, None, error.brief)
-        matching = [rule for rule in self.rules if rule.matches(name, port)]
+        matching = self.matching(name, port)
         for rule in matching:
-            if rule.deny:
-                return Decision(False, rule, f"{name}:{port} is denied by {rule.origin or rule.host}")
+            if rule.deny and not rule.is_conditional:
+                return Decision(False, rule, f"{name}:{port} is denied by {rule.label}")
         for rule in matching:
-            return Decision(True, rule, f"{name}:{port} is allowed by {rule.origin or rule.host}")
+            if not rule.deny:
+                return Decision(True, rule, f"{name}:{port} is allowed by {rule.label}")
         return Decision(False, None, f"no endpoint names {name}:{port}")
+
+    def judge(self, host: str, port: int, method: str, target: str, overrides: Iterable[str] = ()) -> Decision:
+        """Judge one request to a host: `target` as it came, in origin form, with its query; never raises.
+
+        `overrides` are methods that headers name besides; each must be allowed, too, where a rule names methods.
+        """
+        reached = self.decide(host, port)
+        if not reached.allowed:
+            return reached
+        name = canonical_name(host)
+        matching = self.matching(name, port)
+        try:
+            read = read_target(target, strict=any(rule.has_paths for rule in matching))
+        except BadTarget as error:
+            return Decision(False, reached.rule, error.brief, status=400)
+        if not _METHOD.fullmatch(method) and any(rule.looks_inside for rule in matching):
+            return Decision(False, reached.rule, "the method is not in upper case", path=read.path, status=400)
+        methods = list(dict.fromkeys([method, *_upper([*overrides, *methods_in_query(read.query)])]))
+        asked = f"{'/'.join(methods)} {name}:{port}{read.path}"
+        for rule in matching:
+            if rule.deny and rule.forbids(methods, read):
+                return Decision(False, rule, f"{asked} is denied by {rule.label}", path=read.path)
+        allowing = [rule for rule in matching if not rule.deny and rule.covers(methods, read)]
+        if not allowing:
+            reason = f"{reached.rule.label if reached.rule else name} does not allow {asked}"
+            return Decision(False, reached.rule, reason, path=read.path, needed=(method, read.path))
+        rule = allowing[0]
+        reason = f"{name}:{port} is allowed by {rule.label}"
+        injections = tuple(_injections(allowing, read))
+        return Decision(True, rule, reason, target=read.wire, path=read.path, injections=injections)
+
+    def looks_into(self, host: str, port: int) -> bool:
+        """Whether some rule about this host (in canonical form) has to look inside TLS."""
+        return any(rule.looks_inside for rule in self.matching(host, port))
+
+    def foreign_placeholders(self, host: str, port: int) -> frozenset[str]:
+        """The placeholders of secrets that this host does not get."""
+        ours = {text for rule in self.matching(host, port) for text in _placeholders(rule)}
+        return frozenset(text for rule in self.rules for text in _placeholders(rule)) - ours
 
     def ports(self) -> tuple[int, ...]:
         """The guest ports that need a listener, sorted. 80 and 443 always: a refusal there must be heard."""
         return tuple(sorted({*WEB_PORTS, *(rule.port for rule in self.rules if rule.port and not rule.deny)}))
+
+
+def _upper(methods: Iterable[str]) -> Iterator[str]:
+    """Methods that a header or query names; those that are empty name none."""
+    return (method.strip().upper() for method in methods if method.strip())
+
+
+def _injections(rules: Iterable[Rule], target: Target) -> Iterator[Injection]:
+    """One for each header: the first rule that has one decides."""
+    headers: set[str] = set()
+    for injection in (injection for rule in rules for injection in rule.injections):
+        if injection.header not in headers and (not injection.paths or allows(injection.paths, target)):
+            headers.add(injection.header)
+            yield injection
+
+
+def _placeholders(rule: Rule) -> Iterator[str]:
+    return (text for injection in rule.injections for text in injection.placeholders if text)

@@ -1,36 +1,106 @@
-"""What a refused HTTP client is told: plain text, for the person or agent who reads it."""
+"""What a refused HTTP client is told: text for whoever reads it, or a problem document for a program."""
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from engine.gateway.policy import WEB_PORTS, Decision
 
+_PROBLEM = "application/problem+json"
 
-def explain(reason: str, host: str | None = None, port: int = 0, decision: Decision | None = None) -> str:
-    """The text of a refusal; with a decision of the policy, it names the line to add to the file."""
-    target = f" {host}:{port}" if host else ""
-    text = f"sandbox: refused{target}: {reason}\n"
-    if host and decision is not None and decision.rule is None:
-        text += f"To allow it, add this line under `endpoints:` in Sandboxfile.yaml:\n\n  {endpoint_line(host, port)}\n"
-    elif decision is not None and decision.rule is not None:
-        text += "A rule that denies beats every rule that allows.\n"
-    return text
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request goes nowhere. `decision` is set where the policy said so."""
+
+    status: int
+    reason: str
+    host: str | None = None
+    port: int = 0
+    decision: Decision | None = None
+    hint: str | None = None
+
+    def text(self) -> str:
+        """With a decision of the policy it names the line to add to the file, and the command that does."""
+        verb = "failed" if self.status >= 500 else "refused"
+        target = f" {self.host}:{self.port}" if self.host else ""
+        advice = self.advice()
+        return f"sandbox: {verb}{target}: {self.reason}\n" + (f"{advice}\n" if advice else "")
+
+    def advice(self) -> str:
+        decision = self.decision
+        if decision is None or not self.host:
+            return self.hint or ""
+        if decision.rule is None:
+            return (
+                "To allow it, add this line under `endpoints:` in Sandboxfile.yaml:\n\n"
+                f"  {endpoint_line(self.host, self.port)}\n\nor run on the host: {self.command()}"
+            )
+        if decision.rule.deny:
+            return "A rule that denies beats every rule that allows."
+        if decision.needed is not None:
+            method, path = decision.needed
+            where = decision.rule.place or f"{decision.rule.label} in Sandboxfile.yaml"
+            parts = [f"`methods` must name {method}"] if decision.rule.methods else []
+            parts += [f"`paths` must match {path}"] if decision.rule.paths else []
+            return f"To allow it, change {where}: {' and '.join(parts)}."
+        return self.hint or ""
+
+    def command(self) -> str | None:
+        """What to run on the host to have it allowed; None where no command does that."""
+        if self.host is None or self.decision is None or self.decision.rule is not None:
+            return None
+        return f"sandbox add endpoint {self.host}" + ("" if self.port in WEB_PORTS else f":{self.port}")
+
+    def problem(self) -> dict[str, Any]:
+        """The fields of RFC 9457, and ours."""
+        rule = self.decision.rule if self.decision else None
+        fields = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.reason,
+            "host": self.host,
+            "port": self.port or None,
+            "rule": rule.label if rule else None,
+            "place": (rule.place or None) if rule else None,
+            "advice": self.advice() or None,
+            "command": self.command(),
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def body(self, accept: str = "") -> tuple[str, bytes]:
+        """Media type and text, in the form that an Accept header asks for."""
+        if wants_problem(accept):
+            return _PROBLEM, json.dumps(self.problem(), indent=2).encode() + b"\n"
+        return "text/plain; charset=utf-8", self.text().encode()
+
+    def answer(self, *, accept: str = "", head_only: bool = False) -> bytes:
+        """A complete HTTP/1.1 answer that ends the connection."""
+        media_type, body = self.body(accept)
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"Content-Type: {media_type}\r\n"
+            f"Content-Length: {len(body)}\r\n"
+            "Cache-Control: no-store\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        return head.encode("ascii") + (b"" if head_only else body)
+
+
+def wants_problem(accept: str) -> bool:
+    """Whether a problem document is named, and not with weight zero."""
+    for part in accept.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name == _PROBLEM:
+            return not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", parameter) for parameter in parameters)
+    return False
 
 
 def endpoint_line(host: str, port: int) -> str:
     """The YAML list item that allows this host and port."""
     return f"- {host}" if port in WEB_PORTS else f"- {{host: {host}, port: {port}}}"
-
-
-def plain_answer(status: int, text: str, *, head_only: bool = False) -> bytes:
-    """A complete HTTP/1.1 answer that ends the connection."""
-    body = text.encode()
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        "Content-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\n"
-        "Cache-Control: no-store\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + (b"" if head_only else body)

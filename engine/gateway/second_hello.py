@@ -48,10 +48,11 @@ class HelloWatch:
             self._held.clear()
         return bytes(passed)
 
-    def from_server(self, data: bytes) -> None:
-        """To be called before the client gets them."""
+    def from_server(self, data: bytes) -> bytes:
+        """To be called before the client gets them, all of them."""
         if not self._over:
             self._over = self._server.has_decided(data)
+        return data
 
     def _read_hello(self, parser: ClientHelloParser, data: bytes, passed: bytearray) -> bytes:
         before = parser.consumed

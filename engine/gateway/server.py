@@ -13,11 +13,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.gateway import upstream
 from engine.gateway.context import Context
 from engine.gateway.errors import GatewayError
 from engine.gateway.http import HttpSession
+from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy
@@ -27,6 +29,9 @@ from engine.gateway.upstream import Connect, Resolver, Streams
 from vmm.connection import drop
 from vmm.errors import VmmError
 from vmm.unix_socket import bind_private
+
+if TYPE_CHECKING:
+    from engine.gateway.authority import Authority
 
 _FILES_FOR_OTHERS = 128  # descriptors left to the rest of the process
 
@@ -62,7 +67,7 @@ class Gateway:
         return found
 
     def set_policy(self, policy: Policy) -> tuple[int, ...]:
-        """Judge by this policy from now on; connections that it does not allow are cut.
+        """Judge by this policy from now on; connections that it does not allow are cut. Raises GatewayError as a start.
 
         Returns the ports that it needs and that have no listener: they come with the machine's next start.
         """
@@ -76,7 +81,8 @@ class Gateway:
             return
         limit = self._context.limits.connections
         if len(self._tasks) >= limit:
-            entry = JournalLine(port=port, verdict="refused", reason=f"{limit} connections are open already")
+            entry = JournalLine(port=port, verdict="refused", how="refuse")
+            entry.reason = f"{limit} connections are open already"
             self._context.journal.write(entry)
             drop(writer)
             return
@@ -153,12 +159,16 @@ async def start_gateway(
     resolver: Resolver | None = None,
     connect: Connect | None = None,
     limits: Limits | None = None,
+    secrets: Secrets | None = None,
+    authority: Authority | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on `directory/gw-PORT.sock` (mode 0600) for each of `policy.ports()`; serve until the block ends.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
-    Raises GatewayError when a socket cannot be made.
+    `secrets` gives the value of a secret at the moment of a request. With an `authority` that the guest trusts, TLS is
+    intercepted where the policy looks inside, and names that it refuses are told why.
+    Raises GatewayError when a socket cannot be made, and for a policy that looks inside without an authority.
     """
     context = Context(
         policy=policy,
@@ -166,7 +176,10 @@ async def start_gateway(
         resolver=resolver or upstream.resolve,
         connect=connect or upstream.connect,
         limits=_affordable(limits or Limits()),
+        secrets=secrets or (lambda name: None),
+        authority=authority,
     )
+    context.require_authority(policy)
     gateway = Gateway(context)
     try:
         for port in policy.ports():

@@ -19,13 +19,13 @@ async def splice(
     limits: Limits,
     *,
     outgoing: Callable[[bytes], bytes] = bytes,
-    incoming: Callable[[bytes], None] = lambda data: None,
+    incoming: Callable[[bytes], bytes] = bytes,
 ) -> None:
     """Copy until both sides are done, one breaks, or nothing moves for `idle_s` (`half_closed_s` after the first EOF).
 
     Counts into the entry. Closes neither side: their owner does. A broken or silent connection is not an error.
-    `outgoing` sees what the guest sends and says what of it goes on now, `incoming` sees what comes back before the
-    guest does; what they raise ends it.
+    `outgoing` sees what the guest sends and says what of it goes on now, `incoming` the same of what comes back; what
+    they raise ends it.
     """
 
     def go_out(data: bytes) -> bytes:
@@ -34,7 +34,7 @@ async def splice(
         return data
 
     def come_in(data: bytes) -> bytes:
-        incoming(data)
+        data = incoming(data)
         entry.bytes_in += len(data)
         return data
 

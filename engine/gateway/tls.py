@@ -1,5 +1,6 @@
-"""One TLS connection of the guest: read the server name, decide, connect, splice. Nothing is decrypted.
+"""One TLS connection of the guest: read the server name, decide, connect, splice; or intercept, where a rule asks.
 
+What is spliced is not decrypted.
 A server may ask for a second hello, in the clear as the first: that one must name the same server.
 """
 
@@ -11,6 +12,7 @@ from engine.gateway.clienthello import ClientHello, ClientHelloParser, Malformed
 from engine.gateway.context import Context, Refused
 from engine.gateway.journal import JournalLine
 from engine.gateway.names import BadName, canonical_name
+from engine.gateway.policy import Decision
 from engine.gateway.second_hello import HelloWatch
 from engine.gateway.splice import close, hang_up, splice
 from engine.gateway.upstream import Streams, UpstreamUnreachable
@@ -28,31 +30,63 @@ async def serve_tls(context: Context, guest: Streams, port: int, first: bytes, d
     entry = JournalLine(port=port, protocol="tls")
     with context.recording(entry):
         try:
-            hello, rest = await _read_hello(context, guest, entry, first, deadline)
-            decision = context.judge(entry)
+            hello, received, length = await _read_hello(context, guest, entry, first, deadline)
+            try:
+                decision = context.judge(entry)
+            except Refused as error:
+                if context.authority is None or error.decision is None:
+                    raise
+                await _intercept(context, guest, entry, hello, received, None)  # to say why
+                return
+            if context.policy.looks_into(entry.host or "", port):
+                await _intercept(context, guest, entry, hello, received, decision)
+                return
+            entry.how = "splice"
             upstream = await context.dial(entry, decision)
         except Refused as error:
-            entry.verdict, entry.reason = "refused", error.brief
-            context.settle(entry)
-            await hang_up(guest, _alert(_ACCESS_DENIED), context.limits)
+            await _refuse(context, guest, entry, error.brief)
             return
         except UpstreamUnreachable:
             context.settle(entry)
             await hang_up(guest, _alert(_INTERNAL_ERROR), context.limits)
             return
-        watch = HelloWatch(lambda further: _judge_further(further, entry), context.limits.head_bytes)
         try:
-            hello += watch.from_client(rest)
-            upstream[1].write(hello)
-            entry.bytes_out += len(hello)
-            outgoing, incoming = watch.from_client, watch.from_server
-            await splice(guest, upstream, entry, context.limits, outgoing=outgoing, incoming=incoming)
+            await _splice(context, guest, upstream, entry, received[:length], received[length:])
         except (Refused, MalformedHello) as error:
-            entry.verdict, entry.reason = "refused", error.brief
-            context.settle(entry)
-            await hang_up(guest, _alert(_ACCESS_DENIED), context.limits)
+            await _refuse(context, guest, entry, error.brief)
         finally:
             await close(upstream, context.limits)
+
+
+async def _intercept(
+    context: Context,
+    guest: Streams,
+    entry: JournalLine,
+    hello: ClientHello,
+    received: bytes,
+    decision: Decision | None,
+) -> None:
+    from engine.gateway.interception import intercept  # nothing of it is loaded where no rule looks inside
+
+    await intercept(context, guest, entry, hello, received, decision)
+
+
+async def _splice(
+    context: Context, guest: Streams, upstream: Streams, entry: JournalLine, hello: bytes, rest: bytes
+) -> None:
+    """Raises Refused and MalformedHello for what a further hello says."""
+    watch = HelloWatch(lambda further: _judge_further(further, entry), context.limits.head_bytes)
+    hello += watch.from_client(rest)
+    upstream[1].write(hello)
+    entry.bytes_out += len(hello)
+    outgoing, incoming = watch.from_client, watch.from_server
+    await splice(guest, upstream, entry, context.limits, outgoing=outgoing, incoming=incoming)
+
+
+async def _refuse(context: Context, guest: Streams, entry: JournalLine, reason: str) -> None:
+    entry.verdict, entry.reason, entry.how = "refused", reason, "refuse"
+    context.settle(entry)
+    await hang_up(guest, _alert(_ACCESS_DENIED), context.limits)
 
 
 def _judge_further(hello: ClientHello, entry: JournalLine) -> None:
@@ -67,8 +101,8 @@ def _judge_further(hello: ClientHello, entry: JournalLine) -> None:
 
 async def _read_hello(
     context: Context, guest: Streams, entry: JournalLine, first: bytes, deadline: float
-) -> tuple[bytes, bytes]:
-    """The bytes of the hello, and those that came behind it; fills in the entry's host. Raises Refused."""
+) -> tuple[ClientHello, bytes, int]:
+    """The hello, all that was received, and how much of it is the hello; fills in the entry's host. Raises Refused."""
     parser = ClientHelloParser(context.limits.head_bytes)
     received = bytearray(first)
     try:
@@ -93,7 +127,7 @@ async def _read_hello(
         entry.host = canonical_name(hello.server_name)
     except BadName as error:
         raise Refused(error.brief) from error
-    return bytes(received[: parser.consumed]), bytes(received[parser.consumed :])
+    return hello, bytes(received), parser.consumed
 
 
 def _alert(description: int) -> bytes:

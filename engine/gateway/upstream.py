@@ -20,6 +20,8 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 Connect = Callable[[str, int], Awaitable[Streams]]
 """(IP address, port) -> a stream pair; raises OSError or AddressRefused."""
 
+_BUFFER_BYTES = Limits.chunk_bytes  # twice that is held of what a guest does not take
+
 
 class AddressRefused(GatewayError):
     """The name is allowed, but leads somewhere the guest must not go."""
@@ -38,7 +40,7 @@ async def resolve(name: str, port: int) -> list[str]:
 
 async def connect(address: str, port: int) -> Streams:
     """A TCP connection with keep-alive. Refuses one that turns out to end on this very host."""
-    reader, writer = await asyncio.open_connection(address, port)
+    reader, writer = await asyncio.open_connection(address, port, limit=_BUFFER_BYTES)
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if writer.get_extra_info("peername")[0] == writer.get_extra_info("sockname")[0]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.gateway.authority import Authority
 from engine.gateway.journal import Journal
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy, Rule
@@ -67,9 +68,15 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def world(
-    *rules: Rule, handler: Handler | None = None, limits: Limits | None = None, dead: bool = False
+    *rules: Rule,
+    handler: Handler | None = None,
+    limits: Limits | None = None,
+    dead: bool = False,
+    tls: ssl.SSLContext | None = None,
+    secrets: Callable[[str], str | None] | None = None,
+    authority: Authority | None = None,
 ) -> AsyncIterator[World]:
-    """Everything the gateway connects to ends at `handler`; with `dead`, nothing answers there."""
+    """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there."""
     dialled: list[tuple[str, int]] = []
     resolved: list[str] = []
     addresses: dict[str, Sequence[str]] = {}
@@ -91,7 +98,7 @@ async def world(
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     real = server.sockets[0].getsockname()[1]
     if dead:
         server.close()
@@ -110,7 +117,14 @@ async def world(
         with Journal(directory / "journal.jsonl", sandbox="shop") as journal:
             async with asyncio.timeout(DEADLINE_S):
                 async with start_gateway(
-                    Policy(rules), directory, journal, resolver=resolver, connect=connect, limits=limits
+                    Policy(rules),
+                    directory,
+                    journal,
+                    resolver=resolver,
+                    connect=connect,
+                    limits=limits,
+                    secrets=secrets,
+                    authority=authority,
                 ) as gateway:
                     yield World(gateway, journal, dialled, resolved, addresses)
     finally:

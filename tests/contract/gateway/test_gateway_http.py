@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from gateway_world import in_loop, until, world
 
+from engine.gateway.authority import Authority
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy, Rule
 
@@ -156,6 +157,39 @@ def test_a_new_policy_counts_for_the_next_request_on_the_connection() -> None:
                 writer.write(get("/2"))
                 assert (await reader.readline()) == b"HTTP/1.1 403 Forbidden\r\n"
         assert len(origin.heads) == 1
+
+    in_loop(scenario())
+
+
+def test_plain_requests_are_judged_by_method_and_path() -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        rule = Rule("api.example.com", methods=("GET",), paths=("/ok/**",), origin="endpoints[0]")
+        deny = Rule("api.example.com", deny=True, paths=("/ok/secret",), origin="endpoints[1]")
+        async with world(rule, deny, handler=origin.serve, authority=Authority.create("shop")) as w:
+            answer = await w.ask(80, get("/ok/%41%2f%c3%a9?%61", extra=CLOSE))
+            refused = [
+                await w.ask(80, request)
+                for request in (get("/no"), get("/ok//x"), get("/OK/x"), get("/ok/%73ecret"), get("/ok/Secret/"))
+            ]
+            refused.append(await w.ask(80, get("/ok/a").replace(b"GET", b"PUT")))
+            lines = await w.quiet()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert origin.heads == [get("/ok/A%2F%C3%A9?%61")]
+        assert [answer.split()[1] for answer in refused] == [b"403", b"400", b"403", b"403", b"403", b"403"]
+        assert b"denied by endpoints[1]" in refused[3] and b"beats" in refused[3]
+        assert [line["path"] for line in lines[:2]] == ["/ok/A%2F%C3%A9", "/no"]
+        assert [line["how"] for line in lines] == ["intercept"] + ["refuse"] * 6
+
+    in_loop(scenario())
+
+
+def test_without_a_path_condition_a_target_goes_on_byte_for_byte() -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        async with world(ALLOW, handler=origin.serve) as w:
+            await w.ask(80, get("/@s%2fn/../%7e//x;y?a=/../b%", extra=CLOSE))
+        assert origin.heads == [get("/@s%2fn/../%7e//x;y?a=/../b%")]
 
     in_loop(scenario())
 

@@ -13,7 +13,7 @@ from engine.gateway.policy import Policy, Rule
 
 ACCESS_DENIED = bytes([21, 3, 3, 0, 2, 2, 49])
 INTERNAL_ERROR = bytes([21, 3, 3, 0, 2, 2, 80])
-ALLOW = Rule("api.example.com", origin="endpoints[0]")
+ALLOW = Rule("api.example.com", origin="endpoints[0]", place="Sandboxfile.yaml:7")
 
 
 def test_an_allowed_name_is_spliced_untouched_and_journalled() -> None:
@@ -32,6 +32,8 @@ def test_an_allowed_name_is_spliced_untouched_and_journalled() -> None:
             "host": "api.example.com",
             "port": 443,
             "rule": "endpoints[0]",
+            "place": "Sandboxfile.yaml:7",
+            "how": "splice",
             "reason": "api.example.com:443 is allowed by endpoints[0]",
             "bytes_in": len(hello) + 4,
             "bytes_out": len(hello) + 4,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engine.gateway.httphead import BadRequest, head_length, read_head
 from engine.gateway.policy import Rule
-from engine.gateway.refusal import endpoint_line, plain_answer
+from engine.gateway.refusal import Refusal, endpoint_line, wants_problem
 
 PIECES = [
     *(
@@ -69,7 +69,7 @@ def test_what_goes_onward_names_the_host_that_was_judged_and_reads_back_the_same
     except BadRequest:
         return
     assert head.host == "a.example"
-    wire = h11.Connection(h11.CLIENT).send(head.onward)
+    wire = h11.Connection(h11.CLIENT).send(head.onward(head.target, head.headers))
     assert wire is not None
     assert wire.count(b"\r\n\r\n") == 1 and wire.endswith(b"\r\n\r\n")
     assert wire.replace(b"\r\n", b"").count(b"\n") == wire.replace(b"\r\n", b"").count(b"\r") == 0
@@ -81,7 +81,8 @@ def test_what_goes_onward_names_the_host_that_was_judged_and_reads_back_the_same
 def test_the_host_is_canonical_and_the_port_checked() -> None:
     head = read_head(b"GET /a?b=c HTTP/1.1\r\nHost: A.Example.:8080\r\n\r\n", 8080)
     assert (head.host, head.path, head.method) == ("a.example", "/a", "GET")
-    assert bytes(head.onward.target) == b"/a?b=c"
+    assert head.target == "/a?b=c"
+    assert (b"Host", b"a.example:8080") in head.headers
     with pytest.raises(BadRequest, match="port 8080"):
         read_head(b"GET / HTTP/1.1\r\nHost: a.example:8080\r\n\r\n", 80)
 
@@ -103,10 +104,53 @@ def test_the_suggested_line_is_a_rule_that_allows(host: str, port: int) -> None:
     assert rule.matches(host, port)
 
 
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/html, application/Problem+JSON;q=0.5", True),
+        ("application/problem+json; q=0.0", False),
+    ],
+)
+def test_who_wants_a_problem_document(accept: str, wanted: bool) -> None:
+    assert wants_problem(accept) is wanted
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: b.example\r\n\r\n", 421),
+        (b"GET / HTTP/1.1\r\nHost: a.example:80\r\n\r\n", 421),
+        (b"GET https://b.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 400),
+        (b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: cookie\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a.example\r\nExpect: x\r\n\r\n", 417),
+    ],
+)
+def test_heads_inside_tls_that_are_refused(head: bytes, status: int) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read_head(head, 443, "a.example")
+    assert caught.value.status == status
+
+
+def test_what_is_meant_for_the_next_hop_stays_here() -> None:
+    head = read_head(
+        b"GET https://A.example./x?y HTTP/1.1\r\nHost: A.Example.:443\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\n"
+        b"TE: trailers\r\nKeep-Alive: 1\r\nX-HTTP_Method-override: put, DELETE\r\nAccept: a\r\naccept: b\r\n\r\n",
+        443,
+        "a.example",
+    )
+    assert [name for name, _ in head.headers] == [b"Host", b"X-HTTP_Method-override", b"Accept", b"accept"]
+    assert (head.headers[0][1], head.target, head.accept) == (b"a.example", "/x?y", "a,b")
+    assert head.overrides == ("put", " DELETE")
+
+
 def test_an_answer_is_http() -> None:
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "a.example")]))
-    client.receive_data(plain_answer(403, "no: bücher\n"))
+    client.receive_data(Refusal(403, "no: bücher").answer())
     response, body = client.next_event(), client.next_event()
     assert isinstance(response, h11.Response) and response.status_code == 403
-    assert isinstance(body, h11.Data) and body.data == "no: bücher\n".encode()
+    assert isinstance(body, h11.Data) and body.data == "sandbox: refused: no: bücher\n".encode()

@@ -17,7 +17,7 @@ def test_a_line_has_these_fields(tmp_path: Path) -> None:
         journal.write(JournalLine(port=443, verdict="refused", protocol="tls", reason="no endpoint"))
         first, second = (json.loads(line) for line in journal.path.read_text().splitlines())  # before it is closed
     assert list(first) == [
-        *("time", "sandbox", "verdict", "protocol", "host", "port", "method", "path", "rule", "reason"),
+        *("time", "sandbox", "verdict", "protocol", "host", "port", "method", "path", "rule", "place", "how", "reason"),
         *("bytes_in", "bytes_out", "duration_ms"),
     ]
     assert "method" not in second and second["host"] is None and second["sandbox"] == "shop"

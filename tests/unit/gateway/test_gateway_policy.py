@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.decoding import decode
 from engine.gateway.addresses import forbidden_kind
 from engine.gateway.errors import GatewayError
 from engine.gateway.names import BadName, canonical_name
-from engine.gateway.policy import Decision, Policy, Rule
+from engine.gateway.policy import Decision, Injection, Policy, Rule
 
 
 def test_nothing_is_allowed_by_default() -> None:
@@ -90,6 +95,124 @@ def test_ports_that_need_a_listener() -> None:
     rules = [Rule("a.example"), Rule("b.example", port=8443), Rule("c.example", port=22, deny=True)]
     assert Policy(rules).ports() == (80, 443, 8443)
     assert Policy().ports() == (80, 443)
+
+
+KEY = Injection("key", "authorization", "bearer", placeholders=("held-by-the-guest",))
+
+
+@pytest.mark.parametrize(
+    ("rules", "method", "target", "allowed"),
+    [
+        ([Rule("a.example")], "GET", "/x", True),
+        ([Rule("a.example")], "brew", "/a/../b", True),
+        ([Rule("a.example", methods=("GET",))], "GET", "/x", True),
+        ([Rule("a.example", methods=("GET",))], "HEAD", "/x", True),
+        ([Rule("a.example", methods=("HEAD",))], "GET", "/x", False),
+        ([Rule("a.example", methods=("GET",))], "POST", "/x", False),
+        ([Rule("a.example", methods=("GET",))], "get", "/x", False),
+        ([Rule("a.example", methods=("GET",))], "GET", "/x?_method=DELETE", False),
+        ([Rule("a.example", methods=("GET", "DELETE"))], "GET", "/x?_method=delete", True),
+        ([Rule("a.example")], "GET", "/x?_method=DELETE", True),
+        ([Rule("a.example", paths=("/x/**",))], "POST", "/x/y", True),
+        ([Rule("a.example", paths=("/x/**",))], "POST", "/y", False),
+        ([Rule("a.example", paths=("/x/**",))], "GET", "/x/../y", False),
+        ([Rule("a.example", paths=("/x/**",), methods=("GET",)), Rule("a.example", paths=("/y",))], "POST", "/y", True),
+        (
+            [Rule("a.example", paths=("/x/**",), methods=("GET",)), Rule("a.example", paths=("/y",))],
+            "POST",
+            "/x",
+            False,
+        ),
+        ([Rule("a.example"), Rule("a.example", deny=True, paths=("/admin/**",))], "GET", "/Admin/x", False),
+        ([Rule("a.example"), Rule("a.example", deny=True, paths=("/admin/**",))], "GET", "/x", True),
+        ([Rule("a.example"), Rule("a.example", deny=True, methods=("DELETE",))], "POST", "/x?_method=DELETE", False),
+        ([Rule("a.example"), Rule("*.example.com", deny=True)], "GET", "/x", True),
+        ([Rule("a.example", paths=("/x",)), Rule("b.example")], "GET", "/y", False),
+        ([Rule("a.example", deny=True, paths=("/x",))], "GET", "/y", False),
+    ],
+)
+def test_requests(rules: list[Rule], method: str, target: str, allowed: bool) -> None:
+    decision = Policy(rules).judge("a.example", 443, method, target)
+    assert decision.allowed is allowed, decision
+    assert Policy(reversed(rules)).judge("a.example", 443, method, target).allowed is allowed
+
+
+def test_a_method_that_a_header_names_must_be_allowed_too() -> None:
+    policy = Policy([Rule("a.example", methods=("GET", "POST"))])
+    assert not policy.judge("a.example", 443, "POST", "/", ["delete"]).allowed
+    assert policy.judge("a.example", 443, "POST", "/", [" get", ""]).allowed
+    assert Policy([Rule("a.example")]).judge("a.example", 443, "POST", "/", ["DELETE"]).allowed
+
+
+def test_what_a_request_decision_says() -> None:
+    rule = Rule("a.example", paths=("/x/**",), methods=("GET",), origin="endpoints[2]")
+    policy = Policy([rule])
+    good = policy.judge("A.example.", 443, "GET", "/x/%7e?t=secret")
+    assert (good.allowed, good.rule, good.target, good.path) == (True, rule, "/x/~?t=secret", "/x/~")
+    bad = policy.judge("a.example", 443, "PUT", "/x/%7e?t=secret")
+    assert (bad.status, bad.rule, bad.needed) == (403, rule, ("PUT", "/x/~"))
+    assert bad.reason == "endpoints[2] does not allow PUT a.example:443/x/~"
+    assert policy.judge("a.example", 443, "GET", "/x//y").status == 400
+    assert policy.judge("b.example", 443, "GET", "/").reason == "no endpoint names b.example:443"
+
+
+def test_a_target_is_spelt_anew_only_where_paths_count() -> None:
+    for rule in (Rule("a.example"), Rule("a.example", methods=("GET",)), Rule("a.example", injections=(KEY,))):
+        assert Policy([rule]).judge("a.example", 443, "GET", "/a%2fb/%7e//").target == "/a%2fb/%7e//"
+
+
+def test_injections_belong_to_a_rule_and_to_paths() -> None:
+    narrow = Injection("git", "authorization", "basic", user="x", paths=("/git/**",))
+    policy = Policy([Rule("a.example", injections=(narrow, KEY)), Rule("*.example.com", injections=(KEY,))])
+    assert policy.judge("a.example", 443, "GET", "/git/x").injections == (narrow,)
+    assert policy.judge("a.example", 443, "GET", "/api").injections == (KEY,)
+    assert policy.judge("a.example", 443, "GET", "/git%2fx").injections == (KEY,)
+    read_only = Policy([Rule("a.example"), Rule("a.example", methods=("GET",), injections=(KEY,))])
+    assert read_only.judge("a.example", 443, "GET", "/").injections == (KEY,)
+    assert read_only.judge("a.example", 443, "POST", "/").injections == ()
+
+
+def test_who_looks_inside() -> None:
+    assert not Rule("a.example").looks_inside and not Rule("a.example", deny=True).looks_inside
+    for rule in (
+        Rule("a.example", methods=("GET",)),
+        Rule("a.example", paths=("/x",)),
+        Rule("a.example", injections=(KEY,)),
+        Rule("a.example", intercept=True),
+    ):
+        assert rule.looks_inside
+        policy = Policy([Rule("a.example"), rule])
+        assert policy.looks_inside and policy.looks_into("a.example", 443)
+        assert not policy.looks_into("a.example", 8443) and not policy.looks_into("b.example", 443)
+
+
+def test_a_placeholder_is_foreign_to_every_host_but_its_own() -> None:
+    policy = Policy([Rule("a.example", injections=(KEY,)), Rule("b.example")])
+    assert policy.foreign_placeholders("a.example", 443) == frozenset()
+    assert policy.foreign_placeholders("b.example", 443) == {"held-by-the-guest"}
+    assert policy.foreign_placeholders("a.example", 8443) == {"held-by-the-guest"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"methods": ("get",)},
+        {"methods": ("",)},
+        {"paths": ("x",)},
+        {"paths": ("/a/../b",)},
+        {"injections": (Injection("k", "Authorization", "raw"),)},
+        {"injections": (Injection("k", "x", "raw", drop=("a b",)),)},
+        {"injections": (Injection("k", "x", "raw", paths=("/..",)),)},
+    ],
+)
+def test_a_condition_that_makes_no_sense(rule: dict[str, Any]) -> None:
+    with pytest.raises(GatewayError, match=r"endpoints\[4\]: "):
+        Rule("a.example", origin="endpoints[4]", **rule)
+
+
+def test_a_rule_travels_as_json() -> None:
+    rule = Rule("a.example", methods=("GET",), paths=("/x",), injections=(KEY,), place="Sandboxfile.yaml:3")
+    assert decode(Rule, json.loads(json.dumps(asdict(rule)))) == rule
 
 
 @given(st.text())

@@ -1,0 +1,112 @@
+"""A TLS connection of the guest that a rule has to look into: we answer for the host, and speak to it ourselves.
+
+First the server, then the guest: so the guest is offered what the server chose, and never anything else. A server that
+cannot be reached, or not verified, is said in an answer to the guest's request, which the server does not get.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+
+from engine.gateway.clienthello import ClientHello
+from engine.gateway.context import Context, Refused
+from engine.gateway.errors import GatewayError
+from engine.gateway.http import HttpSession, Inside
+from engine.gateway.journal import JournalLine
+from engine.gateway.outer import secure, verifying_context
+from engine.gateway.policy import Decision
+from engine.gateway.splice import close
+from engine.gateway.tlsio import TlsStream, start_tls
+from engine.gateway.upstream import Streams, UpstreamUnreachable
+
+HTTP_1 = "http/1.1"
+_SPOKEN = (HTTP_1,)
+
+
+async def intercept(
+    context: Context, guest: Streams, entry: JournalLine, hello: ClientHello, received: bytes, decision: Decision | None
+) -> None:
+    """Serve a connection of which `received` was read, beginning with `hello`. Leaves the guest's side to the caller.
+
+    `decision` None: the host is refused, and the guest is told so. The entry is that of the first request; until there
+    is one it says what became of the connection.
+    """
+    assert context.authority is not None
+    host = entry.host or ""
+    offers = [protocol for protocol in _SPOKEN if protocol in hello.alpn]
+    upstream: TlsStream | None = None
+    failure: GatewayError | None = None
+    if decision is None:
+        entry.verdict, entry.how = "refused", "refuse"
+    else:
+        entry.how = "intercept"
+        try:
+            upstream = await _dial(context, entry, decision, offers)
+        except (Refused, UpstreamUnreachable) as error:
+            failure = error
+    try:
+        chosen = upstream.alpn if upstream is not None else (HTTP_1 if HTTP_1 in offers else None)
+        inside = await _answer(context, guest, entry, chosen, received)
+        if inside is None:
+            return
+        found, upstream = upstream, None  # the session's now
+        session = HttpSession(
+            context,
+            inside.streams,
+            entry.port,
+            inside=Inside(
+                host=host,
+                entry=entry,
+                upstream=found.streams if found else None,
+                failure=failure,
+                dial=lambda line, allowed: _redial(context, line, allowed, offers),
+            ),
+        )
+        await session.serve(asyncio.get_running_loop().time() + context.limits.head_s)
+        if not session.whole:
+            inside.cut()
+        await close(inside.streams, context.limits)
+    finally:
+        if upstream is not None:
+            await close(upstream.streams, context.limits)
+
+
+async def _answer(
+    context: Context, guest: Streams, entry: JournalLine, protocol: str | None, received: bytes
+) -> TlsStream | None:
+    """Answer the guest's hello as its host; None, with the reason in the entry, when the guest does not go on."""
+    assert context.authority is not None
+    answering = context.authority.context(entry.host or "", protocol)
+    try:
+        return await start_tls(guest, answering, context.limits.handshake_s, received=received)
+    except TimeoutError:
+        reason = f"the guest did not finish TLS within {context.limits.handshake_s:g} s"
+    except ssl.SSLError as error:
+        reason = f"the guest does not go on with TLS ({error.reason or error})"
+    except OSError:
+        reason = "the guest hung up within TLS"
+    if entry.verdict == "allowed":
+        entry.verdict, entry.reason = "failed", reason
+    else:
+        entry.reason += f"; {reason}"
+    return None
+
+
+async def _redial(context: Context, entry: JournalLine, decision: Decision, offers: Sequence[str]) -> Streams:
+    return (await _dial(context, entry, decision, offers)).streams
+
+
+async def _dial(context: Context, entry: JournalLine, decision: Decision, offers: Sequence[str]) -> TlsStream:
+    """A verified connection to the entry's host. Raises Refused and UpstreamUnreachable, noted in the entry."""
+    if context.outer is None:
+        context.outer = await asyncio.to_thread(verifying_context)
+    below = await context.dial(entry, decision)
+    try:
+        return await secure(below, context.outer, entry.host or "", offers, context.limits)
+    except BaseException as error:
+        await close(below, context.limits)
+        if isinstance(error, UpstreamUnreachable):
+            context.note_failure(entry, error)
+        raise
