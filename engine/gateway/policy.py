@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from engine.gateway.errors import GatewayError
 from engine.gateway.names import BadName, canonical_name
 
 WEB_PORTS = (80, 443)
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What happens to a request that may carry a secret.
+
+    `secret` is its name in the file, `header` the one it goes into (lower case). `form` raw: the value itself; bearer:
+    `Bearer VALUE`; basic: base64 of `user:VALUE`. `drop` are rival headers, removed (lower case); `header` always is.
+    `paths` are the only ones it is sent to; empty: all. `placeholders` are the texts that the guest holds instead.
+    """
+
+    secret: str
+    header: str
+    form: Literal["raw", "bearer", "basic"]
+    user: str = ""
+    drop: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    placeholders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
