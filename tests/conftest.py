@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Redirect the three roots, and $HOME; make the default roots and the network raise."""
+    """Redirect the roots, and $HOME; make the default roots and the network raise; hide the user's keyring."""
     # tmp_path is too long for a unix socket (108 bytes)
     runtime = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
     shares = request.node.get_closest_marker("real_cache") is not None
@@ -57,6 +57,8 @@ def isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv("SANDBOX_CACHE_DIR", str(cache))
     monkeypatch.setenv("SANDBOX_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("SANDBOX_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("SANDBOX_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))

@@ -1,6 +1,7 @@
 """Where everything lives; docs/state.md mirrors `PATHS`. The names in a cache entry are beside what makes it.
 
 Three roots: the cache (can be made again), the state (cannot) and the runtime directory (sockets; gone after a reboot).
+A fourth, the configuration, is the user's own: it is read, and never written.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from engine.errors import EngineError
 APP = "sandbox"
 SOCKET_PATH_MAX = 103  # bytes, on every system; `ls` asks for paths and shall not load vmm.unix_socket for its limit
 ROOTS = ("cache", "state", "runtime")
+_XDG = {
+    "cache": ("XDG_CACHE_HOME", ".cache"),
+    "config": ("XDG_CONFIG_HOME", ".config"),
+    "state": ("XDG_STATE_HOME", ".local/state"),
+}
 TMP, LOCKS = "tmp", "locks"  # reserved: no kind of entry is called so
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -65,6 +71,13 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "asked about anew",
     ),
     ("state", "trust/<id>.json", "what you allowed one file to ask of this host", "the next `up` asks again"),
+    (
+        "state",
+        "secrets.json",
+        "names of the secrets you keep, and where there is no keyring their values, readable by you alone",
+        "use `sandbox secret rm`",
+    ),
+    ("state", "secrets.lock", "held while a secret is kept or removed", "safe when nothing runs"),
     ("runtime", "README", "says what the directory is", "written again by the next command"),
     (
         "runtime",
@@ -86,6 +99,7 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "the same sockets, of a machine that builds a cache entry",
         "safe when no build runs",
     ),
+    ("config", "secrets.yaml", "where you have secrets that you do not keep here; you write it", "they have no value"),
 )
 
 _README = {
@@ -164,25 +178,27 @@ class Layout(NamedTuple):
     cache: Path
     state: Path
     runtime: Path
+    config: Path = Path()
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Layout:
         """The roots that `env` asks for, made ready (`prepare`).
 
-        SANDBOX_CACHE_DIR, SANDBOX_STATE_DIR and SANDBOX_RUNTIME_DIR override; else the platform's places for the user
-        that runs this process. Raises EngineError.
+        SANDBOX_CACHE_DIR, SANDBOX_STATE_DIR, SANDBOX_RUNTIME_DIR and SANDBOX_CONFIG_DIR override; else the platform's
+        places for the user that runs this process. Raises EngineError.
         """
         layout = cls(
             cache=_override(env, "SANDBOX_CACHE_DIR") or platform_root("cache"),
             state=_override(env, "SANDBOX_STATE_DIR") or platform_root("state"),
             runtime=_override(env, "SANDBOX_RUNTIME_DIR") or _default_runtime(env),
+            config=_override(env, "SANDBOX_CONFIG_DIR") or platform_root("config"),
         )
         layout.prepare()
         return layout
 
     def to_environment(self) -> dict[str, str]:
         """The variables with which a child process finds the same roots."""
-        return {f"SANDBOX_{root.upper()}_DIR": str(getattr(self, root)) for root in ROOTS}
+        return {f"SANDBOX_{root.upper()}_DIR": str(getattr(self, root)) for root in (*ROOTS, "config")}
 
     def prepare(self) -> None:
         """Make the roots, each with its README; nobody else can look into them.
@@ -272,6 +288,18 @@ class Layout(NamedTuple):
         """`file` is the real path of a Sandboxfile; the name of the record is its id."""
         return self.trust / f"{_digest(os.fsencode(file))[:16]}.json"
 
+    @property
+    def secrets(self) -> Path:
+        return self.state / "secrets.json"
+
+    @property
+    def secrets_lock(self) -> Path:
+        return self.secrets.with_suffix(".lock")
+
+    @property
+    def secret_settings(self) -> Path:
+        return self.config / "secrets.yaml"
+
     def project_plan(self, project: Path, agent: str | None = None) -> Path:
         """`agent` is the key in `agents` of a file that has several."""
         name = "plan.json" if agent is None else f"plan-{_checked(_NAME, agent, 'name of an agent')}.json"
@@ -289,14 +317,13 @@ def platform_root(root: str) -> Path:
     home = os.environ.get("HOME", "")
     if sys.platform == "linux" and home.startswith("/"):
         # What platformdirs says there (a test compares), without the time that its import would add to each `exec`.
-        variable, default = ("XDG_CACHE_HOME", ".cache") if root == "cache" else ("XDG_STATE_HOME", ".local/state")
+        variable, default = _XDG[root]
         given = os.environ.get(variable, "")
         return (Path(given) if given.startswith("/") else Path(home, default)) / APP
     import platformdirs
 
-    if root == "cache":
-        return platformdirs.user_cache_path(APP, appauthor=False)
-    return platformdirs.user_state_path(APP, appauthor=False)
+    ask = {"cache": platformdirs.user_cache_path, "config": platformdirs.user_config_path}
+    return ask.get(root, platformdirs.user_state_path)(APP, appauthor=False)
 
 
 def _default_runtime(env: Mapping[str, str]) -> Path:

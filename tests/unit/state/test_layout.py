@@ -37,6 +37,7 @@ def test_roots_come_from_the_platform_without_overrides(tmp_path: Path, monkeypa
     assert layout.cache == tmp_path / "platform-cache"
     assert layout.state == tmp_path / "platform-state"
     assert layout.runtime == tmp_path / "run" / "sandbox"
+    assert layout.config == tmp_path / "platform-config"
 
 
 @pytest.mark.parametrize("home", ["/home/me", "/home/me/", "/", "relative", ""])
@@ -45,12 +46,13 @@ def test_the_platforms_places_are_those_of_platformdirs(
     home: str, given: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", home)
-    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(variable, raising=False)
         if given is not None:
             monkeypatch.setenv(variable, given)
     assert platform_root("cache") == platformdirs.user_cache_path("sandbox", appauthor=False)
     assert platform_root("state") == platformdirs.user_state_path("sandbox", appauthor=False)
+    assert platform_root("config") == platformdirs.user_config_path("sandbox", appauthor=False)
 
 
 def test_a_runtime_directory_that_is_not_there_is_not_used(tmp_path: Path) -> None:
@@ -152,6 +154,9 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.project_plan(Path("/src/shop"), "claude"),
         layout.project_seen(Path("/src/shop")),
         layout.approval(Path("/src/shop/Sandboxfile.yaml")),
+        layout.secrets,
+        layout.secrets_lock,
+        layout.secret_settings,
         instance.sockets.control,
         instance.sockets.directory / socket_name(443),
         instance.sockets.mount(3),
@@ -169,5 +174,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
 
 
 def test_the_document_mirrors_the_list() -> None:
-    rows = [line for line in DOC.read_text().splitlines() if re.match(r"\| (cache|state|runtime) \| `[^$]", line)]
+    rows = [
+        line for line in DOC.read_text().splitlines() if re.match(r"\| (cache|state|runtime|config) \| `[^$]", line)
+    ]
     assert rows == [f"| {root} | `{path}` | {what} | {deleting} |" for root, path, what, deleting in PATHS]

@@ -1,0 +1,106 @@
+"""No encoding of a value gets through."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import shlex
+import traceback
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.secrets.redaction import MARK, Redactor, hold, redact, redact_held
+
+Encoding = Callable[[str], str]
+ENCODINGS: dict[str, Encoding] = {
+    "as it is": str,
+    "url": quote,
+    "url, all": lambda value: quote(value, safe=""),
+    "url, lower case": lambda value: quote(value, safe="").replace("%2F", "%2f").replace("%3D", "%3d"),
+    "url, twice": lambda value: quote(quote(value, safe=""), safe=""),
+    "form": quote_plus,
+    "every byte": lambda value: "".join(f"%{byte:02X}" for byte in value.encode()),
+    "json": json.dumps,
+    "json, within json": lambda value: json.dumps(json.dumps({"key": value})),
+    "json, slashes": lambda value: json.dumps(value).replace("/", "\\/"),
+    "json, escaped": lambda value: "".join(f"\\u{ord(char):04x}" for char in value),
+    "json of a url": lambda value: json.dumps(f"https://x.example/?key={quote(value)}"),
+    "repr": repr,
+    "shell": shlex.quote,
+    "html": html.escape,
+    "hex": lambda value: value.encode().hex(),
+    "base64": lambda value: base64.b64encode(value.encode()).decode(),
+    "base64, for URLs": lambda value: base64.urlsafe_b64encode(value.encode()).decode().rstrip("="),
+    "base64, in a URL": lambda value: quote(base64.b64encode(value.encode()).decode(), safe=""),
+    "base64, in JSON": lambda value: json.dumps(base64.b64encode(value.encode()).decode()).replace("/", "\\/"),
+    "basic": lambda value: base64.b64encode(f"x-access-token:{value}".encode()).decode(),
+    "basic, two more": lambda value: base64.b64encode(f"xx:{value}yy".encode()).decode(),
+    "basic, one more": lambda value: base64.b64encode(f"x:y{value}y".encode()).decode(),
+}
+ASCII = "".join(map(chr, range(0x20, 0x7F)))
+VALUES = st.text(ASCII, min_size=8, max_size=80)
+SURROUNDINGS = st.text(max_size=20)
+
+
+def kernel(encoding: str, value: str) -> str:
+    """The part of what an encoding makes that is the value's alone."""
+    encoded = ENCODINGS[encoding](value)
+    return {"json": encoded[1:-1], "repr": encoded[1:-1]}.get(encoding, encoded)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@given(value=VALUES, before=SURROUNDINGS, after=SURROUNDINGS)
+def test_no_encoding_of_it_is_left(encoding: str, value: str, before: str, after: str) -> None:
+    text = before + ENCODINGS[encoding](value) + after
+    clean = redact(text, [value])
+    assert value not in clean
+    assert kernel(encoding, value) not in clean
+    assert MARK in clean
+
+
+@given(values=st.lists(VALUES, min_size=1, max_size=4), parts=st.lists(SURROUNDINGS, min_size=5, max_size=5))
+def test_of_several_values_none_is_left(values: list[str], parts: list[str]) -> None:
+    text = "".join(part + value for part, value in zip(parts, [*values, ""] * 3, strict=False))
+    clean = redact(text, values)
+    assert not any(value in clean for value in values)
+
+
+@given(text=st.text(max_size=200))
+def test_what_holds_none_is_left_alone(text: str) -> None:
+    assert redact(text, ["a value that is nowhere"]) == text
+    assert redact(text, []) == text
+
+
+def test_the_longer_of_two_goes_first() -> None:
+    assert redact("long-value-and-more", ["long-value", "long-value-and-more"]) == MARK
+
+
+def test_backslashes_take_no_time() -> None:
+    # A run that could be divided in many ways would take for ever.
+    value = "\\" * 40 + '"' * 40
+    assert value not in redact(json.dumps(json.dumps(value)) + "\\" * 5000, [value])
+
+
+def test_a_long_text_takes_no_time() -> None:
+    value = "sk-ant-api03-" + "Ab/+_-" * 20
+    clean = redact("x" * 100_000 + json.dumps(value) + "y" * 100_000, [value])
+    assert value not in clean and len(clean) < 200_010
+
+
+def test_it_does_not_show_what_it_takes_out() -> None:
+    redactor = Redactor(["a-secret-value"])
+    assert "secret" not in repr(redactor) and "1 values" in repr(redactor)
+
+
+def test_what_a_process_holds_is_taken_out_of_its_tracebacks() -> None:
+    value = hold("held-by-this-process-1")
+    try:
+        raise ValueError(f"cannot parse {value!r}")
+    except ValueError as error:
+        text = redact_held("".join(traceback.format_exception(error)))
+    assert value not in text and f"cannot parse '{MARK}'" in text
