@@ -36,24 +36,6 @@ class Injection:
 
 
 @dataclass(frozen=True)
-class Injection:
-    """What happens to a request that may carry a secret.
-
-    `secret` is its name in the file, `header` the one it goes into (lower case). `form` raw: the value itself; bearer:
-    `Bearer VALUE`; basic: base64 of `user:VALUE`. `drop` are rival headers, removed (lower case); `header` always is.
-    `paths` are the only ones it is sent to; empty: all. `placeholders` are the texts that the guest holds instead.
-    """
-
-    secret: str
-    header: str
-    form: Literal["raw", "bearer", "basic"]
-    user: str = ""
-    drop: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
-    placeholders: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Rule:
     """One endpoint.
 
