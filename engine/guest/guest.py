@@ -42,12 +42,14 @@ class Base:
 class Identity:
     """What a restored guest is told about itself: everything that must differ from the snapshot's other clones.
 
-    `environment` goes to /etc/environment, `files` are (path, mode, text) written as root.
+    `environment` goes to /etc/environment, `files` are (path, mode, text) written as root. `certificate` (PEM) is that
+    of the sandbox's own CA: guest and containers trust it in the place of the snapshot's; None: no such CA.
     """
 
     hostname: str
     environment: Mapping[str, str] = field(default_factory=dict)
     files: tuple[tuple[str, int, str], ...] = ()
+    certificate: str | None = None
 
     def request(self) -> dict[str, Any]:
         """The arguments of guestd's `identity`, with fresh randomness and the host's clock."""
@@ -56,6 +58,7 @@ class Identity:
             "machine_id": secrets.token_hex(16),
             "entropy": secrets.token_hex(64),
             "time_ns": time.time_ns(),
+            "certificate": self.certificate,
             "environment": dict(self.environment),
             "files": [{"path": path, "mode": mode, "content": text} for path, mode, text in self.files],
         }

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import fcntl
-import grp
-import os
-import pwd
 import socket
 import struct
 import threading
 import time
 
 from .accounts import merge_environment
+from .certificate import trust_certificate
 from .failure import Json
+from .files import write_file
 from .system import read_text
 
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
@@ -22,8 +21,9 @@ RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
 def set_identity(request: Json, cancelled: threading.Event) -> Json:
     """Make a restored machine its own: entropy first, for all that follows, then clock, names, files, environment.
 
-    {entropy: hex, time_ns, hostname, machine_id, files: [{path, content or base64, mode, owner}], environment: {}}; all
-    optional. The environment is merged into /etc/environment, where each exec reads it."""
+    {entropy: hex, time_ns, hostname, machine_id, certificate: PEM or null, files: [{path, content or base64, mode,
+    owner}], environment: {}}; all optional. The environment is merged into /etc/environment, where each exec reads it.
+    The certificate takes the place of the one of the snapshot; null removes that, and without the key it stays."""
 
     if entropy := bytes.fromhex(request.get("entropy") or ""):
         add_entropy(entropy)
@@ -34,6 +34,8 @@ def set_identity(request: Json, cancelled: threading.Event) -> Json:
         write_file("/etc/hostname", hostname.encode() + b"\n", 0o644)
     if machine_id := request.get("machine_id"):
         write_file("/etc/machine-id", machine_id.encode() + b"\n", 0o444)
+    if "certificate" in request:
+        trust_certificate(request["certificate"], request.get("root") or "/")
     for file in request.get("files") or []:
         content = base64.b64decode(file["base64"]) if "base64" in file else str(file.get("content", "")).encode()
         mode = file.get("mode", 0o644)
@@ -53,38 +55,3 @@ def add_entropy(entropy: bytes) -> None:
             fcntl.ioctl(random, RNDRESEEDCRNG)
         except OSError:
             random.write(entropy)
-
-
-def write_file(path: str, content: bytes, mode: int, owner: str | int | None = None) -> None:
-    """Replace the file as a whole; a reader sees the old or the new one. Missing parents are made, owned alike."""
-    uid = gid = -1
-    if owner is not None:
-        user, _, group = str(owner).partition(":")
-        account = pwd.getpwuid(int(user)) if user.isdecimal() and not group else None
-        if user.isdecimal() and group:
-            uid = int(user)
-        else:
-            account = account or pwd.getpwnam(user)
-            uid, gid = account.pw_uid, account.pw_gid
-        if group:
-            gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    parent = os.path.dirname(path) or "."
-    missing = []
-    while not os.path.isdir(parent):
-        missing.append(parent)
-        parent = os.path.dirname(parent)
-    for directory in reversed(missing):
-        os.mkdir(directory, 0o755)
-        os.chown(directory, uid, gid)
-    temporary = f"{path}.{os.getpid()}.new"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            os.fchown(descriptor, uid, gid)
-            os.fchmod(descriptor, mode)
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 
+from .certificate import renew_dockerd
 from .failure import Failure, Json
 from .wire import PROTOCOL, VERSION
 
@@ -67,6 +68,7 @@ def unit_status(unit: str) -> str:
 def trim(request: Json, cancelled: threading.Event) -> Json:
     """Give back what a snapshot should not carry: caches, and the free blocks of `paths`. Answers meminfo, in KiB."""
     notes = []
+    renew_dockerd(wait=True)  # a snapshot's clones have other certificates
     os.sync()
     for path in request.get("paths") or ["/"]:
         done = subprocess.run(["fstrim", path], capture_output=True, timeout=float(request.get("timeout_s") or 60))
