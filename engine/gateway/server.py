@@ -66,6 +66,18 @@ class Gateway:
         self._context.unnamed.clear()
         return found
 
+    @property
+    def authority(self) -> Authority | None:
+        """What mints the certificates of intercepted names."""
+        return self._context.authority
+
+    def arm(self, *, authority: Authority | None = None, secrets: Secrets | None = None) -> None:
+        """Give it what the next policy needs: an authority that the guest trusts by now, where secrets come from."""
+        if authority is not None:
+            self._context.authority = authority
+        if secrets is not None:
+            self._context.secrets = secrets
+
     def set_policy(self, policy: Policy) -> tuple[int, ...]:
         """Judge by this policy from now on; connections that it does not allow are cut. Raises GatewayError as a start.
 

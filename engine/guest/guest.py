@@ -8,10 +8,11 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.server import Gateway, start_gateway
@@ -22,6 +23,9 @@ from vmm.memory import make_memory
 from vmm.snapshot import Shape, Snapshot
 from vmm.spec import Drive, GuestForward, HostForward, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools
+
+if TYPE_CHECKING:
+    from engine.gateway.authority import Authority
 
 BOOT_S = {"tcg": 240.0}  # a cold boot under emulation takes 30 s here; a busy CI host has taken four times that
 BOOT_ACCELERATED_S = 60.0
@@ -87,15 +91,23 @@ async def open_guest(
     journal: Journal,
     console_log: Path | None = None,
     host_forwards: tuple[HostForward, ...] = (),
+    secret_of: Secrets | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
 
-    `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's.
+    `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
+    the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it.
+    `secret_of` gives the value of a secret at the moment of a request.
     Raises VmmError with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(start_gateway(policy, runtime, journal))
+        authority = make_authority(name) if policy.looks_inside else None
+        if authority is not None:
+            identity = replace(identity, certificate=authority.certificate)
+        gateway = await stack.enter_async_context(
+            start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority)
+        )
         descriptor = await _memory(stack, base.shape, parent)
         forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
         spec = MachineSpec(
@@ -121,6 +133,13 @@ async def open_guest(
         await _answered(machine, channel, booting=parent is None)
         await channel.call("identity", timeout_s=HELLO_S, **identity.request())
         yield Guest(machine, channel, gateway, descriptor)
+
+
+def make_authority(name: str) -> Authority:
+    """The certificate authority of one sandbox. Its library is loaded for those only that need one."""
+    from engine.gateway.authority import Authority
+
+    return Authority.create(name)
 
 
 async def _memory(stack: contextlib.AsyncExitStack, shape: Shape, parent: Snapshot | None) -> int:

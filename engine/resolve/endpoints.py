@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from engine.gateway.policy import Policy, Rule
 from engine.resolve.clients import GUEST_CLIENTS
@@ -28,15 +29,32 @@ class Registries:
         """With the defaults recorded in the cache entry of a guest image."""
         return cls(json.loads((image / GUEST_CLIENTS).read_text()))
 
-    def policy(self, endpoints: Iterable[Endpoint]) -> Policy:
-        """One rule per endpoint, several for a named group. Raises RegistryError when nobody knows the group."""
+    def policy(
+        self,
+        endpoints: Iterable[Endpoint],
+        kinds: Mapping[str, str | None] | None = None,
+        place_of: Callable[[int], str] = lambda index: "",
+    ) -> Policy:
+        """One rule per endpoint, several for a named group. Raises RegistryError when nobody knows the group.
+
+        `kinds` are the kinds of the file's secrets (`engine.secrets.rules.kind_of`); without it requests carry none, as
+        in builds. `place_of` says where an endpoint stands in the file, for the journal.
+        """
         rules: list[Rule] = []
         for index, endpoint in enumerate(endpoints):
+            conditions: dict[str, Any] = {"methods": endpoint.methods, "paths": endpoint.paths}
             if endpoint.group is not None:
-                rules += resolve_group(endpoint.group, guest_clients=self.guest_clients).rules()
-            else:
-                assert endpoint.host is not None, "the model allows a group or a host"
-                rules.append(Rule(endpoint.host, endpoint.port, deny=endpoint.deny, origin=f"endpoints[{index}]"))
+                group = resolve_group(endpoint.group, guest_clients=self.guest_clients).rules()
+                rules += [replace(rule, deny=endpoint.deny, place=place_of(index), **conditions) for rule in group]
+                continue
+            assert endpoint.host is not None, "the model allows a group or a host"
+            if endpoint.secret is not None and kinds is not None:
+                from engine.secrets.rules import injections_for
+
+                kind = kinds.get(endpoint.secret)
+                conditions["injections"] = injections_for(endpoint.secret, endpoint.host, kind)
+            conditions |= {"origin": f"endpoints[{index}]", "place": place_of(index)}
+            rules.append(Rule(endpoint.host, endpoint.port, endpoint.deny, **conditions))
         return Policy(rules)
 
 

@@ -36,6 +36,7 @@ from engine.supervisor.idle import Use, spell, wait_idle
 from engine.supervisor.launch import Launch
 from engine.supervisor.log import redirect_output
 from engine.supervisor.ports import OpenPorts
+from engine.supervisor.vaults import open_vault
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
 from vmm.connection import close_writer
@@ -92,6 +93,16 @@ class Events:
         self.send("warning", text=text)
         self.on_warning()
 
+    def warn_soon(self) -> Callable[[str], None]:
+        """The same for other threads; to be called in the loop's."""
+        loop = asyncio.get_running_loop()
+
+        def tell(text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self.warn, text)
+
+        return tell
+
     def release(self) -> None:
         """There will be no more events; what was said still reaches `up`, whenever it reads."""
         with contextlib.suppress(Exception):
@@ -147,6 +158,9 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
+        secret_of = None
+        if launch.secrets.sources:
+            secret_of = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
         guest = await stack.enter_async_context(
             open_guest(
@@ -160,6 +174,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 journal=journal,
                 console_log=paths.console_log,
                 host_forwards=launch.forwards,
+                secret_of=secret_of,
                 on_step=events.step,
             )
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest
+from engine.guest.guest import Guest, make_authority
 from engine.guest.services import (
     get_images,
     look_at_services,
@@ -33,6 +33,7 @@ from engine.state.layout import Layout
 from engine.supervisor.adjustment import Adjustment
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.ports import OpenPorts
+from engine.supervisor.vaults import open_vault
 from vmm.channel.stream import LocalStream
 from vmm.errors import VmmError
 
@@ -87,15 +88,27 @@ class Adjuster:
 
     async def _apply_endpoints(self, adjustment: Adjustment, log: Log) -> None:
         log("changing what it may reach")
-        if unheard := self._guest.gateway.set_policy(adjustment.policy()):
+        policy, gateway = adjustment.policy(), self._guest.gateway
+        identity: dict[str, Any] = {}
+        if policy.looks_inside and gateway.authority is None:
+            authority = make_authority(self._name)
+            # The guest trusts it before anything is intercepted.
+            await self._guest.channel.call("identity", timeout_s=FILES_S, certificate=authority.certificate)
+            gateway.arm(authority=authority)
+        if adjustment.secrets.sources:
+            gateway.arm(secrets=await open_vault(adjustment.secrets, self._layout, log))
+        if adjustment.environment:
+            identity["environment"] = dict(adjustment.environment)
+        if unheard := gateway.set_policy(policy):
             ports = ", ".join(map(str, unheard))
             raise EngineError(
                 f"a new machine is needed: this one cannot reach port {ports}",
                 hint="`sandbox up --recreate` replaces it",
             )
-        files = [{"path": path, "mode": mode, "content": text} for path, mode, text in adjustment.files]
-        if files:  # those of groups that went away stay: what they name is refused
-            await self._guest.channel.call("identity", timeout_s=FILES_S, files=files)
+        if adjustment.files:  # those of groups that went away stay: what they name is refused
+            identity["files"] = [{"path": path, "mode": mode, "content": text} for path, mode, text in adjustment.files]
+        if identity:
+            await self._guest.channel.call("identity", timeout_s=FILES_S, **identity)
 
     async def _apply_ports(self, adjustment: Adjustment, log: Log) -> None:
         log("changing the host's ports")

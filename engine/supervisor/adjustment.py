@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from engine.decoding import decode
 from engine.gateway.policy import Policy, Rule
 from engine.guest.compose_project import ComposeProject
+from engine.secrets.places import SecretPlaces
 from engine.state.configuration import PARTS, Configuration, Part
 from engine.state.instances import AgentCall
 from vmm.spec import HostForward
@@ -21,6 +22,7 @@ class Adjustment:
     `parts` are those that have to change, each with the sections of the file that are in force then. `files` are
     (path, mode, text) for the guest's package clients. `project` is None when no service is left of `project_name`;
     `images` are the services whose image may be another one. `agent` is the record's.
+    `environment` is added to the guest's, and `secrets` are those that endpoints use then.
     """
 
     configuration: Configuration
@@ -32,6 +34,8 @@ class Adjustment:
     project: ComposeProject | None
     images: tuple[str, ...] = ()
     agent: AgentCall | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: SecretPlaces = field(default_factory=SecretPlaces)
 
     def policy(self) -> Policy:
         return Policy(self.rules)

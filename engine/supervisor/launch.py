@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from engine.decoding import decode
 from engine.gateway.policy import Policy, Rule
 from engine.guest.guest import Base, Identity
+from engine.secrets.places import SecretPlaces
 from engine.workspaces.mount_point import MountPoint
 from vmm.snapshot import Shape
 from vmm.spec import HostForward
@@ -21,7 +22,7 @@ class Launch:
 
     `late` are the services that wait for the mounts, `services` all of them; `compose` is the project's file, in the
     guest already when no service is late. `unconfined_mounts` serves mounts where this host confines nothing, too.
-    `roots` are the layout's variables.
+    `secrets` are those that endpoints use. `roots` are the layout's variables.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Launch:
     project_name: str
     compose: str | None
     unconfined_mounts: bool = False
+    secrets: SecretPlaces = field(default_factory=SecretPlaces)
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

@@ -15,8 +15,8 @@ from cli_world import CommandLine, FakeSandbox
 from engine import api
 from engine.api import SandboxfileError, VmmError
 from engine.errors import EngineError
-from engine.state.layout import Layout
 from engine.lifecycle.intent import Wishes
+from engine.state.layout import Layout
 
 FILE = 'version: "1"\nname: shop\n'
 
