@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from engine.state.layout import Layout
     from sandboxfile import Loaded
 
+LONGEST = MAX_BYTES + 3  # bytes that are read of standard input: a value and a line end
 _MOST_OF_A_FILE = 1 << 20  # bytes
 
 
@@ -261,6 +262,3 @@ def _open(path: Path) -> io.StringIO:
         return io.StringIO(data.decode())
     except UnicodeDecodeError:
         raise SecretError(f"{path} is not text") from None
-
-
-LONGEST = MAX_BYTES + 3  # bytes that are read of standard input: a value and a line end

@@ -67,7 +67,7 @@ Examples:
 @click.argument("name", shell_complete=_complete)
 @click.argument("rest", metavar="[-]", nargs=-1, type=click.UNPROCESSED)
 def set_command(name: str, rest: tuple[str, ...], variable: str | None, file: Path | None) -> None:
-    """Keep a value under a name, in the place of an earlier one. Sandboxes that run with it have it a second later.
+    """Keep a value under a name, in the place of an earlier one. Running sandboxes have it from the next request on.
 
     The value is asked for and not shown; with `-`, or where standard input is no terminal, it is read from there. It is
     no argument: others see those in the list of processes, and the shell remembers them.
@@ -100,8 +100,8 @@ def _value(name: str, piped: bool, variable: str | None, file: Path | None) -> t
     from engine.secrets.redaction import hold
 
     if variable is not None:
-        if variable not in os.environ:
-            raise EngineError(f"{variable} is not set", exit_code=2)
+        if variable not in os.environ:  # and not repeated: it may be a value
+            raise EngineError("there is no variable of that name", hint="--from-env takes a name", exit_code=2)
         return hold(os.environ[variable]), f"variable {variable}"
     if file is not None:
         return read_file(file), f"file {file}"
@@ -150,7 +150,7 @@ def _row(known: Known) -> tuple[str, ...]:
 @command.command("rm")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete)
 def remove_command(names: tuple[str, ...]) -> None:
-    """Forget secrets. Sandboxes that run with one lose it within a second: their requests are refused from then on."""
+    """Forget secrets. Sandboxes that run with one lose it at once: their requests are refused from then on."""
     from engine.lifecycle.secret import forget
     from engine.lifecycle.selection import open_layout
 

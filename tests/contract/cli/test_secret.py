@@ -104,6 +104,7 @@ def test_from_the_terminal_where_it_is_not_shown(sandbox: CommandLine, layout: L
         ("github", f"--value={VALUE}"),
         ("github", "--value", VALUE),
         ("github", "-", "--from-env", "HOME"),
+        ("github", "--from-env", VALUE),
     ],
 )
 def test_no_argument_is_a_value_and_none_is_repeated(

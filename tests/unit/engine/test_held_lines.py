@@ -70,6 +70,22 @@ def test_the_supervisors_log_has_no_value_of_a_secret(tmp_path: Path) -> None:
     assert "bad header: '•••'" in (tmp_path / "supervisor.log").read_text()
 
 
+def test_no_event_has_a_value_of_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    value = hold('another-"value"-of-the-supervisors')
+    written: list[bytes] = []
+
+    class Writer:
+        def write(self, data: bytes) -> None:
+            written.append(data)
+
+    events = Events(cast(Any, Writer()))
+    events.warn(f"no {value}")
+    events.send("failed", brief=f"no {value}", details=None)
+    said = [json.loads(line) for line in written]
+    assert [line.get("text") or line["brief"] for line in said] == ["no •••", "no •••"]
+    assert events.warnings == ["no •••"] and "of-the-supervisors" not in capsys.readouterr().out
+
+
 def test_a_log_that_cannot_be_written_costs_nobody_his_life() -> None:
     for path in ("/dev/full", "/no/such/directory/log"):
         with LogStream(Path(path)) as stream:
