@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from engine.lifecycle.secret import Candidate, Known
     from sandboxfile import Loaded
 
+_LONGEST_LINE = 4095  # of a terminal of Linux: what is pasted beyond it is lost without a word
+
 
 @click.group(
     "secret",
@@ -107,7 +109,11 @@ def _value(name: str, piped: bool, variable: str | None, file: Path | None) -> t
         return read_file(file), f"file {file}"
     if piped or not sys.stdin.isatty():
         return hold(sys.stdin.buffer.read(LONGEST).decode(errors="replace")), "standard input"
-    return hold(click.prompt(f"Value of {name} (not shown)", hide_input=True, err=True)), "what was typed"
+    typed = hold(click.prompt(f"Value of {name} (not shown)", hide_input=True, err=True))
+    if len(typed) >= _LONGEST_LINE:
+        hint = f"sandbox secret set {name} --from-file FILE, or a pipe"
+        raise EngineError(f"a terminal takes {_LONGEST_LINE} characters of a line and drops the others", hint=hint)
+    return typed, "what was typed"
 
 
 @command.command("ls")

@@ -87,6 +87,11 @@ def test_from_the_terminal_where_it_is_not_shown(sandbox: CommandLine, layout: L
     code, shown = end(child)
     assert code == 0 and "kept github in" in shown and VALUE not in shown
     assert kept(layout) == {"github": VALUE}
+    child = on_a_terminal(sandbox, "set", "long")
+    child.expect_exact("Value of long (not shown): ")
+    child.sendline("x" * 5000)
+    code, shown = end(child)
+    assert code == 1 and "a terminal takes 4095 characters of a line" in shown and kept(layout) == {"github": VALUE}
     child = on_a_terminal(sandbox, "set", "other")
     child.expect_exact("Value of other (not shown): ")
     child.send("\x03")
