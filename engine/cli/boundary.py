@@ -55,7 +55,7 @@ def show(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
     if hasattr(error, "diagnostics"):  # a bad file: each problem with its place, line and caret
-        print(error, file=sys.stderr)
+        print(_redacted(str(error)), file=sys.stderr)
         return BAD_USAGE
     if hasattr(error, "brief"):
         _tell(error.brief, getattr(error, "details", None), getattr(error, "hint", None))
@@ -72,19 +72,25 @@ def _tell(brief: str, details: object, hint: str | None) -> None:
     from engine.report.text import clean_line
 
     # Details are often the last words of a guest, which must not steer this terminal.
-    print(f"{emphasize('error:', 'red', sys.stderr)} {clean_line(brief)}", file=sys.stderr)
-    for line in str(details or "").splitlines():
+    print(f"{emphasize('error:', 'red', sys.stderr)} {clean_line(_redacted(brief))}", file=sys.stderr)
+    for line in _redacted(str(details or "")).splitlines():
         print(f"  {clean_line(line)}".rstrip(), file=sys.stderr)
     if hint:
-        print(f"{emphasize('hint:', 'cyan', sys.stderr)} {clean_line(hint)}", file=sys.stderr)
+        print(f"{emphasize('hint:', 'cyan', sys.stderr)} {clean_line(_redacted(hint))}", file=sys.stderr)
 
 
 def _show_bug(error: BaseException) -> int:
     import traceback
 
-    traceback.print_exception(error)
+    print(_redacted("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     print("\nerror: this is a bug in sandbox; please report it with the lines above", file=sys.stderr)
     return OUR_BUG
+
+
+def _redacted(text: str) -> str:
+    """Without the values of secrets that this process has read; if nothing has imported that module, it has none."""
+    secrets = sys.modules.get("engine.secrets.redaction")
+    return str(secrets.redact_held(text)) if secrets else text
 
 
 def _first(error: BaseException) -> BaseException:

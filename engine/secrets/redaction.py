@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 MARK = "•••"
+MIN_LENGTH = 8  # of a value: what is shorter is found in any text, and could not be taken out of one
 
 _LITERAL = re.compile(r"[A-Za-z0-9_.~-]")  # what no encoding changes
 _OTHERS = {
@@ -63,8 +64,12 @@ _held = Redactor()
 
 
 def hold(value: str) -> str:
-    """Have a value taken out of all that this process prints (`redact_held`), for as long as it lives. Returns it."""
-    _held.add(value)
+    """Have a value taken out of all that this process prints (`redact_held`), for as long as it lives. Returns it.
+
+    What is too short to be one is not held: nothing could be read any more.
+    """
+    if len(value) >= MIN_LENGTH:
+        _held.add(value)
     return value
 
 
@@ -95,7 +100,8 @@ def _pattern_of(text: str, *, base64: bool = False) -> str:
     # What is quoted may be quoted again, so backslashes can be any number. They are taken all at once and never given
     # back (`*+`), a run of them as one: a pattern that could divide them in many ways would try for ever.
     parts = re.findall(r"\\+|[^\\]", text, re.DOTALL)
-    first = "" if _is_plain(parts[0], base64) else r"(?<!\\)"
+    # And it begins at the first of them, or at none.
+    first = "" if _is_plain(parts[0], base64) else r"(?:(?<!\\)|(?!\\))"
     return first + "".join(_run(part) if part[0] == "\\" else _character(part, base64) for part in parts)
 
 

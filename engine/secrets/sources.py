@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.secrets.errors import SecretError
-from engine.secrets.redaction import hold, redact_held
+from engine.secrets.redaction import MIN_LENGTH, hold, redact_held
 from engine.secrets.store import SESSION, Store
 from vmm.beneath import DIRECTORY, FILE, LinkInTheWay, open_beneath
 from vmm.process import ask
@@ -25,7 +25,6 @@ from vmm.process import ask
 SourceKind = Literal["env", "file", "keyring", "command"]
 
 MAX_BYTES = 16 * 1024  # of a value; a header of that size is already more than most servers take
-MIN_LENGTH = 8  # of a value: what is shorter is found in any text, and could not be taken out of one
 COMMAND_S = 60.0  # it may ask for a fingerprint
 EVERY_S = 300.0  # how often a command is asked again, unless the user says otherwise
 

@@ -18,7 +18,6 @@ from typing import Any, Literal
 from engine.decoding import decode
 from engine.files import make_private, read_json, write_json
 from engine.secrets.errors import SecretError
-from engine.secrets.tokens import tokens_in
 
 VERSION = 1
 SERVICE = "sandbox"  # under which the keyring has our entries: no file can name those of other programs
@@ -29,6 +28,7 @@ SESSION = ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "PYTHON_KEYRING_BACKEN
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 
 Place = Literal["keyring", "file"]
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Entry:
 
 def check_name(name: str) -> str:
     """The name itself. Raises SecretError (exit code 2), which does not repeat it: it may be a value."""
+    from engine.secrets.tokens import tokens_in  # it loads the file's language, which no supervisor needs
+
     if not _NAME.fullmatch(name) or tokens_in(f"/{name}"):
         raise SecretError(
             "that is no name of a secret",
@@ -78,6 +80,10 @@ class Store:
         except (ValueError, RecursionError):  # what is wrong with it may quote it
             hint = f"move it away: mv {self.path} {self.path}.damaged, and set the secrets again"
             raise SecretError(f"{self.path} is damaged, or of another version", hint=hint) from None
+
+    def stamp(self) -> Stamp | None:
+        """Another one when something was kept or removed; None where nothing ever was. Reads no file."""
+        return stamp_of(self.path)
 
     def find(self, name: str) -> Entry | None:
         return self.entries().get(name)
@@ -156,6 +162,15 @@ class Store:
 @dataclass(frozen=True)
 class _Content:
     secrets: Mapping[str, Entry]
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Equal as long as nobody has written the file or put another in its place; None where there is none to see."""
+    try:
+        seen = path.lstat()
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns
 
 
 def os_keyring() -> Any:

@@ -10,15 +10,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.errors import SecretError
 from engine.secrets.redaction import redact_held
 from engine.secrets.sources import CommandUnanswered, Source, needed_environment, read_first, read_source
-from engine.secrets.store import SESSION, Entry, Store
+from engine.secrets.store import SESSION, Entry, Stamp, Store, stamp_of
 
-LOOK_S = 1.0  # between two looks at a file or at what the user keeps
+LOOK_S = 1.0  # between two looks into a file that seems to be as it was: clocks of file systems are coarse
 KEYRING_S = 60.0  # between two questions to the keyring about an entry that we have not changed ourselves
 
 
@@ -96,6 +97,7 @@ class _Secret:
         self._tell = tell
         self._clock = clock
         self._looked = self._asked = clock()
+        self._stamp: Stamp | None = None  # none that a file has: the first look is a real one
         self._entry = self._find() if source.kind == "keyring" else None
         self._asking: threading.Thread | None = None
         self._generation = 0
@@ -112,13 +114,16 @@ class _Secret:
         if self._source.kind == "command":
             if now - self._asked >= self._source.every_s:
                 self._ask_aside(now)
-        elif self._source.kind != "env" and now - self._looked >= LOOK_S:
-            self._looked = now
+        elif self._source.kind != "env" and ((stamp := self._see()) != self._stamp or now - self._looked >= LOOK_S):
+            self._looked, self._stamp = now, stamp
             if self._source.kind == "file":
                 self._take(*self._read())
             else:
                 self._look_at_entry(now)
         return self._value
+
+    def _see(self) -> Stamp | None:
+        return self._store.stamp() if self._source.kind == "keyring" else stamp_of(Path(self._source.where))
 
     def settle(self, timeout_s: float) -> None:
         if (thread := self._asking) is not None:

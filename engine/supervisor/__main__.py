@@ -27,6 +27,7 @@ from engine.gateway.journal import Journal
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest, open_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
+from engine.secrets.redaction import redact_held
 from engine.state.configuration import load_running
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import InstancePaths, Layout
@@ -79,7 +80,8 @@ class Events:
             self._write("line", {"text": text})
 
     def _write(self, event: str, fields: dict[str, Any]) -> str:
-        line = json.dumps({"event": event, "after_s": round(time.monotonic() - self.started, 3), **fields})
+        said = {key: redact_held(value) if isinstance(value, str) else value for key, value in fields.items()}
+        line = json.dumps({"event": event, "after_s": round(time.monotonic() - self.started, 3), **said})
         with contextlib.suppress(Exception):
             self._writer.write(line.encode() + b"\n")
         return line
@@ -89,7 +91,7 @@ class Events:
 
     def warn(self, text: str) -> None:
         """Something of the sandbox is weaker than it should be. The record keeps it, too."""
-        self.warnings.append(text)
+        self.warnings.append(redact_held(text))
         self.send("warning", text=text)
         self.on_warning()
 
@@ -302,7 +304,10 @@ async def _idle(guest: Guest, layout: Layout, name: str) -> float:
 
 def _update(layout: Layout, record: Instance, **changes: Any) -> Instance:
     # `up` adds our pid to the record while we start.
-    changed = (load_instance(layout, record.name) or record)._replace(**changes)
+    told: dict[str, Any] = {
+        key: redact_held(value) if isinstance(value, str) else value for key, value in changes.items()
+    }
+    changed = (load_instance(layout, record.name) or record)._replace(**told)
     save_instance(layout, changed)
     return changed
 

@@ -7,13 +7,17 @@ import io
 import sys
 from pathlib import Path
 
+from engine.secrets.redaction import redact_held
 from vmm.rotated_log import RotatedLog
 
 LIMIT = 1 << 20  # bytes
 
 
 class LogStream(io.TextIOBase):
-    """Text into a log of bounded size. What cannot be written is dropped: the sandbox lives on with a full disk."""
+    """Text into a log of bounded size, without the values of secrets that this process holds.
+
+    What cannot be written is dropped: the sandbox lives on with a full disk.
+    """
 
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
         self._log = RotatedLog(path, limit)
@@ -27,7 +31,7 @@ class LogStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
-            self._log.write(text.encode(errors="backslashreplace"))
+            self._log.write(redact_held(text).encode(errors="backslashreplace"))
         return len(text)
 
 

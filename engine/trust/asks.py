@@ -163,15 +163,16 @@ def _secrets(loaded: Loaded, places: Places) -> Iterator[Ask]:
 
 
 def _source(loaded: Loaded, name: str, secret: Secret, places: Places) -> tuple[str, list[str]]:
+    own = f", else keyring entry {name}"  # resolve.secrets looks there, too
     if secret.env is not None:
-        return f"variable {secret.env}", []
+        return f"variable {secret.env}{own}", []
     if secret.file is not None:
         try:
             path = real_source(loaded.project, secret.file)
         except (OSError, RuntimeError):
-            return f"file {secret.file}", []
+            return f"file {secret.file}{own}", []
         told = places.told_of(path)
-        return f"file {path}", [told] if told else []
+        return f"file {path}{own}", [told] if told else []
     return f"keyring entry {secret.keyring or name}", []
 
 

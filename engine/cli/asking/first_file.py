@@ -217,9 +217,9 @@ def _show_next(start: Start, text: str, ignored: bool) -> None:
     except SandboxfileError as error:  # of a layer of the user's that lies over it
         click.echo(f"note: {clean_line(error.brief)}: `sandbox validate` has more")
         return
-    variables = [secret.env for secret in sandbox.secrets.values() if secret.env and secret.env not in os.environ]
-    if variables:
-        click.echo(f"note: set {' and '.join(variables)} in your environment: that is where its secrets are")
+    for name, secret in sandbox.secrets.items():
+        if secret.env and secret.env not in os.environ:
+            click.echo(f"note: its secret {name}: `sandbox secret set {name}`, or set {secret.env} in your environment")
     for path, message in not_yet(sandbox)[:1]:
         click.echo(f"note: this version cannot run it yet: {render_path(path)}: {message}")
     click.echo("next:")

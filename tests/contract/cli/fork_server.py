@@ -30,6 +30,7 @@ PRELOADED += (
     "engine.build.nodes",
     "engine.lifecycle.down",
     "engine.resolve.registries",
+    "engine.secrets.probe",
     "vmm.channel.client",
     "rich.console",
 )

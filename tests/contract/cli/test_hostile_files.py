@@ -259,14 +259,17 @@ NETWORK = (
     Hostile(
         "secret-to-a-foreign-host",
         HEAD + SECRET.format(host="evil.example", source="{env: GH_TOKEN}"),
-        ("variable GH_TOKEN  to evil.example  called github", "not approved: `sandbox up` asks"),
+        (
+            "variable GH_TOKEN, else keyring entry github  to evil.example  called github",
+            "not approved: `sandbox up` asks",
+        ),
         argv=SHOW,
         code=0,
     ),
     Hostile(
         "secret-to-every-host",
         HEAD + SECRET.format(host="'*.evil.example'", source="{env: GH_TOKEN}"),
-        ("! variable GH_TOKEN: every host below evil.example gets it",),
+        ("! variable GH_TOKEN, else keyring entry github: every host below evil.example gets it",),
         argv=SHOW,
         code=0,
     ),
@@ -280,7 +283,10 @@ NETWORK = (
     Hostile(
         "secret-from-a-key-file",
         HEAD + SECRET.format(host="evil.example", source="{file: ~/.ssh/id_rsa}"),
-        ("file HOME/.ssh/id_rsa  to evil.example", "! file HOME/.ssh/id_rsa: your SSH keys"),
+        (
+            "file HOME/.ssh/id_rsa, else keyring entry github  to evil.example",
+            "! file HOME/.ssh/id_rsa, else keyring entry github: your SSH keys",
+        ),
         argv=SHOW,
         code=0,
     ),

@@ -51,7 +51,7 @@ def test_what_a_project_shows(sandbox: CommandLine) -> None:
     ran = sandbox("init")
     assert ran.code == 0 and "wrote Sandboxfile.yaml from the template claude-code" in ran.out
     assert "setup      npm ci" in ran.out and "from package-lock.json" in ran.out
-    assert "note: set ANTHROPIC_API_KEY in your environment" in ran.out
+    assert "`sandbox secret set anthropic`, or set ANTHROPIC_API_KEY in your environment" in ran.out
     assert "- run: npm ci" in written(sandbox) and "include: compose.yaml" in written(sandbox)
     assert sandbox("validate").code == 0
 

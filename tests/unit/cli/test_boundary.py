@@ -10,6 +10,7 @@ import pytest
 
 from engine.cli.boundary import guarded
 from engine.errors import EngineError
+from engine.secrets.redaction import hold
 from sandboxfile import Diagnostic, SandboxfileError
 from vmm.errors import VmmError
 
@@ -59,3 +60,23 @@ def test_our_bug(capfd: pytest.CaptureFixture[str]) -> None:
 def test_codes_that_are_no_errors() -> None:
     assert guarded(lambda: None) == 0
     assert guarded(lambda: 9) == 9
+
+
+VALUE = "a-value-that-this-process-read"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineError(f"broken {VALUE}", f"one\n{VALUE!r}", f"try {VALUE}"),
+        VmmError(f"no machine for {VALUE}"),
+        SandboxfileError([Diagnostic(None, (), f"{VALUE} is wrong")]),
+        OSError(errno.EROFS, "Read-only file system", f"/{VALUE}"),
+        RuntimeError(f"a bug about {VALUE}"),
+    ],
+)
+def test_no_error_shows_a_value_that_was_read(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    hold(VALUE)
+    assert guarded(raising(error)) in (1, 2, 3)
+    shown = capsys.readouterr().err
+    assert VALUE not in shown and "•••" in shown

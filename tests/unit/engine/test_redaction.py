@@ -76,6 +76,11 @@ def test_what_holds_none_is_left_alone(text: str) -> None:
     assert redact(text, []) == text
 
 
+def test_two_in_a_row_of_which_one_ends_in_a_backslash() -> None:
+    value = ":000000\\"
+    assert redact(value + quote(value), [value]) == MARK * 2
+
+
 def test_the_longer_of_two_goes_first() -> None:
     assert redact("long-value-and-more", ["long-value", "long-value-and-more"]) == MARK
 

@@ -15,6 +15,7 @@ import pytest
 from engine.decoding import decode
 from engine.secrets import sources as sources_module
 from engine.secrets.errors import SecretError
+from engine.secrets.redaction import redact_held
 from engine.secrets.sources import (
     MAX_BYTES,
     CommandUnanswered,
@@ -205,8 +206,14 @@ def test_a_source_travels_as_json() -> None:
 
 
 def test_a_refused_value_is_known_to_the_redaction() -> None:
-    from engine.secrets.redaction import redact_held
-
     with pytest.raises(SecretError):
         check_value("with\ttab-987654321", "standard input")
     assert "987654321" not in redact_held("with\ttab-987654321")
+
+
+def test_what_is_too_short_makes_no_text_unreadable(store: Store) -> None:
+    error = refusal(Source("env", "T"), store, T="e")
+    assert (
+        redact_held(error.brief)
+        == "the value of variable T is shorter than 8 characters: it could not be kept out of texts"
+    )

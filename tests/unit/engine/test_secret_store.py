@@ -94,8 +94,10 @@ def test_what_counts_as_no_keyring(backend: str) -> None:
 
 def test_the_library_is_loaded_when_a_keyring_is_asked_only() -> None:
     code = (
-        "import sys; from engine.secrets import rules, sources, store, vault\n"
-        "store.open_store().entries(); print([m for m in ('keyring', 'cryptography', 'filelock') if m in sys.modules])"
+        "import sys; from engine.secrets import redaction, rules, sources, store, vault\n"
+        "store.open_store().entries()\n"
+        "heavy = ('keyring', 'cryptography', 'filelock', 'sandboxfile', 'pydantic', 'platformdirs')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

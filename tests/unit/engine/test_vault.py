@@ -92,15 +92,12 @@ def test_one_without_a_value_ends_it_at_the_start(store: Store) -> None:
 
 def test_a_file_that_changes(store: Store, clock: Clock, file: Path, heard: list[str]) -> None:
     vault = Vault({"github": [Source("file", str(file))]}, {}, store, heard.append, clock)
-    file.write_text(NEW)
-    assert vault.value("github") == OLD  # for as long as nobody has looked
-    clock.now += LOOK_S
-    assert vault.value("github") == NEW
+    assert vault.value("github") == OLD
+    file.write_text(f"{NEW}-and-longer")
+    assert vault.value("github") == f"{NEW}-and-longer"  # at once, no time has passed
     file.unlink()
-    clock.now += LOOK_S
     assert vault.value("github") is None
     file.write_text(NEW)
-    clock.now += LOOK_S
     assert vault.value("github") == NEW
     assert [line.partition(":")[0] for line in heard if "others" not in line] == [
         "the secret github has a new value",
@@ -108,6 +105,17 @@ def test_a_file_that_changes(store: Store, clock: Clock, file: Path, heard: list
         "the secret github has a value again",
     ]
     assert not any(OLD in line or NEW in line for line in heard)
+
+
+def test_a_file_whose_time_and_size_stay(store: Store, clock: Clock, file: Path) -> None:
+    vault = Vault({"github": [Source("file", str(file))]}, {}, store, clock=clock)
+    seen = file.stat()
+    assert vault.value("github") == OLD
+    file.write_text(NEW)
+    os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert vault.value("github") == OLD
+    clock.now += LOOK_S
+    assert vault.value("github") == NEW
 
 
 def test_a_file_that_becomes_a_link_is_not_followed(store: Store, clock: Clock, file: Path, tmp_path: Path) -> None:
@@ -132,11 +140,10 @@ def test_a_source_that_had_none_at_the_start_takes_nothing_over(store: Store, cl
 def test_what_is_kept_changes_and_goes(store: Store, clock: Clock, heard: list[str]) -> None:
     store.set("github", OLD)
     vault = Vault({"github": [Source("keyring", "github")]}, {}, store, heard.append, clock)
+    assert vault.value("github") == OLD
     store.set("github", NEW)
-    clock.now += LOOK_S
-    assert vault.value("github") == NEW
+    assert vault.value("github") == NEW  # at once, no time has passed
     store.remove("github")
-    clock.now += LOOK_S
     assert vault.value("github") is None
     assert heard[-1] == "the secret github has no value any more: keyring entry github was removed"
 

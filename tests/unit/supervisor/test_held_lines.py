@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import traceback
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import pytest
 
 from engine.errors import EngineError
 from engine.guest.services import look_at_services, run_logged, wait_healthy
+from engine.secrets.redaction import hold
 from engine.supervisor.__main__ import LINES_QUEUED, Events
 from engine.supervisor.held_lines import LIMIT, LONGEST, HeldLines
 from engine.supervisor.log import LogStream
@@ -55,6 +57,33 @@ def test_the_supervisors_log_is_bounded(tmp_path: Path) -> None:
     assert path.read_text().splitlines()[-1] == "line 4999 \\udcff"
     assert sum(file.stat().st_size for file in directory.iterdir()) <= 20_000
     assert sorted(file.name for file in directory.iterdir()) == ["supervisor.log", "supervisor.old.log"]
+
+
+def test_the_supervisors_log_has_no_value_of_a_secret(tmp_path: Path) -> None:
+    value = hold("a-value-of-the-supervisors")
+    with LogStream(tmp_path / "supervisor.log") as stream:
+        try:
+            raise ValueError(f"bad header: {value!r}")
+        except ValueError:
+            traceback.print_exc(file=stream)
+    assert value not in (tmp_path / "supervisor.log").read_text()
+    assert "bad header: '•••'" in (tmp_path / "supervisor.log").read_text()
+
+
+def test_no_event_has_a_value_of_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    value = hold('another-"value"-of-the-supervisors')
+    written: list[bytes] = []
+
+    class Writer:
+        def write(self, data: bytes) -> None:
+            written.append(data)
+
+    events = Events(cast(Any, Writer()))
+    events.warn(f"no {value}")
+    events.send("failed", brief=f"no {value}", details=None)
+    said = [json.loads(line) for line in written]
+    assert [line.get("text") or line["brief"] for line in said] == ["no •••", "no •••"]
+    assert events.warnings == ["no •••"] and "of-the-supervisors" not in capsys.readouterr().out
 
 
 def test_a_log_that_cannot_be_written_costs_nobody_his_life() -> None:

@@ -112,10 +112,10 @@ name: '${MY_TOKEN}'
         ("directory", str(home / "src" / "docs"), "ro"),
         ("directory", str(project), "rw"),
         ("directory", str(project / "sub"), "rw"),
-        ("secret", f"file {home / 'src' / 'key'}", "*.example.info (http)"),
+        ("secret", f"file {home / 'src' / 'key'}, else keyring entry two", "*.example.info (http)"),
         ("secret", "keyring entry three", "a.example.com"),
-        ("secret", "variable GH_TOKEN", "api.example.com"),
-        ("secret", "variable GH_TOKEN", "api.example.org:444"),
+        ("secret", "variable GH_TOKEN, else keyring entry one", "api.example.com"),
+        ("secret", "variable GH_TOKEN, else keyring entry one", "api.example.org:444"),
     ]
     notes = {ask.subject: ask.note for ask in asks}
     assert notes[str(project)] == "this project, as /workspace"
@@ -124,7 +124,7 @@ name: '${MY_TOKEN}'
     assert notes[str(home / "docs")] == "OUTSIDE, through the link ./link, as /link"
     assert notes["8001"] == "for port 81 of the service web"
     warnings = {ask.subject: ask.warning for ask in asks if ask.warning}
-    assert set(warnings) == {"MY_TOKEN", f"file {home / 'src' / 'key'}"}
+    assert set(warnings) == {"MY_TOKEN", f"file {home / 'src' / 'key'}, else keyring entry two"}
     assert "every host below example.info gets it; it goes to *.example.info (http) unencrypted" in warnings.values()
     # Neither of a variable nor of a secret is the value anywhere.
     assert "abc" not in repr(asks)
@@ -182,7 +182,7 @@ def test_a_file_with_several_agents_asks_once_for_all(read: Load, places: Surrou
         (
             "secrets: {s: {env: S}}\nendpoints: [{host: a.example, secret: s}]",
             "secrets: {t: {env: S}}\nendpoints: [{host: a.example, secret: t}]",
-            0,
+            1,  # where the variable is not set it is another entry of the keyring
         ),
     ],
 )
