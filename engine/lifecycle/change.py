@@ -11,15 +11,18 @@ from typing import Any
 
 from engine.build.blueprint import Blueprint
 from engine.errors import EngineError
+from engine.gateway.policy import Rule
+from engine.lifecycle.credentials import Credentials
 from engine.plan.changes import Change, compare, needs_new_machine, sections_of
 from engine.project.tree import ATTEMPTS, keeps_changing, opened
-from engine.resolve.endpoints import Registries, client_files
+from engine.resolve.endpoints import Registries, client_files, endpoint_places
 from engine.resolve.mounts_and_ports import agent_call, wanted_forwards
 from engine.state.configuration import PARTS, Configuration, Running, load_running
 from engine.state.instances import Instance, load_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjustment import Adjustment
 from engine.trust.unnamed import note_start
+from sandboxfile import Loaded
 from sandboxfile.positions import render_path
 from vmm.channel.client import connect
 from vmm.spec import HostForward
@@ -51,7 +54,9 @@ def compare_running(blueprint: Blueprint, name: str) -> Comparison:
     return Comparison(blueprint, running, changes)
 
 
-async def apply_changes(instance: Instance, comparison: Comparison, on_line: Callable[[str], None]) -> Instance:
+async def apply_changes(
+    instance: Instance, comparison: Comparison, on_line: Callable[[str], None], credentials: Credentials | None = None
+) -> Instance:
     """Have the running sandbox changed, each line of progress to `on_line`; returns its new record.
 
     All changes must be live ones. Waits as long as images and health checks take. Raises EngineError that says which
@@ -60,7 +65,7 @@ async def apply_changes(instance: Instance, comparison: Comparison, on_line: Cal
     layout = comparison.blueprint.layout
     note_start(layout, comparison.blueprint.loaded)
     for left in reversed(range(ATTEMPTS)):
-        adjustment = await asyncio.to_thread(_adjustment, instance, comparison)
+        adjustment = await asyncio.to_thread(_adjustment, instance, comparison, credentials or Credentials())
         result = await _ask(layout, instance.name, adjustment, on_line)
         instance = load_instance(layout, instance.name) or instance
         if not (failed := result["failed"]):
@@ -106,7 +111,7 @@ def _failure(name: str, adjustment: Adjustment, result: Mapping[str, Any]) -> En
     )
 
 
-def _adjustment(instance: Instance, comparison: Comparison) -> Adjustment:
+def _adjustment(instance: Instance, comparison: Comparison, credentials: Credentials) -> Adjustment:
     blueprint, running = comparison.blueprint, comparison.running
     loaded, sandbox, compose = blueprint.loaded, blueprint.loaded.sandbox, blueprint.chain.compose
     assert running is not None, "without it every change needs a new machine"
@@ -118,14 +123,21 @@ def _adjustment(instance: Instance, comparison: Comparison) -> Adjustment:
     return Adjustment(
         configuration=blueprint.configuration,
         parts={part: sections_of(part) for part in PARTS if part in due},
-        rules=tuple(_registries(running).policy(sandbox.endpoints).rules) if "endpoints" in due else (),
+        rules=_rules(loaded, running, credentials) if "endpoints" in due else (),
         files=client_files(sandbox.endpoints) if "endpoints" in due else (),
         forwards=forwards,
         project_name=sandbox.name,
         project=compose.project(opened(loaded.project)) if compose else None,
         images=_changed_images(running, blueprint.configuration),
         agent=agent_call(loaded),
+        environment=credentials.placeholders,
+        secrets=credentials.places,
     )
+
+
+def _rules(loaded: Loaded, running: Running, credentials: Credentials) -> tuple[Rule, ...]:
+    policy = _registries(running).policy(loaded.sandbox.endpoints, credentials.kinds, endpoint_places(loaded))
+    return tuple(policy.rules)
 
 
 def _ports_without_listener(blueprint: Blueprint, running: Running) -> set[int]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from engine.build.blueprint import Blueprint
     from engine.build.image.build import Place
     from engine.lifecycle.change import Comparison
+    from engine.lifecycle.credentials import Credentials
     from engine.lifecycle.members import Member
     from engine.plan.changes import Change
     from engine.state.instances import Instance, Listed
@@ -54,6 +55,13 @@ class Intent:
         from engine.build.blueprint import Blueprint
 
         return Blueprint.of(self.member.loaded, self.layout, self.place)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """The file's secrets, read at their first use, after the user has agreed. Raises SecretError."""
+        from engine.lifecycle.credentials import read_credentials
+
+        return read_credentials(self.member.loaded, self.layout)
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -23,7 +23,8 @@ from engine.build.image.recipe import ROOT
 from engine.errors import EngineError
 from engine.files import make_private
 from engine.guest.guest import Identity
-from engine.resolve.endpoints import Registries, client_files
+from engine.lifecycle.credentials import Credentials
+from engine.resolve.endpoints import Registries, client_files, endpoint_places
 from engine.resolve.mounts_and_ports import agent_call, wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
@@ -38,6 +39,8 @@ from vmm.process import clean_environment
 from vmm.snapshot import load_snapshot
 from vmm.tools import load_tools
 
+# Where sockets may be, which Python this is, and whom the user trusts: the gateway verifies servers as the user does.
+PASSED_ON = ("XDG_RUNTIME_DIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
 STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
 
 
@@ -55,6 +58,7 @@ async def start(
     name: str,
     on_event: Callable[[str], None],
     *,
+    credentials: Credentials | None = None,
     keep_failed: bool = False,
     unconfined_mounts: bool = False,
 ) -> Started:
@@ -73,7 +77,8 @@ async def start(
         async with _supervisor(layout, paths) as supervisor:
             # It loads its modules while we ask the package clients and make the disk.
             launch, _ = await asyncio.gather(
-                asyncio.to_thread(_launch, built, name, unconfined_mounts), _make_disk(built, paths.disk)
+                asyncio.to_thread(_launch, built, name, credentials or Credentials(), unconfined_mounts),
+                _make_disk(built, paths.disk),
             )
             record = _record(built, launch, supervisor.pid)
             image = str(built.entries["image"])
@@ -203,7 +208,7 @@ def _record(built: Built, launch: Launch, pid: int) -> Instance:
     )
 
 
-def _launch(built: Built, name: str, unconfined_mounts: bool) -> Launch:
+def _launch(built: Built, name: str, credentials: Credentials, unconfined_mounts: bool) -> Launch:
     loaded, sandbox = built.blueprint.loaded, built.blueprint.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
     compose = built.blueprint.chain.compose
@@ -216,11 +221,11 @@ def _launch(built: Built, name: str, unconfined_mounts: bool) -> Launch:
         shape=built.blueprint.chain.shape,
         snapshot=str(built.snapshot),
         mounts=wanted_mounts(loaded),
-        rules=tuple(registries.policy(sandbox.endpoints).rules),
+        rules=tuple(registries.policy(sandbox.endpoints, credentials.kinds, endpoint_places(loaded)).rules),
         forwards=wanted_forwards(loaded),
         identity=Identity(
             hostname=name,
-            environment={"SANDBOX": "1", "SANDBOX_NAME": name},
+            environment={"SANDBOX": "1", "SANDBOX_NAME": name, **credentials.placeholders},
             files=client_files(sandbox.endpoints),
         ),
         services=tuple(sorted(sandbox.services)),
@@ -228,6 +233,7 @@ def _launch(built: Built, name: str, unconfined_mounts: bool) -> Launch:
         project_name=sandbox.name,
         compose=compose.configuration() if compose else None,
         unconfined_mounts=unconfined_mounts,
+        secrets=credentials.places,
     )
 
 
@@ -241,7 +247,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 def _environment(layout: Layout) -> dict[str, str]:
     """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
-    variables = {name: os.environ[name] for name in ("XDG_RUNTIME_DIR", "VIRTUAL_ENV") if name in os.environ}
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return clean_environment({**variables, **layout.to_environment()})
 
 

@@ -62,6 +62,8 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
             )
         _agree_to_replace(intents, wishes, audience)
         for intent in intents:
+            if intent.doing != "leave":
+                _ = intent.credentials  # a missing one is told of before anything is built
             if intent.doing in ("start", "replace") and intent.blueprint.plan.to_build:
                 audience.building(intent.blueprint.plan)
         yield Agreed(intents, wishes, unconfined, began)
@@ -118,7 +120,7 @@ async def _change(intent: Intent, audience: Audience) -> Instance:
     before, comparison = intent.before.instance, intent.comparison
     assert before is not None and comparison is not None
     with audience.reporter() as reporter, _node(reporter, intent.name) as line:
-        return await apply_changes(before, comparison, line)
+        return await apply_changes(before, comparison, line, intent.credentials)
 
 
 async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> Instance:
@@ -134,7 +136,7 @@ async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> 
             await take_down(blueprint.layout, intent.before)
         with _node(reporter, name) as line:
             options = {"keep_failed": plan.wishes.keep_failed, "unconfined_mounts": plan.unconfined_mounts}
-            return (await start(built, name, line, **options)).instance
+            return (await start(built, name, line, credentials=intent.credentials, **options)).instance
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from engine.gateway.policy import Policy, Rule
 from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import SUITE, source_lines
 from engine.resolve.registries import client_settings, resolve_group
-from sandboxfile import Endpoint
+from sandboxfile import Endpoint, Loaded
 
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -56,6 +56,16 @@ class Registries:
             conditions |= {"origin": f"endpoints[{index}]", "place": place_of(index)}
             rules.append(Rule(endpoint.host, endpoint.port, endpoint.deny, **conditions))
         return Policy(rules)
+
+
+def endpoint_places(loaded: Loaded) -> Callable[[int], str]:
+    """Where each endpoint stands: `Sandboxfile.yaml:12`."""
+
+    def place_of(index: int) -> str:
+        found = loaded.diagnostic(("endpoints", index), "")
+        return f"{found.file}:{found.position.line}" if found.position else ""
+
+    return place_of
 
 
 def client_files(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int, str], ...]:

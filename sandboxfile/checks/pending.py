@@ -25,10 +25,4 @@ def not_yet(sandbox: Sandbox) -> list[tuple[KeyPath, str]]:
             found.append(((*place, "protocol"), "endpoints of protocol tcp are not implemented yet"))
         if endpoint.as_ is not None:
             found.append(((*place, "as"), "services of the host are not implemented yet"))
-        found += [
-            ((*place, key), f"rules with {key} need interception, which is not implemented yet")
-            for key in ("methods", "paths", "secret")
-            if getattr(endpoint, key)
-        ]
-    found += [(("secrets", name), "secrets are not implemented yet") for name in sandbox.secrets]
     return found

@@ -176,13 +176,9 @@ def test_what_is_not_implemented_is_listed_with_its_path() -> None:
     paths = [path for path, message in not_yet(value.sandbox) if "implemented" in message]
     assert set(paths) == {
         ("agent", "use"),
-        ("secrets", "s"),
         ("mounts", 0, "mode"),
         ("mounts", 0, "hide"),
         ("mounts", 0, "local"),
-        ("endpoints", 0, "methods"),
-        ("endpoints", 0, "paths"),
-        ("endpoints", 0, "secret"),
         ("endpoints", 1, "protocol"),
         ("endpoints", 2, "as"),
     }

@@ -1,0 +1,50 @@
+"""The credentials of one sandbox: where they are, of which kind, and what its guest holds in their place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.resolve.secrets import sources_of, used_secrets
+from engine.secrets.places import SecretPlaces
+from engine.secrets.rules import environment, kind_of
+from engine.secrets.settings import load_settings
+from engine.secrets.sources import needed_environment, read_first
+from engine.secrets.store import Store
+from engine.state.layout import Layout
+from sandboxfile import Loaded
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """`kinds` says of each secret that endpoints use which kind of its vendor's credentials the value is.
+
+    `placeholders` are the variables of the guest that carry what stands for a value there. No value is in here but in
+    the environment of `places`, which nothing shows.
+    """
+
+    places: SecretPlaces = field(default_factory=SecretPlaces)
+    kinds: Mapping[str, str | None] = field(default_factory=dict)
+    placeholders: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_credentials(loaded: Loaded, layout: Layout) -> Credentials:
+    """Look at every secret that the file's endpoints use, so that what is missing is told before anything is built.
+
+    A keyring or a command of the user's may ask for a password, and takes as long as that. Raises SecretError that says
+    where a value was looked for and the command that gives it one.
+    """
+    if not (used := used_secrets(loaded)):
+        return Credentials()
+    store, settings = Store(layout.secrets, layout.secrets_lock), load_settings(layout.secret_settings)
+    sources = {name: places for name, places in sources_of(loaded, settings).items() if name in used}
+    kinds: dict[str, str | None] = {}
+    placeholders: dict[str, str] = {}
+    for name, places in sources.items():
+        value, _ = read_first(name, places, os.environ, store)
+        host = used[name][0]
+        kinds[name] = kind_of(name, value, host)
+        placeholders |= environment(name, kinds[name], host, loaded.sandbox.secrets[name].env)
+    needed = needed_environment([place for each in sources.values() for place in each], os.environ)
+    return Credentials(SecretPlaces(sources, needed), kinds, placeholders)
