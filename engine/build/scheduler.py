@@ -119,16 +119,15 @@ class _Run:
             inputs=node.inputs,
             parents=[(need.kind, need.key) for need in needs] if node.requires_entries else (),
         ) as build:
-            if build.existing is not None:
-                return build.existing
-            context = BuildContext(
-                directory=build.directory,
-                parents={need.id: self._done[need.id] for need in needs},
-                log=lambda line: self._reporter.node_line(node.id, line),
-                sockets=build.sockets,
-                session=self._session,
-            )
-            await while_room(node.work.build(context), build.directory)
+            if build is not None:
+                context = BuildContext(
+                    directory=build.directory,
+                    parents={need.id: self._done[need.id] for need in needs},
+                    log=lambda line: self._reporter.node_line(node.id, line),
+                    sockets=build.sockets,
+                    session=self._session,
+                )
+                await while_room(node.work.build(context), build.directory)
         return self._store.layout.entry(node.kind, node.key)
 
     def _why_skipped(self, node: Node) -> str:
