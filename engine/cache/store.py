@@ -173,7 +173,7 @@ class Store:
         parents: Sequence[tuple[str, str]] = (),
         needed_bytes: int = 0,
     ) -> AsyncIterator[Build | None]:
-        """Build one entry: the body fills `Build.directory`, which becomes the entry; it is removed when the body raises.
+        """Build one entry: the body fills `Build.directory`, which becomes the entry unless the body raises.
 
         Yields None when another process has finished the entry in the meantime: then there is nothing to do. Only one
         process builds an entry. While another one builds it this one waits, without limit, and tells `on_wait` once who
