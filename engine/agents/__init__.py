@@ -1,4 +1,4 @@
-"""Agents by name: what `agent: {use: NAME}` stands for. Each is a folder of `templates/` with an `agent.yaml`."""
+"""The agents that `agent: {use: NAME}` can name. Each is a folder of `templates/` with an `agent.yaml`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ FILE = "agent.yaml"
 
 
 def known_agents() -> tuple[str, ...]:
-    """The names that `agent.use` may have, sorted. Reads one directory and no file."""
+    """The possible values of `agent.use`, sorted. Reads one directory and no file."""
     return tuple(sorted(path.parent.name for path in resources.templates().glob(f"*/{FILE}")))
 
 
 def list_agents() -> tuple[AgentDefinition, ...]:
-    """All definitions, by name. Raises SandboxfileError for one that is broken."""
+    """All definitions, ordered by name. Raises SandboxfileError for one that is broken."""
     return tuple(load_agent(name) for name in known_agents())
 
 
 def load_agent(name: str) -> AgentDefinition:
     """The definition of one agent.
 
-    Raises EngineError (exit code 2) for a name that there is not, SandboxfileError with every problem and its place
-    for a definition that is broken.
+    Raises EngineError (exit code 2) when there is no agent of that name, and SandboxfileError, with every problem and
+    its place, when the definition is broken.
     """
     known = known_agents()
     if name not in known:
@@ -35,6 +35,7 @@ def load_agent(name: str) -> AgentDefinition:
 
         hint = did_you_mean(name, known) or f"the agents are {', '.join(known)}"
         raise EngineError(f"there is no agent {quote(name)}", hint=hint, exit_code=2)
-    from engine.agents.definition import read_definition  # known_agents is asked while a line is typed, and needs none
+    # Imported here: `known_agents` is called while the user types a line, and needs no definition.
+    from engine.agents.definition import read_definition
 
     return read_definition(resources.templates() / name / FILE)

@@ -39,7 +39,10 @@ FileMode = Annotated[Text, Grammar(r"^0[0-7]{3}$", "must be a file mode such as 
 
 
 class Commands(Part):
-    """How the agent is started. Inside the machine it may do anything, so it is told to ask for nothing."""
+    """How the agent is started.
+
+    It may do anything in the machine, so these commands tell it to ask for no permission.
+    """
 
     interactive: Argv = Field(description="With a terminal.")
     headless: Maybe[Argv] = Field(default=None, description="For one task, given as {{prompt}}.")
@@ -61,14 +64,14 @@ class Commands(Part):
 
 
 class NeededHost(Part):
-    """A host without which the agent does not work."""
+    """A host that the agent needs."""
 
     host: Host = Field(description="The host's name, or *.example.com for all names below it.")
     why: Text = Field(description="What it is for, in a few words.")
 
 
 class Seed(Part):
-    """A file that is in the guest before the agent first starts, so that it asks no first questions."""
+    """A file that is in the guest before the agent's first start, so that the agent asks no questions then."""
 
     path: GuestPath = Field(description="Where it is; ~ is the home directory of the agent's user.")
     mode: FileMode = Field(default="0600", description="Its permissions.")
@@ -85,7 +88,7 @@ class Seed(Part):
 
 
 class CredentialSource(Part):
-    """Where the user has the value."""
+    """Where the user keeps the value of a credential."""
 
     env: Annotated[tuple[EnvironmentName, ...], Field(min_length=1)] = Field(
         description="Variables of the user's environment; the first one that is set is taken."
@@ -113,7 +116,7 @@ class Injection(Part):
 
 
 class Renewal(Part):
-    """Where tokens of this kind are renewed: answers from there are masked again before the guest sees them."""
+    """Where tokens of this kind are renewed. The gateway masks the new tokens before the guest sees the answer."""
 
     host: Host = Field(description="The host's name.")
     path: UrlPath = Field(description="The path of its token endpoint.")
@@ -198,9 +201,9 @@ class AgentDefinition(Part):
 
 
 def read_definition(path: Path) -> AgentDefinition:
-    """The definition in the file at `path`, whose folder has the agent's name.
+    """The definition in the file at `path`; the file's folder has the agent's name.
 
-    Raises SandboxfileError with every problem and its place, and OSError.
+    Raises OSError, and SandboxfileError with every problem and its place.
     """
     source = read_source(path.read_bytes(), f"{path.parent.name}/{path.name}")
     problems = list(source.problems)
@@ -210,20 +213,20 @@ def read_definition(path: Path) -> AgentDefinition:
             if not problems:
                 return definition
         except ValidationError as error:
-            found = [_problem(details, source) for details in _findings(error)]
-            problems += [source.diagnose(problem) for problem in found if problem.path not in source.unusable]
+            of_model = [_problem(details, source) for details in _findings(error)]
+            problems += [source.diagnose(problem) for problem in of_model if problem.path not in source.unusable]
     raise SandboxfileError(dict.fromkeys(problems))
 
 
 def _findings(error: ValidationError) -> list[ErrorDetails]:
-    """The model's findings; a list whose entries are all wrong is not empty as well."""
-    found = error.errors(include_url=False)
-    around = {details["loc"][:length] for details in found for length in range(len(details["loc"]))}
-    return [details for details in found if details["type"] != "too_short" or details["loc"] not in around]
+    """The model's findings, without a finding that a list is empty where the list has wrong entries."""
+    findings = error.errors(include_url=False)
+    around = {details["loc"][:length] for details in findings for length in range(len(details["loc"]))}
+    return [details for details in findings if details["type"] != "too_short" or details["loc"] not in around]
 
 
 def _problem(details: ErrorDetails, source: Source) -> Problem:
-    """One finding of the model; what is missing has the place of what it is missing in."""
+    """A finding of the model as a problem. A missing key has the path that it should have in the file."""
     kind, context = details["type"], details.get("ctx", {})
     path: KeyPath = ()
     for segment in details["loc"]:

@@ -23,7 +23,7 @@ Links = Annotated[dict[Program, InnerPath], Field(min_length=1)]
 
 
 class Package(Part):
-    """One package as it was published: what is unpacked is what was looked at."""
+    """One package of the npm registry. Its digest ensures that what is unpacked is what was looked at."""
 
     package: PackageOfNpm = Field(description="The package's name in the npm registry.")
     version: Annotated[Text, knows("version")] = Field(
@@ -33,7 +33,7 @@ class Package(Part):
 
 
 class Unpack(Part):
-    """A package with a ready program for each architecture: it is unpacked, and no script of it runs."""
+    """A package with a ready-made program for each architecture. It is only unpacked: none of its scripts run."""
 
     amd64: Maybe[Package] = Field(default=None, description="The package for x86-64.")
     arm64: Maybe[Package] = Field(default=None, description="The package for 64-bit ARM.")
@@ -59,7 +59,7 @@ class NpmInstall(Part):
 
 
 class Download(Part):
-    """A program that its vendor offers at a URL."""
+    """A program that is downloaded from its vendor."""
 
     amd64: Maybe[Annotated[HttpsUrl, knows("version")]] = Field(default=None, description="The URL for x86-64.")
     arm64: Maybe[Annotated[HttpsUrl, knows("version")]] = Field(default=None, description="The URL for 64-bit ARM.")
@@ -78,7 +78,7 @@ class Download(Part):
 
 
 class InstallStep(Part):
-    """One step of the installation, in the guest, through the gateway: exactly one of these."""
+    """One step of the installation, of one of these kinds. It runs in the guest, behind the gateway."""
 
     unpack: Maybe[Unpack] = Field(default=None, description="Unpack a package of the npm registry.")
     npm: Maybe[NpmInstall] = Field(default=None, description="Let npm install a package globally.")
@@ -99,7 +99,7 @@ class InstallStep(Part):
 
 
 class Installation(Part):
-    """What an image with this agent in it is made of. All of it runs in the guest."""
+    """How an image with this agent is made. All steps run in the guest."""
 
     version: Version = Field(description="The version that is installed where the Sandboxfile names no other.")
     packages: tuple[PackageName, ...] = Field(default=(), description="Debian packages that it needs.")

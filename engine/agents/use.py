@@ -1,4 +1,4 @@
-"""Whether the agents that a file uses are ones that there are."""
+"""Checking that the agents that a file uses exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sandboxfile.diagnostics import did_you_mean, quote
 
 
 def unknown_agents(loaded: Loaded) -> Iterator[Diagnostic]:
-    """A finding for each `use` that names no agent's definition."""
+    """A problem for each `agent.use` that names no agent."""
     from engine.agents import known_agents
 
     for one in loaded.each():

@@ -1,8 +1,8 @@
-"""Words in double braces in an `agent.yaml`, which stand for what is known later.
+"""Words in double braces in an `agent.yaml`. They stand for values that are known later.
 
-`{{prompt}}` and `{{session}}` in commands; `{{workspace}}`, the working directory in the guest, in seeds;
-`{{placeholder}}` in what a credential puts into the guest; `{{secret}}` in the header that the gateway sends;
-`{{version}}` in what is installed.
+`{{prompt}}` and `{{session}}` are for commands, `{{workspace}}`, the working directory in the guest, for seeds,
+`{{placeholder}}` for what a credential puts into the guest, `{{secret}}` for the header that the gateway sends, and
+`{{version}}` for what is installed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WORD = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 
 
 def words_in(value: Any) -> Iterator[str]:
-    """The words in double braces in a text, or in all texts (keys, too) of plain data."""
+    """The words in double braces in a text, or in all texts of plain data, keys included."""
     if isinstance(value, str):
         yield from _WORD.findall(value)
     elif isinstance(value, Mapping):
@@ -33,7 +33,7 @@ def words_in(value: Any) -> Iterator[str]:
 
 
 def check_words(value: Any, *words: str, key: str | None = None) -> None:
-    """Refuse a value with words in double braces other than these."""
+    """Raise an error for the field when `value` has words in double braces other than `words`."""
     for word in words_in(value):
         if word not in words:
             known = one_of([f"{{{{{name}}}}}" for name in words]) if words else "none"
@@ -41,7 +41,7 @@ def check_words(value: Any, *words: str, key: str | None = None) -> None:
 
 
 def knows(*words: str) -> AfterValidator:
-    """A field whose value has no other words than these."""
+    """A validator for a field that may have these words in double braces, and no others."""
 
     def check(value: Any) -> Any:
         check_words(value, *words)

@@ -1,1 +1,1 @@
-"""From a checked file to cache entries: one blueprint a file, the nodes of its chain, and what carries them out."""
+"""From a checked file to cache entries: the blueprint of a file, the nodes of its chain, and their execution."""

@@ -1,4 +1,4 @@
-"""Which accelerator runs guests here: the first that has booted one. A device node proves nothing."""
+"""Which accelerator runs guests on this host: the first one that boots a guest. That /dev/kvm exists proves nothing."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class AcceleratorError(EngineError):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One accelerator's try.
+    """The attempt to boot a guest with one accelerator.
 
-    `tried` is the part of QEMU's command line that differs, `result` is "booted" or why not, `last_line` the last thing
-    the guest's console showed.
+    `tried` names QEMU, the kernel and the accelerator. `result` is "booted", or the reason why not. `last_line` is the
+    last line of the guest's console.
     """
 
     accelerator: Accelerator
@@ -63,7 +63,7 @@ class Verdict:
     attempts: tuple[Attempt, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON value; `from_json` reads it."""
+        """The verdict as a JSON value, which `from_json` reads."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -73,9 +73,9 @@ class Verdict:
 
 
 def verdict_key(tool_key: str) -> tuple[str, dict[str, str]]:
-    """The key of a verdict made with the toolchain `tool_key`, and the named inputs it is the hash of.
+    """The key of a verdict made with the toolchain `tool_key`, and the named inputs that it is the hash of.
 
-    They are all that can change the verdict: QEMU and the guest's kernel, the host's kernel, the device node.
+    The inputs are all that can change the verdict: QEMU and the guest's kernel, the host's kernel, the device node.
     """
     inputs = {
         "version": str(PROBE_VERSION),
@@ -98,7 +98,7 @@ def _device_facts(device: Path) -> str:
 
 
 def candidates(system: str = sys.platform, device: Path = KVM) -> tuple[Accelerator, ...]:
-    """What is worth trying on this host, best first. Emulation comes last and works everywhere."""
+    """The accelerators that may work on this host, the best one first. Emulation comes last and works everywhere."""
     if system == "linux":
         return ("kvm", "tcg") if os.access(device, os.R_OK | os.W_OK) else ("tcg",)
     if system == "darwin":
@@ -113,9 +113,10 @@ async def probe(
     progress: Callable[[str], None] = lambda line: None,
     names: Sequence[Accelerator] | None = None,
 ) -> Verdict:
-    """Boot a tiny guest with each candidate until one does; logs and the guest's initramfs go into `directory`.
+    """Try to boot a tiny guest with each candidate in turn, until one boots.
 
-    Takes up to 15 s for hardware that only pretends and 60 s for emulation. Raises AcceleratorError when none boots.
+    The logs and the guest's initramfs go into `directory`. An attempt takes up to 15 s with hardware that does not
+    work, and up to 60 s with emulation. Raises AcceleratorError when no guest boots.
     """
     directory.mkdir(parents=True, exist_ok=True)
     initrd = directory / "probe.cpio"

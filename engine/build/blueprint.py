@@ -1,4 +1,4 @@
-"""One file on this host: decided once, then printed, asked about and carried out."""
+"""The blueprint of a file on this host. It is made once; then it is printed, asked about and carried out."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from engine.state.configuration import Configuration
 from engine.state.layout import Layout
 from sandboxfile import Loaded
 
-JOBS = 4  # nodes at once: most wait for the network or for one emulated CPU
+JOBS = 4  # nodes that are built at once: most of them wait for the network or for one emulated CPU
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a checked file becomes on this host: its chain of nodes, and what of it is there.
+    """What a checked file becomes on this host: its chain of nodes, and which of them are in the cache.
 
-    Everything of the project that is copied has been hashed; `verdict` is the accelerator that was seen to boot a
-    guest, None before anything was probed.
+    All files of the project that will be copied have been hashed. `verdict` says which accelerator has booted a guest;
+    it is None before the accelerators have been probed.
     """
 
     loaded: Loaded
@@ -45,28 +45,28 @@ class Blueprint:
 
     @classmethod
     def of(cls, loaded: Loaded, layout: Layout, place: Place = "auto") -> Blueprint:
-        """Hashes what the file copies of the project, which takes a while where that is much. Raises EngineError."""
+        """Make the blueprint of a file. Hashes the files to copy, which takes a while for many. Raises EngineError."""
         store = Store(layout)
         verdict = load_verdict(store)
         return cls(loaded, layout, store, place, verdict, make_chain(loaded, verdict, place))
 
     def again(self) -> Blueprint:
-        """The same file on the host and the project as they are now."""
+        """A new blueprint of the same file, for the host and the project as they are now."""
         return Blueprint.of(self.loaded, self.layout, self.place)
 
     @cached_property
     def plan(self) -> Plan:
-        """What is there and what has to be built, each with its reason, as it was at the first look."""
+        """What is cached and what has to be built, with reasons. It is made at the first use and kept."""
         return make_plan(self.chain.graph, self.store, load_made(self.memory))
 
     @property
     def memory(self) -> Path:
-        """Where the last build is remembered."""
+        """The file in which the last build is remembered."""
         return self.layout.project_plan(self.loaded.project, self.loaded.agent_name)
 
     @cached_property
     def configuration(self) -> Configuration:
-        """What a sandbox of this file runs with."""
+        """What a sandbox of this file runs with, to be compared with what an older one runs with."""
         nodes = [node for node in self.chain.graph.order() if node.id not in OF_SERVICES]
         return Configuration(
             sandbox=self.loaded.sandbox.model_dump(mode="json", by_alias=True),
@@ -78,23 +78,23 @@ class Blueprint:
 
 @dataclass(frozen=True)
 class Built:
-    """The cache entries that a sandbox is started from, and the blueprint that they are of."""
+    """The cache entries that a sandbox is started from, and their blueprint."""
 
     blueprint: Blueprint
     entries: Mapping[str, Path]
 
     @property
     def snapshot(self) -> Path:
-        """The entry of the machine that `up` restores."""
+        """The cache entry with the snapshot that `up` restores."""
         return self.entries[self.blueprint.chain.ready]
 
 
 async def build(blueprint: Blueprint, reporter: Reporter, on_failure: OnFailure | None = None) -> Built:
     """Carry out the plan of `blueprint`.
 
-    Where something is not as the blueprint says (no accelerator was known, a file changes while it is copied) a new
-    one is made of what is there now, and said so; it is the one that comes back. Raises EngineError with the failed
-    node's last lines, and for what keeps changing.
+    If no accelerator was known yet, or a file changes while it is copied, a new blueprint is made of what is there now,
+    and its plan is carried out; a note says so for a changed file. The result has the blueprint that was carried out.
+    Raises EngineError with the last lines of the failed node, and for a file that keeps changing.
     """
     store, memory = blueprint.store, blueprint.memory
     if blueprint.verdict is None:
@@ -112,7 +112,7 @@ async def build(blueprint: Blueprint, reporter: Reporter, on_failure: OnFailure 
                 raise
             if not left:
                 raise keeps_changing(changed.path) from error
-            # Everything before it is cached; its own key is another one now.
+            # The nodes before the failed one are cached now. The failed node gets another key, that of the new content.
             reporter.note(f"{changed.brief}: building again with what is there now")
             blueprint = blueprint.again()
     graph, entries = blueprint.chain.graph, dict(done)

@@ -37,14 +37,14 @@ from vmm.snapshot import Shape
 from vmm.spec import SPARE_PORTS
 
 UNKNOWN = "not probed yet"
-OF_SERVICES = ("images", "services")  # the nodes that only services decide about
+OF_SERVICES = ("images", "services")  # the nodes that depend on the `services` section
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The graph and the node whose snapshot `up` restores, on machines of `shape`.
+    """The graph of a file. `up` restores the snapshot of the node `ready`; all machines have the same `shape`.
 
-    `contents` are the keys of what services read of the project, by the place in the file that names it; `compose` has
+    `contents` maps a place in the file to the key of the content that services read there; the pieces of `compose` have
     the same keys.
     """
 
@@ -56,10 +56,11 @@ class Chain:
 
 
 def make_chain(loaded: Loaded, verdict: Verdict | None, place: Place = "auto") -> Chain:
-    """The whole graph for a checked file, whose guest image is built in `place`; hashes what is copied of the project.
+    """Make the graph for a checked file, and hash the files of the project that it copies.
 
-    `verdict` is None while nothing has been probed: keys below are then placeholders that match no cache entry. Raises
-    EngineError for a build context that cannot be read.
+    `place` is where the guest image is built. `verdict` is None before the accelerators have been probed: then the keys
+    of all guest nodes are placeholders that match no cache entry. Raises EngineError for a build context that cannot be
+    read.
     """
     sandbox, tree = loaded.sandbox, opened(loaded.project)
     tools = tool_nodes()
@@ -90,7 +91,7 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, place: Place = "auto") -
 
 @dataclass
 class _Links:
-    """Guest nodes in a row: each runs in a clone of the one before it."""
+    """Guest nodes in a row: each runs in a clone of the machine of the node before it."""
 
     name: str
     shape: Shape
@@ -116,7 +117,7 @@ class _Links:
         endpoints: tuple[Endpoint, ...] | None = None,
         id: str | None = None,
     ) -> None:
-        """`endpoints` are what the step may reach: those of the file, where nothing else is said."""
+        """Add the node of `step` after the last one. The step may reach `endpoints`; default: those of the file."""
         before = self.last
         work = self._work(step, self.endpoints if endpoints is None else endpoints, before.id)
         key = content_key(kind, VERSION, before.key, **inputs)
@@ -144,8 +145,10 @@ def _describe(entry: SetupStep, directory: str, pieces: list[Piece]) -> dict[str
 
 
 def _image_inputs(compose: Compose, project_name: str) -> dict[str, str]:
-    """What decides about the images: the parts of services that name one, and every file that Compose reads, since it
-    reads all of them before it does anything."""
+    """The inputs of the node `images`: the keys of services that name an image, and everything that Compose reads.
+
+    Compose reads all of its files before it does anything.
+    """
     inputs = {"images": compose.image_configuration()}
     if compose.names_images:
         inputs["project name"] = project_name
@@ -155,12 +158,12 @@ def _image_inputs(compose: Compose, project_name: str) -> dict[str, str]:
 
 
 def _further(piece: Piece, service: str) -> str:
-    """Which of the pieces of a service's build it is; nothing for the context itself."""
+    """Which further piece of a service's build this is; "" for the build context itself."""
     return piece.target.removeprefix(str(BUILD_ROOT / service)).removeprefix("+")
 
 
 def machine_shape(loaded: Loaded, verdict: Verdict | None) -> Shape:
-    """What every machine of this file has in common; QEMU's version is the toolchain's, known by its key."""
+    """What all machines of this file have in common. The key of the toolchain stands for QEMU's version."""
     machine = loaded.sandbox.machine
     accelerator = verdict.accelerator if verdict else UNKNOWN
     return Shape(accelerator, machine.cpus, machine.memory, toolchain_key()[0], SPARE_PORTS)  # type: ignore[arg-type]

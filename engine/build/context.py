@@ -16,10 +16,10 @@ OnFailure = Callable[[Guest, EngineError], Awaitable[None]]
 
 @dataclass(frozen=True)
 class BuildSession:
-    """What one run has for all its nodes: nothing of it decides what a node becomes.
+    """What all nodes of one run share. It has no influence on what a node becomes.
 
-    `tree` is the project that copies come from. `on_failure` is called with the guest and the failure, in the place
-    where a step failed, when the user asked for a shell there.
+    `tree` is the project that files are copied from. If the user asked for a shell on failure, `on_failure` is called
+    with the guest and the error when a step fails, while the guest still runs.
     """
 
     tree: ProjectTree
@@ -28,10 +28,10 @@ class BuildSession:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a node's work gets: it fills `directory`; nothing else lasts.
+    """What the work of a node is given. It fills `directory`, which becomes the cache entry.
 
-    `parents` are the cache entries of all `needs`, by node id. `log` takes one line of output, from any thread.
-    `sockets` is a short private directory, gone afterwards, for the machines that the work starts.
+    `parents` are the cache entries of the node's `needs`, by node id. `log` takes one line of output, from any thread.
+    `sockets` is a private directory with a short path, for the machines that the work starts; it is removed afterwards.
     """
 
     directory: Path
@@ -42,6 +42,6 @@ class BuildContext:
 
     @property
     def tree(self) -> ProjectTree:
-        """The project. Only steps of a file ask for it, and those have a session."""
+        """The project. Only the steps of a file use it, and they have a session."""
         assert self.session is not None, "tools are built without a project, and copy nothing of one"
         return self.session.tree

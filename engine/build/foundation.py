@@ -27,7 +27,7 @@ GUEST_NEEDS = ("toolchain", "accelerator", "image", "initramfs", "disk")
 
 
 def tool_nodes() -> list[Node]:
-    """What must exist before anything else can be decided: the tools and which accelerator works with them."""
+    """The nodes that every other node depends on: the tools, and the accelerator that works with them."""
     key, inputs = toolchain_key()
     toolchain = Node("toolchain", "toolchain", "QEMU and the guest kernel", key, (), inputs, Toolchain())
     probe_key, probe_inputs = verdict_key(key)
@@ -39,15 +39,15 @@ def tool_nodes() -> list[Node]:
         ("toolchain",),
         probe_inputs,
         Probe(),
-        requires_entries=True,  # the verdict is about the programs of this very entry
+        requires_entries=True,  # the verdict is about the QEMU in this very entry
     )
     return [toolchain, accelerator]
 
 
 def guest_nodes(tool_key: str, disk_size: int, place: Place) -> list[Node]:
-    """What a machine boots from: image, initramfs and an empty disk of `disk_size` bytes."""
+    """The nodes that a machine boots from: image, initramfs, and an empty disk of `disk_size` bytes."""
     key, inputs = image_key(tool_key)
-    # The accelerator is for the builder machine; which one it was makes no difference to the image.
+    # The builder machine uses the accelerator. Which one that is makes no difference to the image.
     image = Node("image", "image", "Debian guest image", key, ("toolchain", "accelerator"), inputs, GuestImage(place))
     key, inputs = initramfs_key(tool_key)
     initramfs = Node("initramfs", "initramfs", "initramfs and guestd", key, ("toolchain",), inputs, Initramfs())
@@ -65,13 +65,13 @@ def guest_nodes(tool_key: str, disk_size: int, place: Place) -> list[Node]:
 
 
 def load_base(parents: Mapping[str, Path], shape: Shape) -> Base:
-    """The machine's foundation from the cache entries of GUEST_NEEDS."""
+    """The base of a machine, from the cache entries of GUEST_NEEDS."""
     return Base(load_toolchain(parents["toolchain"]), parents["image"] / ROOT, parents["initramfs"] / INITRAMFS, shape)
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """QEMU and its helpers, private ones or the system's."""
+    """Makes the toolchain: QEMU and its helpers, private ones or the system's."""
 
     async def build(self, context: BuildContext, /) -> None:
         await build_toolchain(context.directory, progress=context.log)
@@ -79,7 +79,7 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Probe:
-    """The accelerator that boots a guest here, and what each attempt showed."""
+    """Finds the accelerator that boots a guest on this host, and records what each attempt showed."""
 
     async def build(self, context: BuildContext, /) -> None:
         verdict = await probe(load_toolchain(context.parents["toolchain"]), context.directory, progress=context.log)
@@ -88,7 +88,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class GuestImage:
-    """The guest's root, made on this host or in a builder machine."""
+    """Makes the root file system of guests, on this host or in a builder machine."""
 
     place: Place
 
@@ -108,7 +108,7 @@ class GuestImage:
 
 @dataclass(frozen=True)
 class Initramfs:
-    """What the kernel starts, with the program of ours that runs in the guest."""
+    """Makes the initramfs that the kernel starts; guestd, our program in the guest, is in it."""
 
     async def build(self, context: BuildContext, /) -> None:
         await build_initramfs(context.directory, load_toolchain(context.parents["toolchain"]))
@@ -116,7 +116,7 @@ class Initramfs:
 
 @dataclass(frozen=True)
 class Disk:
-    """An empty disk of `size` bytes."""
+    """Makes an empty disk of `size` bytes."""
 
     size: int
 
@@ -125,7 +125,7 @@ class Disk:
 
 
 def load_verdict(store: Store) -> Verdict | None:
-    """What the probe found, None when it has not run with these tools on this kernel."""
+    """The verdict of the probe, None when it has not run with these tools on this host yet."""
     _, node = tool_nodes()
     entry = store.find(node.kind, node.key)
     return _read_verdict(entry) if entry else None

@@ -1,4 +1,4 @@
-"""Carrying out a plan: independent nodes at once, each through the store, until all are there or one fails."""
+"""Carrying out a plan: independent nodes are built at the same time, until all are built or one fails."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from engine.report.reporter import Reporter
 async def execute(
     graph: Graph, plan: Plan, store: Store, reporter: Reporter, jobs: int, session: BuildSession | None = None
 ) -> Mapping[str, Path]:
-    """Build what `plan` says to build, at most `jobs` nodes at once; returns the entry of each node that has one.
+    """Build the nodes that `plan` says to build, at most `jobs` at once; returns the entry of each node that has one.
 
-    `session` is what nodes of a file find in their context; tools need none.
+    `session` is passed to the nodes in their context; the nodes of tools need none.
 
-    When a node fails nothing more is started, what runs is let finish (its result is kept for the next time), and
-    EngineError is raised for the first failure. When cancelled, everything that runs is cancelled and waited for.
+    When a node fails, no further node is started. The nodes that are being built are finished, and cached for the next
+    time; then EngineError is raised for the first failure. When this is cancelled, it cancels all running nodes and
+    waits for them.
     """
     store.sweep()
     run = _Run(graph, store, reporter, session)
@@ -35,7 +36,7 @@ async def execute(
 
 
 class _Run:
-    """One execution. Only `build` writes the results: the tasks return theirs."""
+    """One execution of a plan. Only the loop in `build` writes results: the tasks return theirs to it."""
 
     def __init__(self, graph: Graph, store: Store, reporter: Reporter, session: BuildSession | None) -> None:
         self._session = session
@@ -76,7 +77,7 @@ class _Run:
             for node in waiting.values():
                 self._reporter.node_skipped(node.id, self._why_skipped(node))
             raise self._summary()
-        if waiting:  # a plan that builds a node but not what it needs
+        if waiting:  # the plan has a node to build without a node that it needs
             raise EngineError(f"nothing provides what {', '.join(waiting)} need", exit_code=OUR_BUG)
         return self._done
 
@@ -85,7 +86,7 @@ class _Run:
 
     def _collect(self, node: Node, task: asyncio.Task[Path]) -> None:
         if task.cancelled():
-            # Nobody but the node's own code has cancelled it: that is a failure like any other.
+            # This object has cancelled no task yet, so the node's own code has done it: that is a failure.
             self._failed[node.id] = EngineError("it was cancelled from within", exit_code=OUR_BUG)
         elif isinstance(error := task.exception(), Exception):
             self._failed[node.id] = error
@@ -119,16 +120,15 @@ class _Run:
             inputs=node.inputs,
             parents=[(need.kind, need.key) for need in needs] if node.requires_entries else (),
         ) as build:
-            if build.existing is not None:
-                return build.existing
-            context = BuildContext(
-                directory=build.directory,
-                parents={need.id: self._done[need.id] for need in needs},
-                log=lambda line: self._reporter.node_line(node.id, line),
-                sockets=build.sockets,
-                session=self._session,
-            )
-            await while_room(node.work.build(context), build.directory)
+            if build is not None:
+                context = BuildContext(
+                    directory=build.directory,
+                    parents={need.id: self._done[need.id] for need in needs},
+                    log=lambda line: self._reporter.node_line(node.id, line),
+                    sockets=build.sockets,
+                    session=self._session,
+                )
+                await while_room(node.work.build(context), build.directory)
         return self._store.layout.entry(node.kind, node.key)
 
     def _why_skipped(self, node: Node) -> str:

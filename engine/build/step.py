@@ -1,6 +1,6 @@
-"""A guest node's work: it runs inside a clone of its parent's snapshot, and what it leaves is saved as one.
+"""The work of a guest node: run a step in a clone of the parent's snapshot, and save the machine as a new snapshot.
 
-No third-party code runs on the host, and the gateway holds each step to the endpoints it may reach.
+No third-party code runs on the host, and the gateway lets each step reach its own endpoints only.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from vmm.errors import VmmError
 from vmm.process import guarded_directory
 from vmm.snapshot import Shape, load_snapshot, save_snapshot
 
-VERSION = "1"  # of the steps: raise it when one of them makes something else of the same inputs
+VERSION = "1"  # raise it when a step makes something else from the same inputs
 STEP_S = 3600.0
-KEEP_FREE = 96 * 1024 * 1024  # what the guest keeps while its free memory is taken away, above what it uses
+KEEP_FREE = 96 * 1024 * 1024  # bytes that the guest keeps, above what it uses, when its free memory is taken away
 
 
 class Step(Protocol):
-    """What is done in the guest between two snapshots, without the machine around it."""
+    """What happens in the guest between two snapshots. A step does not know about the machine around it."""
 
     async def act(self, guest: Guest, context: BuildContext) -> None:
-        """Raises EngineError and VmmError."""
+        """Do the work in the guest. Raises EngineError and VmmError."""
 
 
 @dataclass(frozen=True)
 class InGuest:
-    """Restore the machine of the node `parent` (None: boot one), let `step` act in it, save what it is then.
+    """Restore the machine of the node `parent` (None: boot a new one), let `step` act in it, and save a snapshot.
 
-    `name` is the guest's hostname meanwhile, `endpoints` what it may reach.
+    During the step the guest's hostname is `name`, and it may reach `endpoints`.
     """
 
     step: Step
@@ -57,8 +57,8 @@ class InGuest:
                 with advice_on_refusals(guest.gateway):
                     await self.step.act(guest, context)
             except (ContentChanged, PathError):
-                raise  # nothing is wrong with the step: it did not get what it was to have
-            except (EngineError, VmmError) as error:  # of the step itself, or of the guest: a timeout, an unknown user
+                raise  # the step itself did not fail: its inputs have changed, or cannot be copied
+            except (EngineError, VmmError) as error:  # the step has failed, or the guest: a timeout, an unknown user
                 raise await _with_a_look(guest, context, error) from error
             await _save(guest, context, self.shape)
 
@@ -100,12 +100,15 @@ async def execute(
     env: Mapping[str, str] | None = None,
     timeout_s: float = STEP_S,
 ) -> None:
-    """Run `argv` in the guest with its output in the node's log; raises EngineError with the end of it."""
+    """Run `argv` in the guest, with its output in the node's log. Raises EngineError, with the end of the output."""
     await run_logged(guest.channel, context.log, argv, title=title, user=user, cwd=cwd, env=env, timeout_s=timeout_s)
 
 
 async def _with_a_look(guest: Guest, context: BuildContext, error: EngineError | VmmError) -> EngineError:
-    """The failure of a step; whoever asked for it has had a look at the guest by then, others are told how to."""
+    """The error for a failed step.
+
+    A user who asked for it gets a shell in the guest first. For all others the hint says how to get one.
+    """
     failure = EngineError(error.brief, error.details, error.hint, getattr(error, "exit_code", 1))
     on_failure = context.session.on_failure if context.session else None
     if on_failure is not None and guest.channel.lost is None:

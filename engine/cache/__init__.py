@@ -1,1 +1,1 @@
-"""Content-addressed entries on disk, and the room that they take."""
+"""Content-addressed entries on disk, and the space that they take."""

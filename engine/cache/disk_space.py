@@ -1,7 +1,8 @@
-"""Room on a disk: asked for, used up, and told in the same words wherever it shows.
+"""Free space on a disk: requiring it, watching it, and explaining in one place that there is none.
 
-A full disk shows in three ways: as an OSError of our own, as the failure of a child process that only prints so, and
-as a machine that stands still: QEMU holds a guest whose disk file cannot grow, and waits for room without a word.
+A full disk shows in three ways: as an OSError in this process, as a child process that fails and only prints the
+reason, and as a machine that stands still, because QEMU silently stops a guest whose disk file cannot grow until there
+is space.
 """
 
 from __future__ import annotations
@@ -18,31 +19,31 @@ from engine.state.trees import disk_usage
 from vmm.errors import VmmError
 from vmm.process import ProcessError
 
-FULL = 1024 * 1024  # with less, QEMU's disk files do not grow any more
-NEARLY_FULL = 16 * 1024 * 1024  # with less, whatever failed failed because of it
-SCARCE = 1024**3  # with less, a process that speaks of a full disk is believed to mean this one
+FULL = 1024 * 1024  # bytes free; below this QEMU's disk files no longer grow
+NEARLY_FULL = 16 * 1024 * 1024  # bytes free; below this every failure is taken for one of the full disk
+SCARCE = 1024**3  # bytes free; below this a process that complains about a full disk is taken to mean this disk
 POLL_S = 0.5
-FULL_S = 3.0  # a disk that is full for a moment, between two steps of a build, is no failure
+FULL_S = 3.0  # a disk may be full for a moment, between two steps of a build, without any harm
 ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 WORDS = ("No space left on device", "have enough free space", "Disk quota exceeded")
 
 
 def free_bytes(directory: Path) -> int:
-    """What this user may still write below `directory` (or the nearest directory above it that exists)."""
+    """How much this user may still write below `directory`, or below the nearest parent of it that exists."""
     while not directory.exists():
         directory = directory.parent
-    seen = os.statvfs(directory)
-    return seen.f_frsize * (seen.f_bfree if os.geteuid() == 0 else seen.f_bavail)  # part is kept for root
+    status = os.statvfs(directory)
+    return status.f_frsize * (status.f_bfree if os.geteuid() == 0 else status.f_bavail)  # some is reserved for root
 
 
 def require_room(directory: Path, needed_bytes: int) -> None:
-    """Raises OSError (ENOSPC) when the disk has less than that free."""
+    """Raises OSError (ENOSPC) when less than `needed_bytes` are free."""
     if free_bytes(directory) < needed_bytes:
         raise OSError(errno.ENOSPC, "not enough space", str(directory))
 
 
 async def while_room(work: Awaitable[None], directory: Path) -> None:
-    """Do `work`; when the disk has been full for FULL_S seconds, cancel it and raise OSError (ENOSPC)."""
+    """Await `work`. When the disk has been full for FULL_S seconds, cancel it and raise OSError (ENOSPC)."""
     async with contextlib.AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(None) as limit:
@@ -76,17 +77,17 @@ async def _end(watch: asyncio.Task[None]) -> None:
 
 @contextlib.contextmanager
 def explain_full_disk(root: Path, directory: Path, needed_bytes: int = 0) -> Iterator[None]:
-    """Make an EngineError that says so of any failure of the block that a full disk is behind.
+    """Turn every failure of the block that a full disk has caused into an EngineError that says so.
 
-    `root` is the directory that the user can choose, `directory` where the block writes, below it; `needed_bytes` is
-    what it needs, when that is known.
+    `root` is the directory that the user can choose, `directory` the one below it in which the block writes;
+    `needed_bytes` is what the block needs, 0 when that is not known.
     """
     try:
         yield
     except Exception as error:
-        if not _is_behind(error, directory):
+        if not _was_caused_by_full_disk(error, directory):
             raise
-        # The disk has what the block wrote, and what is still free: it goes back to that when the block cleans up.
+        # What the block wrote counts as free, since it is removed when the block cleans up.
         room = disk_usage(directory) + free_bytes(directory)
         needed = f"about {_megabytes(needed_bytes)}" if needed_bytes else f"more than {_megabytes(room)}"
         lines = [f"{needed} needed there, {_megabytes(room)} free", *_what_failed(error)]
@@ -99,9 +100,9 @@ def explain_full_disk(root: Path, directory: Path, needed_bytes: int = 0) -> Ite
 
 @contextlib.contextmanager
 def making(what: str, directory: Path, needed_bytes: int, kind: type[EngineError]) -> Iterator[None]:
-    """Make `directory`, ask for the room that `what` ("the toolchain") needs there, and let the block fill it.
+    """Make `directory`, check that `needed_bytes` are free there (0: not known), and let the block fill it.
 
-    Raises `kind` for an OSError of the block, and when there is less room than `needed_bytes` (0: it is not known).
+    Raises `kind`, which names `what` is made ("the toolchain"), when less is free and for each OSError of the block.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -115,33 +116,34 @@ def making(what: str, directory: Path, needed_bytes: int, kind: type[EngineError
 
 
 def full_disk_hint(output: str) -> str | None:
-    """What to do about a process whose output speaks of a full disk; None when it speaks of none."""
+    """The hint for a process whose output complains about a full disk; None when it does not."""
     if any(word in output for word in WORDS):
         return "the disk is full: free some space and run it again"
     return None
 
 
-def _is_behind(error: Exception, directory: Path) -> bool:
+def _was_caused_by_full_disk(error: Exception, directory: Path) -> bool:
     free = free_bytes(directory)
     for each in _chain(error):
         if isinstance(each, OSError) and each.errno in ERRNOS:
             return True
-        # Only what runs on this host: a guest's own disk, which its commands may fill, is none of ours.
+        # ProcessError is about a process of this host. A command of the guest that fills the guest's disk is no concern
+        # of this disk.
         if isinstance(each, ProcessError) and full_disk_hint(each.output) and free < SCARCE:
             return True
     return free < NEARLY_FULL
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was made of, also in another package's words."""
+    """The error, the error that it was made from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _what_failed(error: Exception) -> Iterator[str]:
-    """The failure as it showed itself: which step it was, its last words, or how much that step needs."""
-    if not isinstance(error, EngineError | VmmError):  # an OSError; it says nothing more
+    """The lines that tell what failed: the step, the end of its output, or how much space the step needs."""
+    if not isinstance(error, EngineError | VmmError):  # an OSError says nothing that the caller has not said
         return
     if "no space left" in error.brief:
         yield error.hint or ""

@@ -1,4 +1,8 @@
-"""The cache: immutable entries named by the content that made them, built once whoever asks, whole or not there."""
+"""The cache of build results.
+
+Entries are immutable and named by a hash of what they were made from. Each is built once, however many processes ask
+for it, and is either complete or not there.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +26,22 @@ from engine.secrets.secrecy import masked_inputs
 from engine.state.layout import LOCKS, TMP, Layout, Sockets
 from engine.state.trees import disk_usage, remove_tree, sync, sync_tree
 
-POLL_S = 0.1  # between two tries of a lock: flock has no way to wait that an event loop could share
+POLL_S = 0.1  # between two tries of a lock: waiting in flock itself would block the event loop
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished entry. `size` in bytes of disk, `seconds` it took; `build` tells two builds of one key apart."""
+    """A finished entry. It takes `size` bytes of disk, and took `seconds` to build.
+
+    `build` is random: it tells two builds of the same key apart.
+    """
 
     kind: str
     key: str
     path: Path
     build: str
     inputs: Mapping[str, str]
-    parents: Mapping[str, str]  # "kind/key" -> the build of it that this entry continues
+    parents: Mapping[str, str]  # "kind/key" of an entry that this one builds upon -> the `build` of that entry
     created: datetime
     last_used: datetime
     size: int
@@ -43,25 +50,27 @@ class Entry:
 
 @dataclass(frozen=True)
 class Build:
-    """An entry in the making: fill `directory`. With `existing` somebody else has finished it: do nothing."""
+    """An entry in the making: the builder fills `directory`. `sockets` are for machines that it starts."""
 
     directory: Path
-    sockets: Sockets  # for machines that the build starts
-    existing: Path | None = None
+    sockets: Sockets
 
 
 class Store:
-    """The entries below `layout.cache`. Safe to use from many processes at once."""
+    """The entries below `layout.cache`. Many processes may use them at once."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._looked: dict[Path, Entry | None] | None = None
-        self._broken: dict[Path, str | None] = {}
+        self._read_entries: dict[Path, Entry | None] | None = None  # by path; None outside of `one_look`
+        self._broken_parents: dict[Path, str | None] = {}  # by the path of the entry, within `one_look`
 
     # -- reading
 
     def find(self, kind: str, key: str) -> Path | None:
-        """The directory of a complete entry whose parents are still the ones it continues; notes it as used."""
+        """The directory of a complete and sound entry (`is_sound`), None when there is none.
+
+        Marks the entry as used.
+        """
         entry = self.entry(kind, key)
         if entry is None or not self.is_sound(entry):
             return None
@@ -70,13 +79,13 @@ class Store:
         return entry.path
 
     def entry(self, kind: str, key: str) -> Entry | None:
-        """What is known of a complete entry, sound or not. A half-written record counts as no entry."""
+        """The complete entry, sound or not; None when there is none. A half-written record counts as no entry."""
         path = self.layout.entry(kind, key)
-        if self._looked is None:
+        if self._read_entries is None:
             return self._read(path)
-        if path not in self._looked:
-            self._looked[path] = self._read(path)
-        return self._looked[path]
+        if path not in self._read_entries:
+            self._read_entries[path] = self._read(path)
+        return self._read_entries[path]
 
     def _read(self, path: Path) -> Entry | None:
         try:
@@ -98,23 +107,23 @@ class Store:
             return None
 
     def is_sound(self, entry: Entry) -> bool:
-        """Whether every recorded parent is there *and the same build*.
+        """Whether every ancestor is still there, *in the same build* that the entry was made from.
 
-        A parent that was removed and built again has the same key but other bytes: a disk that is backed by the old
-        one would be silently corrupt on the new one.
+        A parent that was removed and built again has the same key but other bytes. A disk that was backed by the old
+        parent's disk would be silently corrupt on the new one.
         """
         return self.broken_parent(entry) is None
 
     def broken_parent(self, entry: Entry) -> str | None:
-        """The nearest recorded ancestor ("kind/key") that is gone or was built anew."""
-        if self._looked is None:
+        """The nearest ancestor ("kind/key") that is gone or was built again; None for a sound entry."""
+        if self._read_entries is None:
             with self.one_look():
                 return self.broken_parent(entry)
-        if entry.path not in self._broken:
-            self._broken[entry.path] = self._look_for_broken(entry)
-        return self._broken[entry.path]
+        if entry.path not in self._broken_parents:
+            self._broken_parents[entry.path] = self._find_broken_parent(entry)
+        return self._broken_parents[entry.path]
 
-    def _look_for_broken(self, entry: Entry) -> str | None:
+    def _find_broken_parent(self, entry: Entry) -> str | None:
         for name, build in entry.parents.items():
             parent = self.entry(*name.split("/", 1))
             if parent is None or parent.build != build:
@@ -125,21 +134,22 @@ class Store:
 
     @contextlib.contextmanager
     def one_look(self) -> Iterator[None]:
-        """Within the block each entry is read once: what is said of a chain is of one moment, and costs its length.
+        """Within the block each entry is read from the disk once, and remembered.
 
-        Not for a block that waits or builds.
+        So a chain of entries is judged in the state of one moment, and each of its entries is read once. Do not wait or
+        build within the block.
         """
-        if self._looked is not None:
+        if self._read_entries is not None:
             yield
             return
-        self._looked, self._broken = {}, {}
+        self._read_entries, self._broken_parents = {}, {}
         try:
             yield
         finally:
-            self._looked = None
+            self._read_entries = None
 
     def entries(self) -> list[Entry]:
-        """All complete entries, by kind and key. `size` of each is in bytes of disk."""
+        """All complete entries, ordered by kind and key."""
         found = []
         for kind in sorted(self.layout.cache.glob("*/")) if self.layout.cache.is_dir() else []:
             if kind.name in (TMP, LOCKS):
@@ -162,24 +172,24 @@ class Store:
         inputs: Mapping[str, str] | None = None,
         parents: Sequence[tuple[str, str]] = (),
         needed_bytes: int = 0,
-    ) -> AsyncIterator[Build]:
-        """Make one entry: the body fills `Build.directory`, a clean end makes it the entry, any other removes it.
+    ) -> AsyncIterator[Build | None]:
+        """Build one entry: the body fills `Build.directory`, which becomes the entry unless the body raises.
 
-        One builder per entry: waits, without limit, until no other process builds it, and then tells `on_wait` once
-        who does. `parents` are the entries that this one continues (`is_sound`); `needed_bytes` of free disk are asked
-        for first. Raises EngineError when the disk is full or a parent is missing.
+        Yields None when another process has finished the entry in the meantime: then there is nothing to do. Only one
+        process builds an entry. While another one builds it this one waits, without limit, and tells `on_wait` once who
+        the other one is. `parents` are the entries that this one builds upon (`is_sound`). Raises EngineError when the
+        disk has less than `needed_bytes` free or gets full, and when a parent is missing.
         """
         async with self._locked(kind, key, on_wait):
-            # Somebody may have finished between the caller's look and our lock.
+            if self.find(kind, key) is not None:  # finished after the caller had looked, and before the lock was free
+                yield None
+                return
             random = secrets.token_hex(4)
             directory = self.layout.temporary_entry(kind, key, random)
             sockets = self.layout.build_sockets(random)
-            if existing := self.find(kind, key):
-                yield Build(existing, sockets, existing)
-                return
             try:
                 with explain_full_disk(self.layout.cache, directory, needed_bytes):
-                    self._sweep_key(kind, key)  # ours is the lock, so what lies there was left by a crash
+                    self._sweep_key(kind, key)  # this process holds the lock, so these remains are those of a crash
                     require_room(self.layout.cache, needed_bytes)
                     continued = self._parent_builds(parents)
                     make_private(directory)
@@ -203,7 +213,7 @@ class Store:
                 remove_tree(sockets.directory)
 
     def remove(self, kind: str, key: str) -> bool:
-        """Delete an entry; False when there was none. Raises EngineError while somebody builds it."""
+        """Delete an entry; False when there was none. Raises EngineError while a process builds it."""
         lock = self._lock(kind, key)
         try:
             lock.acquire(blocking=False)
@@ -219,7 +229,10 @@ class Store:
             lock.release()
 
     def sweep(self) -> int:
-        """Delete what killed builders have left behind; returns how many directories. Those being built are kept."""
+        """Delete the directories that killed builders have left behind, and return their number.
+
+        The directories of builders that still run stay.
+        """
         swept = 0
         for path in sorted(self.layout.temporary.glob("*")):
             kind, _, rest = path.name.rpartition("-")[0].rpartition("-")
@@ -247,7 +260,7 @@ class Store:
         with explain_full_disk(self.layout.cache, owner):
             lock = await self._acquire(kind, key, on_wait)
         try:
-            with contextlib.suppress(OSError):  # on a full disk: those who wait learn less
+            with contextlib.suppress(OSError):  # on a full disk: those who wait are not told who builds
                 write_json(owner, {"pid": os.getpid(), "since": time.time()})
             yield
         finally:
@@ -277,7 +290,10 @@ class Store:
         return builds
 
     def _seal(self, directory: Path, record: dict[str, Any]) -> None:
-        """Runs in a thread. The marker comes after everything else is on the disk: it vouches for the rest."""
+        """Write the record and the marker; runs in a thread.
+
+        The marker says that the entry is complete, so everything else must be on the disk before it.
+        """
         write_json(self.layout.entry_record(directory), record | {"size": disk_usage(directory)})
         sync_tree(directory)
         marker = self.layout.entry_marker(directory)
@@ -288,13 +304,13 @@ class Store:
     def _publish(self, directory: Path, kind: str, key: str) -> None:
         entry = self.layout.entry(kind, key)
         make_private(entry.parent)
-        if entry.exists():  # incomplete after a power cut, or not sound any more
+        if entry.exists():  # incomplete after a power cut, or no longer sound
             self._discard(entry, kind, key)
         directory.replace(entry)
         sync(entry.parent)
 
     def _discard(self, path: Path, kind: str, key: str) -> None:
-        """Away in one step first: nobody ever sees half of an entry."""
+        """Delete an entry. It is renamed first, in one step, so that nobody ever sees half of it."""
         aside = self.layout.temporary_entry(kind, key, secrets.token_hex(4))
         make_private(aside.parent)
         path.replace(aside)
@@ -314,4 +330,4 @@ def _describe_owner(path: Path) -> str:
         owner = read_json(path)
         return f"process {owner['pid']} since {datetime.fromtimestamp(owner['since']):%H:%M:%S}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"  # it holds the lock and has not yet said who it is
+        return "another process"  # it has the lock, and has not written its name yet

@@ -1,4 +1,4 @@
-"""Commands of a guest, on this process's own streams."""
+"""Running a command in a guest with the standard streams of this process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def run_attached(
     interactive: bool = False,
     forward: bool = True,
 ) -> int:
-    """Run `argv` behind the control socket and return its exit code, 128 + N when signal N ended it.
+    """Run `argv` in the guest behind the control socket; return its exit code, or 128 + N when signal N ended it.
 
-    Without `forward`, signals to this process end it instead of going to the command first. Raises GuestError when
-    nobody answers on the socket.
+    Signals to this process are passed on to the command; without `forward` they end this process at once. Raises
+    GuestError when nobody answers on the socket.
     """
     from vmm.channel.attach import attach
 
@@ -32,7 +32,7 @@ def run_attached(
 
 
 async def run_within(channel: GuestChannel, argv: Sequence[str], *, user: str, cwd: str, tty: bool) -> int:
-    """The same, with standard input, in a guest of this very process: the loop goes on meanwhile."""
+    """Run `argv`, with standard input, in a guest of this very process, while its event loop goes on running."""
     import asyncio
     import signal
     import tempfile

@@ -13,7 +13,7 @@ from engine.cli.showing.emphasis import emphasize
 
 FAILED, BAD_USAGE, OUR_BUG, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 130, 141
 
-# The machine's or the user's doing, not ours: told in one line, without a traceback.
+# Errors that the machine or the user has caused: they are shown in one line. All other OSErrors are taken for bugs.
 _OUTSIDE = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM", "EIO", "EFBIG")
@@ -22,7 +22,7 @@ _OUTSIDE = frozenset(
 
 
 def guarded(action: Callable[[], Any]) -> int:
-    """Run `action`, tell what went wrong on standard error, and return the exit code; an int it returns is the code."""
+    """Run `action` and return the exit code: an int that it returned, else 0. Failures are shown on standard error."""
     try:
         try:
             code = action()
@@ -31,7 +31,7 @@ def guarded(action: Callable[[], Any]) -> int:
         except BaseException as error:
             return show(error)
     except BrokenPipeError:
-        _discard_output()  # whoever read our output or errors has gone: nothing is wrong, nobody is there to be told
+        _discard_output()  # the reader of our output is gone: that is no failure, and nobody is left to read a message
         return PIPE_BROKEN
 
 
@@ -40,7 +40,7 @@ def show(error: BaseException) -> int:
     error = _first(error)
     if isinstance(error, BrokenPipeError):
         raise error
-    if click := sys.modules.get("click"):  # if nothing has imported it, the error is none of its kinds
+    if click := sys.modules.get("click"):  # where nothing has imported click, the error is not one of click's
         if isinstance(error, click.exceptions.Exit):
             return int(error.exit_code)
         if isinstance(error, click.ClickException):
@@ -61,7 +61,7 @@ def show(error: BaseException) -> int:
         _tell(error.brief, getattr(error, "details", None), getattr(error, "hint", None))
         return int(getattr(error, "exit_code", FAILED))
     if isinstance(error, OSError) and error.errno in _OUTSIDE:
-        _discard_output()  # it may be the output that cannot be written: nothing may be tried again at exit
+        _discard_output()  # perhaps the output itself cannot be written: Python must not try again at exit
         about = f"{error.filename}: " if error.filename else ""
         _tell(f"{about}{error.strerror}", None, "free some space" if error.errno == errno.ENOSPC else None)
         return FAILED
@@ -94,7 +94,7 @@ def _redacted(text: str) -> str:
 
 
 def _first(error: BaseException) -> BaseException:
-    """Of a group, the error that says most: one meant for people before one that is not."""
+    """The error itself, or the most telling one of a group: an error for people comes before any other."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     inner = [_first(each) for each in error.exceptions]
@@ -102,7 +102,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _discard_output() -> None:
-    """Whatever is still in a buffer goes nowhere, instead of failing again when Python flushes at exit."""
+    """Throw away what is left in the buffers of stdout and stderr, so that Python's flush at exit cannot fail again."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -1,8 +1,8 @@
-"""Pydantic looks for plugins among all installed packages when its first model is made.
+"""Keep pydantic from importing `importlib.metadata` before anything uses it.
 
-We want none of them in our process, and it has a switch for that. What it would look with, `importlib.metadata` and
-half of the `email` package, it imports all the same; that takes a tenth of a command's start, so it waits until
-somebody uses it.
+Pydantic imports that module to look for plugins among the installed packages. We switch plugins off, with pydantic's
+own variable, but pydantic imports the module all the same, and with it half of the `email` package. That takes a tenth
+of the time in which a command starts, so a stand-in takes the module's place until somebody uses it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ NAME = "importlib.metadata"
 
 
 class _Deferred(ModuleType):
-    """Stands in `sys.modules` for the module, which takes its place when it is asked for anything."""
+    """Stands for the module in `sys.modules`; imports the real one at the first use of any of its names."""
 
     def __getattr__(self, attribute: str) -> Any:
-        # Not importlib's LazyLoader: it loads at the first look at `__spec__`, which `import` itself takes.
+        # importlib's LazyLoader cannot be used: it loads the module at the first look at `__spec__`, and every `import`
+        # looks at that.
         if attribute.startswith("__") and attribute != "__all__":
             raise AttributeError(attribute)
         return getattr(self._load(), attribute)
 
-    def entry_points(self, **wanted: Any) -> Any:
-        """What pydantic imports by its name, and calls only where the switch is off."""
-        return self._load().entry_points(**wanted)
+    def entry_points(self, **parameters: Any) -> Any:
+        """Pydantic imports this function by its name, which must not load the module, and calls it for plugins only."""
+        return self._load().entry_points(**parameters)
 
     def _load(self) -> Any:
         if sys.modules.get(NAME) is self:
@@ -37,7 +38,7 @@ class _Deferred(ModuleType):
 
 
 def defer_metadata() -> None:
-    """Do so, unless it is too late for it."""
+    """Switch pydantic's plugins off, and put the stand-in in the module's place, unless that is already imported."""
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if NAME not in sys.modules and (spec := PathFinder.find_spec(NAME, importlib.__path__)) is not None:
         stand_in = _Deferred(NAME)

@@ -1,4 +1,4 @@
-"""What is done before anything else: descriptors 0, 1 and 2 are there, whatever started us."""
+"""What a command does before anything else: it makes sure that descriptors 0, 1 and 2 are open."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import sys
 
 
 def open_closed_streams() -> None:
-    """Cron, daemons and `>&-` leave some of them closed. Then the next thing that is opened, a socket of ours, would be
-    taken for our output. The null device stands for each: nothing to read, nobody who reads.
+    """Open the null device in the place of each standard stream that is closed.
+
+    Cron, daemons and `>&-` start programs with closed streams. The next descriptor that we open, such as a socket,
+    would then get the number 0, 1 or 2, and what we print would go into that socket.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, usually this one
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
@@ -25,4 +27,5 @@ def open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
         with contextlib.suppress(OSError):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a name that its encoding lacks is no reason to fail
+            # A name with characters that the encoding of stdout lacks must not make a command fail.
+            sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Words of the command line as entries of the file."""
+"""From the arguments and options of `sandbox add` to entries of the file."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _HOST_AND_PORT = re.compile(r"(?P<host>[^:]+):(?P<port>[0-9]{1,5})")
 
 
 def endpoint_entry(word: str, *, groups: Iterable[str], **rules: Any) -> Any:
-    """The short form where nothing but a port is said: `npm`, `api.example.com:8443`."""
-    said = {key: value for key, value in rules.items() if value}
-    if not said:
+    """The entry for an endpoint: a short form, such as `npm` or `api.example.com:8443`, where that can say it all."""
+    given = {key: value for key, value in rules.items() if value}
+    if not given:
         return word
-    if set(said) == {"port"} and ":" not in word and word not in groups:
-        return f"{word}:{said['port']}"
+    if set(given) == {"port"} and ":" not in word and word not in groups:
+        return f"{word}:{given['port']}"
     entry: dict[str, Any] = {"group" if word in groups else "host": word}
     if match := _HOST_AND_PORT.fullmatch(word):
         entry = {"host": match["host"], "port": int(match["port"])}
     order = ("port", "protocol", "as", "methods", "paths", "secret", "deny")
-    return entry | {key: said[key] for key in order if key in said}
+    return entry | {key: given[key] for key in order if key in given}
 
 
 def mount_entry(word: str, mode: str | None, hide: Iterable[str], local: Iterable[str]) -> Any:
-    """SOURCE:TARGET[:MODE] as it is, or with `hide` and `local` the long form."""
+    """The entry for a mount: SOURCE:TARGET[:MODE] itself, or the long form where there is `hide` or `local`."""
     extra = {key: list(value) for key, value in (("hide", hide), ("local", local)) if value}
     source, _, target = word.partition(":")
     if mode and ":" not in target:
         word, target = f"{word}:{mode}", f"{target}:{mode}"
     if not extra:
         return word
-    target, _, said = target.partition(":")
-    return {"source": source, "target": target, **({"mode": said} if said else {}), **extra}
+    target, _, mode = target.partition(":")
+    return {"source": source, "target": target, **({"mode": mode} if mode else {}), **extra}
 
 
 def port_entry(word: str) -> Any:
@@ -55,7 +55,10 @@ def service_entry(
     healthcheck: str | None,
     others: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A service as Compose writes it. `others` are the file's services: what has a health check is waited for."""
+    """A service as Compose writes it.
+
+    `others` are the services of the file: where one of `depends_on` has a health check, the new service waits for it.
+    """
     entry = {
         "image": image,
         "build": build,

@@ -1,4 +1,8 @@
-"""What `sandbox exec` was asked to run, and running it."""
+"""Reading the arguments of `sandbox exec`, and running the command.
+
+`exec` is called all day, and importing click would be half of its start. So this module reads calls of the usual form
+by itself, with getopt; `commands/exec.py` has the same options for click, which reads every other call.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _KNOWN = {f"--{name.rstrip('=')}" for name in _LONG}
 
 
 class ExecCall(NamedTuple):
-    """The options and words of one call. `variables` are `K=V`, or `K` for the value that it has here."""
+    """The options and the command of one call. `variables` are `K=V`, or `K` for the value of K in our environment."""
 
     command: tuple[str, ...]
     name: str | None = None
@@ -29,14 +33,15 @@ class ExecCall(NamedTuple):
 
 
 def read_call(arguments: Sequence[str]) -> ExecCall | None:
-    """The call that stands in the usual form, `[OPTIONS] [NAME] -- COMMAND...`; None for all else, also for mistakes.
+    """The call, if it has the form `[OPTIONS] [NAME] -- COMMAND...` and no mistake; else None.
 
-    click reads all other calls, and makes help and messages. This reader takes no call that click would read otherwise.
+    For None the caller lets click read the arguments: click prints the help and the messages. Whatever this function
+    reads, click would read in the same way.
     """
     if "--" not in arguments:
         return None
     at = arguments.index("--")
-    # The standard parser also takes beginnings of long options.
+    # getopt accepts abbreviated long options, and click does not.
     if any(word.startswith("--") and word.partition("=")[0] not in _KNOWN for word in arguments[:at]):
         return None
     try:
@@ -66,7 +71,7 @@ def read_call(arguments: Sequence[str]) -> ExecCall | None:
 
 
 def find_mistake(call: ExecCall) -> tuple[str, str | None] | None:
-    """What is wrong with a call, and the option that it concerns."""
+    """What is wrong with a call, and the option that the mistake is in; None for a good call."""
     if not call.command:
         return "no command is given, such as: sandbox exec -- ls -l", None
     for text in call.variables:
@@ -81,7 +86,7 @@ def find_mistake(call: ExecCall) -> tuple[str, str | None] | None:
 
 
 def run_call(call: ExecCall) -> int:
-    """Run the command of a call without mistakes; its exit code. Raises EngineError and GuestError."""
+    """Run the command of a call that has no mistakes; return its exit code. Raises EngineError and GuestError."""
     instance, control = choose_running(open_layout(), call.name)
     return run_attached(
         control,

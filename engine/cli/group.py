@@ -1,4 +1,4 @@
-"""The group of all commands. Each is imported when it is called: `exec` must not pay for `up`."""
+"""The group of all commands. A command's module is imported when the command is called: `exec` must not load `up`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def run(arguments: list[str]) -> Any:
-    """Run one command; returns what it returns, its exit code if that is a number. Raises click's exceptions."""
-    # Not click's own `main`: it ends the process with 1 when a reader of our output has gone, which is no failure.
+    """Run one command and return its result, which is the exit code if it is a number. Raises click's exceptions."""
+    # click's own `main` ends the process with 1 when the reader of our output is gone, and that is no failure.
     if instruction := os.environ.get(COMPLETE):
         from click.shell_completion import shell_complete
 
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> Any:
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name and imports one when it is asked for."""
+    """A group that knows the names of its commands, and imports a command only when click asks for it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        # The inherited one imports every command to ask for its help.
+        # The inherited method would import every command, for its help text.
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 

@@ -1,4 +1,4 @@
-"""`sandbox`: the console script."""
+"""The console script `sandbox`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from engine.cli.names import COMPLETE
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """The console script: runs one command and ends the process with its exit code."""
+    """Run one command, and end the process with its exit code."""
     open_closed_streams()
-    # Imports make many objects and hardly any garbage: searching them all for it again and again is 5 % of a start.
+    # Imports make many objects and hardly any garbage. Collecting garbage again and again would take 5 % of the start.
     gc.set_threshold(100_000, 20, 100)
     from engine.cli.boundary import guarded
 
     code = guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments))
-    gc.freeze()  # nor need the last search of all, at exit, look at them
+    gc.freeze()  # so that the last collection, at exit, skips these objects, too
     sys.exit(code)
 
 
 def _run(arguments: list[str]) -> Any:
     if arguments[:1] == ["exec"] and not os.environ.get(COMPLETE):
-        # Called all day: the usual forms do without click, which is half of this one's start.
+        # `exec` is called all day, and importing click is half of its start: usual calls are read without click.
         from engine.cli.exec_call import read_call, run_call
 
         if call := read_call(arguments[1:]):

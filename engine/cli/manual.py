@@ -1,4 +1,4 @@
-"""The page of all commands, generated from their help: `python -m engine.cli.manual > docs/cli.md`."""
+"""docs/cli.md, generated from the help of the commands: `python -m engine.cli.manual > docs/cli.md`."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def _contents() -> Iterator[str]:
 
 
 def _pages(name: str) -> Iterator[str]:
-    """A command, and the commands in it."""
-    # The width is the page's, whatever the terminal's is; contexts below take it over.
+    """The pages of a command and of the commands in it."""
+    # The page has a width of its own, independent of the terminal. Inner contexts inherit it.
     root = cli.make_context(PROGRAM, [], resilient_parsing=True, terminal_width=_WIDTH, max_content_width=_WIDTH)
     command = cli.get_command(root, name)
     assert command is not None
@@ -50,9 +50,9 @@ def _pages(name: str) -> Iterator[str]:
         yield _page("####", click.Context(child, info_name=inner, parent=context))
 
 
-def _page(heading: str, context: click.Context, said: str = "") -> str:
+def _page(heading: str, context: click.Context, summary: str = "") -> str:
     text = "\n".join(line.rstrip() for line in context.get_help().splitlines())
-    head = "\n\n".join(filter(None, (f"{heading} {context.command_path}", said)))
+    head = "\n\n".join(filter(None, (f"{heading} {context.command_path}", summary)))
     return f"{head}\n\n```text\n{text}\n```\n"
 
 

@@ -1,11 +1,11 @@
-"""The names of our commands. A module of its own: completion and `exec` need them, and not what runs them."""
+"""The names of our commands, in a module of its own: completion and `exec` need the names without the commands."""
 
 from __future__ import annotations
 
 PROGRAM = "sandbox"
-COMPLETE = "_SANDBOX_COMPLETE"  # set by the shell while a line is typed: click's protocol
+COMPLETE = "_SANDBOX_COMPLETE"  # the variable with which the shell asks click for completions
 
-# Section -> name -> what it does; one module of this package for each, with a `command` in it.
+# Section -> name of the command -> what it does. Each command is `command` in the module `commands/NAME.py`.
 SECTIONS = {
     "Commands": {
         "init": "Write a first Sandboxfile.yaml.",

@@ -12,18 +12,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The sandboxes that there are."""
+    """The names of all sandboxes."""
     from engine.errors import EngineError
     from engine.lifecycle.selection import names_of_sandboxes, open_layout
 
     try:
         return [name for name in names_of_sandboxes(open_layout()) if name.startswith(incomplete)]
     except (EngineError, OSError):
-        return []  # no place to say so while a line is being typed
+        return []  # an error cannot be shown while the user types a line
 
 
 def complete_services(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The services of the sandbox that the command line means so far."""
+    """The services of the sandbox that the command line names so far, or of this project's sandbox."""
     from engine.errors import EngineError
     from engine.lifecycle.selection import choose, open_layout
 
@@ -35,33 +35,33 @@ def complete_services(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def name_argument(function: F) -> F:
-    """[NAME]: the sandbox."""
+    """The argument [NAME]: the sandbox."""
     return click.argument("name", required=False, shell_complete=complete_names)(function)
 
 
 def name_option(function: F) -> F:
-    """-n NAME: the sandbox, where an argument means something else."""
+    """The option -n NAME: the sandbox, for commands whose arguments mean something else."""
     text = "The sandbox; default: the one of this project."
     return click.option("-n", "--name", metavar="NAME", help=text, shell_complete=complete_names)(function)
 
 
 def path_argument(function: F) -> F:
-    """[PATH]: a Sandboxfile or its directory."""
+    """The argument [PATH]: a Sandboxfile or its directory."""
     return click.argument("path", required=False, type=click.Path(path_type=Path))(function)
 
 
 def json_option(text: str) -> Callable[[F], F]:
-    """--json."""
+    """The option --json, with `text` as its help."""
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
 def follow_option(function: F) -> F:
-    """-f."""
+    """The option -f: wait for more output."""
     return click.option("-f", "--follow", is_flag=True, help="Wait for more, until ^C.")(function)
 
 
 def file_options(function: F) -> F:
-    """-f FILE and --set PATH=VALUE: what lies over the file. Gives `files` and `assignments`."""
+    """The options -f FILE and --set PATH=VALUE, which override the file. The command gets `files` and `assignments`."""
     over = click.option(
         "-f",
         "--file",

@@ -1,4 +1,4 @@
-"""Running a coroutine as a command's body, so that every way to be told to stop lets it clean up, and ends it."""
+"""Running a coroutine as the body of a command. Every signal to stop lets it clean up, and then ends it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-CLEANING_S = 60.0  # to clean up after a signal; a half-started machine takes a quarter of that
-INSISTED_S = 3.0  # after a second one
-SAME_S = 0.1  # `timeout` signals its command and then the command's group: one wish, told twice
+CLEANING_S = 60.0  # the time to clean up after a signal; a half-started machine takes a quarter of that
+INSISTED_S = 3.0  # the time that is left after a second signal
+SAME_S = 0.1  # `timeout` signals its command and then the command's group: within this time both count as one signal
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, where TERM and HUP cancel as ^C does. Raises SystemExit (128 + signal), or KeyboardInterrupt, when
-    one of them came.
+    """Run `main` as `asyncio.run` does; TERM and HUP cancel it as ^C does.
 
-    What hangs all the same, such as a thread that waits for a disk, is left behind: after CLEANING_S, or INSISTED_S
-    after a second signal, the process ends as it is. What it had started dies with it.
+    Raises SystemExit (128 + signal), or KeyboardInterrupt for ^C, when a signal has ended it. A cleanup that hangs,
+    such as a thread that waits for a disk, is abandoned: the process ends CLEANING_S after the first signal, or
+    INSISTED_S after a second one. The processes that it has started die with it.
     """
     import asyncio
 
@@ -39,7 +39,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             task.cancel()
 
         for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
-            # Under nohup HUP is ignored, and stays so. Windows' loops have no signal handlers.
+            # A signal that is ignored stays ignored: nohup does so with HUP. Event loops of Windows have no handlers.
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 with contextlib.suppress(NotImplementedError):
                     loop.add_signal_handler(number, cancel, number)
@@ -48,7 +48,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(cancellable())
     except BaseException:
-        if received:  # whatever the cancellation was turned into on its way
+        if received:  # the cancellation may have become any other error on its way
             raise (KeyboardInterrupt if received[0] == signal.SIGINT else SystemExit(128 + received[0])) from None
         raise
     finally:
@@ -56,14 +56,14 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class _End:
-    """The end of this process that comes when it does not end by itself."""
+    """Ends this process by force, some time after a signal, if it does not end by itself."""
 
     def __init__(self) -> None:
         self._first: float | None = None
         self._timer: Any = None
 
     def come(self, number: int) -> None:
-        """A signal has come."""
+        """Note that the signal `number` has come, and set the time of the end."""
         now = time.monotonic()
         if self._first is None:
             self._first = now

@@ -1,4 +1,4 @@
-"""What `sandbox add` completes while a line is typed: names of the file, and what the gateway has refused."""
+"""What `sandbox add` suggests while the user types a line: names of the file, and hosts that the gateway refused."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-_LOOKED_AT = 256 * 1024  # bytes of the journal's end
-_HOST = re.compile(r"[a-z0-9_.-]{1,253}")  # the guest chose it: nothing that a shell could take for something else
+_LOOKED_AT = 256 * 1024  # bytes at the end of the journal
+_HOST = re.compile(r"[a-z0-9_.-]{1,253}")  # the guest chose the name, so no character that is special to a shell
 _WEB_PORTS = (80, 443)
 
 
 def complete_hosts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Groups, and what the sandbox of this project asked for in vain, the latest first."""
+    """The hosts that the gateway refused to this project's sandbox, the latest first, and the groups."""
     from sandboxfile.sections.endpoints import GROUPS
 
     return _beginning([*_refused(), *GROUPS], incomplete)
@@ -44,7 +44,7 @@ def _beginning(words: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _section(ctx: click.Context, name: str) -> list[str]:
-    """The keys of one section of the file that the line means, of the file alone."""
+    """The keys of one section of the Sandboxfile that the line names, without what lies over it."""
     from engine.errors import EngineError
     from engine.lifecycle.project_file import locate
     from sandboxfile.reading.regular_file import read_within
@@ -54,13 +54,13 @@ def _section(ctx: click.Context, name: str) -> list[str]:
         path = locate(ctx.params.get("path"))
         data: Any = read_source(read_within(path.parent, path, MAX_BYTES), path.name).data
     except (EngineError, OSError, ValueError):
-        return []  # no place to say so while a line is being typed
+        return []  # an error cannot be shown while the user types a line
     section = data.get(name) if isinstance(data, dict) else None
     return list(section) if isinstance(section, dict) else []
 
 
 def _refused() -> list[str]:
-    """HOST or HOST:PORT of the refusals in the journal of this project's sandbox, the latest first."""
+    """HOST or HOST:PORT of each refusal in the journal of this project's sandbox, the latest first."""
     from engine.errors import EngineError
     from engine.lifecycle.selection import find, open_layout
 
@@ -70,14 +70,14 @@ def _refused() -> list[str]:
         lines = _tail(layout.instance(listed.name).journal) if listed else []
     except (EngineError, OSError):
         return []
-    found = []
+    hosts = []
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             entry = json.loads(line)
             if entry["verdict"] == "refused" and _HOST.fullmatch(entry["host"]):
                 port = entry["port"]
-                found.append(entry["host"] if port in _WEB_PORTS else f"{entry['host']}:{int(port)}")
-    return found
+                hosts.append(entry["host"] if port in _WEB_PORTS else f"{entry['host']}:{int(port)}")
+    return hosts
 
 
 def _tail(path: Path) -> list[bytes]:

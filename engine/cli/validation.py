@@ -1,4 +1,4 @@
-"""What `sandbox validate` does, without the command line's library: editors and commit hooks call it all day."""
+"""What `sandbox validate` does, without importing click: editors and commit hooks call it all day."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_path(arguments: Sequence[str]) -> Path | None:
-    """The path of a call in the usual form, `[PATH]`, "." where there is none; None for all else, also for mistakes."""
+    """The path, if the arguments have the form `[PATH]`; "." without one. None for every other call: click reads it."""
     if len(arguments) > 1 or any(word.startswith("-") or not word for word in arguments):
         return None
     return Path(*arguments)
@@ -20,7 +20,10 @@ def read_path(arguments: Sequence[str]) -> Path | None:
 def validate(
     path: Path | None, as_json: bool = False, files: Sequence[Path] = (), assignments: Sequence[str] = ()
 ) -> int:
-    """Check a file and print what was found; the exit code. Raises EngineError; without `as_json` SandboxfileError."""
+    """Check a file, print the problems and return the exit code.
+
+    Raises EngineError where there is no file. For a bad file, without `as_json`, raises SandboxfileError.
+    """
     from engine.cli.showing.findings import show
     from engine.lifecycle.validate import check_file
 
@@ -41,7 +44,7 @@ def validate(
 
 
 def to_json(problem: Diagnostic) -> dict[str, Any]:
-    """Line and column count from 1; both are null when a problem has no place."""
+    """A problem as a JSON value. Line and column count from 1, and are null for a problem without a place."""
     position = problem.position
     return {
         "file": problem.file,

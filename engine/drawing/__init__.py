@@ -1,3 +1,3 @@
-"""Pictures of what is built from what, and of the machine that comes out of it."""
+"""Pictures of a sandbox: what it is built from, and what each `up` puts on top."""
 
 from __future__ import annotations

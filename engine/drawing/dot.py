@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from engine.drawing.palette import COLOURS, wrap
 from engine.drawing.picture import Picture, PicturePart
 
-_WIDTH = 32  # characters of a line
+_WIDTH = 32  # characters in a line of a label
 
 
 def draw_dot(pictures: Sequence[Picture]) -> str:
-    """One digraph, one cluster per sandbox. Names of parts appear in labels only: they may be anything."""
+    """One digraph with a cluster for each sandbox. Names of parts may hold any character, so only labels have them."""
     lines = [
         "digraph sandbox {",
         '  graph [fontname="sans-serif"];',
@@ -40,6 +40,6 @@ def _label(part: PicturePart) -> list[str]:
 
 
 def _quote(lines: Sequence[str]) -> str:
-    """A backslash begins an escape in labels, an ampersand an entity."""
+    """The lines as a quoted label. A backslash would begin an escape, an ampersand an entity."""
     escaped = (line.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"') for line in lines)
     return '"' + "\\n".join(escaped) + '"'

@@ -1,4 +1,8 @@
-"""Where the boxes of a picture go: rows from top to bottom, few crossings, long lines past the boxes between."""
+"""Where the boxes and lines of a picture go.
+
+The boxes are in rows from top to bottom, in an order with few crossings. A line that crosses a row passes between
+boxes.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from engine.drawing.picture import Picture
 
 BOX_WIDTH, BOX_HEIGHT = 210, 54
 GAP_X, GAP_Y = 26, 42
-_PASS_WIDTH = 18  # of a line that goes by
-_SWEEPS = 8
+_PASS_WIDTH = 18  # the room in a row for a line that passes through
+_SWEEPS = 8  # passes over all rows, downwards and upwards in turn
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Spot:
-    """Left upper corners of the boxes, the points that each line (need, part) goes through, and the size of all."""
+    """The upper left corners of the boxes, the points of each line (need, part), and the size of the picture."""
 
     boxes: Mapping[str, Point]
     lines: Mapping[tuple[str, str], Sequence[Point]]
@@ -29,12 +33,12 @@ class Spot:
     height: float
 
 
-# A place in a row: a part, or a line on its way through.
+# A cell of a row: the id of a part, or (need, part, row) for a line that passes through the row.
 _Cell = str | tuple[str, str, int]
 
 
 def lay_out(picture: Picture) -> Spot:
-    """The same picture gives the same places."""
+    """Compute all places. Equal pictures give equal places."""
     rows, links = _rows(picture)
     _untangle(rows, links)
     middles = _spread(rows, links)
@@ -54,7 +58,7 @@ def lay_out(picture: Picture) -> Spot:
 
 
 def _rows(picture: Picture) -> tuple[list[list[_Cell]], list[tuple[_Cell, _Cell]]]:
-    """Cells by row, and which cell is linked with which of the next row."""
+    """The cells of each row, and the pairs of cells of neighbouring rows that are linked."""
     layers = picture.layers
     rows: list[list[_Cell]] = [[] for _ in range(max(layers.values(), default=0) + 1)]
     links: list[tuple[_Cell, _Cell]] = []
@@ -73,7 +77,7 @@ def _rows(picture: Picture) -> tuple[list[list[_Cell]], list[tuple[_Cell, _Cell]
 
 
 def _untangle(rows: list[list[_Cell]], links: Sequence[tuple[_Cell, _Cell]]) -> None:
-    """Order each row by the middle of what it is linked with, downwards and upwards in turn."""
+    """Order the cells of each row by the mean place of the cells that they are linked with."""
     above, below = _neighbours(links)
     for sweep in range(_SWEEPS):
         downwards = sweep % 2 == 0
@@ -85,7 +89,7 @@ def _untangle(rows: list[list[_Cell]], links: Sequence[tuple[_Cell, _Cell]]) -> 
 
 
 def _spread(rows: Sequence[Sequence[_Cell]], links: Sequence[tuple[_Cell, _Cell]]) -> dict[_Cell, float]:
-    """The middles of all cells: near those that they are linked with, no two in one place."""
+    """The middles of all cells: near the cells that they are linked with, without overlaps."""
     above, below = _neighbours(links)
     middle: dict[_Cell, float] = {}
     for row in rows:
@@ -103,7 +107,10 @@ def _spread(rows: Sequence[Sequence[_Cell]], links: Sequence[tuple[_Cell, _Cell]
 
 
 def _apart(row: Sequence[_Cell], wish: Mapping[_Cell, float]) -> dict[_Cell, float]:
-    """Places as near to the wishes as the order and the widths allow: the mean of pushing right and pushing left."""
+    """Places near the wishes that keep the order and do not overlap.
+
+    Cells that overlap are pushed apart to the right, and in a second run to the left; the result is the mean of both.
+    """
     right: dict[_Cell, float] = {}
     left: dict[_Cell, float] = {}
     edge = float("-inf")

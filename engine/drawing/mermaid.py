@@ -1,4 +1,4 @@
-"""A picture as a Mermaid flowchart, which forges and editors draw in Markdown."""
+"""A picture as a Mermaid flowchart, which code hosts and editors draw in Markdown."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from engine.drawing.palette import CLASSES, COLOURS, wrap
 from engine.drawing.picture import Picture
 
-_WIDTH = 32  # characters of a line
-# Inside quotes these still mean something: entities, tags, Markdown.
+_WIDTH = 32  # characters in a line of a label
+# Characters with a meaning even inside quotes: entities, tags, Markdown.
 _SPECIAL = frozenset('"#&<>`\\;{}[]()|*_~')
 
 
 def draw_mermaid(pictures: Sequence[Picture]) -> str:
-    """One flowchart, one subgraph per sandbox. Names of parts appear in quoted labels only: they may be anything."""
+    """One flowchart with a subgraph for each sandbox.
+
+    Names of parts may hold any character, so only quoted labels have them.
+    """
     lines = ["flowchart TB"]
     for number, picture in enumerate(each.condensed() for each in pictures):
         lines += [f"  {line}" for line in _subgraph(picture, number)]

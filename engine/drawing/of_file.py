@@ -1,4 +1,4 @@
-"""A checked file as a picture, with what the cache has of it."""
+"""A checked file as a picture, which shows what the cache has already."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from sandboxfile import Loaded
 
 
 def draw_file(loaded: Loaded, layout: Layout) -> Picture:
-    """Reads the cache and the project, changes nothing. Raises EngineError as planning does."""
+    """The picture of a file's sandbox. Reads the cache and the project. Raises EngineError as planning does."""
     blueprint = Blueprint.of(loaded, layout)
     return draw_whole(loaded, blueprint.chain.graph, blueprint.chain.ready, blueprint.plan)

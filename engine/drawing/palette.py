@@ -17,7 +17,7 @@ CLASSES: dict[State, str] = {state: state.replace(" ", "-") for state in COLOURS
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Lines of at most `width` characters, at most two; what does not fit is cut."""
+    """The text in at most two lines of at most `width` characters each; what does not fit is cut."""
     lines: list[str] = []
     for word in text.split(" "):
         if lines and len(lines[-1]) + 1 + len(word) <= width:

@@ -1,4 +1,4 @@
-"""What is drawn: the parts of one sandbox and what each needs. Knows nothing of pens."""
+"""What is drawn: the parts of one sandbox, and what each of them needs. No output format is known here."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 import networkx
 
-# Made once and kept: `cached` is there, `build` is not; `not needed` would be made if something else were missing.
-# `each up` is done for every sandbox anew, `declared` is what the file says about it.
+# Parts that are built once and cached are `cached`, to `build`, or `not needed` because what needs them is cached. Each
+# `up` makes the `each up` parts anew. `declared` parts are only declarations of the file.
 State = Literal["cached", "build", "not needed", "each up", "declared"]
 
-_MANY = ("secret", "endpoint", "mount", "port")  # kinds that a file may have hundreds of
-_DRAWN = 12  # parts of such a kind; a page has an end
+_MANY = ("secret", "endpoint", "mount", "port")  # kinds of which a file may have hundreds of parts
+_DRAWN = 12  # the number of parts of such a kind that are drawn
 
 
 @dataclass(frozen=True)
 class PicturePart:
-    """One thing. `needs` are ids of parts before it; `note` says what the title does not."""
+    """One part of a picture. `needs` are the ids of parts before it; `note` says more than the title."""
 
     id: str
     kind: str
@@ -31,7 +31,7 @@ class PicturePart:
 
 @dataclass(frozen=True)
 class Picture:
-    """All parts of one sandbox, each after what it needs. Texts are of one line, and clean."""
+    """All parts of one sandbox, each after those that it needs. Their texts are single lines that are safe to print."""
 
     name: str
     parts: tuple[PicturePart, ...]
@@ -42,7 +42,7 @@ class Picture:
 
     @cached_property
     def lines(self) -> Mapping[str, tuple[str, ...]]:
-        """Part to the parts that a line leads to it from: its needs without those that another need has already."""
+        """For each part, the parts from which a line leads to it: its needs, except those that another need implies."""
         return {
             part.id: tuple(need for need in dict.fromkeys(part.needs) if self._reduced.has_edge(need, part.id))
             for part in self.parts
@@ -50,7 +50,7 @@ class Picture:
 
     @cached_property
     def layers(self) -> Mapping[str, int]:
-        """Part to its row, counted from 0: below all that it needs, and right above what needs it."""
+        """The row of each part, counted from 0: below all parts that it needs, and right above those that need it."""
         rows = enumerate(networkx.topological_generations(self._reduced))
         row = {id: number for number, ids in rows for id in ids}
         for part in reversed(self.parts):
@@ -65,7 +65,7 @@ class Picture:
         return networkx.transitive_reduction(graph)
 
     def condensed(self) -> Picture:
-        """The same with the last of many endpoints, mounts, ... as one part that says how many they are."""
+        """This picture with at most _DRAWN parts of a kind: the rest are one part that says how many they are."""
         drawn = self.parts
         for kind in _MANY:
             same = [part for part in drawn if part.kind == kind]
@@ -75,7 +75,7 @@ class Picture:
 
 
 def _merge(parts: tuple[PicturePart, ...], rest: list[PicturePart]) -> tuple[PicturePart, ...]:
-    """All of `rest`, which is of one kind, as one part in the place of its last one."""
+    """The parts, with all of `rest`, which are of one kind, replaced by one part in the place of the last one."""
     gone = {part.id for part in rest}
     last = rest[-1]
     needs = tuple(dict.fromkeys(need for part in rest for need in part.needs))

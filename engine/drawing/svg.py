@@ -1,4 +1,4 @@
-"""A picture as one SVG file that needs nothing else: no script, no font, no link."""
+"""A picture as one SVG file that needs no script, no font and no other file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from engine.drawing.palette import CLASSES, COLOURS, wrap
 from engine.drawing.picture import Picture, PicturePart
 
 _MARGIN, _HEADING = 24, 30
-_CHARACTERS = 30  # of a line in a box
+_CHARACTERS = 30  # in a line of a box
 
 
 def draw_svg(pictures: Sequence[Picture]) -> str:
-    """The sandboxes beside each other. Light or dark as the reader's screen is. Names are text, never markup."""
+    """The sandboxes beside each other, on a light or a dark ground as the reader's system prefers.
+
+    Names are escaped, so they cannot become markup.
+    """
     groups, x, height = [], float(_MARGIN), 0.0
     for picture in (each.condensed() for each in pictures):
         placed = lay_out(picture)
@@ -66,7 +69,7 @@ def _box(part: PicturePart, corner: Point) -> Iterator[str]:
 
 
 def _curve(points: Sequence[Point]) -> str:
-    """Straight past boxes, a smooth step between rows."""
+    """A line through the points: straight past boxes, and a smooth step between rows."""
     path = f"M{_number(points[0].x)} {_number(points[0].y)}"
     for one, other in pairwise(points):
         y = (one.y + other.y) / 2

@@ -1,7 +1,7 @@
-"""A picture as lines of text: one for each part, in an order in which it could be made.
+"""A picture as lines of text: one line for each part, in an order in which the parts could be made.
 
-The longest way from the first part to the last runs down the left side; each part on it needs the one above. All others
-branch off, and whatever else a part needs is said at its end.
+The longest path from the first part to the last, the spine, runs down the left side; each part of it needs the one
+above. All other parts branch off. The end of a line names whatever else the part needs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _MEANING: dict[State, str] = {
     "declared": "from the file",
 }
 _PLAIN = str.maketrans("│├└─", "||`-")
-_LABEL, _TITLE = 24, 60  # characters; longer ones are cut
-_LISTED = 3  # parts of one kind
+_LABEL, _TITLE = 24, 60  # characters; longer texts are cut
+_LISTED = 3  # parts of one kind that are named; more of them are counted
 
 
 def draw_text(pictures: Sequence[Picture], *, paint: Paint | None = None, plain: bool = False) -> str:
-    """`paint` colours a sign by its state; `plain` uses no signs but those of ASCII."""
+    """The pictures and a legend. `paint` colours a sign by its state; `plain` uses ASCII characters only."""
     paint = paint or (lambda text, state: text)
     signs = _PLAIN_SIGNS if plain else _SIGNS
     drawn = "\n".join(_draw(picture, signs, paint, plain) for picture in pictures)
@@ -63,14 +63,14 @@ def _say(picture: Picture, part: PicturePart, above: str) -> str:
 
 
 def _names(parts: Sequence[PicturePart]) -> str:
-    """Many of one kind are counted."""
+    """The names of the parts. Where there are many parts of one kind, only their number."""
     count = Counter(part.kind for part in parts)
     many = [f"{number} {kind}s" for kind, number in count.items() if number > _LISTED]
     return ", ".join([*(_full(part) for part in parts if count[part.kind] <= _LISTED), *many])
 
 
 def _spine(picture: Picture) -> set[str]:
-    """The parts of the longest way."""
+    """The ids of the parts on the longest path."""
     depth: dict[str, int] = {}
     for part in picture.parts:
         depth[part.id] = max((depth[need] + 1 for need in picture.lines[part.id]), default=0)
@@ -83,7 +83,11 @@ def _spine(picture: Picture) -> set[str]:
 
 
 def _rows(picture: Picture, spine: set[str]) -> list[PicturePart]:
-    """Branches right before the first part of the spine that needs them, or right after the last one they need."""
+    """The parts in the order of their lines.
+
+    A branch stands right before the first part of the spine that needs it; where none does, right after the last part
+    that the branch needs.
+    """
     behind: dict[str, set[str]] = {}
     for part in picture.parts:
         behind[part.id] = set(part.needs).union(*(behind[need] for need in part.needs))
@@ -91,13 +95,13 @@ def _rows(picture: Picture, spine: set[str]) -> list[PicturePart]:
     place = {part.id: 2.0 * index for index, part in enumerate(way)}
     for part in picture.parts:
         if part.id not in spine:
-            wanted = [place[other.id] - 1 for other in way if part.id in behind[other.id]]
-            place[part.id] = wanted[0] if wanted else max((place[need] for need in part.needs), default=-1) + 0.5
+            before = [place[other.id] - 1 for other in way if part.id in behind[other.id]]
+            place[part.id] = before[0] if before else max((place[need] for need in part.needs), default=-1) + 0.5
     return sorted(picture.parts, key=lambda part: place[part.id])
 
 
 def _label(part: PicturePart) -> str:
-    """Nodes of the build are known by their ids, other parts by their kind."""
+    """The label of a part: nodes of the build have their id, all other parts their kind."""
     return cut(part.kind if part.state in ("each up", "declared") else part.id, _LABEL)
 
 

@@ -15,7 +15,7 @@ _GATEWAY, _RESTORE, _IDENTITY = "gateway", "restore", "identity"
 
 
 def draw_whole(loaded: Loaded, graph: Graph, ready: str, plan: Plan) -> Picture:
-    """The picture of the sandbox that `graph` builds, whose node `ready` is what `up` restores."""
+    """The picture of the sandbox that `graph` builds; `up` restores the snapshot of the node `ready`."""
     sandbox = loaded.sandbox
     parts = [*_built(graph, plan), *_network(sandbox), *_restored(ready), *_inside(sandbox)]
     return Picture(clean_line(sandbox.name), tuple(parts))
@@ -28,10 +28,10 @@ def _built(graph: Graph, plan: Plan) -> Iterator[PicturePart]:
 
 
 def _network(sandbox: Sandbox) -> Iterator[PicturePart]:
-    """Every name that the guest may reach leads through the gateway."""
+    """The secrets, the endpoints and the gateway, through which the guest reaches every endpoint."""
     for name, secret in sandbox.secrets.items():
-        said = secret.model_dump(exclude_defaults=True, by_alias=True)
-        source = ", ".join(f"{key} {value}" for key, value in said.items()) or "kept by `sandbox secret`"
+        given = secret.model_dump(exclude_defaults=True, by_alias=True)
+        source = ", ".join(f"{key} {value}" for key, value in given.items()) or "kept by `sandbox secret`"
         yield PicturePart(f"secret:{name}", "secret", name, "declared", (), clean_line(source))
     endpoints = []
     for index, endpoint in enumerate(sandbox.endpoints):
@@ -71,7 +71,7 @@ def _inside(sandbox: Sandbox) -> Iterator[PicturePart]:
     yield from services
     published = [(name, host, guest) for name, host, guest, protocol in published_ports(sandbox.services) if host]
     for name, host, guest in published:
-        # Compose publishes it in the guest, and the host's loopback has it under the same number.
+        # Compose publishes the port in the guest, and the host's loopback offers it under the same number.
         title = clean_line(f"127.0.0.1:{host} -> {name}:{guest}")
         yield PicturePart(f"port:{name}:{host}", "port", title, "each up", (f"service:{name}",))
     for index, port in enumerate(sandbox.ports):
@@ -91,7 +91,7 @@ def _mount_note(mode: str, hide: tuple[str, ...], local: tuple[str, ...]) -> str
 
 
 def _services(sandbox: Sandbox, mounts: tuple[str, ...]) -> Iterator[PicturePart]:
-    """Each after those that it waits for. Early ones run in the snapshot already."""
+    """The services, each after those that it waits for. Services that need no mount run in the snapshot already."""
     late = services_needing_mounts(sandbox.services, sandbox.mounts)
     waits = dependencies(sandbox.services)
     left = list(sandbox.services)

@@ -1,1 +1,4 @@
-"""One verb a file, without a terminal: what a command, a program or a server does with sandboxes."""
+"""The use cases, one verb in each file: what a command, a program or a server can do with sandboxes.
+
+Nothing here needs a terminal.
+"""

@@ -1,4 +1,4 @@
-"""Who an `up` talks to: a person at a terminal, or the program that calls it."""
+"""The other side of an `up`: a person at a terminal, or the program that called it."""
 
 from __future__ import annotations
 
@@ -22,40 +22,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replacement:
-    """The question: may the sandbox `name`, which runs, be replaced by a new machine? What is only on its disk is
-    lost then. `changes` are what it cannot take over while it runs."""
+    """The question: may the running sandbox `name` be replaced by a new machine?
+
+    What is only on the disk of the old machine is lost then. `changes` are the changes that `up` has to make.
+    """
 
     name: str
     changes: tuple[Change, ...]
 
 
 class Audience:
-    """Hears what an `up` does and answers its questions. This one hears nothing, and nobody answers.
+    """Is told what an `up` does, and answers its questions. This class ignores what it is told, and answers None.
 
-    All calls come from the thread that runs the `up`, but for the reporter's.
+    All methods are called in the thread that runs the `up`, except those of the reporter.
     """
 
-    on_failure: OnFailure | None = None  # called in the place where a setup step failed, with its guest
+    on_failure: OnFailure | None = None  # called with the guest of a failed setup step, while the guest still runs
 
     def ask(self, question: HostAccess | Replacement) -> bool | None:
-        """True agrees, False does not; None: nobody is here to be asked."""
+        """Put the question: True for yes, False for no, None where nobody is there to answer."""
         return None
 
     def found(self, warnings: Iterable[Diagnostic], file: Path) -> None:
-        """What was found in `file` that keeps nobody from using it."""
+        """There are warnings about `file`, which keep nobody from using it."""
 
     def agreed_unseen(self, ask: Ask) -> None:
-        """Something was agreed to in advance, and whoever did that cannot have read of it in the file."""
+        """`yes` has agreed to `ask`, which the file does not name, so that its reader cannot know about it."""
 
     def changing(self, name: str, changes: tuple[Change, ...]) -> None:
-        """A running sandbox is changed now."""
+        """The running sandbox `name` is changed now, or replaced."""
 
     def building(self, plan: Plan) -> None:
-        """This is carried out now."""
+        """The plan is carried out now."""
 
     def is_up(self, outcome: Outcome) -> None:
         """A sandbox runs as its file says."""
 
     def reporter(self) -> Reporter:
-        """What hears of the progress, as a context manager."""
+        """A context manager that is told about the progress."""
         return EventReporter(lambda event: None)

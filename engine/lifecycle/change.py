@@ -1,4 +1,4 @@
-"""The live `up`: what is different about a running sandbox, and having its supervisor change just that."""
+"""The `up` of a running sandbox: what is different, and asking the supervisor to change just that."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OF_IMAGE = ("image", "build", "platform", "pull_policy")
 
 @dataclass(frozen=True)
 class Comparison:
-    """A running sandbox beside its file. `running` is None when it is not known what it was started with."""
+    """A running sandbox compared with its file. `running` is None when nobody knows what it was started with."""
 
     blueprint: Blueprint
     running: Running | None
@@ -40,9 +40,9 @@ class Comparison:
 
 
 def compare_running(blueprint: Blueprint, name: str) -> Comparison:
-    """What about the running sandbox `name` is not as the blueprint says; changes nothing.
+    """Compare the running sandbox `name` with the blueprint; changes nothing.
 
-    May ask the host's package clients, which takes seconds, when a named group is new. Raises EngineError.
+    Asks the host's package clients when a named group is new, which takes seconds. Raises EngineError.
     """
     running = load_running(blueprint.layout, name)
     if running is None:
@@ -59,8 +59,8 @@ async def apply_changes(
 ) -> Instance:
     """Have the running sandbox changed, each line of progress to `on_line`; returns its new record.
 
-    All changes must be live ones. Waits as long as images and health checks take. Raises EngineError that says which
-    parts are changed and which are not; the machine runs on, and the next call tries what is left again.
+    All changes must be live ones. Waits as long as images and health checks take. Raises EngineError, which says which
+    parts are changed and which are not. The machine runs on then, and the next call tries the rest again.
     """
     layout = comparison.blueprint.layout
     note_start(layout, comparison.blueprint.loaded)
@@ -86,7 +86,7 @@ def _compare_again(comparison: Comparison, name: str) -> Comparison:
 
 
 async def _ask(layout: Layout, name: str, adjustment: Adjustment, on_line: Callable[[str], None]) -> dict[str, Any]:
-    """One request to the supervisor, and its answer."""
+    """Send one request to the supervisor and return its answer; `on_line` gets the lines that come before that."""
     rest = b""
     async with await connect(layout.instance(name).sockets.control) as client:
         async with client.open("apply", **adjustment.to_json()) as stream:
@@ -102,11 +102,11 @@ def _failure(name: str, adjustment: Adjustment, result: Mapping[str, Any]) -> En
     why = keeps_changing(failed["changed"]) if failed.get("changed") else None
     applied = ", ".join(result["applied"]) or "nothing"
     left = ", ".join(part for part in adjustment.parts if part not in result["applied"])
-    said = f"changed: {applied}; not changed, or only in part: {left}"
+    summary = f"changed: {applied}; not changed, or only in part: {left}"
     hint = "the machine runs on, and `sandbox up` tries again what is left"
     return EngineError(
         f"{name} could not be changed: {why.brief if why else failed['brief']}",
-        "\n".join(filter(None, (said, failed["details"]))),
+        "\n".join(filter(None, (summary, failed["details"]))),
         "; ".join(filter(None, (why.hint if why else failed["hint"], hint))),
     )
 
@@ -118,7 +118,7 @@ def _adjustment(instance: Instance, comparison: Comparison, credentials: Credent
     before = [HostForward(port["host"], port["guest"]) for port in instance.ports]
     forwards = wanted_forwards(loaded, before)
     due = {change.part for change in comparison.changes}
-    if set(forwards) != set(before):  # services publish ports, too
+    if set(forwards) != set(before):  # a change of `services` can change the ports, since services publish ports
         due.add("ports")
     return Adjustment(
         configuration=blueprint.configuration,
@@ -141,7 +141,7 @@ def _rules(loaded: Loaded, running: Running, credentials: Credentials) -> tuple[
 
 
 def _ports_without_listener(blueprint: Blueprint, running: Running) -> set[int]:
-    """Ports that new endpoints need and that were not known when the machine started: QEMU takes no others later."""
+    """The ports that new endpoints need and that the machine was not started with: QEMU cannot add any later."""
     known = running.configuration.sandbox.get("endpoints", ())
     endpoints = blueprint.loaded.sandbox.endpoints
     added = [one for one in endpoints if one.model_dump(mode="json", by_alias=True) not in known]
@@ -156,7 +156,7 @@ def _registries(running: Running) -> Registries:
 
 
 def _changed_images(running: Running, new: Configuration) -> tuple[str, ...]:
-    """The services whose image may not be the one that the guest has."""
+    """The services whose image in the guest may be out of date."""
     old, services = running.configuration, new.sandbox["services"]
     extends = any("extends" in service for service in services.values())
     if extends or "services" in running.unfinished:

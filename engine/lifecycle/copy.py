@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Way(NamedTuple):
-    """From where to where: `name` is the sandbox's, None for the project's own; `inbound` leads into the guest."""
+    """The two paths of a copy. `inbound` copies into the guest. `name` None means the sandbox of this project."""
 
     name: str | None
     inbound: bool
@@ -22,7 +22,10 @@ class Way(NamedTuple):
 
 
 def read_way(source: str, destination: str) -> Way:
-    """One side is NAME:/absolute/path, or :/absolute/path. Raises EngineError (exit code 2) for everything else."""
+    """Read the two arguments of `cp`, one of which is NAME:/absolute/path or :/absolute/path.
+
+    Raises EngineError (exit code 2) for everything else, and for a source on this host that does not exist.
+    """
     inbound, outbound = _guest_side(destination), _guest_side(source)
     if inbound is not None and outbound is None:
         if not Path(source).exists() and not Path(source).is_symlink():
@@ -34,9 +37,9 @@ def read_way(source: str, destination: str) -> Way:
 
 
 async def copy(layout: Layout, way: Way) -> Copied:
-    """Copy a file or directory. No link is followed where a guest may write on the host's side.
+    """Copy a file or directory, however long that takes. Raises EngineError and GuestError.
 
-    Takes as long as there are bytes. Raises EngineError and GuestError.
+    In directories of the host that a guest may write, links are not followed.
     """
     from engine.lifecycle.selection import choose_running
     from engine.state.writable import writable_roots

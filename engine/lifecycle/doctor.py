@@ -1,4 +1,4 @@
-"""What `doctor` finds: the host, the tools, the accelerator with its evidence, the directories."""
+"""What `doctor` reports: the host, the tools, the accelerator and how it was chosen, the directories."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Confinement(NamedTuple):
-    """What holds the file server of a mount in its directory, and why nothing does."""
+    """What confines the file server of a mount to its directory; "" when nothing does, and then the reason."""
 
     by: str
     reason: str | None
 
 
 async def try_mounts() -> Confinement:
-    """Takes some 100 ms."""
+    """Try how the file server of a mount can be confined on this host. Takes about 100 ms."""
     from vmm.errors import VmmError
     from vmm.virtiofs import try_confinement
 
@@ -36,7 +36,7 @@ async def try_mounts() -> Confinement:
 
 
 def find_tools(store: Store) -> Tools | None:
-    """The private or the system's toolchain; None when none has been made ready."""
+    """The toolchain of this host, private or the system's; None when it has not been made ready yet."""
     from engine.build.foundation import tool_nodes
     from engine.build.toolchain import load_toolchain
 
@@ -48,7 +48,7 @@ def find_tools(store: Store) -> Tools | None:
 def make_report(
     layout: Layout, tools: Tools | None, verdict: Verdict | None, confinement: Confinement | None
 ) -> dict[str, Any]:
-    """A JSON value; sizes in bytes."""
+    """The report as a JSON value, with sizes in bytes."""
     from engine.resolve.capacity import host_memory
 
     return {
@@ -74,8 +74,10 @@ def make_report(
 
 
 async def make_ready(store: Store, reporter: Callable[[], Reporter]) -> None:
-    """Fetch the tools and probe the accelerators where that has not been done; then `reporter` makes what hears of it.
-    Raises EngineError."""
+    """Fetch the tools and probe the accelerators, unless that has been done. Raises EngineError.
+
+    `reporter` is called, and told about the progress, only when there is something to do.
+    """
     from engine.build.foundation import tool_nodes
     from engine.build.scheduler import execute
     from engine.plan.build_plan import make_plan
@@ -84,5 +86,5 @@ async def make_ready(store: Store, reporter: Callable[[], Reporter]) -> None:
     graph = Graph(tool_nodes())
     plan = make_plan(graph, store)
     if plan.to_build:
-        with reporter() as hears:
-            await execute(graph, plan, store, hears, 1)
+        with reporter() as progress:
+            await execute(graph, plan, store, progress, 1)

@@ -1,4 +1,4 @@
-"""`down`: end a sandbox and remove everything it left, whatever state it is in."""
+"""`down`: end a sandbox, whatever its state, and remove everything that it left."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from engine.state.processes import is_same_process
 from vmm.channel.client import connect
 from vmm.errors import VmmError
 
-ASK_S = 2.0  # beyond it a signal says the same
-END_S = 20.0  # QEMU flushes, the file servers let go: well below a second when nothing is stuck
-INSIST_S = 3.0
+ASK_S = 2.0  # how long the supervisor may take to answer; after that it gets a signal
+END_S = 20.0  # how long it may take to end: QEMU flushes its disk, which takes well below a second unless it is stuck
+INSIST_S = 3.0  # how long it may take to end after a signal
 POLL_S = 0.02
 
 
 async def bring_down(layout: Layout, name: str) -> None:
-    """End the sandbox `name` and remove its files, also while an `up` is starting it: that one fails then.
+    """End the sandbox `name` and remove its files. If an `up` is starting that sandbox just now, the `up` fails.
 
-    Waits as `take_down` does, and then up to END_S for such an `up` to let go of the name. Raises EngineError.
+    Waits as `take_down` does, and then up to END_S until such an `up` releases the name. Raises EngineError.
     """
     await _end_supervisor(layout, look_up(layout, name))
     async with _held(layout, name):
-        # Between the end and the lock an `up` may have come, whose sandbox is not the one that was meant.
+        # After the old supervisor had ended, and before we held the name, another `up` may have started a new sandbox.
+        # That sandbox is not the one to remove.
         if look_up(layout, name).liveness not in ("starting", "running"):
             forget_instance(layout, name)
 
 
 async def take_down(layout: Layout, listed: Listed) -> None:
-    """The same for a caller that holds the name (`claim`).
+    """End a sandbox and remove its files, for a caller that holds the name already (`claim`).
 
-    Waits up to END_S for a supervisor that was asked, and INSIST_S for each signal that it gets after that. Raises
+    Waits up to END_S for the end of a supervisor that has answered, and then INSIST_S after each signal to it. Raises
     EngineError.
     """
     await _end_supervisor(layout, listed)
@@ -53,7 +54,7 @@ async def _end_supervisor(layout: Layout, listed: Listed) -> None:
             asked = True
     record = listed.instance
     if record is None or record.pid is None or record.process is None:
-        # Its record is damaged: whether it still accepts is all that can be known of its supervisor.
+        # The record is damaged, so the supervisor's pid is unknown. Its socket is all that shows whether it has ended.
         if asked and not await _until(lambda: not takes_connection(control), END_S):
             raise EngineError(f"the supervisor of {listed.name} does not end")
         return
@@ -64,7 +65,7 @@ async def _end_supervisor(layout: Layout, listed: Listed) -> None:
 
     if asked and await _until(has_ended, END_S):
         return
-    # One that is still starting has no socket yet, one that is stuck does not answer on it.
+    # A supervisor that is still starting has no socket yet, and one that is stuck does not answer.
     for number in (signal.SIGTERM, signal.SIGKILL):
         if has_ended():
             return
@@ -77,7 +78,7 @@ async def _end_supervisor(layout: Layout, listed: Listed) -> None:
 
 @contextlib.asynccontextmanager
 async def _held(layout: Layout, name: str) -> AsyncIterator[None]:
-    """`hold_name`, waiting up to END_S for whoever has it. Raises EngineError."""
+    """Hold the name as `hold_name` does, but wait up to END_S for another command to release it. Raises EngineError."""
     deadline = time.monotonic() + END_S
     with contextlib.ExitStack() as stack:
         while True:
@@ -92,8 +93,8 @@ async def _held(layout: Layout, name: str) -> AsyncIterator[None]:
 
 
 async def _until(check: Callable[[], bool], timeout_s: float) -> bool:
-    """What `check` said last: True as soon as it does, False after `timeout_s`."""
+    """Wait up to `timeout_s` until `check` returns True; returns its last answer."""
     deadline = time.monotonic() + timeout_s
-    while not (good := check()) and time.monotonic() < deadline:  # noqa: ASYNC110 - nothing tells of it
+    while not (done := check()) and time.monotonic() < deadline:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(POLL_S)
-    return good
+    return done

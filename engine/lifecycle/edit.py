@@ -1,4 +1,4 @@
-"""The file that `add` changes: which one, whether the change is a good one, and writing it."""
+"""Changing a file for `add`: choosing the file, checking it with the change, and writing it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Edit:
-    """What a change made of the text `before`; `warnings` are those about what was added."""
+    """The result of a change of the text `before`. `warnings` are the warnings about what was added."""
 
     before: str
     outcome: AddResult
@@ -27,8 +27,11 @@ class Edit:
 
 @dataclass(frozen=True)
 class Edited:
-    """`file` is what is written, `main` the Sandboxfile that it is, or that it lies over. `before` is None when `file`
-    is not there yet."""
+    """The file to change.
+
+    `file` is the file that is written. `main` is the Sandboxfile: either `file` itself, or the one that `file` lies
+    over. `before` is the content of `file`, None when it does not exist yet.
+    """
 
     file: Path
     main: Path
@@ -36,7 +39,10 @@ class Edited:
 
     @classmethod
     def choose(cls, path: Path | None) -> Edited:
-        """`path`, or the nearest Sandboxfile upwards. Raises EngineError (exit code 2), or SandboxfileError."""
+        """The file at `path`, or the nearest Sandboxfile upwards.
+
+        Raises EngineError (exit code 2) when there is none, and SandboxfileError when it cannot be read.
+        """
         if path is None or path.is_dir():
             main = locate(path)
             return cls(main, main, _read(main))
@@ -53,7 +59,10 @@ class Edited:
         return os.path.relpath(self.file)
 
     def add(self, additions: Sequence[Addition], *, write: bool = True) -> Edit:
-        """Change the file, where there is something to change. Raises SandboxfileError: nothing changed."""
+        """Add to the file what it does not have yet; with `write` False, only compute the result.
+
+        Raises SandboxfileError, and leaves the file alone, when it would not be valid afterwards.
+        """
         from engine.files import rewrite
         from sandboxfile.writing.additions import add_to
 
@@ -65,11 +74,15 @@ class Edited:
         if write:
             rewrite(self.file, self.before, outcome.text.encode())
         places = [(self.file.name, entry.path) for entry in outcome.added]
-        news = [w for w in loaded.warnings if any((w.file, w.path[: len(at)]) == (file, at) for file, at in places)]
-        return Edit(text, outcome, tuple(news))
+        new_warnings = [
+            warning
+            for warning in loaded.warnings
+            if any((warning.file, warning.path[: len(at)]) == (file, at) for file, at in places)
+        ]
+        return Edit(text, outcome, tuple(new_warnings))
 
     def _check(self, outcome: AddResult) -> Loaded:
-        """The whole file as it would be, with everything that lies over it."""
+        """Load the Sandboxfile as it would be after the change, with everything that lies over it."""
         from sandboxfile import Inputs, SandboxfileError, load
 
         layers = () if self.file in (self.main, _local(self.main)) else (self.file,)
@@ -85,13 +98,13 @@ def _local(main: Path) -> Path:
 
 
 def _local_of(file: Path) -> Path | None:
-    """The Sandboxfile whose local layer `file` is, or would be."""
+    """The Sandboxfile whose local layer is called `file`; None when `file` is no name of a local layer."""
     main = file.with_name(file.name.replace(".local", ""))
     return main if main != file and _local(main) == file and main.is_file() else None
 
 
 def _is_whole(text: bytes) -> bool:
-    """Whether it is a file of its own: a layer need not say the version."""
+    """Whether `text` is a Sandboxfile of its own. One has a version, and a layer need not have one."""
     from sandboxfile.reading.source import read_source
 
     data = read_source(text, "").data
@@ -99,7 +112,10 @@ def _is_whole(text: bytes) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    """A link that leads out of the file's directory is not followed: what it leads to would be shown, and written."""
+    """The content of the file. Raises SandboxfileError.
+
+    A link that leads out of the file's directory is not followed: its target would be shown, and overwritten.
+    """
     from sandboxfile import Diagnostic, SandboxfileError
     from sandboxfile.reading.regular_file import read_within
     from sandboxfile.reading.source import MAX_BYTES
@@ -122,7 +138,10 @@ def _decode(text: bytes, name: str) -> str:
 
 
 def is_up() -> bool:
-    """Whether a sandbox of this project runs: one that died, failed or was stopped takes nothing over."""
+    """Whether a sandbox of this project runs, so that `up` can change it.
+
+    A dead, failed or stopped one does not run.
+    """
     from engine.lifecycle.selection import of_project, open_layout
 
     try:

@@ -1,4 +1,4 @@
-"""What one `up` is going to do with one sandbox: decided and checked before anything is changed."""
+"""What an `up` is going to do with one sandbox. It is decided and checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Doing = Literal["start", "leave", "change", "replace"]
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller says about one `up`, beside which file and name."""
+    """The options of an `up`, except for the file and the name."""
 
     yes: bool = False
     recreate: bool = False
@@ -34,7 +34,11 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Intent:
-    """`before` is the sandbox as it was found; `comparison` is None unless it runs and is not replaced anyway."""
+    """What an `up` is going to do with the sandbox of `member`.
+
+    `before` is the sandbox as `up` found it. `comparison` compares the running sandbox with the file; it is None when
+    the sandbox does not run, or is replaced whatever has changed.
+    """
 
     member: Member
     layout: Layout
@@ -48,8 +52,10 @@ class Intent:
 
     @cached_property
     def blueprint(self) -> Blueprint:
-        """Made when it is first asked for, and only then: of a sandbox that does not run, after the user has agreed.
-        Raises EngineError."""
+        """The blueprint of the sandbox. Raises EngineError.
+
+        For a sandbox that does not run, it is made at the first use, which is after the user has agreed.
+        """
         if self.comparison is not None:
             return self.comparison.blueprint
         from engine.build.blueprint import Blueprint
@@ -79,13 +85,16 @@ class Intent:
 
 
 def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
-    """Look at the sandbox and the host. Raises SandboxfileError and EngineError for everything that can be wrong."""
+    """Decide what to do, after a look at the sandbox and the host.
+
+    Raises SandboxfileError and EngineError when the file asks for something that this host cannot do.
+    """
     from engine.resolve.preflight import check_host
     from engine.state.instances import look_up
 
     before = look_up(layout, member.name)
-    lives = before.instance if before.liveness in ("starting", "running") else None
-    check_host(member.loaded, held=[port["host"] for port in lives.ports] if lives else ())
+    alive = before.instance if before.liveness in ("starting", "running") else None
+    check_host(member.loaded, held=[port["host"] for port in alive.ports] if alive else ())
     running = None if wishes.recreate else _running(before)
     if running is None:
         from engine.resolve.registries import ask_ahead
@@ -93,7 +102,7 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
 
         ask_ahead(groups_of(member.loaded))
         return Intent(member, layout, wishes.build_in, before, None)
-    from engine.build.blueprint import Blueprint  # takes a while: not for a file that is refused
+    from engine.build.blueprint import Blueprint  # here, since the import takes a while and a bad file ends before it
     from engine.lifecycle.change import compare_running
 
     blueprint = Blueprint.of(member.loaded, layout, wishes.build_in)

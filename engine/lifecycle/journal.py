@@ -1,4 +1,4 @@
-"""`journal`: what the gateway of a sandbox decided, oldest first."""
+"""`journal`: the decisions of a sandbox's gateway, oldest first."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 
 
 def journal_files(journal: Path) -> list[Path]:
-    """The files of a journal, oldest first: the gateway starts a new one when it is full, and numbers the old ones."""
+    """The files of a journal, oldest first.
+
+    When a file is full, the gateway starts a new one and numbers the old ones.
+    """
     return [*sorted(journal.parent.glob(f"{journal.name}.[0-9]"), reverse=True), journal]
 
 
 def journal_lines(journal: Path, *, refused: bool = False) -> Iterator[dict[str, Any]]:
-    """Each decision as the gateway wrote it, or only what was refused or failed. Damaged lines are left out.
+    """Each decision as the gateway wrote it; with `refused`, only what was refused or failed.
 
-    The guest chose the names and paths in them. docs/cli.md lists the keys.
+    Damaged lines are left out. The guest chose the names and paths in the lines. docs/cli.md lists the keys.
     """
     for path in journal_files(journal):
         with contextlib.suppress(FileNotFoundError), path.open(errors="replace", newline="\n") as file:

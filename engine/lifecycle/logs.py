@@ -1,4 +1,4 @@
-"""`logs`: what the services of a sandbox printed, as Compose in its guest knows it."""
+"""`logs`: what the services of a sandbox have printed. Compose in the guest keeps it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def logs_command(instance: Instance, service: str | None = None, *, tail: int | None = None, follow: bool) -> list[str]:
-    """The command that prints them in the guest, for root; of every service where none is named.
+    """The command that prints the logs of `service`, or of all services; root has to run it in the guest.
 
-    `tail` is how many of the last lines, all by default. Raises EngineError, with exit code 2 for an unknown service.
+    `tail` is the number of lines at the end to print; None is all. Raises EngineError, with exit code 2 for an unknown
+    service.
     """
     from engine.guest.compose_project import FILE
 

@@ -1,4 +1,4 @@
-"""The sandboxes that one file and the command line mean."""
+"""Which sandboxes of a file a command means."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 class Member(NamedTuple):
-    """One sandbox: its name, and what the file says about it."""
+    """One sandbox: its name, and its part of the file."""
 
     name: str
     loaded: Loaded
 
 
 class Members(NamedTuple):
-    """The sandboxes that are meant, and the value that says all that is said of them: what is to be approved."""
+    """The sandboxes that a command means. `whole` covers all of them: the user approves it at once."""
 
     whole: Loaded
     each: tuple[Member, ...]
 
 
 def choose_members(loaded: Loaded, layout: Layout, name: str | None, agent: str | None) -> Members:
-    """The file's sandbox, or those of all its `agents`, in file order; `agent` picks one, `name` renames one.
+    """The sandboxes of the file, in the order of its `agents`. `agent` picks one of them, `name` renames a single one.
 
-    Raises EngineError (exit code 2) for an agent that there is not, and for one name and several sandboxes.
+    Raises EngineError (exit code 2) for an agent that the file does not have, and for a name with several sandboxes.
     """
     from engine.lifecycle.selection import check_name
 

@@ -14,7 +14,7 @@ How = Literal["started", "unchanged", "changed", "replaced"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A sandbox that runs. `applied` is what was changed about one that ran already; `seconds` is from `up`'s start."""
+    """A sandbox that runs, after an `up` that took `seconds`. `applied` are the changes to one that ran already."""
 
     instance: Instance
     how: How

@@ -1,4 +1,4 @@
-"""What `up` would do with one sandbox, changing nothing."""
+"""What `up` would do with one sandbox. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outlook:
-    """`changes` is None when the sandbox does not run; `unsupported` is what `up` will refuse."""
+    """What `up` would build and change.
+
+    `changes` is None when the sandbox does not run. `unsupported` are the parts of the file that `up` will refuse.
+    """
 
     name: str
     plan: Plan
@@ -36,7 +39,7 @@ class Outlook:
         return {**self.plan.to_json(), "running": running, "unsupported": [_row(one) for one in self.unsupported]}
 
     def render(self) -> str:
-        """The plan, what `up` will refuse, and what about the running sandbox it will change."""
+        """The plan, what `up` will refuse, and what it will change about the running sandbox."""
         return self.plan.render() + "".join(f"\n{part}" for part in (self._refused(), self._running()) if part)
 
     def _refused(self) -> str:
@@ -56,14 +59,14 @@ class Outlook:
 
 
 def look_ahead(member: Member, layout: Layout) -> Outlook:
-    """Changes nothing. Raises EngineError, also when another project has the name."""
+    """Look at the sandbox and make its plan; changes nothing. Raises EngineError, also for another project's name."""
     listed = look_up(layout, member.name)
     check_owner(listed.instance, member.loaded.project)
     blueprint = Blueprint.of(member.loaded, layout)
     runs = listed.liveness in ("running", "unresponsive")
     changes = compare_running(blueprint, member.name).changes if runs else None
-    found = [member.loaded.diagnostic(path, message) for path, message in not_yet(member.loaded.sandbox)]
-    return Outlook(member.name, blueprint.plan, changes, tuple(name_file(found, member.loaded.path)))
+    unsupported = [member.loaded.diagnostic(path, message) for path, message in not_yet(member.loaded.sandbox)]
+    return Outlook(member.name, blueprint.plan, changes, tuple(name_file(unsupported, member.loaded.path)))
 
 
 def _line(one: Diagnostic) -> str:

@@ -1,4 +1,4 @@
-"""Which sandbox a command means, when it is told and when it is not."""
+"""Which sandbox a command means, with and without a name."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ STARTS_ONE = "`sandbox up` starts one"
 
 
 def open_layout() -> Layout:
-    """The user's directories. Raises EngineError."""
+    """The directories of the user, as the environment names them. Raises EngineError."""
     from engine.state.layout import Layout
 
     return Layout.from_environment(os.environ)
 
 
 def check_name(layout: Layout, name: str) -> str:
-    """The name itself. Raises EngineError (exit code 2) when no sandbox can be called so."""
+    """Return `name`. Raises EngineError (exit code 2) when a sandbox cannot have that name."""
     try:
         layout.instance(name)
     except EngineError as error:
@@ -36,13 +36,13 @@ def check_name(layout: Layout, name: str) -> str:
 def choose(layout: Layout, name: str | None, answers: Callable[[Path], bool] | None = None) -> Listed:
     """The sandbox called `name`, or the only one of the project around the working directory.
 
-    `answers` asks the supervisor as in `look_up`. Raises EngineError when there is none or more than one.
+    `answers` asks the supervisor as in `look_up`. Raises EngineError when there is no such sandbox, or more than one.
     """
-    found = find(layout, name, answers)
-    if found is None:
+    listed = find(layout, name, answers)
+    if listed is None:
         hint = _failed(layout, None) or _others(layout) or STARTS_ONE
         raise EngineError("no sandbox of this project runs", hint=hint)
-    return found
+    return listed
 
 
 def find(layout: Layout, name: str | None, answers: Callable[[Path], bool] | None = None) -> Listed | None:
@@ -52,7 +52,7 @@ def find(layout: Layout, name: str | None, answers: Callable[[Path], bool] | Non
 
 def choose_running(layout: Layout, name: str | None) -> tuple[Instance, Path]:
     """The record and control socket of a sandbox that should answer. Raises EngineError."""
-    # Whether it answers is for whoever talks to it to find out.
+    # The caller connects to the supervisor in a moment, and learns then whether it answers.
     listed = choose(layout, name, answers=_presume)
     if listed.liveness not in ("running", "unresponsive") or listed.instance is None:
         hint = "`sandbox up` starts it again" if listed.liveness != "starting" else "wait for `sandbox up` to end"
@@ -75,38 +75,38 @@ def _named(layout: Layout, name: str, answers: Callable[[Path], bool] | None) ->
 
 
 def words_of(layout: Layout, name: str | None) -> tuple[InstancePaths, str | None]:
-    """The files of the sandbox that is meant, or those of its last start, which failed, and then a note that says so.
+    """The logs of a sandbox; or those of its last start, if that failed, with a note that says so.
 
-    Raises EngineError when there is neither, or more than one.
+    Raises EngineError when there is neither, and when more than one sandbox may be meant.
     """
     from engine.state.evidence import find_evidence
 
     try:
         return layout.instance(choose(layout, name).name), None
     except EngineError:
-        if (found := find_evidence(layout, name, Path.cwd())) is None:
+        if (evidence := find_evidence(layout, name, Path.cwd())) is None:
             raise
-        failed, paths = found
+        failed, paths = evidence
         return paths, f"{failed} does not run: this is what its last start left, which failed"
 
 
 def _failed(layout: Layout, name: str | None) -> str | None:
     from engine.state.evidence import find_evidence
 
-    if (found := find_evidence(layout, name, Path.cwd())) is None:
+    if (evidence := find_evidence(layout, name, Path.cwd())) is None:
         return None
-    failed, paths = found
+    failed, paths = evidence
     return f"the last start of {failed} failed; console, journal and log are in {paths.directory}"
 
 
 def of_project(layout: Layout) -> list[Listed]:
-    """All sandboxes of the project around the working directory, of the innermost one that has any."""
+    """All sandboxes of the project around the working directory: of the innermost project that has any."""
     from engine.state.instances import list_instances
 
     here = Path.cwd()
     around = [
         (len(Path(listed.instance.project).parts), listed)
-        # Asking all of them would take time.
+        # Asking all supervisors would take time, and whether they answer makes no difference here.
         for listed in list_instances(layout, answers=_presume)
         if listed.instance is not None and here.is_relative_to(listed.instance.project)
     ]
@@ -127,5 +127,5 @@ def _others(layout: Layout) -> str | None:
 
 
 def names_of_sandboxes(layout: Layout) -> list[str]:
-    """All names, without a look at what runs."""
+    """The names of all sandboxes, whether they run or not."""
     return sorted(path.parent.name for path in layout.instances.glob("*/instance.json"))

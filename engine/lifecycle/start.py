@@ -1,4 +1,4 @@
-"""The second half of `up`: a supervisor is started, told what to be, and listened to until the sandbox is ready."""
+"""The second half of `up`: start a supervisor, send it its Launch, and listen to it until the sandbox is ready."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
 
 @dataclass
 class Started:
-    """What the supervisor said when the sandbox was ready. `seconds` is from its start to ready."""
+    """What the supervisor reported when the sandbox was ready, `seconds` after the supervisor's start."""
 
     instance: Instance
     seconds: float
@@ -62,10 +62,10 @@ async def start(
     keep_failed: bool = False,
     unconfined_mounts: bool = False,
 ) -> Started:
-    """Start a supervisor for the sandbox `name` and wait until it is ready.
+    """Start a supervisor for the sandbox `name` and wait until the sandbox is ready.
 
-    Raises EngineError with what went wrong, and where console, journal and log of that start are; with `keep_failed`
-    the sandbox stays, as one that has failed. Cancellation (^C) ends the half-started sandbox and forgets it.
+    Raises EngineError, which says what went wrong, and where console, journal and log of the failed start are. With
+    `keep_failed` a failed sandbox stays, in the state "failed". Cancellation (^C) ends and removes it.
     """
     blueprint = built.blueprint
     layout = blueprint.layout
@@ -75,7 +75,7 @@ async def start(
     try:
         began = time.monotonic()
         async with _supervisor(layout, paths) as supervisor:
-            # It loads its modules while we ask the package clients and make the disk.
+            # The supervisor loads its modules while this process asks the package clients and makes the disk.
             launch, _ = await asyncio.gather(
                 asyncio.to_thread(_launch, built, name, credentials or Credentials(), unconfined_mounts),
                 _make_disk(built, paths.disk),
@@ -100,7 +100,7 @@ async def start(
 
 
 def _keep_as_failed(layout: Layout, name: str, error: EngineError) -> str | None:
-    """What to do with the sandbox that is kept; None where it has no record yet."""
+    """Keep the sandbox in the state "failed". Returns a hint about it, None where it has no record yet."""
     with contextlib.suppress(EngineError):
         if (record := load_instance(layout, name)) is not None:
             save_instance(layout, record._replace(state="failed", error=error.brief))
@@ -112,9 +112,9 @@ def _keep_as_failed(layout: Layout, name: str, error: EngineError) -> str | None
 
 
 def _leave_evidence(layout: Layout, name: str) -> str | None:
-    """Forget the sandbox; where its last words are."""
+    """Remove the sandbox, except for its logs. Returns a hint about those, None where there are none."""
     kept = None
-    with contextlib.suppress(OSError):  # a full disk may be why it failed
+    with contextlib.suppress(OSError):  # the start may have failed because the disk is full
         kept = keep_evidence(layout, name)
     with contextlib.suppress(EngineError):
         forget_instance(layout, name)
@@ -136,11 +136,11 @@ class Supervisor:
 
     async def send(self, launch: Launch) -> None:
         self._writer.write(launch.to_json().encode() + b"\n")
-        with contextlib.suppress(ConnectionError):  # it has ended: `ready` says how
+        with contextlib.suppress(ConnectionError):  # the supervisor has ended: `ready` raises the reason
             await self._writer.drain()
 
     async def ready(self, on_event: Callable[[str], None]) -> list[dict[str, Any]]:
-        """Wait until the sandbox is up; returns its services. Raises EngineError with what the supervisor said."""
+        """Wait until the sandbox is up; returns its services. Raises EngineError with the supervisor's reason."""
         with contextlib.suppress(ConnectionError):
             async for line in self._reader:
                 event = json.loads(line)
@@ -158,7 +158,7 @@ class Supervisor:
 
 @contextlib.asynccontextmanager
 async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
-    """A supervisor process. It outlives the block, unless that fails: then it ends, and all that it owns with it."""
+    """Start a supervisor process. It outlives the block; when the block fails, it ends with everything it owns."""
     make_private(paths.directory)
     ours, theirs = socket.socketpair()
     with ours, theirs, open(paths.supervisor_log, "ab", opener=private) as log:
@@ -176,7 +176,7 @@ async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Sup
         try:
             yield Supervisor(process.pid, paths.supervisor_log, reader, writer)
         except BaseException:
-            # The closed socket tells it to stop.
+            # The supervisor stops when this socket is closed.
             writer.close()
             await asyncio.shield(asyncio.to_thread(_wait, process))
             raise

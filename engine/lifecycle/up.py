@@ -1,4 +1,4 @@
-"""From checked files to running sandboxes: look, ask, carry out."""
+"""From a checked file to running sandboxes, in three steps: look, ask, carry out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOST = "what is only on the guest's own disk is lost"
 
 @dataclass(frozen=True)
 class Agreed:
-    """What is carried out: everything has been looked at, and the user has said yes. `began` is monotonic time."""
+    """What `carry_out` does: it is checked, and the user has agreed to it. `began` is a monotonic time."""
 
     intents: tuple[Intent, ...]
     wishes: Wishes
@@ -34,11 +34,12 @@ class Agreed:
 
 @contextlib.contextmanager
 def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience) -> Iterator[Agreed]:
-    """Look at everything that can be wrong with the sandboxes of a file, and ask what has to be asked.
+    """Check everything that can be wrong with the sandboxes of a file, and ask the user for agreement.
 
-    Nothing has been started, built, changed or taken down by then. The sandboxes' names are held until the end of the
-    block. Not a coroutine: whoever is asked may think for as long as they like, and ^C ends that. Raises EngineError
-    and SandboxfileError, also when the user does not agree, and (exit code 2) where nobody can be asked.
+    Within the block this process holds the names of the sandboxes; nothing has been started, built or changed when it
+    begins. This is no coroutine, so that the user may think as long as they like, and ^C ends the question. Raises
+    SandboxfileError and EngineError; EngineError also when the user does not agree, with exit code 2 where nobody can
+    be asked.
     """
     from engine.state.instances import claim
 
@@ -70,7 +71,7 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
 
 
 async def carry_out(plan: Agreed, audience: Audience) -> list[Outcome]:
-    """Make the sandboxes run, one after another. Raises EngineError; those that are up by then stay."""
+    """Make the sandboxes run, one after another. Raises EngineError; the sandboxes that are up by then stay up."""
     outcomes = []
     for intent in plan.intents:
         outcomes.append(await _carry_out(intent, plan, audience))
@@ -131,7 +132,7 @@ async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> 
     blueprint, name = intent.blueprint, intent.name
     with audience.reporter() as reporter:
         built = await build(blueprint, reporter, audience.on_failure)
-        if intent.before.instance is not None:  # not earlier: a build that fails costs nobody a running machine
+        if intent.before.instance is not None:  # after the build: if it fails, the old sandbox goes on running
             reporter.note(f"removing the previous {name} ({intent.before.status})")
             await take_down(blueprint.layout, intent.before)
         with _node(reporter, name) as line:
@@ -141,7 +142,7 @@ async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> 
 
 @contextlib.contextmanager
 def _node(reporter: Reporter, name: str) -> Iterator[Callable[[str], None]]:
-    """The sandbox itself among the nodes that a reporter shows; yields where its lines go."""
+    """Show the sandbox itself as one of the reporter's nodes. Yields a function that takes its lines."""
     reporter.node_started(name, f"sandbox {name}")
     began = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""`validate`: everything that is wrong with a file, or that this version cannot do yet. Starts nothing."""
+"""`validate`: report everything that is wrong with a file, or that this version cannot do yet. Starts nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Checked(NamedTuple):
-    """What was found in `file`, whose path is absolute. It is valid when all that was found are warnings."""
+    """The problems of `file`, whose path is absolute. The file is valid when all problems are warnings."""
 
     file: Path
     valid: bool
@@ -19,7 +19,7 @@ class Checked(NamedTuple):
 
 
 def check_file(path: Path | None = None, files: Sequence[Path] = (), assignments: Sequence[str] = ()) -> Checked:
-    """Look at a file, the nearest one upwards by default. Raises EngineError where there is none."""
+    """Check a file; default: the nearest Sandboxfile upwards. Raises EngineError when there is none."""
     from engine.agents.use import unknown_agents
     from engine.lifecycle.project_file import load_file, locate, name_file
     from sandboxfile import SandboxfileError
@@ -42,14 +42,14 @@ def _not_yet(loaded: Loaded) -> Iterator[Diagnostic]:
     seen = set()
     for one in loaded.each():
         for path, message in not_yet(one.sandbox):
-            found = dataclasses.replace(one.diagnostic(path, message, "`up` refuses it"), severity="warning")
-            if found not in seen:
-                seen.add(found)
-                yield found
+            warning = dataclasses.replace(one.diagnostic(path, message, "`up` refuses it"), severity="warning")
+            if warning not in seen:
+                seen.add(warning)
+                yield warning
 
 
 def _copied(loaded: Loaded) -> Iterator[Diagnostic]:
-    """What the file names to be copied and is not there: it may come later, so the file is valid."""
+    """A warning for each path that is to be copied and cannot be. It may exist later, so the file is valid."""
     import dataclasses
 
     seen = set()
@@ -59,7 +59,7 @@ def _copied(loaded: Loaded) -> Iterator[Diagnostic]:
         from engine.resolve.copied_paths import check_copied
 
         for problem in check_copied(one):
-            found = dataclasses.replace(problem, severity="warning", hint=problem.hint or "`up` refuses it")
-            if found not in seen:
-                seen.add(found)
-                yield found
+            warning = dataclasses.replace(problem, severity="warning", hint=problem.hint or "`up` refuses it")
+            if warning not in seen:
+                seen.add(warning)
+                yield warning

@@ -1,1 +1,1 @@
-"""What has to be built and what has changed: value to value, nothing is done here."""
+"""What has to be built and what has changed. Everything here computes values from values; nothing is carried out."""

@@ -18,7 +18,7 @@ Action = Literal["cached", "build", "not needed"]
 
 @dataclass(frozen=True)
 class PlannedNode:
-    """What happens to one node, and why."""
+    """What happens to one node of the graph, and why."""
 
     id: str
     title: str
@@ -40,11 +40,11 @@ class Plan:
         return tuple(step for step in self.steps if step.action == "build")
 
     def step(self, id: str) -> PlannedNode:
-        """Raises KeyError."""
+        """The step of the node `id`. Raises KeyError."""
         return {step.id: step for step in self.steps}[id]
 
     def render(self) -> str:
-        """Aligned columns, one line a step, and a line with the sum. The same plan gives the same text."""
+        """One line for each step, in aligned columns, then a line that counts them. Equal plans give equal text."""
         rows = [(clean_line(step.title), step.describe()) for step in self.steps]
         cached = sum(step.action == "cached" for step in self.steps)
         lines = [*align(rows, indent="  ").splitlines(), f"{cached} cached, {len(self.to_build)} to build"]
@@ -56,31 +56,31 @@ class Plan:
 
 
 def make_plan(graph: Graph, store: Store, previous: Mapping[str, Made] | None = None) -> Plan:
-    """Decide for each node. Reads the store, changes nothing (but the time of last use).
+    """Decide what happens to each node. Reads the store, and changes only the entries' time of last use.
 
-    Wanted are the graph's ends, and what has to be built needs what it needs. `previous` is what `load_made` gave.
-    Raises EngineError for a key that cannot be one.
+    The ends of the graph are needed, and so is whatever a node that has to be built needs. `previous` is what
+    `load_made` returned. Raises EngineError for a key that is no key of the cache.
     """
     with store.one_look():
-        found = {node.id: store.find(node.kind, node.key) is not None for node in graph.order()}
-        wanted = set(graph.ends())
+        cached = {node.id: store.find(node.kind, node.key) is not None for node in graph.order()}
+        needed = set(graph.ends())
         steps = []
-        for node in reversed(graph.order()):  # so that whoever needs a node has been decided before it
-            if node.id in wanted and not found[node.id]:
-                wanted.update(node.needs)
+        for node in reversed(graph.order()):  # reversed: a node is looked at after every node that needs it
+            if node.id in needed and not cached[node.id]:
+                needed.update(node.needs)
         for node in graph.order():
-            steps.append(_decide(node, graph, store, previous or {}, found[node.id], node.id in wanted))
+            steps.append(_decide(node, graph, store, previous or {}, cached[node.id], node.id in needed))
         return Plan(tuple(steps))
 
 
 def _decide(
-    node: Node, graph: Graph, store: Store, previous: Mapping[str, Made], found: bool, wanted: bool
+    node: Node, graph: Graph, store: Store, previous: Mapping[str, Made], cached: bool, needed: bool
 ) -> PlannedNode:
-    """The ladder: the first rung that holds is the reason."""
+    """The cases are tried in order; the first one that applies gives the action and the reason."""
     entry = store.entry(node.kind, node.key)
-    if found and entry is not None:
+    if cached and entry is not None:
         return PlannedNode(node.id, node.title, "cached", f"cached since {entry.created.astimezone():%Y-%m-%d %H:%M}")
-    if not wanted:
+    if not needed:
         return PlannedNode(node.id, node.title, "not needed", "not needed: what needs it is cached")
     return PlannedNode(node.id, node.title, "build", _why_build(node, graph, store, previous))
 

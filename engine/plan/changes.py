@@ -1,14 +1,22 @@
 """What is different between the configuration that a sandbox runs with and the one that its file asks for now.
 
-Value to value: nothing is read or asked here. `apply.py` does what is found.
+Everything here computes values from values. `engine/lifecycle/change.py` carries out the changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from engine.plan.differences import Difference, compare_items, compare_values, describe, describe_changes
+from engine.plan.differences import (
+    ANOTHER_ORDER,
+    Difference,
+    compare_items,
+    compare_values,
+    describe,
+    describe_changes,
+    removed_and_added,
+)
 from engine.report.columns import align
 from engine.report.text import clean_line
 from engine.secrets.secrecy import masked_inputs
@@ -18,9 +26,10 @@ from sandboxfile.quantities import format_duration, format_size
 
 How = Literal["live", "new machine"]
 
-# Every field of the file's model (a test compares), and the part of a running sandbox that a change of it concerns;
-# "record" is what the next command that asks for it sees. NEW: only another machine can have it. None: the field is not
-# compared. No sandbox is made of the version, and by now each of `agents` is a file's value of its own.
+# Each field of the file's model, and the part of a running sandbox that has to change when the field does. A test
+# checks that no field is missing. "record": only the instance's record changes, and the next command that reads it sees
+# the new value. NEW: only a new machine can have the new value. None: the field is not compared. `version` says nothing
+# about a sandbox, and each sandbox of `agents` has been made a value of its own before two configurations are compared.
 NEW: Final = "new machine"
 FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "version": None,
@@ -48,16 +57,18 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "ports": "ports",
 }
 
-# Inputs of build nodes that are keys of other nodes, or that fields of the file say already.
-_SAID_ELSEWHERE = {"parent", "toolchain", "qemu", "image", "initramfs", "cpus", "memory", "disk", "size"}
-_SAID_ELSEWHERE |= {"run", "user", "directory"}
-_UNSAID = {"user": "agent", "mode": "rw"}  # defaults of list items
+# Inputs of build nodes whose changes are reported already: as another node's, or as a field's of the file.
+_REPORTED_ELSEWHERE = {"parent", "toolchain", "qemu", "image", "initramfs", "cpus", "memory", "disk", "size"}
+_REPORTED_ELSEWHERE |= {"run", "user", "directory"}
+_DEFAULTS = {"user": "agent", "mode": "rw"}  # of list items; a description leaves them out
+_NEW_PORT = "(a new port needs a new machine)"
 
 
 class Change(NamedTuple):
-    """`path` is the place in the file, or a node of the build; `what` is the old and the new value in a few words.
+    """One difference.
 
-    `part` is what a running sandbox has to change for it; None when it needs a new machine.
+    `path` is the place in the file, or a node of the build; `what` is the old and the new value in a few words. `part`
+    is the part of the running sandbox that has to change; None when the change needs a new machine.
     """
 
     path: str
@@ -77,22 +88,22 @@ def compare(
 ) -> tuple[Change, ...]:
     """Every difference, in the order of the file's model.
 
-    `without_listener` are ports that the new endpoints need and for which the gateway has no listener: a machine that
-    runs gets none. `unfinished` are the parts whose last change did not come to its end: they differ, whatever the
-    file says.
+    `without_listener` are ports that the new endpoints need and on which the gateway does not listen; it cannot begin
+    to while the machine runs. `unfinished` are the parts whose last change did not come to its end: each counts as
+    changed, whatever the file says.
     """
-    found = [*_compare_fields(old, new, without_listener), *_compare_contents(old, new), *_compare_build(old, new)]
-    due = {change.part for change in found}
-    found += [
+    changes = [*_compare_fields(old, new, without_listener), *_compare_contents(old, new), *_compare_build(old, new)]
+    due = {change.part for change in changes}
+    changes += [
         Change(part, part, "the last change of it did not come to its end")
         for part in PARTS
         if part in unfinished and part not in due
     ]
-    return tuple(found)
+    return tuple(changes)
 
 
 def sections_of(part: Part) -> tuple[str, ...]:
-    """The sections of the file that are in force when the part has been applied."""
+    """The sections of the file whose values a running sandbox has when `part` has been applied to it."""
     return tuple(dict.fromkeys(path.split(".")[0] for path, kind in FIELDS.items() if kind == part))
 
 
@@ -101,7 +112,7 @@ def needs_new_machine(changes: Collection[Change]) -> bool:
 
 
 def render(changes: Sequence[Change]) -> str:
-    """Aligned columns, one line a change. The same changes give the same text."""
+    """One line for each change, in aligned columns. Equal changes give equal text."""
     rows = [(clean_line(change.path), change.how, clean_line(change.what)) for change in changes]
     return "".join(f"{line}\n" for line in align(rows, indent="  ").splitlines())
 
@@ -115,32 +126,36 @@ def _compare_fields(old: Configuration, new: Configuration, without_listener: Co
         path: KeyPath = tuple(field.split("."))
         if kind is None or (path[0] == "agent" and None in agents):
             continue
-        found = _compare_field(path, _at(old.sandbox, path), _at(new.sandbox, path))
         if field == "endpoints":
-            yield from _judge_endpoints(found, new.sandbox["endpoints"], without_listener)
+            yield from _compare_endpoints(old.sandbox.get(field) or (), new.sandbox[field], without_listener)
             continue
-        for place, what in found:
+        for place, what in _compare_field(path, _at(old.sandbox, path), _at(new.sandbox, path)):
             yield Change(render_path(place), kind if kind != NEW else None, what)
     for index, (before, now) in enumerate(zip(old.mounts, new.mounts, strict=False)):
         if before != now and old.sandbox["mounts"] == new.sandbox["mounts"]:
             yield Change(f"mounts[{index}].source", None, f"{before} -> {now}")
 
 
-def _judge_endpoints(
-    found: Iterable[Difference], endpoints: Sequence[Mapping[str, Any]], without_listener: Collection[int]
+def _compare_endpoints(
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], without_listener: Collection[int]
 ) -> Iterator[Change]:
-    beyond = {f"+ {_describe_item(item)}": item["port"] for item in endpoints if item["port"] in without_listener}
-    for _, what in found:
-        if what in beyond:
-            yield Change("endpoints", None, f"{what} (a new port needs a new machine)")
+    removed, added = removed_and_added(old, new)
+    for item in removed:
+        yield Change("endpoints", "endpoints", f"- {_describe_item(item)}")
+    for item in added:
+        if item["port"] in without_listener:
+            yield Change("endpoints", None, f"+ {_describe_item(item)} {_NEW_PORT}")
         else:
-            yield Change("endpoints", "endpoints", what)
-    for port in sorted(set(without_listener).difference(beyond.values())):  # of a named group: its registry has moved
-        yield Change("endpoints", None, f"port {port} (a new port needs a new machine)")
+            yield Change("endpoints", "endpoints", f"+ {_describe_item(item)}")
+    if list(old) != list(new) and not removed and not added:
+        yield Change("endpoints", "endpoints", ANOTHER_ORDER)
+    # The remaining ports are those of a named group: its registry is now at another port.
+    for port in sorted(set(without_listener).difference(item["port"] for item in new)):
+        yield Change("endpoints", None, f"port {port} {_NEW_PORT}")
 
 
 def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
-    if old == new or not (old or new):  # a section that came into the format later is not in older records
+    if old == new or not (old or new):  # the record of an older version lacks sections that are newer than it
         return
     match path:
         case ("machine", "memory" | "disk"):
@@ -149,7 +164,7 @@ def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
             yield Difference(path, f"{_idle(old)} -> {_idle(new)}")
         case ("packages",):
             yield from compare_items(path, sorted(set(old)), sorted(set(new)), str)
-        case ("endpoints" | "ports",):
+        case ("ports",):
             yield from compare_items(path, old or (), new, _describe_item)
         case ("setup" | "mounts",) if len(old) != len(new):
             yield from compare_items(path, old, new, _describe_item)
@@ -161,14 +176,14 @@ def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
 
 
 def _compare_contents(old: Configuration, new: Configuration) -> Iterator[Change]:
-    """Files and build contexts of services that are named as before, and say something else."""
+    """Files and build contexts of services that have the same path as before and another content."""
     for place, key in new.contents.items():
         if old.contents.get(place, key) != key:
             yield Change(place, "services", "its content changed")
 
 
 def _compare_build(old: Configuration, new: Configuration) -> Iterator[Change]:
-    """What has changed about the machine beneath, beside what the fields of the file say."""
+    """What has changed about how the machine is built, except what a field of the file reports already."""
     first = True
     for id, made in new.build.items():
         before = old.build.get(id)
@@ -186,7 +201,7 @@ def _compare_build(old: Configuration, new: Configuration) -> Iterator[Change]:
 
 def _own_inputs(made: Mapping[str, Any]) -> dict[str, str]:
     inputs = masked_inputs(made["inputs"]).items()
-    return {name: text for name, text in inputs if name not in _SAID_ELSEWHERE and not name.startswith("env ")}
+    return {name: text for name, text in inputs if name not in _REPORTED_ELSEWHERE and not name.startswith("env ")}
 
 
 def _at(value: Any, path: KeyPath) -> Any:
@@ -200,12 +215,12 @@ def _idle(seconds: int | None) -> str:
 
 
 def _describe_item(item: Mapping[str, Any]) -> str:
-    """An endpoint, port, mount or setup step: what it is first, then everything else that was said about it."""
+    """An endpoint, port, mount or setup step: first what identifies it, then its other values, without defaults."""
     heads = ("host", "guest") if "guest" in item else ("group", "host", "port", "source", "target", "run")
     head = ":".join(describe(item[key]) for key in heads if item.get(key))
     rest = [
         key if value is True else f"{key}={describe(value, (key,))}"
         for key, value in item.items()
-        if value and key not in heads and _UNSAID.get(key) != value
+        if value and key not in heads and _DEFAULTS.get(key) != value
     ]
     return " ".join([head, *rest])

@@ -1,4 +1,4 @@
-"""Two values of plain data, and what is different between them in words that fit a line."""
+"""What is different between two values of plain data, in words that fit a line."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from engine.state.keys import KEY_LENGTH
 from sandboxfile.positions import KeyPath
 
 SHOWN = 40  # characters of a value
-SHOWN_ITEMS = 6  # of a list of a build node
+SHOWN_ITEMS = 6  # that came or went, of a list that is the input of a build node
+ANOTHER_ORDER = "another order"
 
 
 class Difference(NamedTuple):
-    """Something below `path` came, went or is another: `what` says it."""
+    """The value at `path` was added, removed or replaced; `what` says which, in a few words."""
 
     path: KeyPath
     what: str
 
 
 def compare_values(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
-    """Every difference, as deep in mappings as it is; of lists, the items that came and went."""
+    """Every difference: of mappings, down to the keys that differ; of lists, the items that were added and removed."""
     if old == new:
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -44,22 +45,28 @@ def compare_values(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
 def compare_items(
     path: KeyPath, old: Sequence[Any], new: Sequence[Any], in_words: Callable[[Any], str]
 ) -> Iterator[Difference]:
-    """One for each item that came or went; one alone when all that changed is the order."""
-    gone: list[Any] = list(old)
-    come: list[Any] = []
-    for item in new:
-        if item in gone:
-            gone.remove(item)
-        else:
-            come.append(item)
-    for sign, items in (("-", gone), ("+", come)):
+    """A difference for each item that was removed or added; a single one when only the order changed."""
+    removed, added = removed_and_added(old, new)
+    for sign, items in (("-", removed), ("+", added)):
         yield from (Difference(path, f"{sign} {in_words(item)}") for item in items)
-    if list(old) != list(new) and not gone and not come:
-        yield Difference(path, "another order")
+    if list(old) != list(new) and not removed and not added:
+        yield Difference(path, ANOTHER_ORDER)
+
+
+def removed_and_added(old: Sequence[Any], new: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The items that only `old` has, and those that only `new` has. An item that is there twice counts twice."""
+    removed: list[Any] = list(old)
+    added: list[Any] = []
+    for item in new:
+        if item in removed:
+            removed.remove(item)
+        else:
+            added.append(item)
+    return removed, added
 
 
 def describe(value: Any, path: KeyPath = ()) -> str:
-    """The value at `path` in at most SHOWN characters; of what is private only names."""
+    """The value at `path` in at most SHOWN characters. Of private values only the names are shown."""
     if value is None or value in ("", [], {}):
         return "nothing"
     if isinstance(value, bool):
@@ -77,20 +84,20 @@ def describe(value: Any, path: KeyPath = ()) -> str:
 
 
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What differs between two sets of named inputs, in a few words; "" when nothing does."""
+    """What differs between two sets of named inputs, in a few words; "" when they are equal."""
     names = sorted(name for name in {*before, *now} if before.get(name, "") != now.get(name, ""))
     return "; ".join(f"{name} changed{_describe_change(before.get(name, ''), now.get(name, ''))}" for name in names)
 
 
 def _one_word(path: KeyPath, value: Any) -> str:
-    """What follows "added": the value, where it is one word that may be seen."""
+    """The text after "added": the value, where it is a single word that is not private; else nothing."""
     if isinstance(value, (Mapping, list)) or value in (None, "") or is_private_place(path):
         return ""
     return f": {describe(value, path)}"
 
 
 def _masked(path: KeyPath, item: Any) -> str:
-    """An item of a list; of NAME=VALUE perhaps only the name."""
+    """An item of a list as text. The value of NAME=VALUE is left out in an environment, and where NAME is private."""
     name, equals, _ = item.partition("=") if isinstance(item, str) else ("", "", "")
     return f"{name}=..." if equals and (is_of_environment(path) or is_private_name(name)) else describe(item, path)
 

@@ -1,4 +1,4 @@
-"""What is to be made of what: a directed acyclic graph of content-addressed nodes."""
+"""What is built from what: a directed acyclic graph of content-addressed nodes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from engine.errors import EngineError
 
 
 class Work(Protocol):
-    """What makes a node's entry: a value, so that nodes can be compared and shown without anything being made.
+    """What makes a node's cache entry. It is a value, so that nodes can be compared and shown before they are built.
 
-    `build` fills the directory of its context (`engine.build.context.BuildContext`) and raises when it cannot.
+    `build` fills the directory of its context (`engine.build.context.BuildContext`), or raises.
     """
 
     async def build(self, context: Any, /) -> None: ...
@@ -22,12 +22,12 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Node:
-    """One thing to have in the cache.
+    """One entry that the cache is to have.
 
-    `key` must change whenever the result would: it covers `inputs` and the keys of `needs`. `inputs` are the named
-    values behind it, shown when they change; a list is one item a line. `requires_entries`: the result continues its
-    needs' entries (a disk backed by the parent's), so it is worth nothing without exactly those. `work` is None for
-    what this machine cannot build; planning it works, executing it fails.
+    `key` must change whenever the result would change: it covers `inputs` and the keys of `needs`. `inputs` are named
+    values, which a plan shows when they have changed; a list has one item on each line. `requires_entries`: the result
+    builds upon the very entries of `needs`, as a disk does that is backed by its parent's disk; without exactly those
+    entries it is useless. `work` is None for a node that this machine cannot build: it can be planned, not executed.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Node:
 
 
 class Graph:
-    """Nodes and what they need. Raises EngineError for two nodes of one id, unknown needs, and cycles."""
+    """Nodes and what they need. Raises EngineError for two nodes with the same id, for unknown needs and for cycles."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.nodes: dict[str, Node] = {}
@@ -56,7 +56,10 @@ class Graph:
         self._order = tuple(_sort(self.nodes))
 
     def order(self) -> list[Node]:
-        """Every node after its needs; among equals, as they were given."""
+        """Every node after its needs.
+
+        Where that leaves a choice, the nodes are in the order in which they were given.
+        """
         return list(self._order)
 
     def descendants(self, id: str) -> set[str]:
@@ -88,7 +91,10 @@ class Graph:
 
 
 def _sort(nodes: Mapping[str, Node]) -> Iterator[Node]:
-    """In topological order; of the nodes that could come next, the one that was given first. Raises EngineError."""
+    """The nodes in topological order; of those that may come next, the one given first.
+
+    Raises EngineError for cycles.
+    """
     sorter = graphlib.TopologicalSorter({node.id: node.needs for node in nodes.values()})
     try:
         sorter.prepare()

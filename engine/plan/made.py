@@ -1,4 +1,4 @@
-"""What is remembered of the last build: it explains the next plan."""
+"""What is remembered of the last build. The next plan uses it to say what has changed since."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from engine.secrets.secrecy import masked_inputs
 
 
 class Made(TypedDict):
-    """What is remembered of a node that was made: enough to say what has changed since."""
+    """What is remembered of a node that was built: enough to say what has changed since."""
 
     key: str
     inputs: dict[str, str]
 
 
 def load_made(path: Path) -> dict[str, Made]:
-    """What `save_made` wrote; nothing when the file is missing or damaged, which only costs the explanations."""
+    """What `save_made` wrote. Empty when the file is missing or damaged: the plan then cannot explain what changed."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         nodes = read_json(path)["nodes"]
-        # Older versions kept values.
+        # Older versions wrote private values into this file.
         return {id: Made(key=str(made["key"]), inputs=masked_inputs(made["inputs"])) for id, made in nodes.items()}
     return {}
 
 
 def save_made(path: Path, graph: Graph, done: Iterable[str]) -> None:
-    """Remember the nodes in `done` as they are in `graph`, keeping what is known of the others. Raises EngineError."""
+    """Remember the nodes in `done` as they are in `graph`; what is known of other nodes stays. Raises EngineError."""
     known: dict[str, Made] = {id: made for id, made in load_made(path).items() if id in graph.nodes}
     for id in done:
         known[id] = Made(key=graph.nodes[id].key, inputs=dict(graph.nodes[id].inputs))

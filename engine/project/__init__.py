@@ -1,1 +1,1 @@
-"""The user's directory: held open, hashed and sent into guests."""
+"""The user's project directory: held open, hashed and copied into guests."""

@@ -1,4 +1,4 @@
-"""The key of a tree of files: it changes exactly when what a copy of the tree would have does."""
+"""The key of a tree of files. It changes exactly when a copy of the tree would be different."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ BLOCK = 1 << 18
 
 
 class TreeDigest:
-    """The key of a file or of everything in a directory: names, x bits, symlink targets, contents.
+    """Computes the key of a file, or of everything in a directory: names, x bits, symlink targets and contents.
 
-    Empty directories count. Times, owners and other mode bits do not.
+    Empty directories count. Times, owners and other mode bits do not count.
     """
 
     def __init__(self, shown: str) -> None:
-        """`shown` is what the tree is called in errors."""
+        """`shown` is the name of the tree in errors."""
         self._shown = shown
         self._digest = hashlib.sha256()
 
     def follow(self, entries: Iterable[Found]) -> Iterator[Found]:
-        """The same entries; each is taken in when the next one is asked for.
+        """Yield the same entries, and add each one to the key when the caller asks for the next.
 
-        A file's bytes are hashed as they are read, so that what somebody sends of it is what counts; what was not read
-        by then is read. Permissions become the ones that the key knows. Raises EngineError for what cannot be copied
-        elsewhere (sockets, devices), and for a symlink that leaves the directory.
+        A file is hashed while the caller reads it, so the key covers exactly the bytes that the caller got; the rest of
+        the file is read afterwards. Modes become 0o755 or 0o644, since the key knows no others. Raises EngineError for
+        an entry that cannot be copied (a socket, a device) and for a symlink that leads out of the directory.
         """
-        for found in entries:
-            content = _Hashed(found.content) if found.content is not None else None
-            executable = bool(found.mode & 0o111)
-            yield replace(found, content=content, mode=0o755 if executable or found.kind == "directory" else 0o644)
-            match found.kind:
+        for entry in entries:
+            content = _Hashed(entry.content) if entry.content is not None else None
+            executable = bool(entry.mode & 0o111)
+            yield replace(entry, content=content, mode=0o755 if executable or entry.kind == "directory" else 0o644)
+            match entry.kind:
                 case "directory":
-                    self._add("d", found.name, b"")
+                    self._add("d", entry.name, b"")
                 case "link":
-                    self._check_link(found)
-                    self._add("l", found.name, os.fsencode(found.link))
+                    self._check_link(entry)
+                    self._add("l", entry.name, os.fsencode(entry.link))
                 case "file":
                     assert content is not None, "a file comes open"
                     while content.read(BLOCK):
                         pass
-                    self._add("x" if executable else "f", found.name, content.digest.digest())
+                    self._add("x" if executable else "f", entry.name, content.digest.digest())
                 case "other":
                     raise EngineError(
-                        f"{self._place(found.name)} is neither a file, a directory nor a symlink",
+                        f"{self._place(entry.name)} is neither a file, a directory nor a symlink",
                         hint="remove it, or ignore it",
                     )
 
     def key(self) -> str:
-        """The key of what was taken in so far."""
+        """The key of the entries that were added so far."""
         return self._digest.hexdigest()[:KEY_LENGTH]
 
     def _add(self, kind: str, name: str, content: bytes) -> None:
         self._digest.update(record(kind, name, content))
 
-    def _check_link(self, found: Found) -> None:
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(found.name), found.link))
-        if not found.name or found.link.startswith("/") or inside.split("/")[0] == "..":
+    def _check_link(self, entry: Found) -> None:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(entry.name), entry.link))
+        if not entry.name or entry.link.startswith("/") or target.split("/")[0] == "..":
             raise EngineError(
-                f"{self._place(found.name)} is a symlink out of {self._shown}",
-                details=f"it points to {found.link}",
+                f"{self._place(entry.name)} is a symlink out of {self._shown}",
+                details=f"it points to {entry.link}",
                 hint="only what is inside the directory is copied: replace the link by its target, or ignore it",
             )
 
@@ -75,13 +75,13 @@ class TreeDigest:
 
 
 def record(kind: str, name: str, content: bytes) -> bytes:
-    """A record of one entry; lengths first, so that no two trees give the same bytes."""
+    """The bytes that stand for one entry. Lengths come first, so that no two trees give the same bytes."""
     encoded = os.fsencode(name)
     return f"{kind} {len(encoded)} {len(content)}\n".encode() + encoded + content
 
 
 class _Hashed:
-    """A file that remembers what was read of it."""
+    """A file that hashes what is read from it."""
 
     def __init__(self, content: Readable) -> None:
         self._content = content

@@ -1,4 +1,7 @@
-"""What a .dockerignore leaves out, by Docker's rules. The file is a stranger's: bounded, and judged line by line."""
+"""What a .dockerignore leaves out, by Docker's rules.
+
+The file may be hostile: its size and the number of its patterns are limited, and each line is checked.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from vmm.walk import LeaveOut, nothing
 
 DOCKERIGNORE = ".dockerignore"
 MAX_BYTES = 1 << 20
-MAX_PATTERNS = 10_000  # each entry of the tree is compared with each of them
+MAX_PATTERNS = 10_000  # each entry of the tree is compared with each pattern
 
 _UNCLOSED = re.compile(r"(?<!\\)\[[^\]]*$")
 
 
 class IgnoreFileError(EngineError):
-    """A line that is no pattern, or a file that is no list of them (`line` 0). `text` is the line."""
+    """A line is no pattern, or the file as a whole cannot be used (then `line` is 0). `text` is the line."""
 
     def __init__(self, file: str, line: int, message: str, text: str = "") -> None:
         super().__init__(f"{file}:{line}: {message}" if line else f"{file}: {message}", text or None, exit_code=2)
@@ -28,7 +31,7 @@ class IgnoreFileError(EngineError):
 
 
 def parse_dockerignore(content: bytes, file: str) -> list[str]:
-    """The lines of the file, called `file` in messages. Raises IgnoreFileError."""
+    """The lines of the file that hold patterns. Messages call the file `file`. Raises IgnoreFileError."""
     if len(content) > MAX_BYTES:
         raise IgnoreFileError(file, 0, f"is larger than {MAX_BYTES // 1024} KiB")
     try:
@@ -39,13 +42,13 @@ def parse_dockerignore(content: bytes, file: str) -> list[str]:
     if len(patterns) > MAX_PATTERNS:
         raise IgnoreFileError(file, patterns[MAX_PATTERNS][0], f"has more than {MAX_PATTERNS:,} patterns")
     if patterns:
-        from pathspec import PathSpec  # 40 ms, and most trees have no such file
+        from pathspec import PathSpec  # here, since the import takes 40 ms and most trees have no such file
 
         for number, line in patterns:
             try:
                 pattern = _anchored(line)
                 PathSpec.from_lines("gitignore", [pattern, f"{pattern}/**"])
-                if _UNCLOSED.search(pattern):  # the library takes it as it is, and Docker does not
+                if _UNCLOSED.search(pattern):  # the library accepts it as plain text, Docker refuses it
                     raise ValueError
             except (ValueError, re.error):
                 raise IgnoreFileError(file, number, f"{line.strip()[:100]!r} is not a pattern", line) from None
@@ -53,17 +56,18 @@ def parse_dockerignore(content: bytes, file: str) -> list[str]:
 
 
 def match_dockerignore(lines: Sequence[str], keep: Collection[str] = ()) -> LeaveOut:
-    """Docker's rules: patterns are anchored at the root, the last one that matches decides, `!` takes back in.
+    """The rule that `lines` make, as Docker reads them.
 
-    The files in `keep` are never left out: a build needs its Dockerfile even where the context does not. A directory is
-    left out as a whole unless a `!` pattern could take something below it back in.
+    Patterns are anchored at the root, the last pattern that matches decides, and `!` takes a path back in. The files in
+    `keep` are never left out: a build needs its Dockerfile even where the context leaves it out. A directory is left
+    out as a whole, unless a `!` pattern could take something below it back in.
     """
     patterns = [pattern for line in lines if (pattern := _anchored(line))]
     if not patterns:
         return nothing
     from pathspec import PathSpec
 
-    # Docker lets a pattern match any parent directory too; in gitignore "*" says nothing about what is deeper.
+    # In Docker a pattern that matches a directory also covers everything below it; in gitignore "/*" does not.
     spec = PathSpec.from_lines("gitignore", [line for pattern in patterns for line in (pattern, f"{pattern}/**")])
     taken_back = [re.split(r"[*?\[\\]", pattern[2:], maxsplit=1)[0] for pattern in patterns if pattern[0] == "!"]
 
@@ -79,7 +83,7 @@ def match_dockerignore(lines: Sequence[str], keep: Collection[str] = ()) -> Leav
 
 
 def _anchored(line: str) -> str:
-    """One .dockerignore line as an anchored gitignore pattern; "" for a line without one."""
+    """One line of a .dockerignore as an anchored gitignore pattern; "" for a line without a pattern."""
     line = line.strip()
     if not line or line.startswith("#"):
         return ""

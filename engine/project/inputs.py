@@ -10,10 +10,11 @@ from engine.project.tree import ProjectTree
 
 
 def input_piece(tree: ProjectTree, name: str, directory: str) -> Piece:
-    """What one entry of `inputs` stands for, as a place below `directory` of the guest; it has no key yet.
+    """The piece of the project that one entry of `inputs` names, with its place in the guest; it has no key yet.
 
-    The same path below the project and below `directory`, so that a directory given twice lands where it is. A name
-    that exists means itself, whatever characters it has. Raises PathError for one that leads through a link.
+    Its path below the project is also its path below `directory` of the guest, so two steps that name the same
+    directory put it in the same place. The name of an existing file is no pattern, whatever characters it has. Raises
+    PathError for a name that leads through a link.
     """
     if is_pattern(name) and not tree.exists(name):
         above, pattern = split_pattern(name)

@@ -1,4 +1,4 @@
-"""Patterns of `setup.inputs`: `*.txt`, `src/**/*.py`. A directory that matches is taken with everything in it."""
+"""Patterns in `setup.inputs`, such as `*.txt` and `src/**/*.py`. A directory that matches is taken as a whole."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _SPECIAL = re.compile(r"[*?\[]")
 
 
 def is_pattern(name: str) -> bool:
-    """Whether it may stand for other names than itself."""
+    """Whether `name` may stand for other names than itself."""
     return _SPECIAL.search(name) is not None
 
 
 def split_pattern(name: str) -> tuple[str, str]:
-    """The directory that all matches lie in ("." where that is the project), and the pattern below it."""
+    """The directory that contains all matches ("." is the project itself), and the pattern below that directory."""
     parts = name.split("/")
     plain = next(index for index, part in enumerate(parts) if is_pattern(part))
     return "/".join(parts[:plain]) or ".", "/".join(parts[plain:])
 
 
 def match_pattern(pattern: str) -> LeaveOut:
-    """Leaves out what does not match `pattern`, and directories in which nothing can.
+    """A rule that leaves out whatever does not match `pattern`, and directories in which nothing can match.
 
-    Raises EngineError (exit code 2) for what is no pattern.
+    Raises EngineError (exit code 2) when `pattern` is no pattern.
     """
     parts = pattern.split("/")
     whole = _spec(pattern)
@@ -50,7 +50,7 @@ def match_pattern(pattern: str) -> LeaveOut:
 
 
 def _spec(pattern: str) -> PathSpec[Any]:
-    from pathspec import PathSpec  # 40 ms
+    from pathspec import PathSpec  # here, since the import takes 40 ms
 
     try:
         return PathSpec.from_lines("gitignore", [f"/{pattern}"])

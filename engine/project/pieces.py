@@ -1,4 +1,4 @@
-"""What of the project is copied into a guest: plain values, for processes that know nothing of Sandboxfiles."""
+"""The parts of a project that are copied into a guest, as plain values: the supervisor knows no Sandboxfiles."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 class Piece:
     """A file or directory of the project and its place in the guest.
 
-    `path` is relative to the project ("." is all of it), `target` an absolute path of the guest. `key` is that of the
-    content which `up` found; what is copied must have it, too.
+    `path` is relative to the project ("." is all of it); `target` is an absolute path in the guest. `key` is the key of
+    the content that `up` saw; the content that is copied must have the same key.
 
-    Of a directory, the first of the `ignores` that exists (paths of the project) says what is left out, else
-    `leave_out` does; names in `keep` never are. With a `pattern`, only what matches it is taken.
+    Parts of a directory can be left out. `ignores` are paths of ignore files in the project: the first one that exists
+    counts, and the lines in `leave_out` count where none exists. Names in `keep` are never left out. With a `pattern`,
+    only what matches it is copied.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Pieces of the project on their way into a guest, compared on the way with what their keys promise."""
+"""Copying pieces of the project into a guest, and checking during the copy that the content has the expected key."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vmm.walk import TreeChanged
 
 
 async def put_piece(channel: GuestChannel, tree: ProjectTree, piece: Piece) -> None:
-    """Copy the piece to its place, over what is there; the directory around it must exist.
+    """Copy the piece to its place, over what is there. The directory around that place must exist.
 
-    Raises ContentChanged when what was sent is not what the piece's key stands for: the guest then has something else,
-    and nothing may be kept of it. Raises as `ProjectTree.entries`, and GuestError.
+    Raises ContentChanged when the bytes that were sent do not have the piece's key: the guest then has another content,
+    and its state must be thrown away. Raises also what `ProjectTree.entries` raises, and GuestError.
     """
     digest = TreeDigest(piece.path)
     parent, name = posixpath.split(piece.target)

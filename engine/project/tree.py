@@ -1,7 +1,8 @@
-"""The directory of a project, held open: what is copied into guests is looked up and read beneath its descriptor.
+"""The directory of a project, held open. Whatever is copied into guests is looked up and read beneath its descriptor.
 
-The guest of a sandbox may write in the project, so a path is no proof of anything: between two look-ups it can be made
-to lead to the user's home directory. The project is opened once, everything below it by `open_beneath`, without links.
+The guest of a sandbox may write in the project. Between two look-ups of the same path it can put a link there that
+leads to the user's home directory. So the project is opened once, and everything below it by `open_beneath`, which
+follows no links.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from engine.project.pieces import Piece
 from vmm.beneath import DIRECTORY, FILE, PASS, LinkInTheWay, identity, open_beneath, parent_beneath, read_link
 from vmm.walk import Found, Kind, LeaveOut, TooLarge, TreeChanged, TreeLimits, nothing, walk
 
-# What is copied goes through an emulated serial port into the guest, and is read twice: more than this takes hours, and
-# is a mistake (a sparse disk image, a data directory) or a trap.
+# A copy goes through an emulated serial port into the guest, and the files are read twice. More than this takes hours,
+# and is a mistake (a sparse disk image, a data directory) or a trap.
 LIMITS = TreeLimits(entries=500_000, size=4 * 1024**3)
-ATTEMPTS = 3  # of reading or copying what changes meanwhile
+ATTEMPTS = 3  # at reading or copying files that change in the meantime
 
 
 class PathError(EngineError):
-    """A path of the file that cannot be copied: missing, through a link, of the wrong kind. The file is to blame."""
+    """The file names a path that cannot be copied: it is missing, leads through a link, or is of the wrong kind."""
 
     def __init__(self, brief: str, hint: str | None = None) -> None:
         super().__init__(brief, hint=hint, exit_code=2)
@@ -41,7 +42,7 @@ class MissingError(PathError):
 
 
 class ContentChanged(EngineError):
-    """What was copied is not what the key says. `path` is that of the project."""
+    """The content that was copied does not have the expected key. `path` is relative to the project."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"{path} changed while it was copied", hint="run the command again")
@@ -49,7 +50,7 @@ class ContentChanged(EngineError):
 
 
 def keeps_changing(path: str) -> EngineError:
-    """What ends the attempts to read or copy the same content twice."""
+    """The error after ATTEMPTS attempts in which the content changed each time."""
     return EngineError(
         f"{path} keeps changing while it is copied",
         hint="stop what writes there (an agent, a build, an editor), or leave it out by a .dockerignore",
@@ -57,7 +58,7 @@ def keeps_changing(path: str) -> EngineError:
 
 
 class ProjectTree:
-    """An open project. Close it, or use it as a context manager; `opened` is for the life of a process."""
+    """An open project. Close it, or use it as a context manager. `opened` keeps one open until the process ends."""
 
     def __init__(self, path: Path, descriptor: int, limits: TreeLimits = LIMITS) -> None:
         self.path = path
@@ -66,10 +67,10 @@ class ProjectTree:
 
     @classmethod
     def open(cls, path: Path, expected: tuple[int, int] | None = None) -> Self:
-        """Open the directory at `path`, absolute and without links.
+        """Open the directory at `path`, which is absolute and has no links in it.
 
-        `expected` is the identity of the one that is meant. Raises EngineError (exit code 2) where it is another, or
-        cannot be opened.
+        `expected` is the `identity` that the directory must have. Raises EngineError (exit code 2) when the directory
+        cannot be opened, or when another one is at its path.
         """
         root = os.open("/", PASS)
         try:
@@ -94,11 +95,11 @@ class ProjectTree:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """What another process compares that opens the same path."""
+        """The identity of this directory, with which another process checks that it has opened the same one."""
         return identity(os.fstat(self._descriptor))
 
     def kind(self, path: str) -> Kind:
-        """What is at `path` (relative). Raises PathError when nothing is, and for a link on the way or at its end."""
+        """What is at `path` (relative). Raises PathError when nothing is there, and when any part of it is a link."""
         with self._parent(path) as (directory, name):
             mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
             if stat.S_ISLNK(mode):
@@ -106,7 +107,7 @@ class ProjectTree:
             return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
     def exists(self, path: str) -> bool:
-        """Whether anything is called so, a link included. Raises PathError for a link on the way."""
+        """Whether anything is at `path`, even a link. Raises PathError when a directory on the way is a link."""
         try:
             with self._parent(path) as (directory, name):
                 os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -115,10 +116,13 @@ class ProjectTree:
         return True
 
     def read(self, path: str, at_most: int) -> bytes:
-        """The first `at_most` + 1 bytes of a regular file; nothing else is opened. Raises PathError."""
+        """The first `at_most` + 1 bytes of a regular file: one byte more shows that it is too large.
+
+        Raises PathError, for everything that is no regular file without opening it.
+        """
         if self.kind(path) != "file":
             raise PathError(f"{path!r} is not a regular file")
-        with self._told(path), os.fdopen(open_beneath(self._descriptor, path, FILE), "rb") as file:
+        with self._explain_errors(path), os.fdopen(open_beneath(self._descriptor, path, FILE), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise PathError(f"{path!r} is not a regular file")
             return file.read(at_most + 1)
@@ -126,7 +130,7 @@ class ProjectTree:
     def key(self, piece: Piece) -> str:
         """The key of the piece's content as it is now.
 
-        Raises PathError, EngineError for what cannot be copied, is too large or does not stop to change.
+        Raises PathError, and EngineError for a content that cannot be copied, is too large or keeps changing.
         """
         for left in reversed(range(ATTEMPTS)):
             digest = TreeDigest(piece.path)
@@ -141,23 +145,23 @@ class ProjectTree:
         raise AssertionError("the last attempt returns or raises")
 
     def entries(self, piece: Piece, digest: TreeDigest) -> Generator[Found, None, None]:
-        """Everything of the piece, for whoever hashes or sends it: taken in by `digest` as it is read.
+        """All entries of the piece, to be hashed or sent. `digest` covers each entry when it has been read.
 
-        Raises as `key`, and TreeChanged.
+        Raises what `key` raises, and TreeChanged.
         """
-        with self._parent(piece.path) as (directory, name), self._told(piece.path, within=True):
+        with self._parent(piece.path) as (directory, name), self._explain_errors(piece.path, within=True):
             if (target := read_link(directory, name)) is not None:
                 raise LinkInTheWay(piece.path, target)
             yield from digest.follow(walk(directory, name, self._leave_out(piece), self._limits))
 
     def matches(self, piece: Piece) -> bool:
-        """Whether there is any file or link in it. Stops at the first; raises as `entries`."""
-        with self._parent(piece.path) as (directory, name), self._told(piece.path, within=True):
+        """Whether the piece has any file or link. Stops at the first one. Raises what `entries` raises."""
+        with self._parent(piece.path) as (directory, name), self._explain_errors(piece.path, within=True):
             with contextlib.closing(walk(directory, name, self._leave_out(piece), self._limits)) as found:
                 return any(one.kind != "directory" for one in found)
 
     def check_ignores(self, piece: Piece) -> None:
-        """Raises PathError and IgnoreFileError when what says what is left out cannot be read."""
+        """Raises PathError or IgnoreFileError when the piece's ignore file cannot be read."""
         self._leave_out(piece)
 
     def _leave_out(self, piece: Piece) -> LeaveOut:
@@ -170,7 +174,7 @@ class ProjectTree:
 
     @contextlib.contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
-        with self._told(path):
+        with self._explain_errors(path):
             directory, name = parent_beneath(self._descriptor, path)
             try:
                 yield directory, name
@@ -178,8 +182,8 @@ class ProjectTree:
                 os.close(directory)
 
     @contextlib.contextmanager
-    def _told(self, path: str, within: bool = False) -> Iterator[None]:
-        """Errors of the system about `path`, or of a walk `within` it, in words, with what is to be done about them."""
+    def _explain_errors(self, path: str, within: bool = False) -> Iterator[None]:
+        """Turn system errors about `path`, or about a walk `within` it, into errors for people, with hints."""
         try:
             yield
         except LinkInTheWay as error:
@@ -203,9 +207,9 @@ class ProjectTree:
 
 @functools.cache
 def opened(path: Path) -> ProjectTree:
-    """The project at `path`, opened at the first call and held for the life of this process. Raises EngineError.
+    """The project at `path`, opened at the first call and kept open until the process ends. Raises EngineError.
 
-    All of one command see the same directory, whoever puts another in its place meanwhile.
+    So a whole command works on the same directory, even if another one is put in its place in the meantime.
     """
     return ProjectTree.open(path)
 

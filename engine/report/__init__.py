@@ -1,1 +1,1 @@
-"""Progress and tables as text, whoever reads them."""
+"""Progress and tables as text, for people and for programs."""

@@ -1,4 +1,4 @@
-"""Which reporter suits a stream."""
+"""Choosing the reporter for a stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.report.reporter import Mode, Reporter
 
 
 def make_reporter(stream: TextIO, mode: Mode = "auto") -> Reporter:
-    """`auto` is live on a terminal and plain lines elsewhere."""
+    """The reporter for `mode`. `auto` is a live display on a terminal, and plain lines elsewhere."""
     if mode == "json":
         return JsonReporter(stream)
     if mode == "quiet":

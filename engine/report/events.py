@@ -11,7 +11,7 @@ Event = dict[str, Any]  # {"event": "started" | "line" | "waiting" | "finished" 
 
 
 class EventReporter:
-    """A Reporter that hands on what it hears: `hear` gets each event, from the thread in which it happens."""
+    """A Reporter that passes each event to `hear`, in the thread in which it happens."""
 
     def __init__(self, hear: Callable[[Event], None]) -> None:
         self._hear = hear

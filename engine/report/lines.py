@@ -1,4 +1,4 @@
-"""Reporters that write lines: for logs, for scripts, and for those who want to hear of failures only."""
+"""Reporters that write lines: all progress, failures only, or JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.report.text import Tails, clean_line
 
 
 class _Lines:
-    """Whole lines in one write each, so that nodes that run at once don't tear each other's."""
+    """Writes whole lines, each call in one write, so that nodes that run at once do not mix their lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -38,7 +38,7 @@ class _Lines:
 
 
 class PlainReporter(_Lines):
-    """`[node] line`, as it comes."""
+    """Writes each line as it comes, as `[node] line`."""
 
     def node_started(self, node: str, title: str) -> None:
         self.write(f"[{node}] {clean_line(title)} ...")
@@ -65,7 +65,7 @@ class PlainReporter(_Lines):
 
 
 class QuietReporter(_Lines):
-    """Failures, with their last lines."""
+    """Writes failures only, each with the last lines of its node."""
 
     def node_started(self, node: str, title: str) -> None:
         pass
@@ -90,7 +90,7 @@ class QuietReporter(_Lines):
 
 
 class JsonReporter(EventReporter):
-    """One JSON object a line: {"event": ..., ...}. ASCII only."""
+    """Writes one JSON object on each line: {"event": ..., ...}. ASCII only."""
 
     def __init__(self, stream: TextIO) -> None:
         self._lines = _Lines(stream)

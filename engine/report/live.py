@@ -1,4 +1,4 @@
-"""The reporter for a terminal: a line with a spinner for each running node, finished ones stay above."""
+"""The reporter for a terminal: a line with a spinner for each running node, and the finished nodes above."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class _Running:
 
 
 class LiveReporter:
-    """Text of others is never markup and never wider than the terminal."""
+    """Shows nodes on a terminal. Text from outside is never taken for markup, and never wider than the terminal."""
 
     def __init__(self, stream: TextIO, console: Console | None = None) -> None:
         self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
         self._running: dict[str, _Running] = {}
         self._titles: dict[str, str] = {}
         self._tails = Tails()
-        self._lock = RLock()  # rich draws from a thread of its own
+        self._lock = RLock()  # rich draws in a thread of its own
         self._live = Live(console=self._console, get_renderable=self._render, transient=True, refresh_per_second=8)
 
     def __enter__(self) -> Self:
@@ -87,7 +87,7 @@ class LiveReporter:
 
     def _print(self, *lines: Text) -> None:
         for line in lines:
-            self._console.print(line, soft_wrap=True)  # whole lines: they can be copied, the terminal wraps them
+            self._console.print(line, soft_wrap=True)  # the terminal wraps the lines, so that they can be copied
 
     def _sign(self, sign: str, plain: str) -> str:
         return sign if self._console.encoding.startswith("utf") else plain

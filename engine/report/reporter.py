@@ -1,4 +1,7 @@
-"""Telling a person, a log or a program how a build goes. Progress is for stderr, results for stdout."""
+"""The interface through which a person, a log or a program learns how a build goes.
+
+Progress goes to standard error; results go to standard output.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ Mode = Literal["auto", "plain", "quiet", "json"]
 
 
 class Reporter(Protocol):
-    """Hears of every node. May be called from any thread. Leaving it as a context manager restores the terminal."""
+    """Is told about every node, from any thread. It is a context manager, which restores the terminal at its end."""
 
     def node_started(self, node: str, title: str) -> None: ...
     def node_line(self, node: str, line: str) -> None: ...

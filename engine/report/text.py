@@ -1,12 +1,12 @@
-"""Text of others as lines that are safe to print."""
+"""Making text from outside safe to print."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 
-TAIL_LINES = 30  # of a node's output, shown when it fails
-LINE_MAX = 2000  # characters; a guest may print megabytes without a line end
+TAIL_LINES = 30  # the last lines of a node's output, which are shown when it fails
+LINE_MAX = 2000  # characters of a line; a guest may print megabytes without a line end
 
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -19,10 +19,10 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u20
 
 
 def clean_line(text: str) -> str:
-    """One line that is safe to print: no escape sequences, control characters or marks that reorder text.
+    """The text as one line that is safe to print: without escape sequences, control characters and bidirectional marks.
 
-    Of a line that overwrites itself (progress bars end in carriage returns) what was last visible stays. Tabs and line
-    ends become spaces. At most LINE_MAX characters.
+    A progress bar overwrites its line with carriage returns: only its last state stays. Tabs and line ends become
+    spaces. The line has at most LINE_MAX characters.
     """
     text = _ESCAPES.sub("", text[: 8 * LINE_MAX]).rstrip("\r\n")
     text = text.rpartition("\r")[2].replace("\t", " ").replace("\n", " ")
@@ -30,7 +30,7 @@ def clean_line(text: str) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """The text in at most `length` characters: "..." stands for an end that is too long."""
+    """The text in at most `length` characters. "..." stands for the end of a text that is longer."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
@@ -44,5 +44,5 @@ class Tails:
         self._lines.setdefault(node, deque(maxlen=TAIL_LINES)).append(line)
 
     def take(self, node: str) -> list[str]:
-        """The lines, forgotten afterwards."""
+        """The last lines of the node, which are forgotten afterwards."""
         return list(self._lines.pop(node, ()))

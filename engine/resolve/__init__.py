@@ -1,1 +1,1 @@
-"""A checked file in the words of this host."""
+"""What a checked file means on this host: paths, ports, registries, capacity."""

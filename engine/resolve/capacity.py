@@ -1,4 +1,4 @@
-"""How much this host has of what a machine is given."""
+"""How much memory, disk and how many processors this host has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.state.layout import Layout
 
 @dataclass(frozen=True)
 class Capacity:
-    """Bytes of memory, processors, and bytes that are free where the disks of sandboxes lie."""
+    """Bytes of memory, the number of processors, and the bytes that are free for the disks of sandboxes."""
 
     memory: int
     cpus: int
@@ -19,11 +19,14 @@ class Capacity:
 
     @classmethod
     def of_host(cls, layout: Layout) -> Capacity:
-        """Of the disks of cache and state the fuller one counts: a machine's disk is in both."""
+        """The capacity of this host.
+
+        A sandbox's disk lies partly in the cache and partly in the state directory, so the one with less space counts.
+        """
         disk = min(free_bytes(layout.cache), free_bytes(layout.state))
         return cls(host_memory(), os.cpu_count() or 1, disk)
 
 
 def host_memory() -> int:
-    """Bytes of physical memory."""
+    """The bytes of physical memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,6 +1,6 @@
 """The package clients of this host, and which registries they are configured with.
 
-Clients are asked by running them, away from the project's directory, and once per process.
+A client is asked by running it, outside of the project's directory, once in the life of this process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 from engine.errors import EngineError
 from vmm.process import ask
 
-GUEST_CLIENTS = "clients.json"  # beside a guest image: which registries its own clients are configured with
+GUEST_CLIENTS = "clients.json"  # a file beside a guest image: the registries that the image's clients use by default
 _CLIENT_TIMEOUT_S = 5.0
 _ASK_PIP = """
 import json
@@ -32,7 +32,7 @@ _Answer = TypeVar("_Answer")
 
 
 class once(Generic[_Answer]):
-    """A question that is asked once in the life of a process, also when two threads want to know."""
+    """A function without arguments that is called once in the life of a process, even if two threads call it."""
 
     def __init__(self, question: Callable[[], _Answer]) -> None:
         self._question = cache(question)
@@ -45,12 +45,12 @@ class once(Generic[_Answer]):
 
 
 class RegistryError(EngineError):
-    """A group or mirror that cannot be resolved."""
+    """A named group or a mirror cannot be resolved."""
 
 
 @dataclass(frozen=True)
 class ClientRegistries:
-    """The URLs of a client's registries, and whose configuration names them."""
+    """The URLs of a client's registries, and the configuration that they come from."""
 
     urls: tuple[str, ...]
     origin: str
@@ -58,7 +58,7 @@ class ClientRegistries:
 
 @dataclass(frozen=True)
 class PipSettings:
-    """What pip is configured with: its index, further ones, and where the index keeps its files."""
+    """The configuration of pip: its index, further indexes, and the URLs from which the index serves its files."""
 
     index: str | None
     extra: tuple[str, ...]
@@ -85,16 +85,16 @@ def host_pip() -> PipSettings | None:
 
 
 def _read_pip(listing: str, default: str, netloc: str, files: str) -> PipSettings:
-    """From `pip config list` and pip's own constants to what `pip install` would use."""
+    """What `pip install` would use, computed from `pip config list` and from pip's own constants."""
     values: dict[str, str] = {}
-    for section in ("global", "install", ":env:"):  # the later wins
+    for section in ("global", "install", ":env:"):  # a later section overrides the earlier ones
         for match in re.finditer(rf"^{section}\.([a-z-]+)=(.*)$", listing, re.MULTILINE):
             value = ast.literal_eval(match[2])
             values[match[1]] = str(value)
     own = values.get("index-url", "").strip()
     index = next(iter(clean_urls([own or default])), None)
     extra = clean_urls(values.get("extra-index-url", "").split())
-    # The default index links to files on a host of its own; what others link to, only they know.
+    # The default index links to files on another host. Where other indexes keep their files is not known.
     on_default = any(urlsplit(url).hostname == netloc for url in (index, *extra) if url)
     origin = "host's pip configuration" if own or extra else "pip's own default on the host"
     return PipSettings(index, extra, (f"https://{files}",) if on_default else (), origin)
@@ -108,16 +108,16 @@ def host_pypi() -> ClientRegistries | None:
 
 
 def ask_client(argv: list[str]) -> str | None:
-    """A client's standard output, or None when it is missing, fails or takes too long."""
-    # With the user's whole environment, which may configure the client, but not from the project's directory: npm
-    # would read its .npmrc, and python -m import from it. The project is not to decide what the host's configuration
-    # is, still less to run code here.
+    """The standard output of a client; None when it is missing, fails or takes too long."""
+    # The client gets the user's whole environment, which may configure it. It does not run in the project's directory:
+    # npm would read the .npmrc there, and `python -m` would import modules from there. The project must not decide what
+    # the host's configuration is, still less run code on the host.
     done = ask(argv, timeout_s=_CLIENT_TIMEOUT_S, env=os.environ)
     return done.stdout.decode(errors="replace") if done is not None and done.code == 0 else None
 
 
 def clean_urls(urls: Iterable[str]) -> tuple[str, ...]:
-    """The http(s) URLs among these, each once, without credentials, query and trailing slash."""
+    """The http(s) URLs among `urls`, each once, without credentials, query and trailing slash."""
     cleaned = []
     for url in urls:
         try:

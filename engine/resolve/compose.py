@@ -1,4 +1,4 @@
-"""The services section as one Compose project in the guest."""
+"""The `services` section of a file as a Compose project in the guest."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from sandboxfile.compose.services import (
 from sandboxfile.positions import KeyPath
 
 CONFIGS_LABEL = "org.sandbox.configs"
-DOCKERFILES = ("Dockerfile", "dockerfile")  # BuildKit takes the second where there is no first and none is named
+DOCKERFILES = ("Dockerfile", "dockerfile")  # BuildKit uses the second name if there is no file of the first name
 
 
 @dataclass(frozen=True)
 class Compose:
-    """The project as the guest sees it.
+    """The Compose project as the guest sees it.
 
-    `document` is the Compose file; `contexts` what of the project each built service is made of, `files` what services
-    are configured with, and `places` where the Sandboxfile names each of these, by their targets. `early` services can
-    start without the live mounts and are in the snapshot; `late` ones bind-mount one (or depend on such a service) and
-    start in each sandbox.
+    `document` is the Compose file. `contexts` are the pieces of the project that each built service is made of, `files`
+    the pieces that services are configured with. `places` maps the target of each piece to the place in the Sandboxfile
+    that names it. `early` services need no live mount: they start before the snapshot is made. `late` services bind a
+    live mount, or depend on a service that does: they start in each sandbox.
     """
 
     document: dict[str, Any]
@@ -47,8 +47,11 @@ class Compose:
 
     @classmethod
     def of(cls, loaded: Loaded, tree: ProjectTree) -> Compose:
-        """Looks at no content: the pieces have no keys yet. Raises SandboxfileError for binds that no mount covers, and
-        EngineError (exit code 2) for paths that lead through a link."""
+        """The project of a file. It reads no content, so the pieces have no keys yet.
+
+        Raises SandboxfileError for a bind that no mount covers, and EngineError (exit code 2) for a path that leads
+        through a link.
+        """
         sandbox = loaded.sandbox
         translation = Translation(loaded, tree)
         services = {name: translation.service(name, dict(service or {})) for name, service in sandbox.services.items()}
@@ -64,13 +67,16 @@ class Compose:
         return cls(document, contexts, tuple(translation.files), translation.places, early, late)
 
     def pieces(self) -> Iterator[Piece]:
-        """All that is copied."""
+        """All pieces of the project that are copied."""
         for pieces in self.contexts.values():
             yield from pieces
         yield from self.files
 
     def keyed(self, tree: ProjectTree) -> Compose:
-        """The same with the keys of the content as it is now, also in what Compose compares. Raises as `tree.key`."""
+        """This project with the keys of the content as it is now, also in the labels that Compose compares.
+
+        Raises what `tree.key` raises.
+        """
         contexts = {name: tuple(_keyed(piece, tree) for piece in pieces) for name, pieces in self.contexts.items()}
         files = tuple(_keyed(piece, tree) for piece in self.files)
         keys = {piece.target: piece.key for piece in files}
@@ -79,7 +85,7 @@ class Compose:
         return replace(self, document={**self.document, "services": services}, contexts=contexts, files=files)
 
     def project(self, tree: ProjectTree) -> ComposeProject:
-        """What a guest needs of it."""
+        """The part of this that a guest needs."""
         services = self.document["services"]
         return ComposeProject(
             name=self.document["name"],
@@ -93,11 +99,14 @@ class Compose:
         )
 
     def configuration(self) -> str:
-        """The canonical text of the project: JSON is YAML. Variables have been replaced: every dollar is one."""
+        """The Compose file as canonical text. It is JSON, which is YAML, too.
+
+        All variables have been replaced already, so every dollar that is left stands for itself.
+        """
         return json.dumps(escape_dollars(self.document), sort_keys=True)
 
     def image_configuration(self) -> str:
-        """The part that decides which images are needed, canonical."""
+        """The part of the Compose file that decides which images are needed, as canonical text."""
         keep = ("image", "build", "platform", "pull_policy")
         services = self.document["services"]
         parts = {name: {key: service[key] for key in keep if key in service} for name, service in services.items()}
@@ -105,7 +114,7 @@ class Compose:
 
     @property
     def names_images(self) -> bool:
-        """Whether Compose calls an image after the project, because a service says no name for what it is built as."""
+        """Whether Compose names an image after the project, because a built service gives no name for its image."""
         return any("image" not in service for service in self.document["services"].values())
 
 
@@ -115,7 +124,7 @@ def _keyed(piece: Piece, tree: ProjectTree) -> Piece:
 
 @dataclass
 class Translation:
-    """Paths of the project become paths of the guest; remembers what has to be copied there."""
+    """Turns paths of the project into paths of the guest, and collects what has to be copied there."""
 
     loaded: Loaded
     tree: ProjectTree
@@ -126,7 +135,7 @@ class Translation:
     def service(self, name: str, service: dict[str, Any]) -> dict[str, Any]:
         one = {name: service}
         for _, source, _ in bind_mounts(one):
-            # An absolute path is one of the machine that runs Docker, and that is the guest.
+            # An absolute path belongs to the machine that runs Docker, and that is the guest.
             if not source.startswith(("/", "~")):
                 service["volumes"] = [rebind(entry, source, self._bound(name, source)) for entry in service["volumes"]]
         build = service.get("build")
@@ -145,7 +154,11 @@ class Translation:
         return service
 
     def _build(self, name: str, context: str, build: dict[str, Any]) -> dict[str, Any]:
-        """`build` in the guest. Of the Dockerfile's own ignore file and the context's, BuildKit takes the first."""
+        """The `build` key for the guest.
+
+        There may be two ignore files: the Dockerfile's own, and that of the context. BuildKit uses the Dockerfile's
+        own.
+        """
         target = str(BUILD_ROOT / name)
         own = posixpath.normpath(posixpath.join(context, DOCKERIGNORE))
         piece = Piece(context, target, ignores=(own,), keep=(DOCKERIGNORE,))
@@ -160,7 +173,7 @@ class Translation:
                 pieces = [replace(piece, keep=(*names, f"{below}{DOCKERIGNORE}", DOCKERIGNORE))]
             else:
                 directory, base = posixpath.split(path)
-                away = f"{target}+dockerfile"  # no service is called so
+                away = f"{target}+dockerfile"  # no service can have this name
                 keep = (base, f"{base}{DOCKERIGNORE}")
                 pieces = [piece, Piece(directory or ".", away, leave_out=("*",), keep=keep)]
                 build["dockerfile"] = f"{away}/{base}"
@@ -195,11 +208,11 @@ class Translation:
         return target
 
     def _bound(self, service: str, source: str) -> str:
-        wanted = (self.loaded.project / source).resolve()
+        bound = (self.loaded.project / source).resolve()
         for mount in self.loaded.sandbox.mounts:
             root = (self.loaded.project / Path(mount.source).expanduser()).resolve()
-            if wanted.is_relative_to(root):
-                return str(PurePosixPath(mount.target) / wanted.relative_to(root))
+            if bound.is_relative_to(root):
+                return str(PurePosixPath(mount.target) / bound.relative_to(root))
         problem = self.loaded.diagnostic(
             ("services", service, "volumes"),
             f"binds {source!r}, which no mount brings into the sandbox",
@@ -213,8 +226,11 @@ def _is_optional(entry: Any) -> bool:
 
 
 def _mark_configs(service: dict[str, Any], configs: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
-    """The service with a label with the key of what its configs say: Compose compares what a service is, labels
-    included, and leaves a container alone when nothing but the content of a config has changed."""
+    """The service, with a label that holds the key of its configs' content.
+
+    Compose starts a container again when the service has changed, labels included. It does not notice when only the
+    content of a config has changed.
+    """
     entries = service.get("configs") or ()
     names = [str(entry.get("source") if isinstance(entry, dict) else entry) for entry in entries]
     used = {name: configs[name] for name in names if isinstance(configs.get(name), dict)}
@@ -228,7 +244,10 @@ def _mark_configs(service: dict[str, Any], configs: Mapping[str, Any], keys: Map
 
 
 def escape_dollars(value: Any) -> Any:
-    """The guest's Compose would replace variables once more, by the guest's environment; it does so in values only."""
+    """The value with every dollar doubled: the guest's Compose must not replace variables again.
+
+    Compose replaces variables in values only, so keys stay as they are.
+    """
     if isinstance(value, dict):
         return {key: escape_dollars(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -237,7 +256,7 @@ def escape_dollars(value: Any) -> Any:
 
 
 def rebind(entry: Any, source: str, target: str) -> Any:
-    """One entry of a service's volumes with the bind source `source` replaced by `target`; others as they are."""
+    """An entry of a service's volumes, with the bind source `source` replaced by `target`; other entries unchanged."""
     if isinstance(entry, str) and entry.split(":", 1)[0] == source:
         return target + entry[len(source) :]
     if isinstance(entry, dict) and entry.get("type") == "bind" and entry.get("source") == source:

@@ -1,6 +1,6 @@
-"""Whether what a file names to be copied into the guest is there, and can be copied: looked at before anything starts.
+"""Checking, before anything starts, that the paths that are to be copied into the guest exist and can be copied.
 
-Only the paths are: how large a tree is, and what lies in it, is seen when it is hashed.
+Only the paths are checked. How large a tree is, and what it contains, shows when it is hashed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sandboxfile.positions import KeyPath, Position
 
 
 def check_copied(loaded: Loaded) -> Iterator[Diagnostic]:
-    """Everything that is missing, leads through a link or is of the wrong kind, with its place.
+    """A problem for each path that is missing, leads through a link or is of the wrong kind.
 
-    Raises EngineError (exit code 2) where the project itself cannot be opened.
+    Raises EngineError (exit code 2) when the project itself cannot be opened.
     """
     sandbox = loaded.sandbox
     if not sandbox.services and not any(step.inputs for step in sandbox.setup):
@@ -60,13 +60,13 @@ def _check_input(tree: ProjectTree, name: str) -> None:
 def _check(
     loaded: Loaded, compose: Compose, tree: ProjectTree, piece: Piece, service: str | None = None
 ) -> Iterator[Diagnostic]:
-    """One piece; with `service` it is one of those that the service is built from."""
+    """Check one piece, which is a directory if `service` is built from it, and else a file."""
     place = compose.places[piece.target]
-    wanted = "file" if service is None else "directory"
+    expected = "file" if service is None else "directory"
     try:
         kind = tree.kind(piece.path)
-        if kind != wanted:
-            raise PathError(f"{piece.path!r} is {'a directory' if kind == 'directory' else f'no {wanted}'}")
+        if kind != expected:
+            raise PathError(f"{piece.path!r} is {'a directory' if kind == 'directory' else f'no {expected}'}")
         tree.check_ignores(piece)
     except IgnoreFileError as error:
         position = Position(error.line, 1) if error.line else None
@@ -81,7 +81,7 @@ def _check(
 
 
 def _check_dockerfile(tree: ProjectTree, piece: Piece) -> None:
-    """Of a piece that is to hold one: the first name that it keeps."""
+    """Check that the piece has its Dockerfile, if it needs one: that is the first name in `keep`."""
     name, *others = piece.keep or (DOCKERIGNORE,)
     if name == DOCKERIGNORE:
         return
@@ -90,12 +90,12 @@ def _check_dockerfile(tree: ProjectTree, piece: Piece) -> None:
         return
     if not tree.exists(path):
         raise MissingError(f"there is no {path}", "the image is built by it: add it, or name another as `dockerfile`")
-    if piece.leave_out and tree.kind(path) != "file":  # in a context it may be a link, which Docker follows there
+    if piece.leave_out and tree.kind(path) != "file":  # within a context it may be a link, which Docker follows
         raise PathError(f"{path!r} is no file")
 
 
 def _written(loaded: Loaded, place: KeyPath, key: str) -> KeyPath:
-    """The place itself; of a build's long form the key in it that is wrong, of a single `env_file` no index."""
+    """The place as the file writes it: the wrong key in the long form of a build, no index for a single `env_file`."""
     if len(place) == 3 and place[2] == "build":
         build = loaded.sandbox.services[str(place[1])]["build"]
         if isinstance(build, Mapping) and key in build:

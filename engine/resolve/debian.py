@@ -1,4 +1,4 @@
-"""Debian's archive as this host's apt is configured for it."""
+"""Debian's archives, as this host's apt is configured to use them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _DEBIAN_COMPONENTS = frozenset({"main", "contrib", "non-free", "non-free-firmwar
 
 @dataclass(frozen=True)
 class DebianMirrors:
-    """Base URLs, without a trailing slash; `security` None when the host has no security archive configured."""
+    """Base URLs, without a trailing slash. `security` is None when the host has no security archive configured."""
 
     archive: str
     security: str | None
 
 
 def debian_mirrors() -> DebianMirrors:
-    """Debian's archives as the host's apt is configured, or as SANDBOX_DEBIAN_MIRROR says. Raises RegistryError."""
+    """The archives that SANDBOX_DEBIAN_MIRROR names, else those of the host's apt. Raises RegistryError for none."""
     mirrors = mirrors_by_variable() or mirrors_of_host()
     if mirrors is None:
         raise RegistryError(
@@ -39,7 +39,7 @@ def debian_mirrors() -> DebianMirrors:
 
 
 def source_lines(mirrors: DebianMirrors, suite: str, options: str = "") -> list[str]:
-    """Lines for apt's sources.list: the suite, its updates and, where a mirror has them, its security updates."""
+    """Lines for apt's sources.list: the suite, its updates and, if there is a mirror for them, its security updates."""
     archive = mirrors.archive.rstrip("/")
     lines = [f"deb {options}{archive} {name} main" for name in (suite, f"{suite}-updates")]
     if mirrors.security:
@@ -80,13 +80,13 @@ def debian_group() -> ClientRegistries | None:
 
 @once
 def host_debian() -> tuple[tuple[_Source, ...], str]:
-    """Debian's own archives among the host's apt sources, and where that was read."""
+    """Debian's own archives among the apt sources of the host, and a description of where they were read."""
     listing = clients.ask_client(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(ORIGIN)|$(LABEL)|$(RELEASE)", "Created-By: Packages"]
     )
     if listing and (sources := tuple(_read_indextargets(listing))):
         return sources, "host's apt configuration"
-    # Origins are in the archive's lists, and this host has not downloaded any: read what apt would read.
+    # apt knows the origin of an archive from its package lists. Without downloaded lists, read apt's sources ourselves.
     places = clients.ask_client(
         ["apt-config", "shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"]
     )
@@ -95,8 +95,8 @@ def host_debian() -> tuple[tuple[_Source, ...], str]:
     files = [Path(named["LIST"])] if named.get("LIST") else []
     if parts is not None and parts.is_dir():
         files += sorted(path for path in parts.iterdir() if path.suffix in (".list", ".sources"))
-    found = [source for path in files for source in _read_sources(_text(path), deb822=path.suffix == ".sources")]
-    return tuple(found), "host's apt sources"
+    sources = tuple(source for path in files for source in _read_sources(_text(path), deb822=path.suffix == ".sources"))
+    return sources, "host's apt sources"
 
 
 def _read_indextargets(listing: str) -> Iterator[_Source]:
@@ -108,7 +108,7 @@ def _read_indextargets(listing: str) -> Iterator[_Source]:
 
 
 def _read_sources(text: str, *, deb822: bool) -> Iterator[_Source]:
-    """Debian's own entries of one sources file, in either of apt's two formats."""
+    """The entries of one sources file that are Debian's own. The file may have either of apt's two formats."""
     for entry in _read_deb822(text) if deb822 else _read_one_line(text):
         words = {key: value.split() for key, value in entry.items()}
         if "deb" not in words.get("types", ()) or entry.get("enabled", "yes").strip().lower() in ("no", "false", "0"):
@@ -138,12 +138,12 @@ def _read_one_line(text: str) -> Iterator[dict[str, str]]:
 def _is_debian(url: str, signed_by: list[str], components: list[str]) -> bool:
     if signed_by:
         return all(Path(keyring).name.startswith("debian-archive") for keyring in signed_by)
-    # Unsigned by name, apt takes any trusted key. Others publish under ".../debian" too, but not these components.
+    # An entry that names no key may be anybody's. Others publish under ".../debian" too, but not with these components.
     return url.endswith(("/debian", "/debian-security")) and bool(components) and set(components) <= _DEBIAN_COMPONENTS
 
 
 def _apt_urls(uri: str) -> tuple[str, ...]:
-    """An apt URI as URLs: `mirror+file:` (cloud images use it) names a file of them."""
+    """The URLs of an apt URI. `mirror+file:`, which cloud images use, names a file that lists URLs."""
     if uri.startswith("mirror+file:"):
         listed = _text(Path("/" + uri.removeprefix("mirror+file:").strip("/")))
         return clean_urls(line.split()[0] for line in listed.splitlines() if line.strip() and not line.startswith("#"))

@@ -1,4 +1,4 @@
-"""The file's endpoints as the gateway's policy, and what the guest's package clients are told."""
+"""From the endpoints of a file to the policy of the gateway and to the settings of the guest's package clients."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 @dataclass(frozen=True)
 class Registries:
-    """The named groups. `guest_clients` maps a group to the URLs that the guest image's own client defaults to,
-    recorded when it was built: they count where the host has no such client."""
+    """The registries that the named groups stand for.
+
+    `guest_clients` maps a group to the default URLs of the guest image's own client; they are recorded when the image
+    is built. They are used where the host has no such client.
+    """
 
     guest_clients: Mapping[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of_image(cls, image: Path) -> Registries:
-        """With the defaults recorded in the cache entry of a guest image."""
+        """The registries with the defaults that are recorded in the cache entry of a guest image."""
         return cls(json.loads((image / GUEST_CLIENTS).read_text()))
 
     def policy(
@@ -69,9 +72,9 @@ def endpoint_places(loaded: Loaded) -> Callable[[int], str]:
 
 
 def client_files(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int, str], ...]:
-    """(path, mode, text) of the settings that make the guest's package clients use the registries the host's use.
+    """(path, mode, text) of the files that make the guest's package clients use the same registries as the host's.
 
-    Only for the groups among `endpoints`: asking the host's clients takes a moment each.
+    Only the groups among `endpoints` have such files. Each client of the host has to be asked, which takes a moment.
     """
     settings = client_settings({endpoint.group for endpoint in endpoints if endpoint.group})
     files = []

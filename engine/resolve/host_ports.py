@@ -1,4 +1,4 @@
-"""Ports on the host's loopback: is one free, and find one that is."""
+"""Ports of the host's loopback address: whether one is free, and finding a free one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 
 def port_is_free(port: int) -> bool:
-    """Whether something could listen on 127.0.0.1:`port` now. May raise PermissionError for ports below 1024."""
+    """Whether a process could listen on 127.0.0.1:`port` now. Raises PermissionError for a port that is privileged."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -22,8 +22,8 @@ def port_is_free(port: int) -> bool:
 
 
 def pick_port(but: Collection[int] = ()) -> int:
-    """A port that was free a moment ago, and is not in `but`: what somebody is about to take is still free."""
-    with contextlib.ExitStack() as refused:  # held meanwhile, so that none comes twice
+    """A port that was free a moment ago. `but` are ports that are free, too, but that somebody is about to use."""
+    with contextlib.ExitStack() as refused:  # refused ports stay taken, so that the system offers no port twice
         while True:
             probe = refused.enter_context(socket.socket())
             probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What a checked file asks of a running machine, and of the record that tells others about it."""
+"""The mounts, ports and agent of a checked file, as a running machine and its record need them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from vmm.spec import HostForward
 
 
 def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
-    """The live mounts, with real paths of the host."""
-    found = []
+    """The live mounts of the file, with real paths of the host."""
+    mounts = []
     for mount in loaded.sandbox.mounts:
         source, read_only = real_source(loaded.project, mount.source), mount.mode == "ro"
         protected = () if read_only else protected_in(loaded, source)
-        found.append(MountPoint(str(source), mount.target, read_only, protected))
-    return tuple(found)
+        mounts.append(MountPoint(str(source), mount.target, read_only, protected))
+    return tuple(mounts)
 
 
 def working_directory(loaded: Loaded) -> str:
-    """Where commands run in the guest: the first mount's target, else the agent's home."""
+    """The directory in which commands run in the guest: the target of the first mount, else the agent's home."""
     mounts = loaded.sandbox.mounts
     return mounts[0].target if mounts else "/home/agent"
 
 
 def wanted_forwards(loaded: Loaded, before: Iterable[HostForward] = ()) -> tuple[HostForward, ...]:
-    """The host's ports. Where the file leaves the choice to us, a port that led there `before` stays."""
-    wanted = [(port.host, port.guest) for port in loaded.sandbox.ports]
-    # A service's published port is a port of the guest; the host gets the same number.
+    """The ports of the host that lead into the guest.
+
+    Where the file leaves the port to us, the one that led to the same port of the guest `before` is kept.
+    """
+    ports = [(port.host, port.guest) for port in loaded.sandbox.ports]
+    # A service publishes its port in the guest. The host gets a port of the same number.
     for _, host_port, _, protocol in published_ports(loaded.sandbox.services):
-        if protocol == "tcp" and host_port is not None and host_port not in [host for host, _ in wanted]:
-            wanted.append((host_port, host_port))
-    taken = {host for host, _ in wanted if host is not None}
+        if protocol == "tcp" and host_port is not None and host_port not in [host for host, _ in ports]:
+            ports.append((host_port, host_port))
+    taken = {host for host, _ in ports if host is not None}
     free = [forward for forward in before if forward.host_port not in taken]
     taken |= {forward.host_port for forward in free}
 
@@ -48,10 +51,10 @@ def wanted_forwards(loaded: Loaded, before: Iterable[HostForward] = ()) -> tuple
         taken.add(port := pick_port(taken))
         return port
 
-    return tuple(HostForward(host or choose(guest), guest) for host, guest in wanted)
+    return tuple(HostForward(host or choose(guest), guest) for host, guest in ports)
 
 
 def agent_call(loaded: Loaded) -> AgentCall | None:
-    """How the file's agent is started; None when it has none."""
+    """How the agent of the file is started; None when the file has no agent."""
     agent = loaded.sandbox.agent
     return AgentCall([*(agent.command or ()), *agent.args], agent.user, dict(agent.env)) if agent else None

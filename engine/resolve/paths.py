@@ -1,4 +1,4 @@
-"""Which directories of the host a file's mounts are, and which files in them the guest must not change."""
+"""The directories of the host that a file mounts, and the files in them that the guest must not change."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ MAX_LINKS = 40  # the kernel's own limit (path_resolution(7))
 
 @functools.cache
 def real_source(project: Path, source: str) -> Path:
-    """The directory that a mount's `source` means, links followed.
+    """The real directory that the `source` of a mount means, after all links.
 
-    Looked up once in the life of a process: what the user was shown is what is mounted, whoever retargets a link in the
-    project meanwhile. Raises OSError or RuntimeError where no path comes of it (`~nobody`, a loop of links).
+    It is looked up once in the life of a process. So the directory that the user was shown is the one that is mounted,
+    even if a link in the project is changed in the meantime. Raises OSError or RuntimeError where there is no such path
+    (`~nobody`, a loop of links).
     """
     return (project / Path(source).expanduser()).resolve()
 
 
 def protected_in(loaded: Loaded, source: Path) -> tuple[str, ...]:
-    """What decides about the sandbox and lies in the real directory `source`: paths relative to it, sorted.
+    """The paths in the real directory `source` that decide what the sandbox is: relative to `source`, sorted.
 
-    The local layer is among them before there is one: otherwise the guest could make it. Where links lead to a file,
-    every link on the way is among them, links to directories too, and the file itself.
+    The local layer is one of them even if it does not exist: otherwise the guest could make it. Where a file is reached
+    through links, all links on the way are among them, including links to directories, and the file itself.
     """
     files = (*deciding_files(loaded), local_layer(loaded))
-    found = {place for file in files for place in places_on_the_way(file)}
+    places = {place for file in files for place in places_on_the_way(file)}
     return tuple(
-        sorted(str(path.relative_to(source)) for path in found if path.is_relative_to(source) and path != source)
+        sorted(str(path.relative_to(source)) for path in places if path.is_relative_to(source) and path != source)
     )
 
 
 def places_on_the_way(path: Path) -> Iterator[Path]:
-    """Where somebody could put something else, so that `path` means another file: each link on its way, and its end.
+    """The places where a change makes `path` mean another file: each link on the way, and the end of the path.
 
-    All are real paths up to their last component. A loop of links ends after MAX_LINKS.
+    Only the last component of such a place may be a link. A loop of links ends after MAX_LINKS.
     """
     rest, at, links = list(path.absolute().parts[1:]), Path("/"), 0
     while rest:
@@ -58,9 +59,10 @@ def places_on_the_way(path: Path) -> Iterator[Path]:
 
 
 def deciding_files(loaded: Loaded) -> Iterator[Path]:
-    """The files whose text is the sandbox: all layers, and `.env` where variables are read from it.
+    """The files that decide what the sandbox is: all layers, and `.env` where variables are read from it.
 
-    What `services: {include: ...}` names is not among them: it says what runs in the guest, whose work it may be.
+    Compose files that `services.include` names are not among them. They only decide what runs in the guest, and the
+    agent in the guest may be working on them.
     """
     yield from loaded.layers
     if ENV_FILE in loaded.variables.values():
@@ -68,5 +70,5 @@ def deciding_files(loaded: Loaded) -> Iterator[Path]:
 
 
 def local_layer(loaded: Loaded) -> Path:
-    """Where the layer is, or would be, that counts without being named."""
+    """The path of the local layer, which takes effect without being named; it need not exist."""
     return loaded.path.with_suffix(f"{LOCAL}{loaded.path.suffix}")

@@ -1,4 +1,4 @@
-"""Checks of a valid file against the host it is to run on: reads the world, changes nothing."""
+"""Checking a valid file against the host that it is to run on. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ GIB = 1024**3
 
 
 def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = (), supported: bool = True) -> None:
-    """Raises SandboxfileError with everything this host or this version cannot do, each with its place, and EngineError
-    (exit code 2) where the project's directory cannot be opened.
+    """Raise SandboxfileError with everything in the file that this host or this version cannot do.
 
-    `ports` also looks whether the host's ports are free; those in `held` are ours to take. `supported` also refuses
-    what this version cannot do yet.
+    `ports` also checks that the ports of the host are free, except those in `held`, which the sandbox has itself.
+    `supported` also refuses what this version cannot do yet. Raises EngineError (exit code 2) when the project's
+    directory cannot be opened.
     """
     problems = [*unknown_agents(loaded), *_check_machine(loaded), *_check_mounts(loaded), *check_copied(loaded)]
     if supported:
@@ -38,9 +38,9 @@ def _check_version(loaded: Loaded) -> Iterator[Diagnostic]:
 
 
 def _check_machine(loaded: Loaded) -> Iterator[Diagnostic]:
-    have, wanted = host_memory(), loaded.sandbox.machine.memory
-    if wanted > have:
-        message = f"{wanted / GIB:.1f} GiB is more than this host has ({have / GIB:.1f} GiB)"
+    available, asked = host_memory(), loaded.sandbox.machine.memory
+    if asked > available:
+        message = f"{asked / GIB:.1f} GiB is more than this host has ({available / GIB:.1f} GiB)"
         yield loaded.diagnostic(("machine", "memory"), message)
 
 
@@ -51,11 +51,11 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
         place: KeyPath = ("mounts", index, "source")
         try:
             source = loaded.project / Path(mount.source).expanduser()
-            found, is_directory = source.exists(), source.is_dir()
+            exists, is_directory = source.exists(), source.is_dir()
         except (RuntimeError, OSError) as error:  # ~nobody; a loop of links; a directory that may not be entered
             yield loaded.diagnostic(place, f"{mount.source!r} cannot be used: {getattr(error, 'strerror', error)}")
             continue
-        if not found:
+        if not exists:
             yield loaded.diagnostic(
                 place, f"{mount.source!r} does not exist on this host", f"make it first: mkdir -p {source}"
             )
@@ -70,13 +70,13 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
 def _check_ports(loaded: Loaded, held: Collection[int]) -> Iterator[Diagnostic]:
     from engine.resolve.host_ports import port_is_free
 
-    wanted: list[tuple[KeyPath, int | None]] = [
+    ports: list[tuple[KeyPath, int | None]] = [
         (("ports", index), port.host) for index, port in enumerate(loaded.sandbox.ports)
     ]
     for service, host_port, _, protocol in published_ports(loaded.sandbox.services):
-        if protocol == "tcp":  # the others are published in the guest only
-            wanted.append((("services", service, "ports"), host_port))
-    for place, port in wanted:
+        if protocol == "tcp":  # ports of other protocols are published in the guest only
+            ports.append((("services", service, "ports"), host_port))
+    for place, port in ports:
         if port is None or port in held:
             continue
         try:

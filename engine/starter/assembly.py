@@ -1,4 +1,4 @@
-"""A template and proposals to the text of a Sandboxfile that is valid."""
+"""From a template and proposals to the text of a valid Sandboxfile."""
 
 from __future__ import annotations
 
@@ -26,22 +26,21 @@ _PROSE = {
 
 @dataclass(frozen=True)
 class Assembled:
-    """The text, and the proposals that it does not say, each with what is wrong with it."""
+    """The text of a file, and the proposals that were left out, each with the problem that it would have made."""
 
     text: str
     refused: tuple[tuple[Proposal, Diagnostic], ...]
 
 
 def assemble(template: str, found: Findings, mode: str, path: Path) -> Assembled:
-    """The text of the file that is to stand at `path`.
+    """The text of the file for `path`.
 
-    Every proposal was made so as to fit, but they come from files that nobody has checked: those with which the
-    result would not be valid are left out.
+    Proposals come from files that nobody has checked. Those with which the result would not be valid are left out.
     """
     proposals = found.proposals
     text = _write(template, found, proposals, mode)
     if not problems_of(text, path) or problems_of(_write(template, found, (), mode), path):
-        return Assembled(text, ())  # valid; or it is not ours to mend: a local layer that is broken by itself
+        return Assembled(text, ())  # valid; or not valid even without proposals, as with a broken local layer
     kept: list[Proposal] = []
     refused: list[tuple[Proposal, Diagnostic]] = []
     for proposal in proposals:
@@ -70,7 +69,7 @@ def _write(template: str, found: Findings, proposals: Sequence[Proposal], mode: 
     elif mode == "none":
         draft.replace("mounts", [], _PROSE[mode])
     elif found.hide or found.local:
-        # The long form, which has a place for what may be wanted but cannot be decided for the user.
+        # The long form has a place for `hide` and `local`, which are only suggested: the user has to decide.
         mount = {"source": ".", "target": TARGET} | ({} if mode == "rw" else {"mode": mode})
         draft.replace("mounts", [Proposal(("mounts",), mount, "")], _PROSE[mode], _options(found))
     elif mode != "rw":
@@ -80,7 +79,7 @@ def _write(template: str, found: Findings, proposals: Sequence[Proposal], mode: 
 
 
 def _options(found: Findings) -> list[str]:
-    """Lines of a mount that are left out."""
+    """Lines of a mount that are commented out."""
     lines = []
     if found.hide:
         lines += remarked([f"    #hide: {HAND.flow(found.hide)}"], "what an agent has no need to see")

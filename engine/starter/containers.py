@@ -1,4 +1,4 @@
-"""What Compose files and Dockerfiles of a project show."""
+"""Proposals from the Compose files and Dockerfiles of a project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FROM = re.compile(r"(?im)^[ \t]*FROM[ \t]+(?:--platform=\S+[ \t]+)?(\S+)(?:[ \t
 
 
 def look(project: Project, found: Findings) -> None:
-    """The services of a Compose file as they are, and where their images come from."""
+    """Propose the services of a Compose file, included as they are, and endpoints for their images."""
     name = project.first(*COMPOSE_FILES)
     if name is not None:
         source = read_source(project.text(name) or "", name)
@@ -35,7 +35,7 @@ def look(project: Project, found: Findings) -> None:
 
 
 def propose_images(project: Project, found: Findings, source: Source, directory: str) -> None:
-    """Endpoints for the images that services use or are built from; `directory` is that of the Compose file."""
+    """Propose endpoints for the images that services use or are built from. The Compose file is in `directory`."""
     for service, entry in table(source.data, "services").items():
         build = entry.get("build") if isinstance(entry, dict) else None
         if build is None:
@@ -58,7 +58,7 @@ def _propose_image(found: Findings, image: str, seen: str) -> None:
 
 
 def _services(data: Any) -> str:
-    """A remark: which services, and the ports that they publish."""
+    """A remark that names the services and the ports that they publish."""
     names = list(table(data, "services"))
     ports = [
         str(entry.get("published") if isinstance(entry, dict) else entry)

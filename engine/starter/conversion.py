@@ -1,4 +1,4 @@
-"""Another tool's file, read, and what all conversions share."""
+"""Reading the file of another tool, and what all conversions share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOST_COMMAND = "it runs on this host, and nothing from a file does"
 
 @dataclass
 class Conversion:
-    """One file on its way. `directory` is where its relative paths start, `target` where those of the new file do."""
+    """The conversion of one file. Its relative paths start at `directory`, those of the new file at `target`."""
 
     source: Source
     directory: Path
@@ -35,27 +35,27 @@ class Conversion:
         return data
 
     def leave_out(self, path: KeyPath, reason: str) -> None:
-        """List a value that is not carried over."""
+        """Note that the value at `path` is not carried over, and why."""
         position = self.source.positions.of_key(path)
         self.found.left_out.append(LeftOut(render_path(path), reason, position))
 
     def relative(self, path: str) -> str:
-        """A path of the file as the new file writes it: below the new file's directory, else with `..`."""
+        """A path of the file, relative to the new file's directory; a path outside of that begins with `..`."""
         if path.startswith(("/", "~")):
             return path
         moved = os.path.relpath(self.directory / path, self.target)
         return "." if moved == "." else moved if moved.startswith("..") else f"./{posixpath.normpath(moved)}"
 
     def inside(self, path: str) -> str | None:
-        """The same for a path that must be in the new file's directory; None for one that is not."""
+        """A path of the file, relative to the new file's directory; None for a path outside of that."""
         moved = self.relative(path)
         return None if moved.startswith(("/", "~", "..")) else moved.removeprefix("./")
 
 
 def read_foreign(path: Path) -> Source:
-    """The file at `path`, YAML or JSON with comments.
+    """Read the file at `path`, which is YAML, or JSON with comments.
 
-    Raises EngineError (exit code 2) for one that cannot be read, SandboxfileError for one that is broken.
+    Raises EngineError (exit code 2) when it cannot be read, and SandboxfileError when it is broken.
     """
     try:
         raw = read_regular_file(path, MAX_BYTES)
@@ -70,19 +70,19 @@ def read_foreign(path: Path) -> Source:
 
 
 def literal(value: Any) -> str:
-    """A scalar of another file as a value of ours: text, with dollar signs that stay dollar signs."""
+    """A scalar of another file as text for ours. Its dollar signs are escaped, so that they begin no variable."""
     if isinstance(value, bool):
         return str(value).lower()
     return escape(clean(str(value)))
 
 
 def clean(text: str) -> str:
-    """Text without half characters, which JSON can write and nothing can encode."""
+    """The text without lone surrogates, which JSON can write and UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def slug(text: str) -> str:
-    """A sandbox's name out of anybody's name for something; empty when nothing is left of it."""
+    """A valid name for a sandbox, made from any text; "" when no character of the text can be used."""
     from sandboxfile.load import default_name
 
     name = default_name(Path("/", text.replace("/", "-").replace("\0", "") or "."))
@@ -90,5 +90,5 @@ def slug(text: str) -> str:
 
 
 def guest_path(text: Any) -> str | None:
-    """An absolute path of the guest, None for anything else."""
+    """`text` if it is an absolute path, normalised; None for everything else."""
     return str(PurePosixPath(text)) if isinstance(text, str) and text.startswith("/") and len(text) > 1 else None

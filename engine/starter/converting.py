@@ -1,4 +1,4 @@
-"""Which of the formats a file has, and its conversion."""
+"""Recognising the format of a file of another tool, and converting it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _SBXENV_NAME = re.compile(r"(.*\.)?sbxenv\.ya?ml")
 
 
 def find_foreign(path: Path) -> Path:
-    """The file itself, or the one that a directory has and that lies in it. Raises EngineError (exit code 2)."""
+    """The file to convert:
+
+    `path` itself, or the file that the directory `path` has. Raises EngineError (exit code 2).
+    """
     if path.is_dir():
         for name in ("devcontainer.json", f"{DEV_CONTAINER_FOLDER}/devcontainer.json", "sbxenv.yaml", "compose.yaml"):
             if (path / name).is_file():
@@ -32,7 +35,10 @@ def find_foreign(path: Path) -> Path:
 
 
 def _kept_inside(path: Path, directory: Path) -> Path:
-    """Nobody has named this file: a link in a repository could lead to the user's own."""
+    """Return `path`. Raises EngineError (exit code 2) when it is a link out of `directory`.
+
+    Nobody has named this file, and a link in a repository could lead to a file of the user's own.
+    """
     if not (real := path.resolve()).is_relative_to(directory.resolve()):
         hint = f"if that is meant: --from {real}"
         raise EngineError(f"{path} was not read: it is a link that leads to {real}", hint=hint, exit_code=2)
@@ -40,16 +46,16 @@ def _kept_inside(path: Path, directory: Path) -> Path:
 
 
 def project_of(path: Path) -> Path:
-    """The directory that a file's Sandboxfile belongs into."""
+    """The directory that the Sandboxfile made from the file at `path` belongs into."""
     folder = path.absolute().parent
     in_folder = [parent for parent in folder.parents if folder.is_relative_to(parent / DEV_CONTAINER_FOLDER)]
     return in_folder[0] if in_folder else folder
 
 
 def convert(path: Path, output: Path) -> Findings:
-    """What the file at `path` says, for a Sandboxfile at `output`.
+    """Convert the file at `path` to proposals for a Sandboxfile at `output`.
 
-    Raises EngineError (exit code 2) for a file of another kind, SandboxfileError for one that is broken.
+    Raises EngineError (exit code 2) for a file of an unknown kind, and SandboxfileError for a broken file.
     """
     source = read_foreign(path)
     conversion = Conversion(source, path.absolute().parent, output.absolute().parent)

@@ -1,7 +1,8 @@
-"""A template with more in it, as text, so that its comments and its hand stay.
+"""Adding entries to a template as text, so that its comments and its style stay.
 
-Templates are paragraphs: comments, then one section. `#key: value`, without a space after the `#`, is a section that is
-left out; `# Text` is prose. What is added to a section that is left out takes the place of its example.
+A template consists of paragraphs: each has comments and then one section. A line `#key: value`, without a space after
+the `#`, is a section that is commented out; `# Text` is prose. Entries that are added to a section that is commented
+out replace its example.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ class _Entry:
 
 @dataclass
 class Draft:
-    """Text on its way to be a Sandboxfile."""
+    """A template to which entries are added. `_values` are the values that the template has."""
 
     _paragraphs: list[_Paragraph]
-    _said: dict[str, Any]
+    _values: dict[str, Any]
     _added: dict[str, list[_Entry]] = field(default_factory=dict)
 
     @classmethod
@@ -61,11 +62,11 @@ class Draft:
         return cls([_paragraph(text) for text in re.split(r"\n{2,}", template.strip("\n"))], dict(data or {}))
 
     def add(self, proposals: Iterable[Proposal]) -> None:
-        """Add entries; those that the template has already are left out."""
+        """Add the entries that the template does not have yet."""
         nested: dict[tuple[str, ...], list[Proposal]] = {}
         for proposal in proposals:
             if proposal.section in LISTS:
-                if not any(_same(proposal.value, item) for item in self._said.get(proposal.section) or ()):
+                if not any(_same(proposal.value, item) for item in self._values.get(proposal.section) or ()):
                     self._note(proposal, _item(proposal.value))
             elif len(proposal.path) == 2:
                 self._note(proposal, HAND.entry(proposal.path[1], proposal.value, 2))
@@ -80,7 +81,7 @@ class Draft:
             self._added.setdefault(section, []).append(_Entry(tuple(lines), True))
 
     def replace(self, section: str, entries: Iterable[Proposal], prose: str, extra: Sequence[str] = ()) -> None:
-        """Let a list section say these entries and nothing else; `extra` are commented-out lines of the last one."""
+        """Make `entries` the only entries of a list section. `extra` are lines that are added to the last entry."""
         paragraph = self._paragraph(section)
         paragraph.comments = [f"# {prose}"]
         lines = [line for entry in entries for line in remarked(_item(entry.value, block=bool(extra)), entry.remark, 2)]
@@ -102,7 +103,7 @@ class Draft:
         self._added.setdefault(proposal.section, []).append(entry)
 
     def _put(self, proposal: Proposal) -> None:
-        """A section that is one value."""
+        """Set a section that is a single value."""
         paragraph = self._paragraph(proposal.section)
         paragraph.body = remarked(HAND.entry(proposal.section, proposal.value, 0), proposal.remark)
         paragraph.active = True
@@ -128,7 +129,7 @@ def _paragraph(text: str) -> _Paragraph:
 
 
 def _fill(paragraph: _Paragraph, entries: Sequence[_Entry]) -> None:
-    """Put entries into a section; commented out ones do not make it one that counts."""
+    """Add entries to a section. If all entries of a commented-out section are inactive, it stays commented out."""
     if not paragraph.active:
         active = any(entry.active for entry in entries)
         paragraph.body = [f"{'' if active else '#'}{paragraph.section}:"]
@@ -139,12 +140,12 @@ def _fill(paragraph: _Paragraph, entries: Sequence[_Entry]) -> None:
         example = re.sub(r"\s+# .*", "", f"  #{entry.lines[0]}")
         body = [line for line in paragraph.body if re.sub(r"\s+# .*", "", line) != example]
         key = re.match(r"[A-Za-z][A-Za-z0-9_-]*:", entry.lines[0])
-        said = next((i for i, line in enumerate(body) if key and line.startswith(f"  {key[0]}")), None)
-        paragraph.body = [*body, *lines] if said is None else [*body[:said], *lines, *body[said + 1 :]]
+        old = next((i for i, line in enumerate(body) if key and line.startswith(f"  {key[0]}")), None)
+        paragraph.body = [*body, *lines] if old is None else [*body[:old], *lines, *body[old + 1 :]]
 
 
 def _item(value: Any, block: bool = False) -> list[str]:
-    """A value as an item of a list: a mapping with several keys as a block, where one line would be long."""
+    """The lines of a list item. A mapping is a block if it has `run`, if one line would be long, or with `block`."""
     flow = HAND.flow(value)
     if not isinstance(value, dict) or (len(flow) <= 60 and "run" not in value and not block):
         return [f"- {flow}"]
@@ -153,7 +154,7 @@ def _item(value: Any, block: bool = False) -> list[str]:
 
 
 def remarked(lines: list[str], remark: str, column: int = 0) -> list[str]:
-    """The lines, to stand at `column`, the first one with a comment behind it."""
+    """The lines, with the remark as a comment behind the first one. `column` is where the lines will begin."""
     if not remark:
         return lines
     shown = printable(remark)[:REMARK_LENGTH]
@@ -161,7 +162,7 @@ def remarked(lines: list[str], remark: str, column: int = 0) -> list[str]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two entries of a list say the same, or say it of the same host or port."""
+    """Whether two entries of a list are equal, or about the same host, group or target."""
 
     def identity(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""Features of dev containers, and what stands for them in a machine that is Debian."""
+"""Features of dev containers, and the Debian packages that replace them."""
 
 from __future__ import annotations
 
-# By the last part of the feature's name. Empty: the machine has it already.
+# The last part of a feature's name -> its packages; none where every machine has the feature already.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "aws-cli": ("awscli",),
     "common-utils": (),
@@ -20,10 +20,10 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "ruby": ("ruby-dev", "ruby-bundler"),
     "rust": ("cargo",),
 }
-# Features whose option is a list of Debian packages.
+# Features whose option `packages` is a list of Debian packages.
 PACKAGE_LISTS = ("apt-packages", "apt-get-packages")
 
 
 def short_name(feature: str) -> str:
-    """`node` of `ghcr.io/devcontainers/features/node:1`."""
+    """The last part of a feature's name: `node` for `ghcr.io/devcontainers/features/node:1`."""
     return feature.rpartition("/")[2].partition("@")[0].partition(":")[0]

@@ -1,4 +1,7 @@
-"""A Compose file to a Sandboxfile: included as it is where all of it can be used, else copied without what cannot."""
+"""From a Compose file to a Sandboxfile.
+
+The Compose file is included as it is if all of it can be used. Else its values are copied, except those that cannot.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from sandboxfile.positions import KeyPath
 from sandboxfile.reading.document import has_path
 from sandboxfile.writing.notation import Hand
 
-MOST_ROUNDS = 100  # each takes out at least one value
+MOST_ROUNDS = 100  # each round removes at least one value
 
 _NOT_CARRIED = {
     "version": "Compose itself has no use for it any more",
@@ -28,9 +31,9 @@ _NOT_CARRIED = {
 
 
 def convert_compose(conversion: Conversion, path: Path) -> None:
-    """Add to the findings what the Compose file says. `path` is where the Sandboxfile is to stand.
+    """Add to the findings what the Compose file says. `path` is the path of the Sandboxfile.
 
-    Raises EngineError (exit code 2) for services that can only be used where their file is.
+    Raises EngineError (exit code 2) when values have to be copied and the Sandboxfile is in another directory.
     """
     data, found = conversion.data, conversion.found
     seen = f"from {conversion.source.file}"
@@ -87,20 +90,20 @@ def _problems(document: dict[str, Any], path: Path) -> tuple[Diagnostic, ...]:
 def _to_remove(
     problems: Iterable[Diagnostic], kept: dict[str, Any], origin: dict[KeyPath, KeyPath]
 ) -> dict[KeyPath, str]:
-    """The values of the original file that are to blame, each with the reason."""
-    found: dict[KeyPath, str] = {}
+    """The paths of the values in the original file that cause the problems, each with the reason."""
+    reasons: dict[KeyPath, str] = {}
     for problem in problems:
         place = problem.path
         while len(place) > 1 and not has_path(kept, place):
             place = place[:-1]
         if has_path(kept, place) and place:
-            found.setdefault(origin[place], problem.message)
-    # Nothing of the file is to blame for what has no place in it: then all of it has to go.
-    return found or {origin[(key,)]: next(iter(problems)).message for key in kept}
+            reasons.setdefault(origin[place], problem.message)
+    # Where no problem has a place in the file, no single value causes it: everything has to be removed.
+    return reasons or {origin[(key,)]: next(iter(problems)).message for key in kept}
 
 
 def _prune(data: dict[str, Any], removed: dict[KeyPath, str]) -> tuple[dict[str, Any], dict[KeyPath, KeyPath]]:
-    """The data without the removed values, and for each path in it the one that it has in the original."""
+    """The data without the removed values, and for each path of the result the path in the original."""
     origin: dict[KeyPath, KeyPath] = {}
 
     def copy(value: Any, old: KeyPath, new: KeyPath) -> Any:

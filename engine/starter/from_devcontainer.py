@@ -1,7 +1,7 @@
-"""A devcontainer.json to a Sandboxfile.
+"""From a devcontainer.json to a Sandboxfile.
 
-A dev container is one container with an editor in it; a sandbox is a machine. What makes the container (image, build,
-run arguments) has no counterpart; what happens in it has.
+A dev container is one container with an editor in it; a sandbox is a machine. The settings that make the container
+(image, build, run arguments) have no counterpart in a Sandboxfile. The settings for what happens in it have one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z]+)(?::([^}:]*))?(?::([^}]*))?\}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _CREDENTIAL = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|PRIVATE|CREDENTIAL", re.IGNORECASE)
 
-# What the commands of package managers read, by their first word.
+# Program -> the files of the project that its commands read.
 _READ_BY = {
     "npm": ("package.json", "package-lock.json"),
     "pnpm": ("package.json", "pnpm-lock.yaml", "pnpm-workspace.yaml"),
@@ -73,14 +73,17 @@ _READ_BY = {
     "bundle": ("Gemfile", "Gemfile.lock"),
     "make": ("Makefile",),
 }
-# The group of endpoints that a program needs.
+# Program -> the group of endpoints that it needs.
 _GROUPS = dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx"), "npm")
 _GROUPS |= dict.fromkeys(("pip", "pip3", "uv", "poetry", "pipx"), "pypi")
 _GROUPS |= dict.fromkeys(("apt", "apt-get"), "debian")
 
 
 def convert_devcontainer(conversion: Conversion) -> None:
-    """Add to the findings what the file says. Its `directory` is its own; paths of commands start at the project."""
+    """Add to the findings what the file says.
+
+    Its commands run in the project's directory, its paths start at its own.
+    """
     convert: dict[str, Callable[[str], None]] = {
         "name": lambda key: _name(conversion),
         "dockerComposeFile": lambda key: _compose(conversion),
@@ -113,11 +116,11 @@ def _name(conversion: Conversion) -> None:
 
 
 def _workspace(conversion: Conversion) -> None:
-    """The project on the path that its commands may count on."""
-    wanted = conversion.data.get("workspaceFolder")
-    if wanted is None:
+    """Propose to mount the project at the path of `workspaceFolder`, which its commands may use."""
+    folder = conversion.data.get("workspaceFolder")
+    if folder is None:
         return
-    text = str(wanted).replace("${localWorkspaceFolderBasename}", conversion.target.name)
+    text = str(folder).replace("${localWorkspaceFolderBasename}", conversion.target.name)
     target = guest_path(text)
     if target is None or "$" in target:
         conversion.leave_out(("workspaceFolder",), f"the project is mounted on {TARGET}")
@@ -169,7 +172,7 @@ def _features(conversion: Conversion) -> None:
 
 
 def _command(conversion: Conversion, key: str, value: Any) -> None:
-    """A shell's text, a list of words, or a mapping of these, which become one step each."""
+    """Propose the steps of a command: a shell's text, a list of words, or a mapping with one of these for each step."""
     if isinstance(value, dict):
         for name, item in value.items():
             if isinstance(item, (str, list)):
@@ -191,7 +194,7 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
     inputs = _inputs(Project(conversion.target, found.note), tokens)
     step: dict[str, Any] = {"run": command} | ({"inputs": inputs} if inputs else {})
     if {"pip", "pip3"} & set(tokens):
-        step["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}  # the machine's Python is Debian's own
+        step["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}  # otherwise pip refuses to change Debian's own Python
     remark = f"from {path[0]}" if inputs else f"from {path[0]}; files that it reads are `inputs`"
     found.propose("setup", step if len(step) > 1 else command, remark)
     for group in dict.fromkeys(_GROUPS[token] for token in tokens if token in _GROUPS):
@@ -207,7 +210,7 @@ def _tokens(command: str) -> list[str]:
 
 
 def _inputs(project: Project, tokens: Iterable[str]) -> list[str]:
-    """Files of the project that a command seems to read: what it names, and what its package managers look for."""
+    """The files of the project that a command seems to read: those that it names, and those of its package managers."""
     names: list[str] = []
     for bare in tokens:
         names += _READ_BY.get(bare, ())
@@ -230,7 +233,10 @@ def _environment(conversion: Conversion, key: str) -> None:
 
 
 def _text(conversion: Conversion, path: tuple[str | int, ...], text: str) -> str | None:
-    """A value with the variables of this format as ours; None, and listed, for what has no counterpart."""
+    """The text with the variables of this format written as ours.
+
+    Where a variable has no counterpart, returns None, and the value is listed as left out.
+    """
     parts, end = [], 0
     for match in _VARIABLE.finditer(text):
         kind, name, default = match.groups()
@@ -311,7 +317,7 @@ def _requirements(conversion: Conversion) -> None:
 
 
 def _size(value: Any) -> str | None:
-    """`8gb`, which is 8 GiB here, as ours; a bare number is bytes."""
+    """A size such as `8gb`, which is 8 GiB in this format, as we write it. A bare number is bytes. None for no size."""
     text = str(value).strip().lower()
     try:
         size = int(text[:20]) if text.isdecimal() else parse_size(text.removesuffix("b"))

@@ -1,4 +1,4 @@
-"""An environment file of Docker's `sbx env` (sbxenv.yaml, schemaVersion "1") to a Sandboxfile."""
+"""From an environment file of Docker's `sbx env` (sbxenv.yaml, schemaVersion "1") to a Sandboxfile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.starter.conversion import HOST_COMMAND, Conversion, clean, literal, 
 from engine.starter.project_tree import table, word
 from sandboxfile.quantities import format_size, parse_size
 
-# Services whose credentials no definition of an agent has, and where they go.
+# Services whose credentials belong to no agent -> the variable with the value, and the hosts that get it.
 _KNOWN_SERVICES = {"github": ("GH_TOKEN", ("api.github.com",))}
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ARGUMENT = re.compile(r"(\$?)\$\{\{\s*env\.args\.([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
@@ -74,9 +74,9 @@ def _name(conversion: Conversion) -> None:
 
 
 def _agent(conversion: Conversion, agents: tuple[AgentDefinition, ...]) -> None:
-    wanted = conversion.data["agent"]
-    found = next((agent.name for agent in agents if wanted == agent.name or wanted in agent.aliases), None)
-    conversion.found.agent = "shell" if wanted == "shell" else found
+    name = conversion.data["agent"]
+    known = next((agent.name for agent in agents if name == agent.name or name in agent.aliases), None)
+    conversion.found.agent = "shell" if name == "shell" else known
     if conversion.found.agent is None:
         conversion.leave_out(
             ("agent",), "there is no agent of that name here: `sandbox init --list` has those there are"
@@ -92,7 +92,10 @@ def _args(conversion: Conversion) -> None:
 
 
 def _value(conversion: Conversion, path: tuple[str | int, ...], value: Any) -> str | None:
-    """A scalar with the defaults of its arguments in it; None, and listed, when one has none."""
+    """A scalar as text, with each argument replaced by its default.
+
+    For an argument without a default, and for a value that is no scalar, returns None and lists the value as left out.
+    """
     if isinstance(value, (dict, list)) or value is None:
         conversion.leave_out(path, "it is no text")
         return None
@@ -192,7 +195,7 @@ def _secrets(conversion: Conversion, agents: tuple[AgentDefinition, ...]) -> Non
 
 
 def _where(conversion: Conversion, service: str, agents: tuple[AgentDefinition, ...]) -> tuple[str, tuple[str, ...]]:
-    """The user's variable for a service's credential, and the hosts that it goes to."""
+    """The variable of the user that has the service's credential, and the hosts that it is sent to."""
     bound = table(conversion.data, "bindings", service)
     domains = [host for kind in bound.values() for host in table(kind).get("domains") or () if isinstance(host, str)]
     for agent in agents:

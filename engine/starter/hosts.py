@@ -1,4 +1,4 @@
-"""Names of hosts out of what projects and other tools' files say."""
+"""Finding the names of hosts in URLs of projects and of other tools' files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sandboxfile.compose.images import plain_host
 
 
 def host_of(url: str) -> str | None:
-    """`HOST` or `HOST:PORT` of an http(s), git or ssh URL, in the form of an endpoint; None where there is none."""
+    """The `HOST` or `HOST:PORT` of an http(s), git or ssh URL, as an endpoint is written; None for any other text."""
     if len(url) > 2000:
         return None
     match = re.fullmatch(r"[A-Za-z0-9._-]+@([A-Za-z0-9.-]+):[^/].*", url)  # git@github.com:acme/shop

@@ -1,7 +1,7 @@
-"""JSON with comments, as VS Code and dev containers have it, to plain data with the place of every value.
+"""Reading JSON with comments, the format of VS Code and dev containers, with the place of every value.
 
-Without its comments such a text is YAML (trailing commas, too), and the reader of YAML here has what libraries for JSON
-do not have: limits, places, and complaints about keys that are there twice.
+Without its comments such a text is YAML, even with trailing commas. Our reader of YAML does what libraries for JSON do
+not: it has limits, notes places, and refuses keys that are there twice.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 
 from sandboxfile.reading.source import Source, read_source
 
-# Strings are matched so that what looks like a comment in them is none. An unfinished one ends with its line.
+# Strings are matched, too, so that nothing in them is taken for a comment. An unfinished string ends with its line.
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _SURROGATES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 
 
 def read_jsonc(text: str, file: str) -> Source:
-    """Read a whole file. Never raises for any input: what is wrong is in `problems`."""
+    """Read a whole file. Raises nothing for any input: the problems are in `problems` of the result."""
     return read_source(_TOKEN.sub(_blank, text), file)
 
 
 def _blank(match: re.Match[str]) -> str:
-    """A comment as spaces, so that everything keeps its place; a string with its characters beyond U+FFFF whole."""
+    """A comment becomes spaces, so that everything keeps its place. In a string, surrogate pairs become one escape."""
     token = match[0]
     if not token.startswith('"'):
         return re.sub(r"[^\n]", " ", token)

@@ -1,7 +1,8 @@
-"""What projects in other languages show: compilers from Debian.
+"""Proposals for projects in Rust, Go and Ruby: compilers from Debian.
 
-Their registries have no group, so what fetches from them is left out for the user to complete. No registry's name is
-written here; the ones that a project itself names are proposed.
+There is no group of endpoints for the registries of these languages, so the steps that fetch from them are proposed
+commented out, for the user to complete. No registry's name is written in this code; those that a project names are
+proposed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _REGISTRY = "the names of its registry belong into endpoints"
 
 
 def look(project: Project, found: Findings) -> None:
-    """Rust, Go and Ruby."""
+    """Propose packages, steps and endpoints for Rust, Go and Ruby."""
     if project.text("Cargo.toml") is not None:
         found.propose("packages", "cargo", "from Cargo.toml")
         inputs = project.inputs("Cargo.toml", "Cargo.lock") + [name for name in ("src",) if project.has(name)]

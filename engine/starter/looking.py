@@ -1,4 +1,4 @@
-"""What a project shows of itself."""
+"""Looking at a project for what its Sandboxfile may need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHELL = "shell"
 
 
 def look_at(root: Path, marks: Mapping[str, Sequence[str]]) -> Findings:
-    """Proposals for the project in `root`. `marks` says for each agent which files show that it is used."""
+    """Proposals for the project in `root`. `marks` maps each agent to the files that show that it is used."""
     found = Findings()
     project = Project(root, found.note)
     for look in (node.look, python.look, languages.look, containers.look, private.look):

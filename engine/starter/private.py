@@ -1,4 +1,4 @@
-"""Files of a project that an agent has no need to see."""
+"""Files of a project that an agent does not need to see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EXAMPLES = re.compile(r"\.env\.(example|sample|template|dist|defaults?)")
 
 
 def look(project: Project, found: Findings) -> None:
-    """Names and patterns for `hide`."""
+    """Add names and patterns for `hide` to the findings."""
     environments = [name for name in project.names if name == ".env" or name.startswith(".env.")]
     found.hide += sorted(name for name in environments if not _EXAMPLES.match(name) and name.isprintable())[:10]
     for suffix in (".pem", ".key", ".p12"):

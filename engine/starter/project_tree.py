@@ -1,4 +1,4 @@
-"""A project's files, for those who only look: up to a limit, never followed out of it, never run."""
+"""Looking at the files of a project. They are read up to a limit; links out of the project are not followed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_NAMES = 10_000
 
 
 class Project:
-    """One directory. What cannot be read or understood is a note, and counts as not there."""
+    """The directory of a project. A file that cannot be read or understood counts as missing, and gets a note."""
 
     def __init__(self, root: Path, note: Callable[[str], None]) -> None:
         self.root = root
@@ -30,7 +30,7 @@ class Project:
             self.names = frozenset()
 
     def has(self, name: str) -> bool:
-        """Whether there is something at `name`, a path below the root."""
+        """Whether anything exists at `name`, a path below the root."""
         first, _, rest = name.partition("/")
         if not rest:
             return first in self.names
@@ -40,25 +40,25 @@ class Project:
             return False
 
     def first(self, *names: str) -> str | None:
-        """The first of these that there is as a file that can be read."""
+        """The first of `names` that is a readable file; None when there is none."""
         return next((name for name in names if self.text(name) is not None), None)
 
     def text(self, name: str) -> str | None:
-        """The text of a regular file, None where there is none."""
+        """The text of a regular file; None when there is none."""
         if name not in self._texts:
             self._texts[name] = self._read(name) if self.has(name) else None
         return self._texts[name]
 
     def json(self, name: str) -> dict[str, Any]:
-        """The object in a JSON file, empty where there is none."""
+        """The object in a JSON file; empty when there is none."""
         return self._data(name, json.loads)
 
     def toml(self, name: str) -> dict[str, Any]:
-        """The table in a TOML file, empty where there is none."""
+        """The table in a TOML file; empty when there is none."""
         return self._data(name, tomllib.loads)
 
     def inputs(self, *names: str) -> list[str]:
-        """Those of these that are files of the project: a step can have them copied in."""
+        """Those of `names` that are files of the project, and so can be inputs of a step."""
         return [name for name in names if self.text(name) is not None]
 
     def _data(self, name: str, read: Callable[[str], Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Project:
     def _read(self, name: str) -> str | None:
         path = self.root / name
         try:
-            # A link in a repository could lead to the user's own files.
+            # A link in a repository could lead to files of the user's own.
             if not path.resolve().is_relative_to(self._real):
                 self._note(f"{name} leads out of the project and was not looked at")
                 return None
@@ -90,18 +90,18 @@ class Project:
 
 
 def table(data: Any, *keys: str) -> dict[str, Any]:
-    """The mapping at `keys` of untrusted data, empty when it is something else."""
+    """The mapping at `keys` of untrusted data; empty when there is none."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
     return data if isinstance(data, dict) else {}
 
 
 def word(data: Any, *keys: str) -> str:
-    """The string at `keys` of untrusted data, empty when it is something else."""
-    found = table(data, *keys[:-1]).get(keys[-1])
-    return found if isinstance(found, str) else ""
+    """The string at `keys` of untrusted data; empty when there is none."""
+    value = table(data, *keys[:-1]).get(keys[-1])
+    return value if isinstance(value, str) else ""
 
 
 def words(value: Any) -> list[str]:
-    """The strings of a list in untrusted data."""
+    """The strings in `value`, if that is a list; it is untrusted data."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""What a new Sandboxfile could say, and why."""
+"""Proposals for a new Sandboxfile, with their reasons."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ LISTS = ("packages", "setup", "mounts", "endpoints", "ports")
 
 @dataclass(frozen=True)
 class Proposal:
-    """One entry of a section. `path` is the section's name and, where that is a mapping, the keys below it.
+    """A proposed entry of a section. `path` is the section's name and, if the section is a mapping, the keys below it.
 
-    `remark` is written beside it and says what it comes from. One that is not `active` is written commented out.
-    `part` is the section that it is there for, which may be another one: images of services need endpoints.
+    `remark` says where the proposal comes from; it is written beside the entry. A proposal that is not `active` is
+    written commented out. `part` is the section that needs the entry, which may be another one: services need endpoints
+    for their images.
     """
 
     path: tuple[str, ...]
@@ -33,7 +34,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something of a converted file that the new one does not say. `path` is as people write it."""
+    """A value of a converted file that is not carried over. `path` is written for people."""
 
     path: str
     reason: str
@@ -42,20 +43,23 @@ class LeftOut:
 
 @dataclass
 class Findings:
-    """What was found. `notes` are for the user and not for the file; `agent` is a template's name."""
+    """What was found in a project or a file.
+
+    `notes` are for the user, not for the new file. `agent` is the name of a template.
+    """
 
     proposals: list[Proposal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     agent: str | None = None
-    hide: list[str] = field(default_factory=list)  # of the first mount
+    hide: list[str] = field(default_factory=list)  # for the first mount, as is `local`
     local: list[str] = field(default_factory=list)
     mount: str = "rw"  # how the machine sees the project, where no mounts are proposed
 
     def propose(
         self, path: str | tuple[str, ...], value: Any, remark: str, *, active: bool = True, part: str = ""
     ) -> None:
-        """Add a proposal, once."""
+        """Add a proposal, unless the same value is proposed already."""
         keys = (path,) if isinstance(path, str) else path
         if not any(other.path == keys and other.value == value for other in self.proposals):
             self.proposals.append(Proposal(keys, value, remark, active, part or keys[0]))
@@ -65,7 +69,7 @@ class Findings:
             self.notes.append(text)
 
     def without(self, parts: Iterable[str]) -> Findings:
-        """The same without what is proposed for these sections."""
+        """These findings without the proposals for the sections `parts`."""
         dropped = set(parts)
         kept = [proposal for proposal in self.proposals if proposal.part not in dropped]
         return dataclasses.replace(self, proposals=kept)

@@ -1,7 +1,7 @@
-"""What a project in Python shows.
+"""Proposals for a project in Python.
 
-The machine is there for the project alone, so what it needs goes into the user's own packages: every `python3` finds
-it, and no live mount hides it.
+The machine is for this project alone, so its dependencies are installed as the user's own packages: every `python3`
+finds them there, and no live mount hides them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOCAL = re.compile(r"\s*(?:-e\s|--editable|\.{1,2}(/|\s*$)|\S+\s*@\s*file:)")
 
 
 def look(project: Project, found: Findings) -> None:
-    """Group pypi, and an installation by what locks the dependencies."""
+    """Propose the group pypi, and an installation with the tool that has locked the dependencies."""
     files = project.inputs("uv.lock", "poetry.lock", "requirements.txt", "pyproject.toml")
     if not files:
         return
@@ -45,13 +45,13 @@ def look(project: Project, found: Findings) -> None:
 
 
 def _indexes(data: dict[str, object]) -> list[str]:
-    found = []
+    urls = []
     for tool, key in (("uv", "index"), ("poetry", "source")):
         entries = table(data, "tool", tool).get(key)
-        found += (
+        urls += (
             [word(entry, "url") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
         )
-    return found
+    return urls
 
 
 def _propose_uv(project: Project, found: Findings, data: dict[str, object]) -> None:

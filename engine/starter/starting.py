@@ -1,4 +1,4 @@
-"""One run of `sandbox init`, without the talking: where the file goes, what it could say, and its text."""
+"""One run of `sandbox init`, without its questions: the path of the file, the proposals for it, and its text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INCLUDE = ("services", "include")
 
 @dataclass
 class Start:
-    """What is known before anybody is asked: the file's path, and what was found."""
+    """What is known before the user is asked: the path of the new file, and the findings."""
 
     path: Path
     found: Findings
@@ -36,7 +36,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user wants: a template, the mode of the mount, and which proposals."""
+    """What the user has chosen: a template, the mode of the mount, and for which sections proposals are used."""
 
     template: str
     mount: str = "rw"
@@ -44,26 +44,32 @@ class Choices:
 
 
 def look(output: Path | None, source: Path | None, template: str | None = None) -> Start:
-    """Look at the project, or convert `source`. Raises EngineError (exit code 2), SandboxfileError for a bad source."""
+    """Look at the project, or convert `source`.
+
+    Raises EngineError (exit code 2) for a path that cannot be used, and SandboxfileError for a bad source.
+    """
     if source is not None:
         source = find_foreign(source)
         path = _file(project_of(source) if output is None else output)
         return Start(path, convert(source, path), source)
     path = _file(Path() if output is None else output)
-    if template == REFERENCE:  # it shows everything: nothing is to be put into it
+    if template == REFERENCE:  # this template shows every setting, so nothing is added to it
         return Start(path, Findings())
     return Start(path, look_at(path.absolute().parent, {agent.name: agent.marks for agent in list_agents()}))
 
 
 def existing(path: Path) -> Path | None:
-    """The Sandboxfile that there is already in the place of the new one."""
+    """The Sandboxfile that is already there in the place of the new one; None when there is none."""
     candidates = [path, *(path.with_name(name) for name in FILE_NAMES if path.name in FILE_NAMES)]
     return next((candidate for candidate in candidates if candidate.exists() or candidate.is_symlink()), None)
 
 
 def write(start: Start, choices: Choices) -> str:
-    """The new file's text, which is valid. What could not be said is added to what the findings leave out."""
-    found = start.found.without(part for part, wanted in choices.parts.items() if not wanted)
+    """The text of the new file, which is valid.
+
+    Proposals that would make it invalid are removed from the findings of `start`, and noted there.
+    """
+    found = start.found.without(part for part, chosen in choices.parts.items() if not chosen)
     result = assemble(read_template(choices.template), found, choices.mount, start.path)
     for proposal, problem in result.refused:
         if start.source is not None:
@@ -71,7 +77,7 @@ def write(start: Start, choices: Choices) -> str:
         elif proposal.path == _INCLUDE:
             way = f"`sandbox init --from {proposal.value}` converts what can be"
             start.found.note(f"{proposal.value} was not taken over: {problem.message}; {way}")
-            start.found = start.found.without(["services"])  # the endpoints for its images, too
+            start.found = start.found.without(["services"])  # also removes the endpoints for their images
             return write(start, choices)
         else:
             start.found.note(f"{proposal.remark} would not be valid: {problem.message}")
@@ -82,7 +88,7 @@ def write(start: Start, choices: Choices) -> str:
 
 
 def _file(path: Path) -> Path:
-    """The file that a PATH means. Raises EngineError (exit code 2) where there is no directory for it."""
+    """The path of the file that PATH means. Raises EngineError (exit code 2) when its directory does not exist."""
     if path.is_dir():
         return path / FILE
     if path.suffix not in (".yaml", ".yml"):

@@ -1,4 +1,4 @@
-"""The templates: one folder each, with a Sandboxfile.yaml that is valid as it is."""
+"""The templates. Each is a folder with a Sandboxfile.yaml that is valid as it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REFERENCE = "default"  # it documents every field
 
 
 class Template(NamedTuple):
-    """One template. `summary` is the first line of its file; `is_agent` says whether `agent.use` has that name."""
+    """One template. `summary` is the first line of its file; `is_agent` says whether an agent has the same name."""
 
     name: str
     summary: str
@@ -22,7 +22,7 @@ class Template(NamedTuple):
 
 
 def template_names() -> tuple[str, ...]:
-    """All names: agents first, then the others. Reads directories only."""
+    """The names of all templates: first those of agents, then the others. Reads directories only."""
     agents = known_agents()
     names = sorted(path.parent.name for path in resources.templates().glob(f"*/{FILE}"))
     return (*(name for name in names if name in agents), *(name for name in names if name not in agents))
@@ -35,7 +35,7 @@ def list_templates() -> tuple[Template, ...]:
 
 
 def read_template(name: str) -> str:
-    """The text of a template. Raises EngineError (exit code 2) for a name that there is not."""
+    """The text of a template. Raises EngineError (exit code 2) when there is no template of that name."""
     names = template_names()
     if name not in names:
         from sandboxfile.diagnostics import did_you_mean, quote

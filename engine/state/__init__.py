@@ -1,1 +1,1 @@
-"""What is kept on disk about sandboxes, and where. Knows no Sandboxfile."""
+"""What is kept on disk about sandboxes, and where. Nothing here knows the format of Sandboxfiles."""

@@ -1,4 +1,4 @@
-"""What a sandbox runs with, written down when it starts, so that a later `up` can tell what has changed since."""
+"""What a sandbox runs with. It is recorded when the sandbox starts, so that a later `up` can see what has changed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from engine.state.layout import Layout
 
 VERSION = 1
 
-# What of a running sandbox can be changed while it runs.
+# The parts of a sandbox that can be changed while it runs.
 Part = Literal["endpoints", "ports", "services", "record"]
-PARTS: tuple[Part, ...] = ("endpoints", "ports", "services", "record")  # as they are applied: images come by endpoints
+# In the order in which they are applied: endpoints before services, whose images are pulled through new endpoints.
+PARTS: tuple[Part, ...] = ("endpoints", "ports", "services", "record")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One file's wishes, resolved: plain data that can be compared and kept.
+    """What one file asks for, resolved on this host: plain data that can be compared and stored.
 
-    `sandbox` is the file's value, long forms throughout; `mounts` the real directories behind its mounts; `contents`
-    the keys of what services read of the project, by the place that names it; `build` (node -> key and inputs) what
-    the machine before its services is made of.
+    `sandbox` is the value of the file, with every short form written out. `mounts` are the real directories behind its
+    mounts. `contents` maps a place in the file to the key of the content that services read there. `build` (node -> key
+    and inputs) is what the machine is made of, without its services.
     """
 
     sandbox: Mapping[str, Any]
@@ -38,7 +39,7 @@ class Configuration:
         return content_key(asdict(self))
 
     def adopt(self, other: Configuration, sections: Collection[str]) -> Configuration:
-        """With these sections of `other`'s value, and with what its services read if they are among them."""
+        """This configuration with the given sections taken from `other`, and for `services` also its contents."""
         taken = {name: value for name, value in other.sandbox.items() if name in sections}
         contents = other.contents if "services" in sections else self.contents
         return replace(self, sandbox={**self.sandbox, **taken}, contents=contents)
@@ -46,10 +47,10 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Running:
-    """What is known of a running sandbox beside its record.
+    """What is recorded about a running sandbox, besides its Instance.
 
-    `gateway_ports` are the ports on which its machine can reach the gateway, fixed when it starts; `image` the cache
-    entry of its guest image; `unfinished` the parts whose last change was begun and did not come to its end.
+    `gateway_ports` are the ports on which the machine can reach the gateway; they are fixed when it starts. `image` is
+    the cache entry of the guest image. `unfinished` are the parts whose last change was begun and not finished.
     """
 
     configuration: Configuration
@@ -59,7 +60,7 @@ class Running:
 
 
 def save_running(layout: Layout, name: str, running: Running) -> None:
-    """Write it in one step. Raises EngineError."""
+    """Write the file in one step. Raises EngineError."""
     path = layout.instance(name).configuration
     try:
         write_json(path, {"version": VERSION, **asdict(running)})
@@ -68,7 +69,10 @@ def save_running(layout: Layout, name: str, running: Running) -> None:
 
 
 def load_running(layout: Layout, name: str) -> Running | None:
-    """None when nothing is known: the file is missing, damaged or another version's. Only a new machine helps then."""
+    """What `save_running` wrote; None when the file is missing, damaged or of another version.
+
+    Without it nobody knows what the sandbox runs with, so every change needs a new machine.
+    """
     with contextlib.suppress(OSError, ValueError):
         value = read_json(layout.instance(name).configuration)
         if isinstance(value, Mapping) and value.get("version") == VERSION:

@@ -1,4 +1,4 @@
-"""What a start that failed leaves for a look: its record, console, journal and log, of the last few only."""
+"""What a failed start leaves for the user to look at: record, console, journal and log. Only the last few are kept."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from engine.state.instances import read_record
 from engine.state.layout import InstancePaths, Layout
 from engine.state.trees import remove_tree
 
-MOST = 5  # sandboxes
-LIMIT = 16 * 1024 * 1024  # bytes of one file: of a longer one the end
+MOST = 5  # failed starts that are kept
+LIMIT = 16 * 1024 * 1024  # bytes of one file; of a longer file only the end is kept
 
 
 def keep_evidence(layout: Layout, name: str) -> Path | None:
-    """Move what is worth a look out of the sandbox's directory; returns where to, None where there is nothing.
+    """Move the record and the logs out of the sandbox's directory. Raises OSError.
 
-    What an earlier start of that name left is replaced. Raises OSError.
+    Returns the directory that they are in now, None where there were none. Replaces those of an earlier failed start.
     """
     paths, kept = layout.instance(name), layout.failed(name)
     files = [path for path in _files(paths) if path.is_file() and path.stat().st_size]
@@ -36,17 +36,17 @@ def keep_evidence(layout: Layout, name: str) -> Path | None:
 
 
 def find_evidence(layout: Layout, name: str | None, directory: Path) -> tuple[str, InstancePaths] | None:
-    """The name and files of the last start that failed: of `name`, or of the project around `directory`."""
-    found = []
+    """The name and files of the last failed start: of the sandbox `name`, or of the project around `directory`."""
+    starts = []
     for path in layout.all_failed.glob("*") if name is None else [layout.failed(name).directory]:
         with contextlib.suppress(EngineError, OSError):
             paths = layout.failed(path.name)
             record = read_record(paths.record, path.name)
             if path.is_dir() and (name is not None or (record and directory.is_relative_to(record.project))):
-                found.append((path.stat().st_mtime_ns, path.name, paths))
-    if not found:
+                starts.append((path.stat().st_mtime_ns, path.name, paths))
+    if not starts:
         return None
-    _, newest, paths = max(found, key=lambda row: row[:2])
+    _, newest, paths = max(starts, key=lambda row: row[:2])
     return newest, paths
 
 

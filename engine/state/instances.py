@@ -1,4 +1,4 @@
-"""The records of sandboxes: who owns which name, and whether the process that should keep it alive still does."""
+"""The records of sandboxes: which project owns a name, and whether the supervisor of the sandbox still runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.state.layout import Layout
 from engine.state.processes import is_same_process
 
 VERSION = 1
-ANSWER_S = 1.0  # an idle supervisor answers in milliseconds; one that takes longer is worth telling about
+ANSWER_S = 1.0  # an idle supervisor answers in milliseconds; one that takes longer than this counts as unresponsive
 
 State = Literal["starting", "running", "failed", "stopped"]
 Liveness = Literal["starting", "running", "failed", "stopped", "dead", "unresponsive", "unreadable"]
@@ -30,14 +30,15 @@ class AgentCall(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """What is written down about one sandbox. `created` is ISO 8601 in UTC.
+    """The record of one sandbox. `created` is ISO 8601 in UTC.
 
-    A tuple, as all that `exec` needs before it has connected: dataclasses take as long to import as Python to start.
+    It is a named tuple, as is everything that `exec` needs before it connects: importing dataclasses takes as long as
+    starting Python.
 
-    `pid` and `process` are the supervisor's: `process` is what `describe_process` said of it, since a pid alone may
-    have been given to another process. `plan_key` is the key of its Configuration; `agent_name` the key in `agents`,
-    where the file has several. `working_directory` is where commands run in the guest. `ended` says why a sandbox
-    stopped by itself, `error` why it failed, `warnings` what is not as it should be while it runs.
+    `pid` and `process` are those of the supervisor. `process` is the text of `describe_process`: the pid alone may have
+    been given to another process since. `plan_key` is the key of the sandbox's Configuration. `agent_name` is the key
+    in `agents`, if the file has several. Commands run in `working_directory` of the guest. `ended` says why a sandbox
+    stopped by itself, `error` why it failed, and `warnings` what is wrong while it runs.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Instance(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A sandbox as it is now. `instance` is None when its record cannot be read; `status` says the rest in words."""
+    """A sandbox as it is now; `status` describes it in words. `instance` is None when the record cannot be read."""
 
     name: str
     liveness: Liveness
@@ -74,7 +75,7 @@ class Listed(NamedTuple):
 
 
 def save_instance(layout: Layout, instance: Instance) -> None:
-    """Write the record in one step; makes the directory. Raises EngineError."""
+    """Write the record in one step, and make its directory if there is none. Raises EngineError."""
     path = layout.instance(instance.name).record
     try:
         write_json(path, instance.to_json())
@@ -83,12 +84,15 @@ def save_instance(layout: Layout, instance: Instance) -> None:
 
 
 def load_instance(layout: Layout, name: str) -> Instance | None:
-    """None when there is no such sandbox. Raises EngineError for a record that is damaged or of a newer version."""
+    """The record of a sandbox; None when there is no such sandbox.
+
+    Raises EngineError for a record that is damaged or of a newer version.
+    """
     return read_record(layout.instance(name).record, name)
 
 
 def read_record(path: Path, name: str) -> Instance | None:
-    """The same of a record that may lie elsewhere."""
+    """The record of the sandbox `name` in the file `path`; otherwise as `load_instance`."""
     try:
         record = read_json(path)
     except FileNotFoundError:
@@ -99,16 +103,17 @@ def read_record(path: Path, name: str) -> Instance | None:
 
 
 def list_instances(layout: Layout, answers: Callable[[Path], bool] | None = None) -> list[Listed]:
-    """Every sandbox by name. `answers` asks the supervisor behind a control socket (default: it takes a connection).
+    """Every sandbox, ordered by name.
 
-    Waits up to ANSWER_S for each that should run. A damaged record is listed, not raised.
+    `answers` says whether the supervisor behind a control socket answers; default: `takes_connection`, which waits up
+    to ANSWER_S for each sandbox that should run. A damaged record is listed, and raises nothing.
     """
     paths = sorted(layout.instances.glob("*/")) if layout.instances.is_dir() else []
     return [look_up(layout, path.name, answers) for path in paths]
 
 
 def look_up(layout: Layout, name: str, answers: Callable[[Path], bool] | None = None) -> Listed:
-    """One sandbox as it is now; of a name that nobody has: "stopped", with no record."""
+    """One sandbox as it is now. A name without a record is listed as "stopped"."""
     try:
         instance = load_instance(layout, name)
         control = layout.instance(name).sockets.control
@@ -129,7 +134,7 @@ def look_up(layout: Layout, name: str, answers: Callable[[Path], bool] | None = 
 
 
 def takes_connection(control: Path) -> bool:
-    """Whether somebody accepts on the socket, within ANSWER_S."""
+    """Whether a process accepts a connection on the socket within ANSWER_S."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(ANSWER_S)
         try:
@@ -141,12 +146,12 @@ def takes_connection(control: Path) -> bool:
 
 @contextlib.contextmanager
 def hold_name(layout: Layout, name: str) -> Iterator[None]:
-    """Keep other commands from bringing `name` up or down meanwhile.
+    """Within the block, keep other commands from bringing `name` up or down.
 
-    Doesn't wait: raises EngineError when another command does so now. Ends with the context or with this process, and
-    leaves nothing that would block the next one.
+    Raises EngineError at once when another command does that now. The name is released with the block, and also when
+    this process dies.
     """
-    from filelock import FileLock, Timeout  # 10 ms that `exec` and `ls` need not pay
+    from filelock import FileLock, Timeout  # here, since the import takes 10 ms and `exec` and `ls` do not need it
 
     path = layout.instance_lock(name)
     make_private(path.parent)
@@ -165,9 +170,9 @@ def hold_name(layout: Layout, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def claim(layout: Layout, name: str, project: Path) -> Iterator[Instance | None]:
-    """Hold `name` for `project` (absolute, resolved); yields its record, None when there is none yet.
+    """Hold `name` for `project` (absolute, without links); yields the sandbox's record, None when there is none yet.
 
-    Raises EngineError like `hold_name`, when another project owns the name, and when the record cannot be read.
+    Raises EngineError as `hold_name` does, when another project owns the name, and when the record cannot be read.
     """
     with hold_name(layout, name):
         instance = load_instance(layout, name)
@@ -185,11 +190,11 @@ def check_owner(instance: Instance | None, project: Path) -> None:
 
 
 def forget_instance(layout: Layout, name: str) -> None:
-    """Remove everything of a sandbox: record, logs, disk, sockets. Its processes must have ended."""
+    """Remove all files of a sandbox: record, logs, disk, sockets. Its processes must have ended."""
     from engine.state.trees import remove_tree
 
     paths = layout.instance(name)
-    # The record last: interrupted halfway, the sandbox is still listed and `down` can be called again.
+    # The record goes last: if this is interrupted, the sandbox is still listed and `down` can be called again.
     for path in paths.directory.glob("*"):
         if path != paths.record:
             remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)

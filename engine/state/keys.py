@@ -1,4 +1,4 @@
-"""Content keys: what a thing is made of, as one short name that changes exactly when the content does."""
+"""Content keys: a short name for the content that a thing is made of. It changes exactly when the content changes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-KEY_LENGTH = 32  # hex digits, 128 bits: collisions by accident are out of question, and paths stay short
+KEY_LENGTH = 32  # hex digits: 128 bits exclude accidental collisions, and paths stay short
 
 
 def content_key(*parts: object, **inputs: object) -> str:
     """The key of JSON-like values (str, int, float, bool, None, list, tuple, mapping with str keys).
 
-    Raises TypeError for anything else: an object's repr would give a key that changes with every run.
+    Raises TypeError for anything else: the repr of an object would give another key in each run.
     """
     text = json.dumps([parts, inputs], sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return bytes_key(text.encode())
 
 
 def inputs_key(inputs: Mapping[str, str]) -> str:
-    """The key of named inputs and nothing else: of the entries that depend on no file (tools, image, initramfs)."""
+    """The key of named inputs alone, for the entries that depend on no Sandboxfile (tools, image, initramfs)."""
     return bytes_key(json.dumps(inputs, sort_keys=True).encode())
 
 

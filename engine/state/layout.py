@@ -1,4 +1,4 @@
-"""Where everything lives; docs/state.md mirrors `PATHS`. The names in a cache entry are beside what makes it.
+"""The paths of all files that we keep.
 
 Three roots: the cache (can be made again), the state (cannot) and the runtime directory (sockets; gone after a reboot).
 A fourth, the configuration, is the user's own: it is read, and never written.
@@ -17,7 +17,8 @@ from typing import NamedTuple
 from engine.errors import EngineError
 
 APP = "sandbox"
-SOCKET_PATH_MAX = 103  # bytes, on every system; `ls` asks for paths and shall not load vmm.unix_socket for its limit
+# Bytes of a socket's path that every system allows. vmm.unix_socket has the same limit, but `ls` must not import it.
+SOCKET_PATH_MAX = 103
 ROOTS = ("cache", "state", "runtime")
 _XDG = {
     "cache": ("XDG_CACHE_HOME", ".cache"),
@@ -30,7 +31,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _KEY = re.compile(r"[0-9a-f]{8,64}")
 
-# (root, path in it, what it is, what deleting it does)
+# (root, path below it, what is there, what happens when it is deleted)
 PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("cache", "README", "says what the directory is", "written again by the next command"),
     ("cache", "<kind>/<key>/", "one finished cache entry, never changed afterwards", "built again when needed"),
@@ -113,7 +114,7 @@ _README = {
 
 
 class Sockets:
-    """The unix sockets of one machine, in a `directory` of its own (made, mode 0700, by the caller)."""
+    """The unix sockets of one machine, in a `directory` of its own. The caller makes the directory, with mode 0700."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -137,7 +138,7 @@ class Sockets:
 
 
 class InstancePaths(NamedTuple):
-    """The files of one sandbox: those that last in `directory`, its sockets in `sockets`."""
+    """The paths of one sandbox: its files are in `directory`, its sockets in `sockets`."""
 
     directory: Path
     sockets: Sockets
@@ -160,7 +161,7 @@ class InstancePaths(NamedTuple):
 
     @property
     def old_console_log(self) -> Path:
-        """Where vmm.console.Console puts what is too old for the log."""
+        """The older part of the console's log: vmm.console.Console moves it there when the log gets too long."""
         return self.console_log.with_suffix(".old.log")
 
     @property
@@ -173,7 +174,10 @@ class InstancePaths(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The three roots, and the path of everything below them. Asking for a path creates nothing."""
+    """The three roots, and the path of everything below them.
+
+    The methods only compute paths; `prepare` makes the roots.
+    """
 
     cache: Path
     state: Path
@@ -182,7 +186,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Layout:
-        """The roots that `env` asks for, made ready (`prepare`).
+        """The roots that `env` asks for; they exist afterwards (`prepare`). Raises EngineError.
 
         SANDBOX_CACHE_DIR, SANDBOX_STATE_DIR, SANDBOX_RUNTIME_DIR and SANDBOX_CONFIG_DIR override; else the platform's
         places for the user that runs this process. Raises EngineError.
@@ -201,11 +205,11 @@ class Layout(NamedTuple):
         return {f"SANDBOX_{root.upper()}_DIR": str(getattr(self, root)) for root in (*ROOTS, "config")}
 
     def prepare(self) -> None:
-        """Make the roots, each with its README; nobody else can look into them.
+        """Make the roots, each with a README. Only this user can enter them.
 
-        A cache or state directory of ours that others can enter is closed to them. Raises EngineError when one cannot
-        be made or closed, when one is somebody else's, and when the runtime directory is not safe: whoever else could
-        write there could answer in the place of a supervisor.
+        If other users can enter the cache or the state directory, its mode is changed. Raises EngineError when a root
+        cannot be made or closed, when it belongs to somebody else, and when other users can enter the runtime
+        directory: they could have put their own sockets there, and answer in the place of a supervisor.
         """
         try:
             self.runtime.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +249,11 @@ class Layout(NamedTuple):
         return self.cache / TMP
 
     def temporary_entry(self, kind: str, key: str, random: str) -> Path:
-        """As deep as the finished entries: relative paths to them (backing files) stay right when it moves."""
+        """Where an entry is built.
+
+        It is as deep as the finished entries, so that relative paths to other entries (backing files of disks) stay
+        right when it is moved to its place.
+        """
         return self.temporary / f"{self.kind(kind).name}-{_checked(_KEY, key, 'cache key')}-{random}"
 
     def entry_lock(self, kind: str, key: str) -> Path:
@@ -261,7 +269,7 @@ class Layout(NamedTuple):
         return self.state / "instances"
 
     def instance(self, name: str) -> InstancePaths:
-        """Raises EngineError for a name that is not one plain path component."""
+        """The paths of the sandbox `name`. Raises EngineError for a name that is not one plain path component."""
         checked = _checked(_NAME, name, "sandbox name")
         return InstancePaths(self.instances / checked, Sockets(self.runtime / _shorten(checked)))
 
@@ -269,7 +277,7 @@ class Layout(NamedTuple):
         return self.state / LOCKS / f"{_checked(_NAME, name, 'sandbox name')}.lock"
 
     def build_sockets(self, random: str) -> Sockets:
-        """Of a machine that builds a cache entry. The dot keeps it apart from every sandbox's name."""
+        """The sockets of a machine that builds a cache entry. No sandbox's name can begin with the dot."""
         return Sockets(self.runtime / f".build-{random}")
 
     @property
@@ -277,7 +285,7 @@ class Layout(NamedTuple):
         return self.state / "failed"
 
     def failed(self, name: str) -> InstancePaths:
-        """What is left of a sandbox whose start failed, under the same names. Raises EngineError as `instance` does."""
+        """The files that a failed start has left, under their usual names. Raises EngineError as `instance` does."""
         return self.instance(name)._replace(directory=self.all_failed / name)
 
     @property
@@ -285,7 +293,7 @@ class Layout(NamedTuple):
         return self.state / "trust"
 
     def approval(self, file: Path) -> Path:
-        """`file` is the real path of a Sandboxfile; the name of the record is its id."""
+        """The record of the approval of `file`, a real path. The stem of the record's name is its id."""
         return self.trust / f"{_digest(os.fsencode(file))[:16]}.json"
 
     @property
@@ -301,7 +309,7 @@ class Layout(NamedTuple):
         return self.config / "secrets.yaml"
 
     def project_plan(self, project: Path, agent: str | None = None) -> Path:
-        """`agent` is the key in `agents` of a file that has several."""
+        """What is remembered of the last build. `agent` is the key in `agents`, for a file that has several."""
         name = "plan.json" if agent is None else f"plan-{_checked(_NAME, agent, 'name of an agent')}.json"
         return self._project(project) / name
 
@@ -313,7 +321,7 @@ class Layout(NamedTuple):
 
 
 def platform_root(root: str) -> Path:
-    """The platform's place for this process's user. Tests make this raise."""
+    """The platform's default directory for the user who runs this process. Tests make this function raise."""
     home = os.environ.get("HOME", "")
     if sys.platform == "linux" and home.startswith("/"):
         # What platformdirs says there (a test compares), without the time that its import would add to each `exec`.
@@ -327,7 +335,7 @@ def platform_root(root: str) -> Path:
 
 
 def _default_runtime(env: Mapping[str, str]) -> Path:
-    # After `su`, XDG_RUNTIME_DIR still names the other user's directory: use it only when it is ours.
+    # After `su`, XDG_RUNTIME_DIR still names the directory of the other user: use it only if this user owns it.
     given = env.get("XDG_RUNTIME_DIR", "")
     if given.startswith("/"):
         try:
@@ -348,20 +356,20 @@ def _override(env: Mapping[str, str], variable: str) -> Path | None:
 
 
 def _close(directory: Path, variable: str) -> None:
-    """Let nobody else enter a directory of ours. Raises EngineError for one that is somebody else's, OSError.
+    """Let no other user enter the directory. Raises OSError, and EngineError when it belongs to somebody else.
 
-    It may be a link: a cache is often moved to a larger disk. What it leads to is what counts.
+    The directory may be a link, as of a cache that was moved to a larger disk. Then the target of the link is checked.
     """
-    seen = directory.stat()
-    if seen.st_uid != os.getuid():
+    status = directory.stat()
+    if status.st_uid != os.getuid():
         where = f", through the link {directory}" if directory.is_symlink() else ""
         raise EngineError(
-            f"{directory.resolve()} belongs to somebody else (user {seen.st_uid}{where})",
+            f"{directory.resolve()} belongs to somebody else (user {status.st_uid}{where})",
             details="they could read the memory of your sandboxes there, and change the programs that run them",
             hint=f"remove it, or set {variable} to a directory of your own",
         )
-    if seen.st_mode & 0o077:
-        directory.chmod(0o700)  # older versions, and other programs, left it open
+    if status.st_mode & 0o077:
+        directory.chmod(0o700)  # an older version, or another program, has left it open
         if directory.stat().st_mode & 0o077:
             raise EngineError(
                 f"{directory.resolve()} can be entered by others, and its file system does not let us change that",
@@ -371,35 +379,35 @@ def _close(directory: Path, variable: str) -> None:
 
 
 def _check_private(directory: Path) -> None:
-    seen = directory.lstat()
-    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise EngineError(
             f"{directory} is not a directory of yours",
             details="somebody else who owns it could answer in the place of a sandbox",
             hint="remove it, or set SANDBOX_RUNTIME_DIR to a directory that only you can enter",
         )
-    if seen.st_mode & 0o077:
+    if status.st_mode & 0o077:
         raise EngineError(
-            f"{directory} can be entered by others (mode {stat.S_IMODE(seen.st_mode):o})",
+            f"{directory} can be entered by others (mode {stat.S_IMODE(status.st_mode):o})",
             hint=f"chmod 700 {directory}",
         )
 
 
 def _shorten(name: str) -> str:
-    """A long name would not fit a socket's path below every runtime directory."""
+    """The name, or its beginning and a hash: below some runtime directories a long name exceeds a socket's path."""
     if len(name) <= 24:
         return name
     return f"{name[:15]}-{_digest(name.encode())[:8]}"
 
 
 def _digest(data: bytes) -> str:
-    import hashlib  # `exec` hardly ever needs it
+    import hashlib  # here, since `exec` hardly ever needs it
 
     return hashlib.sha256(data).hexdigest()
 
 
 def _checked(pattern: re.Pattern[str], text: str, what: str, forbidden: tuple[str, ...] = ()) -> str:
-    """Everything that becomes part of a path goes through here, so that none climbs out of its root."""
+    """Return `text` if it may become part of a path: nothing may lead out of its root. Raises EngineError."""
     if not pattern.fullmatch(text) or text in forbidden:
         raise EngineError(f"{text!r} is not a {what}", hint=f"it must match {pattern.pattern}")
     return text

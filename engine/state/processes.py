@@ -1,4 +1,4 @@
-"""Telling whether a process is still the one that was meant: pids are used again."""
+"""Telling whether a pid still belongs to the same process: pids are used again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ PS_S = 5.0
 
 
 def describe_process(pid: int) -> str | None:
-    """A text that no other process of this host has, ever; None when there is no such process or only its remains.
+    """A text that no other process of this host ever has; None when the process does not exist, or has died.
 
-    On Linux the boot and the start time in ticks; elsewhere what `ps` says (within PS_S).
+    On Linux the text is the id of the boot and the start time in ticks; elsewhere it is what `ps` prints within PS_S.
     """
     if Path("/proc/self/stat").exists():
         return _describe_by_proc(pid)
@@ -18,7 +18,7 @@ def describe_process(pid: int) -> str | None:
 
 
 def is_same_process(pid: int, described: str) -> bool:
-    """Whether the process that `described` was taken from still runs."""
+    """Whether `pid` is still the process whose `describe_process` was `described`."""
     return describe_process(pid) == described
 
 
@@ -28,9 +28,10 @@ def _describe_by_proc(pid: int) -> str | None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (OSError, ValueError):
         return None
-    # The name may itself hold spaces and parentheses: count from the last one. Field 3 is the state, 22 the start.
+    # The name may hold spaces and parentheses, so fields are counted after the last one. Field 3 is the state, field 22
+    # the start time.
     after_name = text.rpartition(")")[2].split()
-    if after_name[0] in ("Z", "X"):  # killed, and only not yet collected by its parent
+    if after_name[0] in ("Z", "X"):  # dead, but its parent has not collected it yet
         return None
     return f"{boot}/{after_name[19]}"
 

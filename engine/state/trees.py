@@ -1,4 +1,4 @@
-"""Whole directory trees: how much disk they take, getting them onto it, and away again."""
+"""Whole directory trees: how much disk they take, writing them to the disk, and removing them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-MANY_FILES = 64  # above this one sync of everything is cheaper than one per file
+MANY_FILES = 64  # with more files, one sync of all disks is cheaper than one for each file
 
 
 def disk_usage(directory: Path) -> int:
-    """Allocated bytes, not lengths: the memory of a snapshot is a sparse file. 0 when there is no such directory."""
+    """The bytes that are allocated on the disk, 0 when there is no such directory.
+
+    The lengths of the files say little, since the memory of a snapshot is a sparse file.
+    """
     total = 0
     for path in _files(directory):
         with contextlib.suppress(OSError):
@@ -21,7 +24,7 @@ def disk_usage(directory: Path) -> int:
 
 
 def sync_tree(directory: Path) -> None:
-    """Wait until every file below is on the disk. May take seconds; call it in a thread."""
+    """Wait until every file below `directory` is on the disk. May take seconds, so call it in a thread."""
     files = [path for path in _files(directory) if path.is_file() and not path.is_symlink()]
     if len(files) > MANY_FILES:
         os.sync()
@@ -40,12 +43,12 @@ def sync(path: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove as much as can be, never raising for a file that stays."""
+    """Remove as much of the tree as possible. Raises nothing for a file that stays."""
     shutil.rmtree(directory, ignore_errors=True)
     if not directory.exists():
         return
-    # Unpacked packages have directories without write permission, which stop an ordinary user. Top down, each opened up
-    # before os.walk looks into it.
+    # Unpacked packages have directories without write permission, in which an ordinary user can remove nothing. Each
+    # directory gets it before os.walk enters it.
     directory.chmod(0o700)
     for parent, names, _ in os.walk(directory):
         for child in (Path(parent, name) for name in names):

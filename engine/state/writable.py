@@ -1,4 +1,4 @@
-"""The directories of this host that guests may write to: what lies there may have been made to mislead who comes by."""
+"""The directories of this host that guests may write. A guest may have put files and links there to mislead us."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vmm.beneath import identity
 
 
 def writable_roots(layout: Layout) -> dict[tuple[int, int], str]:
-    """(device, inode) of every writable live mount of the user's sandboxes, and the sandbox's name.
+    """(device, inode) of each writable live mount of the user's sandboxes -> the name of the sandbox.
 
-    Those that do not run any more are among them: what their guests have made is still there.
+    Sandboxes that do not run any more count, too: the files that their guests have made are still there.
     """
     roots: dict[tuple[int, int], str] = {}
     for listed in list_instances(layout, answers=lambda control: True):

@@ -1,1 +1,1 @@
-"""What a file wants of this host, and what the user agreed to."""
+"""What a file asks of this host, and what the user has agreed to."""

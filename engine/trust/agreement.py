@@ -1,4 +1,4 @@
-"""Whether the user agrees to what a file wants of this host: asked once, and again when it wants more."""
+"""Whether the user agrees to what a file asks of this host. The user is asked once, and again when it asks for more."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ ENV_FILE = ".env"
 
 @dataclass(frozen=True)
 class HostAccess:
-    """The question: may the file `loaded` have all of `asks`?
+    """The question to the user: may the file `loaded` have all of `asks`?
 
-    `new` are those that the user has not agreed to yet; `record` is what is remembered of the file, None when nothing.
+    `new` are those of them that the user has not agreed to yet. `record` is the approval on record, None without one.
     """
 
     loaded: Loaded
@@ -39,14 +39,15 @@ def agree(
     unconfined: bool = False,
     tell: Callable[[Ask], None] = lambda ask: None,
 ) -> bool:
-    """Return when the file asks for nothing, or for nothing new, or the user agrees; then that is remembered.
+    """Return when the file asks for nothing new, or when the user agrees; an agreement is remembered.
 
-    True where mounts may be served although nothing confines their server: `unconfined` asks for it, once.
+    Returns True where mounts may be served by a process that nothing confines; `unconfined` asks the user for that, and
+    the answer is remembered, too. One call for a whole file covers all of its sandboxes (`each`).
 
-    One call for a whole file covers all its sandboxes (`each`). `ask` answers None where nobody is there to be asked.
-    `yes` agrees for this run and remembers nothing, but it does not agree to what a guest may have written; `tell`
-    hears then of credentials, which the file does not name. Raises EngineError when the user does not agree, and (exit
-    code 2) where nobody can be asked.
+    `ask` puts the question, and returns None where nobody is there to answer. `yes` agrees in the user's place, for
+    this run only, and never to a file that a guest may have written; `tell` is then called for each new credential of a
+    registry, because the file does not name those. Raises EngineError when the user does not agree, with exit code 2
+    where nobody could be asked.
     """
     surroundings = around(layout, loaded, unconfined=unconfined)
     asks = asks_of(loaded, surroundings)
@@ -72,14 +73,14 @@ def agree(
         raise EngineError("nobody is here to approve that: nothing was started", hint=hint, exit_code=2)
     if not answer:
         raise EngineError("not approved: nothing was started")
-    # One sandbox of several asks for less than the file does.
+    # One sandbox asks for less than all sandboxes of the file together: what was approved for the others is kept.
     kept = widened(before, asks) if loaded.agent_name is not None else ()
     save_approval(layout, file, dict.fromkeys((*asks, *kept, *((UNCONFINED,) if unconfined else ()))))
     return unconfined
 
 
 def _refuse_a_guests_files(new: Iterable[Ask], past: Past) -> None:
-    """Raises EngineError (exit code 2) for a file that nobody named or approved, and that a guest may have written."""
+    """Raises EngineError (exit code 2) for an unnamed file that is not approved and that a guest may have written."""
     for ask in new:
         if ask.kind != "input" or not (change := past.change(ask.subject, ask.detail)):
             continue

@@ -1,4 +1,4 @@
-"""What was approved, one record a file, in the user's state directory."""
+"""What the user has approved: one record for each file, in the user's state directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Approval:
-    """What one file may ask of the host. `file` is its real path, `approved` when the user agreed (ISO 8601, UTC)."""
+    """What one file may have of the host. `file` is its real path, `approved` the time of the agreement (ISO, UTC)."""
 
     file: Path
     asks: tuple[Ask, ...]
@@ -34,7 +34,7 @@ class Approval:
 
 @dataclass(frozen=True)
 class Record:
-    """One file of the store: `approval` is None where it cannot be used, and `note` says why."""
+    """What one file of the store holds. Where it cannot be used, `approval` is None and `note` says why."""
 
     id: str
     approval: Approval | None
@@ -42,7 +42,7 @@ class Record:
 
 
 def identity(loaded: Loaded) -> Path:
-    """The path that a file is known by: its own name in its real directory."""
+    """The path under which a file is remembered: its own name in its real directory."""
     return loaded.path.parent.resolve() / loaded.path.name
 
 
@@ -56,9 +56,9 @@ def find_approval(layout: Layout, file: Path) -> Record | None:
 
 
 def list_approvals(layout: Layout) -> list[Record]:
-    """All records, by the path of their files; those that cannot be used at the end."""
-    found = [record for path in layout.trust.glob("*.json") if (record := _read(path)) is not None]
-    return sorted(found, key=lambda r: (r.approval is None, str(r.approval.file) if r.approval else "", r.id))
+    """All records, ordered by the path of the file; those that cannot be used come last."""
+    records = [record for path in layout.trust.glob("*.json") if (record := _read(path)) is not None]
+    return sorted(records, key=lambda r: (r.approval is None, str(r.approval.file) if r.approval else "", r.id))
 
 
 def save_approval(layout: Layout, file: Path, asks: Iterable[Ask]) -> None:
@@ -79,7 +79,7 @@ def save_approval(layout: Layout, file: Path, asks: Iterable[Ask]) -> None:
 
 
 def forget_approval(layout: Layout, record: Record) -> None:
-    """The next `up` of that file asks again. Raises OSError."""
+    """Delete the record, so that the next `up` of that file asks again. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         (layout.trust / f"{record.id}.json").unlink()
 
@@ -100,7 +100,7 @@ def _read(path: Path) -> Record | None:
 
 
 def _parse(value: Any) -> Approval:
-    """Raises ValueError for everything that we have not written just so."""
+    """Raises ValueError for everything that `save_approval` could not have written."""
     approval = decode(Approval, value)
     if not all(map(_is_ask, approval.asks)):
         raise ValueError

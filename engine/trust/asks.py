@@ -1,9 +1,9 @@
 """What a checked file asks of the host, as one value, and whether that is more than was approved.
 
-A file is a stranger's until its user agrees. Asked for is what reaches beyond the machine: directories of the host that
-the guest sees, secrets that leave for a host, services and ports of the host, every name below a domain, variables of
-the user's environment, and most of the host's memory, processors or disk. Named groups and single names of the network
-are not: they are the file's everyday content.
+A file is a stranger's until its user agrees to it. The user has to agree to everything that reaches beyond the machine:
+directories of the host that the guest sees, secrets that are sent to another host, services and ports of the host,
+every name below a domain, variables of the user's environment, and most of the host's memory, processors or disk.
+Nobody is asked about named groups and single names of the network: almost every file has some.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-# What the guest may do with a directory, by the mount's mode. A clone is a copy: the host is only read.
+# What the guest may do with a directory of the host, by the mount's mode. A clone is a copy, so the host is only read.
 RIGHTS = {"rw": ("read", "write"), "ro": ("read",), "clone": ("read",)}
 
 _FREE_PORT = "any free port"
@@ -53,9 +53,9 @@ _FREE_PORT = "any free port"
 class Ask:
     """One thing that a file asks for.
 
-    `subject` is the host's: a real path, a port, where a secret's value comes from. `detail` is what for: a mount's
-    mode, the host that a secret goes to, a file's digest, an amount. These two and the kind are what is approved;
-    `note` and `warning` are words.
+    `subject` is what the file wants of the host: a real path, a port, the source of a secret. `detail` says for what,
+    or how much: a mount's mode, the host that a secret is sent to, a file's digest, an amount. The user approves the
+    kind, the subject and the detail; `note` and `warning` only explain them.
     """
 
     kind: Kind
@@ -65,7 +65,10 @@ class Ask:
     warning: str = ""
 
     def units(self) -> frozenset[tuple[str, str, str]]:
-        """The smallest parts of it that can be approved: who may write a directory may read it, too."""
+        """The smallest parts that can be approved.
+
+        Who may write a directory may also read it: that ask has two parts.
+        """
         details = RIGHTS[self.detail] if self.kind == "directory" else (self.detail,)
         return frozenset((self.kind, self.subject, detail) for detail in details)
 
@@ -79,24 +82,24 @@ UNCONFINED = Ask(
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What of this host decides about what a file asks: what is where, how much there is, and what has been."""
+    """What the asks of a file depend on: this host's directories and capacity, and the project's earlier sandboxes."""
 
     places: Places
     capacity: Capacity
     past: Past = field(default_factory=Past)
-    credentials: tuple[UrlCredential, ...] = ()  # of the registries that the file's guests are told of
-    unconfined: bool = False  # the user has said that mounts may be served by a process that nothing confines
+    credentials: tuple[UrlCredential, ...] = ()  # in the URLs of registries that the file's guests are given
+    unconfined: bool = False  # the user wants mounts even from a file server that nothing confines
 
 
 def asks_of(loaded: Loaded, around: Surroundings) -> tuple[Ask, ...]:
-    """Everything that the file asks of the host, of all its sandboxes together, in a fixed order and without doubles.
+    """Everything that all sandboxes of the file ask of the host, each ask once, in a fixed order.
 
-    Looks up where paths really lead. Values of variables and secrets are neither read nor named.
+    Follows links to the real paths. The values of variables and secrets are neither read nor shown.
     """
-    found: dict[frozenset[tuple[str, str, str]], Ask] = {}
+    asks: dict[frozenset[tuple[str, str, str]], Ask] = {}
     for one in loaded.each():
         for ask in (*_directories(one, around.places), *_secrets(one, around.places), *_network(one), *_ports(one)):
-            found.setdefault(ask.units(), ask)
+            asks.setdefault(ask.units(), ask)
     for ask in (
         *_machine(loaded, around.capacity),
         *_inputs(loaded, around.past),
@@ -104,28 +107,28 @@ def asks_of(loaded: Loaded, around: Surroundings) -> tuple[Ask, ...]:
         *_registries(around),
         *((UNCONFINED,) if around.unconfined else ()),
     ):
-        found.setdefault(ask.units(), ask)
-    return tuple(sorted(found.values(), key=lambda ask: (KINDS.index(ask.kind), _natural(ask.subject), ask)))
+        asks.setdefault(ask.units(), ask)
+    return tuple(sorted(asks.values(), key=lambda ask: (KINDS.index(ask.kind), _natural(ask.subject), ask)))
 
 
 def widened(asks: Iterable[Ask], approved: Iterable[Ask]) -> tuple[Ask, ...]:
-    """Those of `asks` that reach further than everything in `approved` together."""
+    """Those of `asks` that ask for more than everything in `approved` together."""
     approved = tuple(approved)
-    have = frozenset(unit for ask in approved for unit in ask.units())
-    most: dict[str, int] = {}
+    approved_units = frozenset(unit for ask in approved for unit in ask.units())
+    approved_amounts: dict[str, int] = {}
     for ask in approved:
         if ask.kind == "machine":
-            most[ask.subject] = max(int(ask.detail), most.get(ask.subject, 0))
+            approved_amounts[ask.subject] = max(int(ask.detail), approved_amounts.get(ask.subject, 0))
 
-    def has(ask: Ask) -> bool:
-        less = ask.kind == "machine" and int(ask.detail) <= most.get(ask.subject, 0)
-        return less or ask.units() <= have
+    def is_approved(ask: Ask) -> bool:
+        within_amount = ask.kind == "machine" and int(ask.detail) <= approved_amounts.get(ask.subject, 0)
+        return within_amount or ask.units() <= approved_units
 
-    return tuple(ask for ask in asks if not has(ask))
+    return tuple(ask for ask in asks if not is_approved(ask))
 
 
 def digest(asks: Iterable[Ask]) -> str:
-    """Equal for equal asks, whatever their order and words."""
+    """A digest of what is asked. Neither the order of the asks nor their notes and warnings change it."""
     units = sorted({unit for ask in asks for unit in ask.units()})
     return hashlib.sha256(json.dumps(units).encode()).hexdigest()
 
@@ -136,11 +139,11 @@ def _directories(loaded: Loaded, places: Places) -> Iterator[Ask]:
         try:
             real = real_source(loaded.project, mount.source)
         except (OSError, RuntimeError):
-            continue  # nothing can be mounted: `up` refuses it
-        inside = real.is_relative_to(project)
-        if inside and mount.mode != "rw" and not places.told_of(real):
+            continue  # `up` refuses a source that cannot be mounted
+        warning = places.why_sensitive(real)
+        if real.is_relative_to(project) and mount.mode != "rw" and not warning:
             continue
-        yield Ask("directory", str(real), mount.mode, _note(loaded, mount, real, project), places.told_of(real))
+        yield Ask("directory", str(real), mount.mode, _note(loaded, mount, real, project), warning)
 
 
 def _note(loaded: Loaded, mount: Mount, real: Path, project: Path) -> str:
@@ -207,7 +210,7 @@ def _port(host: int | None, guest: int, whose: str) -> Ask:
 
 
 def _machine(loaded: Loaded, capacity: Capacity) -> Iterator[Ask]:
-    """More than half of the memory or of the free disk, or more processors than there are, where the file says so."""
+    """An amount that the file sets itself: over half of the memory or free disk, or more processors than there are."""
     machines = [one.sandbox.machine for one in loaded.each()]
     together = ", of all its sandboxes together" if len(machines) > 1 else ""
     memory, disk = sum(machine.memory for machine in machines), sum(machine.disk for machine in machines)
@@ -217,9 +220,9 @@ def _machine(loaded: Loaded, capacity: Capacity) -> Iterator[Ask]:
         ("cpus", cpus, capacity.cpus, f"{cpus}, of {capacity.cpus}"),
         ("disk", disk, capacity.disk // 2, f"{format_size(disk)}{together}, of {_about(capacity.disk)} that are free"),
     )
-    for name, wanted, limit, note in rows:
-        if wanted > limit and any(name in machine.model_fields_set for machine in machines):
-            yield Ask("machine", name, str(wanted), note)
+    for name, amount, limit, note in rows:
+        if amount > limit and any(name in machine.model_fields_set for machine in machines):
+            yield Ask("machine", name, str(amount), note)
 
 
 def _about(size: int) -> str:
@@ -227,7 +230,7 @@ def _about(size: int) -> str:
 
 
 def _inputs(loaded: Loaded, past: Past) -> Iterator[Ask]:
-    """Files that are read with this one without being named, where its sandbox, or an earlier one, can write them."""
+    """The unnamed files that are read with this one and that its sandboxes, or earlier ones, can write."""
     writable = (*lent_by(loaded), *past.lent)
     for file, content in loaded.unnamed.items():
         if not can_be_written(file, writable):
@@ -248,7 +251,7 @@ def _variables(loaded: Loaded) -> Iterator[Ask]:
 
 
 def groups_of(loaded: Loaded) -> set[str]:
-    """The named groups whose clients in the guest are told what this host's are configured with."""
+    """The named groups whose package clients in the guest get the configuration of this host's clients."""
     groups = {endpoint.group for one in loaded.each() for endpoint in one.sandbox.endpoints if endpoint.group}
     return groups | ({"debian"} if any(one.sandbox.packages for one in loaded.each()) else set())
 

@@ -1,4 +1,4 @@
-"""Directories of a host that nobody shares without knowing it: homes, credentials, the system, our own state."""
+"""Directories of a host that the user must not share unknowingly: homes, credentials, the system, our own state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Below a home directory: what is there.
+# Path below a home directory -> what is there.
 CREDENTIALS: Mapping[str, str] = {
     ".ssh": "your SSH keys",
     ".gnupg": "your GnuPG keys",
@@ -46,7 +46,7 @@ CREDENTIALS: Mapping[str, str] = {
 # Files in a home directory that hold credentials, for secrets that name a file.
 CREDENTIAL_FILES = (".netrc", ".git-credentials", ".npmrc", ".pypirc", ".vault-token", ".pgpass", ".my.cnf")
 
-# Of the system. What lies below the last group's directories is as telling as they are.
+# Directories of the system. For those in _SYSTEM, everything below them is as sensitive as they are.
 _ROOT = {"/": "everything on this host"}
 _HOMES = {"/home": "everybody's home directories", "/Users": "everybody's home directories"}
 _SYSTEM = {
@@ -64,19 +64,19 @@ _SYSTEM = {
 
 @dataclass(frozen=True)
 class Places:
-    """The places to tell of: `homes` of this user, `own` directories of ours with what is in them."""
+    """The sensitive places of a host: the `homes` of this user, and our `own` directories with what is in them."""
 
     homes: tuple[Path, ...]
     own: Mapping[Path, str]
 
     @classmethod
     def of_user(cls, own: Mapping[Path, str]) -> Places:
-        """Of the user that runs this process; $HOME may differ from what the system says."""
+        """The places of the user who runs this process. Both homes count: $HOME and the one that the system names."""
         homes = [os.environ.get("HOME", ""), _home_of_user()]
         return cls(tuple(dict.fromkeys(Path(home).resolve() for home in homes if home.startswith("/"))), own)
 
-    def told_of(self, path: Path) -> str:
-        """What is to be said about the real path `path`, "" for most paths."""
+    def why_sensitive(self, path: Path) -> str:
+        """Why sharing the real path `path` deserves a warning; "" for most paths."""
         for place, what in _ROOT.items():
             if _same(path, Path(place)):
                 return f"this is {place}: {what}"
@@ -84,14 +84,14 @@ class Places:
             if home != Path("/") and (path == home or home.is_relative_to(path) or _same(path, home)):
                 where = "this is" if path == home or _same(path, home) else f"it contains {home},"
                 return f"{where} your home directory: your keys, your logins, and what runs when you log in"
-        found = [*self._below_homes(path), *self._of_system(path), *self._own(path)]
-        return "; ".join(dict.fromkeys(found))
+        reasons = [*self._below_homes(path), *self._of_system(path), *self._own(path)]
+        return "; ".join(dict.fromkeys(reasons))
 
     def _below_homes(self, path: Path) -> Iterator[str]:
         for home in self.homes:
             for name, what in CREDENTIALS.items():
                 place = home / name
-                # ~/.config itself is telling, a project's directory below it is not.
+                # ~/.config as a whole is sensitive; any single directory below it, such as a project, is not.
                 below = name != ".config" and path.is_relative_to(place)
                 if below or path == place or (place.is_relative_to(path) and place.exists()) or _same(path, place):
                     yield f"{what} ({place})"
@@ -122,7 +122,7 @@ def _home_of_user() -> str:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether they are one directory, also under two names (a bind mount)."""
+    """Whether both paths are the same directory, which may have two names through a bind mount."""
     try:
         return one.samefile(other)
     except OSError:

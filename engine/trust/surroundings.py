@@ -1,4 +1,4 @@
-"""What of this host, and of the project's past, decides about what a file asks."""
+"""Looking up what the asks of a file depend on: this host, and the project's earlier sandboxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandboxfile import Loaded
 
 
 def places_of(layout: Layout) -> Places:
-    """The places of this host to tell of, our own directories among them."""
+    """The sensitive places of this host, our own directories among them."""
     ours = "where `sandbox` keeps "
     return Places.of_user(
         {
@@ -26,7 +26,10 @@ def places_of(layout: Layout) -> Places:
 
 
 def around(layout: Layout, loaded: Loaded, *, unconfined: bool = False) -> Surroundings:
-    """Asks the host's package clients where the file names a group, which may take a second. Raises EngineError."""
+    """The surroundings of `loaded` on this host. Raises EngineError.
+
+    Where the file names a group of registries, the host's package clients are asked, which may take a second.
+    """
     try:
         credentials = credentials_of(groups) if (groups := groups_of(loaded)) else ()
     except RegistryError as error:

@@ -1,7 +1,8 @@
-"""The files that are read without being named, and whether a guest of the project can have written them.
+"""The files that are read although nobody names them, and whether a guest of the project can have written them.
 
-Sandboxfile.local.yaml and `.env` decide about a sandbox as soon as they are there. Where a sandbox can write, it could
-make them for the next `up`. So each start notes what they said then, and where the guest can write from then on.
+Sandboxfile.local.yaml and `.env` take effect as soon as they exist. A sandbox that can write in their directory could
+make them for the next `up`. So each start notes their content, and the directories that the guest can write from then
+on.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ VERSION = 1
 class Past:
     """What earlier sandboxes of a project may have done to its files.
 
-    `files` are the digests of what was there when the last one was started, by real path, None for a file that was not
-    there; `lent` are the directories that one of them could write, or can. Without `ran` there was no sandbox yet.
+    `files` maps real paths to the digest of the content at the last start, None for a file that did not exist. `lent`
+    are the directories that one of the sandboxes can write, or could. `ran` is False when the project had no sandbox
+    yet.
     """
 
     ran: bool = False
@@ -39,7 +41,7 @@ class Past:
     lent: tuple[Path, ...] = ()
 
     def change(self, path: str, digest: str) -> str:
-        """What a guest may have done to the file since: "" for nothing, else a word for it."""
+        """What a guest may have done to the file since the last start: "has changed", "is new", or "" for nothing."""
         if not self.ran or self.files.get(path) == digest:
             return ""
         return "has changed" if self.files.get(path) is not None else "is new"
@@ -50,12 +52,12 @@ def digest_of(content: bytes) -> str:
 
 
 def known_as(path: Path) -> str:
-    """The path that an unnamed file is known by: its own name in its real directory."""
+    """The path under which an unnamed file is remembered: its own name in its real directory."""
     return str(path.parent.resolve() / path.name)
 
 
 def look_back(layout: Layout, project: Path) -> Past:
-    """What is known of the sandboxes that ran, or run, in the directory `project`. Reads their records."""
+    """What the records say about the sandboxes that ran, or run, in the directory `project`."""
     lent, ran = [], False
     for record in sorted(layout.instances.glob("*/instance.json")):
         with contextlib.suppress(EngineError):
@@ -63,19 +65,19 @@ def look_back(layout: Layout, project: Path) -> Past:
             if instance is not None and Path(instance.project) == project:
                 ran = True
                 lent += [Path(str(mount.get("source"))) for mount in instance.mounts if not mount.get("read_only")]
-    memory = layout.project_seen(project)
+    notes = layout.project_seen(project)
     try:
-        past = _parse(read_json(memory))
+        past = _parse(read_json(notes))
     except FileNotFoundError:
-        # An older version has built for it, and did not note what was there.
-        past = Past(ran or any(memory.parent.glob("plan*.json")))
+        # A plan without these notes is from an older version, which started sandboxes and took no notes.
+        past = Past(ran or any(notes.parent.glob("plan*.json")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        past = Past(True, {}, (project.resolve(),))  # damaged: whatever is there may be a guest's
+        past = Past(True, {}, (project.resolve(),))  # the notes are damaged: a guest may have written every file
     return Past(past.ran or ran, past.files, tuple(dict.fromkeys([*past.lent, *lent])))
 
 
 def note_start(layout: Layout, loaded: Loaded) -> None:
-    """Note what the unnamed files say, right before a sandbox is started with them or changed. Raises EngineError."""
+    """Note the content of the unnamed files, right before a sandbox is started or changed. Raises EngineError."""
     past = look_back(layout, loaded.project)
     files = dict(past.files)
     for path in (local_layer(loaded), loaded.project / ENV_FILE):
@@ -93,16 +95,16 @@ def note_start(layout: Layout, loaded: Loaded) -> None:
 
 
 def lent_by(loaded: Loaded) -> Iterator[Path]:
-    """The real directories that the file's sandboxes can write."""
+    """The real directories that the sandboxes of the file can write."""
     for one in loaded.each():
         for mount in one.sandbox.mounts:
             if mount.mode == "rw":
-                with contextlib.suppress(OSError, RuntimeError):  # nothing can be mounted: `up` refuses it
+                with contextlib.suppress(OSError, RuntimeError):  # `up` refuses a source that cannot be mounted
                     yield real_source(one.project, mount.source)
 
 
 def can_be_written(path: Path, directories: Iterable[Path]) -> bool:
-    """Whether who can write these directories decides what is read at `path`."""
+    """Whether someone who can write these directories decides what is read at `path`, as through a link on the way."""
     directories = tuple(directories)
     return any(step.is_relative_to(directory) for step in steps_to(path) for directory in directories)
 
@@ -115,7 +117,7 @@ def _digest_now(project: Path, path: Path) -> str | None:
 
 
 def _parse(value: Any) -> Past:
-    """Raises KeyError, TypeError, ValueError for what we have not written."""
+    """Raises KeyError, TypeError or ValueError for everything that `note_start` could not have written."""
     if value["version"] != VERSION:
         raise ValueError
     files = {str(path): None if digest is None else str(digest) for path, digest in value["files"].items()}

@@ -27,7 +27,7 @@ async def ensure(nodes: list[Node], wanted: set[str]) -> dict[str, Path]:
         if node.id not in wanted:
             continue
         async with store.build(node.kind, node.key, on_wait=print, inputs=node.inputs) as build:
-            if build.existing is None:
+            if build is not None:
                 assert node.work is not None
                 parents = {need: entries[need] for need in node.needs}
                 await node.work.build(BuildContext(build.directory, parents, print, build.sockets))

@@ -1,4 +1,4 @@
-"""Build the guest image: the recipe, in one of its two places."""
+"""Build the guest image: run the recipe on this host or in a builder machine."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vmm.spec import Accelerator
 from vmm.tools import Tools
 
 Place = Literal["auto", "native", "builder"]
-NEEDED_BYTES = 4 * 1024**3  # the most that lies in the directory while the image is made
+NEEDED_BYTES = 4 * 1024**3  # the most that the directory takes while the image is made
 
 
 @dataclass(frozen=True)
 class Image:
-    """A built guest image: its file system, (name, version) of its packages, and its clients' configuration."""
+    """A built guest image: its file system, (name, version) of its packages, and the registries of its clients."""
 
     root: Path
     packages: tuple[tuple[str, str], ...]
@@ -44,9 +44,10 @@ async def build_image(
 ) -> Image:
     """Fill the empty `directory` with the guest image.
 
-    Raises ImageError or ToolchainError: mirror out of reach, a package that does not install, a full disk. Takes two
-    minutes natively and ten in an emulated builder machine, which `auto` takes where native is impossible;
-    `accelerator` is what that machine uses, `sockets` a short private directory for it (default: one of its own).
+    Takes two minutes on this host (`native`), and ten in an emulated builder machine. `auto` uses a builder machine
+    only where `native` is impossible. `accelerator` and `sockets` are for the builder machine; `sockets` is a private
+    directory with a short path (default: a new one). Raises ImageError or ToolchainError when the mirror cannot be
+    reached, a package cannot be installed, or the disk is full.
     """
     mirrors = mirrors or debian_mirrors()
     directory = directory.resolve()
@@ -57,7 +58,7 @@ async def build_image(
         for path in (root, work, output):
             path.mkdir(parents=True)
         await make_build_root(root, directory / "work/apt", mirrors, progress=progress)
-        # The kernel comes from the toolchain, which also boots it: only its modules go into the image.
+        # The kernel itself stays in the toolchain, from where it is booted: only its modules go into the image.
         shutil.copytree(tools.modules, root / "build/modules" / tools.kernel_release, symlinks=True)
         if place == "native":
             progress("building the guest image on this machine")

@@ -1,4 +1,4 @@
-"""The root file system that the recipe runs in: unpacked packages, the same in both places."""
+"""The root file system that the recipe runs in: unpacked packages, on this host and in the builder machine alike."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def make_build_root(
     Raises ToolchainError (no mirror, bad signature, disk full).
     """
     packages = await fetch(scratch, BUILD_ROOT_PACKAGES, SUITE, progress=progress, mirrors=mirrors)
-    # Merged /usr, before a package can make them directories.
+    # These are links, as in every Debian with a merged /usr. Unpacking a package first would make them directories.
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(f"usr/{name}")
@@ -53,7 +53,7 @@ async def make_build_root(
 
 
 def _replace_maintainer_scripts(root: Path) -> None:
-    """The few things that the packages' own scripts would have done and that the recipe needs."""
+    """Do the few things that the recipe needs and that the packages' own scripts would have done."""
     for name in ("passwd", "group"):
         shutil.copyfile(root / f"usr/share/base-passwd/{name}.master", root / "etc" / name)
     # apt downloads as this user.

@@ -1,4 +1,4 @@
-"""Run the recipe without any privilege: in a machine of its own, whose root is the build root."""
+"""Run the recipe without any privilege: in a machine of its own, whose root file system is the build root."""
 
 from __future__ import annotations
 
@@ -56,9 +56,10 @@ async def run_in_builder(
     accelerator: Accelerator = "tcg",
     sockets: Path | None = None,
 ) -> None:
-    """Run the recipe of the build root `root` in a machine; its results go to `output`, its disks lie in `work`.
+    """Run the recipe of the build root `root` in a machine. The disks lie in `work`, the results go to `output`.
 
-    Raises ImageError with the recipe's last words, when the machine ends early, or after BUILD_TIMEOUT_S seconds.
+    Raises ImageError when the recipe fails (with the end of its output), when the machine ends early, and after
+    BUILD_TIMEOUT_S seconds.
     """
     policy = mirror_policy(mirrors)
     _write_hosts(root, policy)
@@ -97,7 +98,7 @@ async def run_in_builder(
 
 
 def _write_hosts(root: Path, policy: Policy) -> None:
-    # No resolver: the only names there are the mirrors', and they are the gateway's address.
+    # The machine has no resolver. The names of the mirrors are all it needs, and they lead to the gateway.
     names = dict.fromkeys(rule.host for rule in policy.rules)
     lines = ["127.0.0.1 localhost", *(f"{GATEWAY_ADDRESS} {name}" for name in names)]
     (root / "etc/hosts").write_text("".join(f"{line}\n" for line in lines))
@@ -108,7 +109,7 @@ async def _make_disks(root: Path, work: Path, tools: Tools) -> tuple[Drive, ...]
     for name, size in (("disk", SCRATCH_BYTES), ("output", OUTPUT_BYTES)):
         with paths[name].open("wb") as stream:
             stream.truncate(size)
-    # Nothing on the scratch disk is worth a journal.
+    # The scratch disk needs no journal: nothing on it has to survive a crash.
     ext4 = ["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard", str(paths["disk"])]
     try:
         await run(
@@ -127,7 +128,7 @@ async def _make_disks(root: Path, work: Path, tools: Tools) -> tuple[Drive, ...]
 
 
 async def _follow(machine: Machine, report: Callable[[str], None]) -> None:
-    """Read the recipe's output until it says how it ended."""
+    """Read the output of the recipe until its last line, which says how it ended. Raises ImageError."""
     reader, writer = await machine.channel_streams()
     words: deque[str] = deque(maxlen=60)
     try:
@@ -140,7 +141,7 @@ async def _follow(machine: Machine, report: Callable[[str], None]) -> None:
                         "the builder machine ended before the image was ready",
                         "\n".join([*words, machine.console.last_words()]),
                     )
-                # apt redraws lines with carriage returns.
+                # apt overwrites lines with carriage returns: only the last version counts.
                 line = line.rstrip().rpartition("\r")[2]
                 if line.startswith(RESULT):
                     break
@@ -162,7 +163,7 @@ def _read_output(disk: Path, output: Path) -> None:
                 source = archive.extractfile(name)
                 if source is None:
                     raise KeyError(name)
-                # The machine is ours, but what it wrote is data: only these three names are read.
+                # The archive is untrusted data, although the machine is ours: only these three names are read.
                 with (output / name).open("wb") as target:
                     shutil.copyfileobj(source, target, 1024 * 1024)
     except (tarfile.TarError, KeyError) as error:
@@ -170,11 +171,11 @@ def _read_output(disk: Path, output: Path) -> None:
 
 
 def _memory_size() -> int:
-    """A quarter of the host's memory, between 2 and 4 GiB: more is page cache for a build that is bound by the CPU."""
+    """A quarter of the host's memory, between 2 and 4 GiB. More would only be page cache, and the CPU is the limit."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(max(total // 4, 2 * 1024**3), 4 * 1024**3) // 1024**2 * 1024**2
 
 
 def _short_directory() -> str | None:
-    """Sockets have short paths: /tmp where the user's own temporary directory is a deep one."""
+    """A directory for sockets, whose paths must be short: /tmp where the user's temporary directory has a long path."""
     return None if len(tempfile.gettempdir()) < 60 else "/tmp"

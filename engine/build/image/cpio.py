@@ -1,4 +1,4 @@
-"""A writer of newc cpio archives, the format of an initramfs: device nodes and owners without being root."""
+"""A writer of newc cpio archives, the format of an initramfs. It can write device nodes without being root."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import PurePosixPath
 
 @dataclass
 class Archive:
-    """Entries are written in the order of the calls; everything belongs to root and has the time 0."""
+    """An archive. Its entries are in the order of the calls; all of them belong to root and have the time 0."""
 
     _data: bytearray = field(default_factory=bytearray)
     _seen: set[str] = field(default_factory=set)
 
     def add_directory(self, path: str, mode: int = 0o755) -> None:
-        """Add a directory with its parents; one that is there already is left alone."""
+        """Add a directory and its parents, except those that the archive has already."""
         for parent in reversed(PurePosixPath(path).parents):
             if str(parent) not in (".", "/"):
                 self._entry(str(parent), stat.S_IFDIR | 0o755)
@@ -30,7 +30,7 @@ class Archive:
         self._entry(path, stat.S_IFLNK | 0o777, target.encode())
 
     def add_device(self, path: str, major: int, minor: int, mode: int = 0o600) -> None:
-        """A character device node."""
+        """Add the node of a character device."""
         self._parents(path)
         self._entry(path, stat.S_IFCHR | mode, device=(major, minor))
 

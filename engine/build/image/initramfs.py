@@ -21,7 +21,7 @@ INIT = Path(__file__).with_name("init.sh")
 GUEST = Path(guest.__file__).parent
 GUESTD_TARGET = "usr/lib/sandbox/guestd"  # a directory; `vmm.guest.guestd` says how it is started
 
-# Drivers that the guest's kernel has as modules and that are needed before its root is mounted, or always.
+# Drivers that are modules in the guest's kernel. They are needed before the root is mounted, or in every guest.
 MODULES = ("virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon", "erofs", "overlay")
 
 # The commands of init.sh, as links to busybox.
@@ -42,13 +42,13 @@ APPLETS = (
     "echo",
 )
 
-# Units that the guest starts beside those that its packages enable.
+# Units that the guest starts, besides those that its packages enable.
 ENABLED = {
     "sandbox-guestd.service": "sysinit.target",
     "sandbox-dns.service": "sysinit.target",
 }
 
-# Each costs boot time under emulation, or would change the guest behind the back of its user.
+# Units that the guest must not start: they take boot time under emulation, or change the guest without being asked.
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -101,7 +101,7 @@ MASKED = (
 
 
 def initramfs_key(tool_key: str) -> tuple[str, dict[str, str]]:
-    """The content key of the initramfs and the named inputs it is the hash of: scripts, guest files, drivers."""
+    """The content key of the initramfs, and the named inputs that it is the hash of: scripts, guest files, drivers."""
     inputs = {
         "recipe": str(RECIPE_VERSION),
         "toolchain": tool_key,
@@ -115,7 +115,10 @@ def initramfs_key(tool_key: str) -> tuple[str, dict[str, str]]:
 
 
 async def build_initramfs(directory: Path, tools: Tools) -> Path:
-    """Write the initramfs of these tools into `directory` and return its path. Raises ImageError (no such driver)."""
+    """Write the initramfs for these tools into `directory`, and return its path.
+
+    Raises ImageError when the kernel lacks a driver or the disk is full.
+    """
     path = directory / INITRAMFS
     with making("the initramfs", directory, 0, ImageError):
         path.write_bytes(pack_initramfs(tools))
@@ -123,7 +126,10 @@ async def build_initramfs(directory: Path, tools: Tools) -> Path:
 
 
 def pack_initramfs(tools: Tools) -> bytes:
-    """The archive itself; the same for the same tools and files. Not compressed: unpacking it would cost more."""
+    """The bytes of the archive; the same for the same tools and files.
+
+    It is not compressed, since unpacking would take more time than reading saves.
+    """
     archive = Archive()
     for name in ("proc", "sys", "dev"):
         archive.add_directory(name)
@@ -142,7 +148,7 @@ def pack_initramfs(tools: Tools) -> bytes:
 
 def _add_guest(archive: Archive) -> None:
     for path, data in _files(GUEST / "rootfs"):
-        # Modes are set here: an installed package has lost those of its sources.
+        # The modes are decided here, since an installed Python package does not keep those of its sources.
         archive.add_file(f"guest/{path}", data, 0o755 if data.startswith(b"#!") else 0o644)
     for path, data in _files(GUEST / "guestd"):
         archive.add_file(f"guest/{GUESTD_TARGET}/{path}", data)
@@ -153,7 +159,7 @@ def _add_guest(archive: Archive) -> None:
 
 
 def _files(root: Path) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of every file beneath `root`, sorted; what Python leaves behind is none of ours."""
+    """(path, content) of every file beneath `root`, sorted, without Python's caches."""
     for file in sorted(root.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             yield file.relative_to(root).as_posix(), file.read_bytes()
@@ -167,14 +173,14 @@ def _hash(files: Iterable[tuple[str, bytes]]) -> str:
 
 
 def find_modules(directory: Path, names: tuple[str, ...]) -> list[Path]:
-    """Files of the drivers and of what they depend on, in the order of loading; built-in ones need none.
+    """The files of the drivers and of their dependencies, in the order of loading. Built-in drivers have no file.
 
-    Raises ImageError for one that the kernel does not have.
+    Raises ImageError for a driver that the kernel does not have.
     """
     files: dict[str, tuple[Path, list[str]]] = {}
     for line in (directory / "modules.dep").read_text().splitlines():
         path, _, needs = line.partition(":")
-        # "The next module needs the last named first": modules.dep lists dependencies in reverse.
+        # modules.dep lists dependencies in reverse: the last one has to be loaded first.
         files[_module_name(path)] = (directory / path, [_module_name(need) for need in reversed(needs.split())])
     built_in = {_module_name(line) for line in (directory / "modules.builtin").read_text().splitlines()}
     order: list[Path] = []

@@ -1,4 +1,4 @@
-"""Run the recipe on this machine: as root, or as a user whom newuidmap gives more user ids."""
+"""Run the recipe on this host: as root, or as a user to whom newuidmap gives further user ids."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from engine.cache.disk_space import full_disk_hint
 from vmm.process import ProcessError, run
 
 BUILD_TIMEOUT_S = 1800.0
-MEMORY_NEEDED = 5 * 1024**3  # a user's build works in memory: its files belong to ids that the user cannot delete
+# An ordinary user's build works in a tmpfs: on a disk, the user could not delete its files, which belong to other ids.
+MEMORY_NEEDED = 5 * 1024**3
 ENTER = Path(__file__).with_name("enter.sh")
 NOT_FETCHED = ("Hash Sum mismatch", "Failed to fetch", "Could not connect", "Temporary failure")
 NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def native_prefix() -> tuple[str, ...] | None:
-    """How to become root of namespaces of one's own here, as a command prefix; None when it cannot be.
+    """The beginning of a command line that makes this user root in new namespaces; None where that is impossible.
 
-    The processes inside die with that command, and the mounts with the processes: kill -9 leaves neither.
+    The processes inside die with that command, and the mounts disappear with the processes, even after kill -9.
     """
     unshare = shutil.which("unshare")
     if unshare is None:
@@ -32,7 +33,7 @@ def native_prefix() -> tuple[str, ...] | None:
         return (unshare, *NAMESPACES)
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # containers run as numbers that no file names
+    except KeyError:  # a user id without a name, as in many containers
         return None
     if shutil.which("newuidmap") is None or not _has_ids(name, Path("/etc/subuid")) or _free_memory() < MEMORY_NEEDED:
         return None
@@ -60,7 +61,7 @@ def _free_memory() -> int:
 
 
 async def can_build_natively() -> bool:
-    """Whether namespaces can really be made and mounted in: containers often forbid what `native_prefix` promises."""
+    """Whether this user can make the namespaces and mount in them, which containers often forbid. Tries it."""
     prefix = native_prefix()
     if prefix is None:
         return False
@@ -72,9 +73,10 @@ async def can_build_natively() -> bool:
 
 
 async def run_natively(root: Path, work: Path, output: Path, *, progress: Callable[[str], None]) -> None:
-    """Run the recipe in the build root `root`, working in `work`, results in `output`. Takes about two minutes.
+    """Run the recipe in the build root `root`. It works in `work`, and its results go to `output`.
 
-    Raises ImageError with the recipe's last words, or after BUILD_TIMEOUT_S seconds.
+    Takes about two minutes. Raises ImageError when the recipe fails (with the end of its output), and after
+    BUILD_TIMEOUT_S seconds.
     """
     prefix = native_prefix()
     if prefix is None:
@@ -88,13 +90,13 @@ async def run_natively(root: Path, work: Path, output: Path, *, progress: Callab
 
 
 def apt_proxies() -> dict[str, str]:
-    """The proxies of the host's apt as variables: the recipe's apt does not read the host's configuration."""
+    """The proxies of the host's apt as environment variables: the recipe's apt does not read the host's settings."""
     names = {"Acquire::http::Proxy": "http_proxy", "Acquire::https::Proxy": "https_proxy"}
     return {names[name]: url for name, url in host_settings(tuple(names)).items() if url != "DIRECT"}
 
 
 def explain(brief: str, output: str) -> ImageError:
-    """What the end of the recipe's output means."""
+    """The error for a recipe that failed with this output."""
     lines = [line for line in output.splitlines() if line.strip()]
     hint = full_disk_hint(output)
     if hint is None and any(words in output for words in NOT_FETCHED):

@@ -1,4 +1,7 @@
-"""What the guest image is made of: mmdebstrap's arguments and package lists, the same wherever it is built."""
+"""What the guest image is made of: arguments of mmdebstrap and lists of packages.
+
+It is the same wherever it is built.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from engine.resolve.debian import SUITE
 from engine.secrets.tokens import LEFT_OUT, tokens_in
 from engine.state.keys import bytes_key, inputs_key
 
-RECIPE_VERSION = 1  # raise it when something outside the files and lists named in `image_key` changes the image
-ROOT, PACKAGES = "root.erofs", "packages.txt"  # what the recipe makes, beside GUEST_CLIENTS
-SCRIPTS = ("recipe.sh", "hook-base.sh", "hook-packages.sh", "clients.py")  # as found beside this file
+RECIPE_VERSION = 1  # raise it when anything changes the image that is no input in `image_key`
+ROOT, PACKAGES = "root.erofs", "packages.txt"  # the files that the recipe makes, besides GUEST_CLIENTS
+SCRIPTS = ("recipe.sh", "hook-base.sh", "hook-packages.sh", "clients.py")  # in this directory
 CA_DIRECTORY = Path("/usr/local/share/ca-certificates")
 # Fixed, so that equal contents give an equal image.
 FILESYSTEM_UUID = "5a4e6b0c-1c5d-4f0e-9c0a-5f6d0f1a7b21"
 EPOCH = 1735689600
 STAGE = "==> "  # how the scripts mark the lines that a user should see
 
-# In the container base image `localhost/debian:13`, and so in the guest too.
+# The packages of the container base image `localhost/debian:13`; the guest has them, too.
 BASE_PACKAGES = ("ca-certificates",)
 
 GUEST_PACKAGES = (
@@ -56,7 +59,7 @@ GUEST_PACKAGES = (
     "kmod",
 )
 
-# What the recipe itself runs in: a root file system of unpacked packages, never configured.
+# The packages of the root file system that the recipe runs in. They are unpacked and never configured.
 BUILD_ROOT_PACKAGES = (
     "mmdebstrap",
     "apt",
@@ -100,7 +103,7 @@ NOT_INSTALLED_PATHS = (
 )
 INSTALLED_PATHS = ("/usr/share/doc/*/copyright",)
 
-_SPECIAL, _ESCAPE = re.compile(r"[][.*^$|\\/]"), r"\\\g<0>"  # of sed
+_SPECIAL, _ESCAPE = re.compile(r"[][.*^$|\\/]"), r"\\\g<0>"  # characters that sed would interpret
 
 MIRROR_SETTINGS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
@@ -110,16 +113,19 @@ class ImageError(EngineError):
 
 
 def mirror_settings() -> dict[str, str]:
-    """What the host's apt must be told about its mirror, the guest's must be told too: a frozen one is out of date."""
+    """Settings that the host's apt needs for its mirror.
+
+    The guest's apt needs them, too: a frozen mirror is expired.
+    """
     return host_settings(MIRROR_SETTINGS)
 
 
 def mmdebstrap_arguments(debian_architecture: str, settings: Mapping[str, str]) -> list[str]:
-    """The arguments in the build root: result in /scratch/root, sources and hooks from /build.
+    """The arguments of mmdebstrap in the build root. It reads /build, and makes the root in /scratch/root.
 
-    `settings` are further apt settings, for the build and for the guest.
+    `settings` are further settings of apt, for the build and for the guest.
     """
-    options = ["force-unsafe-io"]  # the root is packed into an image: no state of it survives a crash anyway
+    options = ["force-unsafe-io"]  # after a crash the root is thrown away, so it need not be synced to the disk
     options += [f"path-exclude={path}" for path in NOT_INSTALLED_PATHS]
     options += [f"path-include={path}" for path in INSTALLED_PATHS]
     return [
@@ -128,7 +134,7 @@ def mmdebstrap_arguments(debian_architecture: str, settings: Mapping[str, str]) 
         "--format=directory",
         f"--architectures={debian_architecture}",
         "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
-        # The hooks pack the root while it is still set up as a chroot: nothing in it may be replaced meanwhile.
+        # The hooks pack the root while mmdebstrap still has it set up as a chroot: no file may be a stand-in then.
         "--skip=chroot/start-stop-daemon",
         *(f"--dpkgopt={option}" for option in options),
         '--aptopt=Acquire::Languages "none"',
@@ -144,14 +150,15 @@ def mmdebstrap_arguments(debian_architecture: str, settings: Mapping[str, str]) 
 
 
 def host_certificates(directory: Path = CA_DIRECTORY) -> dict[str, bytes]:
-    """The CAs that the host's administrator added, by file name; the guest trusts the same ones."""
+    """The CA certificates that the host's administrator has added, by file name. The guest trusts them, too."""
     return {file.name: file.read_bytes() for file in sorted(directory.glob("*.crt")) if file.is_file()}
 
 
 def image_key(tool_key: str) -> tuple[str, dict[str, str]]:
-    """The content key of the guest image and the named inputs it is the hash of.
+    """The content key of the guest image, and the named inputs that it is the hash of.
 
-    Where it is built, and from which mirror, is no input: the recipe is the same and the packages are signed.
+    The place where it is built is no input, since the recipe is the same. The mirror is no input, since the packages
+    are signed.
     """
     inputs = {
         "recipe": str(RECIPE_VERSION),
@@ -169,9 +176,10 @@ def image_key(tool_key: str) -> tuple[str, dict[str, str]]:
 
 
 def leave_out(tokens: Collection[str]) -> dict[str, Callable[[str], str]]:
-    """How to change the hooks, by name, so that no credential in the mirror's URL comes into image or base container.
+    """Functions that change the hooks, by the name of the hook, so that none of `tokens` gets into an image.
 
-    The build itself needs the URL as it is. Without credentials there is nothing to change.
+    Tokens are credentials in the mirror's URL. The build itself needs the URL with them; the guest image and the
+    container base image must not have them. Without tokens nothing is changed.
     """
     if not tokens:
         return {}
@@ -181,9 +189,9 @@ def leave_out(tokens: Collection[str]) -> dict[str, Callable[[str], str]]:
     moved = f"sources.list {sources}\n"
 
     def base(text: str) -> str:
-        before, found, after = text.partition(moved)
-        assert found, "the hook moves the list to its place"
-        return f"{before}{found}cp {sources} {kept}\n{edit} {sources}\n{after}cp {kept} {sources}\n"
+        before, move, after = text.partition(moved)
+        assert move, "the hook moves the list to its place"
+        return f"{before}{move}cp {sources} {kept}\n{edit} {sources}\n{after}cp {kept} {sources}\n"
 
     def packages(text: str) -> str:
         return f'{text}rm {kept}\n{edit} {sources} "$root/usr/share/sandbox/clients.json"\n'
@@ -213,7 +221,7 @@ def write_inputs(directory: Path, source_lines: Sequence[str], certificates: dic
 
 
 class RecipeProgress:
-    """Turns the recipe's output, thousands of lines, into a few: its own stages and a count of packages."""
+    """Reports a few lines of the recipe's thousands: its stages, and from time to time the number of packages."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
@@ -223,7 +231,7 @@ class RecipeProgress:
         if line.startswith(STAGE):
             self._report(line.removeprefix(STAGE))
             return
-        if line.startswith("I: "):  # mmdebstrap's own stages; what it skips or calls is in the recipe
+        if line.startswith("I: "):  # a stage of mmdebstrap; those that it skips, and the hooks, are not reported
             if not line.startswith(("I: skipping", "I: running")):
                 self._report(line.removeprefix("I: ").removesuffix("..."))
             return

@@ -1,1 +1,1 @@
-"""The build chain: from a toolchain to a snapshot of a machine whose services are healthy."""
+"""The steps of the build chain that run in a guest, one kind in each file."""

@@ -1,4 +1,4 @@
-"""The first guest node: a cold boot until Docker answers and has its local base image."""
+"""The first guest node: a cold boot, until Docker runs and has its local base image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASE_IMAGE = "localhost/debian:13"
 
 @dataclass(frozen=True)
 class Boot:
-    """Wait for Docker, and give it the image that a service can be built from without any registry."""
+    """Wait for Docker, and load the image from which services can be built without any registry."""
 
     async def act(self, guest: Guest, context: BuildContext) -> None:
         context.log("waiting for Docker")

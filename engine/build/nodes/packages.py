@@ -1,4 +1,4 @@
-"""Debian packages of the file."""
+"""The Debian packages of the file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from engine.build.step import execute
 from engine.guest.guest import Guest
 from sandboxfile import Endpoint
 
-ENDPOINTS = (Endpoint(group="debian"),)  # whatever the file allows: packages come from there
+ENDPOINTS = (Endpoint(group="debian"),)  # the step may reach this group, whatever endpoints the file has
 
 
 @dataclass(frozen=True)
 class Packages:
-    """Install `names` by the guest's own apt, from the mirror that the host is configured with."""
+    """Install `names` with the guest's apt, from the mirror that the host's apt uses."""
 
     names: tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""The services of the file: their images, and those of them that can run before anything is mounted."""
+"""The services of the file: their images, and the services that can run before anything is mounted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.resolve.compose import Compose
 
 @dataclass(frozen=True)
 class Images:
-    """The images of all services: built from the project's contexts, or pulled."""
+    """Build or pull the images of all services."""
 
     compose: Compose
 
@@ -25,7 +25,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Services:
-    """Every service that needs no live mount: up, and healthy where it has a health check."""
+    """Start every service that needs no live mount, and wait until it is healthy if it has a health check."""
 
     compose: Compose
 

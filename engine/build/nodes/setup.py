@@ -1,4 +1,4 @@
-"""One entry of `setup`."""
+"""One entry of the `setup` section."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandboxfile import SetupStep
 
 @dataclass(frozen=True)
 class Setup:
-    """Run `entry`, number `index` of the file, as the user it names in `directory`, with `inputs` copied there."""
+    """Copy `inputs` into the guest and run `entry`, the file's `setup[index]`, as its user in `directory`."""
 
     entry: SetupStep
     index: int

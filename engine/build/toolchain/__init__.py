@@ -1,4 +1,4 @@
-"""The programs that machines are made with, in a private directory, without root."""
+"""The programs that machines are made with. They are installed in a private directory, without root."""
 
 from engine.build.toolchain.build import build_toolchain, load_toolchain, toolchain_key
 from engine.build.toolchain.recipe import ToolchainError

@@ -1,4 +1,4 @@
-"""Debian packages without root and without touching the system: apt with a directory of its own."""
+"""Fetching Debian packages without root and without changing the system: apt works in a directory of its own."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ UNPACK_TIMEOUT_S = 120.0
 CUT = ("Hash Sum mismatch", "unexpected size", "Error reading from server", "Connection reset")
 ANSWERED = re.compile(r"  [45]\d\d  ")  # an HTTP status, as apt prints it
 
-# The host's own configuration is read first (it may hold proxies and credentials); then hooks are dropped: they are
-# meant for changes of the host's system, run as a shell command, and nothing here changes that system.
+# apt reads the host's configuration first, which may hold proxies and credentials. Then these hooks are removed from
+# it: they are shell commands for changes of the host's system, and nothing here changes that system.
 HOOKS = (
     "APT::Update::Pre-Invoke",
     "APT::Update::Post-Invoke",
@@ -43,7 +43,7 @@ HOOKS = (
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """A downloaded package; `file` is its .deb."""
+    """A downloaded package. `file` is its .deb."""
 
     name: str
     version: str
@@ -51,7 +51,7 @@ class DebianPackage:
 
 
 def find_keyring() -> Path:
-    """The keys that Debian's archive is signed with. Raises ToolchainError when the host has none."""
+    """The file with the keys that sign Debian's archive. Raises ToolchainError when the host has none."""
     for keyring in KEYRINGS:
         if keyring.is_file():
             return keyring
@@ -62,13 +62,13 @@ def find_keyring() -> Path:
 
 
 def host_settings(names: Sequence[str]) -> dict[str, str]:
-    """The values of these apt settings on the host, those that are set; empty where there is no apt."""
+    """The values of those of these apt settings that are set on the host; empty where there is no apt."""
     words = [word for number, name in enumerate(names) for word in (f"V{number}", name)]
-    asked = ask(["apt-config", "shell", *words], timeout_s=10)
-    if asked is None or asked.code != 0:
+    done = ask(["apt-config", "shell", *words], timeout_s=10)
+    if done is None or done.code != 0:
         return {}
-    found = dict(word.split("=", 1) for word in shlex.split(asked.stdout.decode()) if "=" in word)
-    return {name: found[f"V{number}"] for number, name in enumerate(names) if found.get(f"V{number}")}
+    values = dict(word.split("=", 1) for word in shlex.split(done.stdout.decode()) if "=" in word)
+    return {name: values[f"V{number}"] for number, name in enumerate(names) if values.get(f"V{number}")}
 
 
 async def fetch(
@@ -80,10 +80,10 @@ async def fetch(
     keyring: Path | None = None,
     mirrors: DebianMirrors | None = None,
 ) -> list[DebianPackage]:
-    """Download the packages with everything they depend on into `directory`, verified by apt; sorted by name.
+    """Download the packages and everything they depend on into `directory`; returns them sorted by name.
 
-    Raises ToolchainError when apt is missing, the mirror does not answer, a signature or hash is wrong, or the disk is
-    full. Waits at most UPDATE_TIMEOUT_S + DOWNLOAD_TIMEOUT_S seconds.
+    apt verifies them. Raises ToolchainError when apt is missing, the mirror does not answer, a signature or hash is
+    wrong, or the disk is full. Waits at most UPDATE_TIMEOUT_S + DOWNLOAD_TIMEOUT_S seconds.
     """
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
@@ -111,7 +111,7 @@ async def fetch(
 def _downloaded(directory: Path) -> list[DebianPackage]:
     packages = []
     for file in sorted((directory / "cache/archives").glob("*.deb")):
-        # apt writes name_version_arch.deb with the version's colon as %3a.
+        # apt calls the files name_version_arch.deb, and writes a colon in the version as %3a.
         name, version, _ = file.stem.split("_")
         packages.append(DebianPackage(name, version.replace("%3a", ":"), file))
     return packages
@@ -123,7 +123,7 @@ def _prepare(directory: Path, suite: str, keyring: Path, mirrors: DebianMirrors)
         (directory / name).mkdir(parents=True, exist_ok=True)
     (directory / "status").write_text("")
     debian = architecture().debian
-    # Hosts can add index targets (desktop metadata, command lists) to every source: ours fetches packages only.
+    # A host may be configured to fetch further indexes of each source, such as desktop metadata: we need packages only.
     options = f"[arch={debian} signed-by={keyring} target=Packages lang=none] "
     (directory / "sources.list").write_text("\n".join(source_lines(mirrors, suite, options)) + "\n")
     settings = {
@@ -139,7 +139,7 @@ def _prepare(directory: Path, suite: str, keyring: Path, mirrors: DebianMirrors)
         "Dir::Etc::trustedparts": "/dev/null",
         "APT::Architecture": debian,
         "APT::Get::AllowUnauthenticated": "false",
-        "APT::Sandbox::User": "root",  # as root, apt would else give up rights it needs to write here
+        "APT::Sandbox::User": "root",  # otherwise apt, as root, becomes a user who may not write here
         "Acquire::AllowInsecureRepositories": "false",
         "Acquire::Retries": "3",
         "Acquire::Languages": "none",
@@ -155,7 +155,7 @@ async def _apt(argv: list[str], timeout_s: float, brief: str, on_line: Callable[
         done = await run(argv, timeout_s=timeout_s, on_line=on_line)
     except ProcessError as error:
         raise _explain(error, brief) from error
-    # `apt-get update` ends with 0 although a source failed: what it could not fetch it only warns about.
+    # `apt-get update` ends with 0 even when a source cannot be fetched, and only prints a warning.
     complaints = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith(("E:", "Err:"))]
     failed = [line for line in done.stdout.decode(errors="replace").splitlines() if line.startswith("Err:")]
     if complaints or (failed and "update" in argv):
@@ -163,7 +163,7 @@ async def _apt(argv: list[str], timeout_s: float, brief: str, on_line: Callable[
 
 
 def _explain(error: ProcessError, brief: str) -> ToolchainError:
-    # Indented lines belong to the failure before them; those before the first one list what was to be installed.
+    # Indented lines belong to the failure before them. Those before the first failure list the packages to install.
     lines: list[str] = []
     for line in error.output.splitlines():
         if line.startswith(("E:", "W:", "Err:", "dpkg")) or (lines and line.startswith("  ")):
@@ -185,12 +185,12 @@ def _hint(output: str) -> str:
 
 
 async def unpack(packages: Sequence[DebianPackage], target: Path, *, skip: Sequence[str] = ()) -> None:
-    """Put the files of the packages below `target`; no maintainer script runs. `skip` holds name patterns.
+    """Unpack the packages below `target`, except those whose names match a pattern in `skip`.
 
-    Raises ToolchainError when a package is broken or the disk is full.
+    No maintainer script runs. Raises ToolchainError when a package is broken or the disk is full.
     """
     target.mkdir(parents=True, exist_ok=True)
-    wanted = [package for package in packages if not any(fnmatch.fnmatch(package.name, glob) for glob in skip)]
+    chosen = [package for package in packages if not any(fnmatch.fnmatch(package.name, glob) for glob in skip)]
     turn = asyncio.Semaphore(max(1, min(4, os.cpu_count() or 1)))
 
     async def one(package: DebianPackage) -> None:
@@ -200,10 +200,10 @@ async def unpack(packages: Sequence[DebianPackage], target: Path, *, skip: Seque
             except ProcessError as error:
                 raise _explain(error, f"the package {package.name} could not be unpacked") from error
 
-    # A failure cancels the others, and their processes end with them.
+    # The group cancels the other tasks when one fails, and their processes end with them.
     try:
         async with asyncio.TaskGroup() as group:
-            for package in wanted:
+            for package in chosen:
                 group.create_task(one(package))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures

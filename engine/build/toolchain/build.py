@@ -1,4 +1,4 @@
-"""Make the toolchain: fetch, unpack, keep only what runs, prove that it runs, describe it."""
+"""Make the toolchain: fetch packages, unpack them, keep what the programs need, try the programs, describe them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROBE_TIMEOUT_S = 30.0
 
 
 def toolchain_key() -> tuple[str, dict[str, str]]:
-    """The content key of the toolchain that this machine would get, and the named inputs it is the hash of."""
+    """The content key of this host's toolchain, and the named inputs that it is the hash of."""
     arch = architecture()
     system = system_tools()
     inputs = {
@@ -55,10 +55,11 @@ async def build_toolchain(
     keyring: Path | None = None,
     mirrors: DebianMirrors | None = None,
 ) -> Tools:
-    """Fill the empty `directory` with a toolchain; its tools.json is written last, so it marks a complete one.
+    """Fill the empty `directory` with a toolchain. Its tools.json is written last, and marks a complete toolchain.
 
-    The directory may be renamed afterwards (load it again then). Raises ToolchainError: no mirror, bad signature, a
-    cut download, a full disk, a program that does not run. Waits at most for apt's deadlines, about 25 minutes.
+    The directory may be renamed afterwards; load the tools again then. Raises ToolchainError when there is no mirror, a
+    signature is bad, the download is cut, the disk is full or a program does not run. Waits about 25 minutes at most,
+    the deadlines of apt.
     """
     directory = directory.resolve()
     arch = architecture()
@@ -70,15 +71,15 @@ async def build_toolchain(
         progress(f"unpacking {len(packages)} packages")
         await unpack(packages, work / "root", skip=NOT_UNPACKED)
         kernel, release, modules, busybox = await _keep_kernel(work / "root", directory, arch)
-        found = system if system is not None else await _keep_programs(work / "root", directory, arch)
+        chosen = system if system is not None else await _keep_programs(work / "root", directory, arch)
         tools = Tools(
-            **found,
+            **chosen,
             qemu_data=() if system is not None else ("-L", str(directory / "share/qemu")),
             kernel=kernel,
             kernel_release=release,
             modules=modules,
             busybox=busybox,
-            id=_identify(packages, found.values()),
+            id=_identify(packages, chosen.values()),
         )
         (directory / "packages.txt").write_text("".join(f"{item.name}={item.version}\n" for item in packages))
         shutil.rmtree(work)
@@ -125,7 +126,10 @@ async def _keep_programs(root: Path, directory: Path, arch: Architecture) -> dic
 
 
 async def _libraries(loader: Path, libraries: Path, program: Path) -> set[str]:
-    """The shared libraries that the private loader would load for `program`, all of them from `libraries`."""
+    """The names of the shared libraries that the private loader needs for `program`.
+
+    Raises ToolchainError when one of them is not in `libraries`.
+    """
     argv = [*_loader_argv(loader, libraries), "--list", str(program)]
     try:
         listed = await run(argv, timeout_s=PROBE_TIMEOUT_S)
@@ -135,7 +139,7 @@ async def _libraries(loader: Path, libraries: Path, program: Path) -> set[str]:
     for line in listed.stdout.decode().splitlines():
         name, arrow, rest = line.strip().partition(" => ")
         if not arrow or "/" in name:
-            continue  # the loader itself and the kernel's vdso have no file of ours
+            continue  # the loader itself, or the kernel's vdso, which is no file
         if not rest.startswith(f"{libraries}/"):
             raise ToolchainError(f"{program.name} needs {name}, which no package of the toolchain has", rest)
         names.add(name)
@@ -143,16 +147,16 @@ async def _libraries(loader: Path, libraries: Path, program: Path) -> set[str]:
 
 
 def _loader_argv(loader: Path, libraries: Path) -> tuple[str, ...]:
-    # Without the cache of the host's libraries: a mix of two C libraries crashes.
+    # The loader must not use the host's cache of libraries: a program with parts of two C libraries crashes.
     return (str(loader), "--inhibit-cache", "--library-path", str(libraries))
 
 
 async def _try_program(field: str, program: Program, directory: Path, arch: Architecture) -> Tool:
     path = directory / "bin" / program.name
     argv = (*_loader_argv(directory / "lib" / arch.loader, directory / "lib"), str(path))
-    # The host may hold modules of another QEMU; ours needs none of its own for headless machines.
+    # The host may have modules of another QEMU, which ours must not load. Machines without a display need no modules.
     env = {"qemu": {"QEMU_MODULE_DIR": str(directory / "lib/qemu")}, "mkfs_ext4": _mke2fs_environment(directory)}
-    # netcat prints its help and fails; that it got there is the proof.
+    # netcat prints its help and fails, which proves that it runs.
     try:
         done = await run([*argv, program.version_argument], timeout_s=PROBE_TIMEOUT_S, check=field != "connect")
     except ProcessError as error:
@@ -168,7 +172,7 @@ def _mke2fs_environment(directory: Path) -> dict[str, str]:
 
 
 async def _keep_kernel(root: Path, directory: Path, arch: Architecture) -> tuple[Path, str, Path, Path]:
-    """vmlinuz, release, modules and busybox, moved from the unpacked `root` into `directory`."""
+    """Copy kernel, modules and busybox from the unpacked `root`; returns (vmlinuz, release, modules, busybox)."""
     kernels = sorted((root / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
         raise ToolchainError(f"expected one kernel in {arch.kernel_package}, found {len(kernels)}")
@@ -182,7 +186,7 @@ async def _keep_kernel(root: Path, directory: Path, arch: Architecture) -> tuple
         (modules / link).unlink(missing_ok=True)
     shutil.copy2(kernels[0], target / "vmlinuz")
     shutil.copy2(root / "usr/bin/busybox", target / "busybox")
-    # The package leaves modules.dep to its maintainer script, which does not run here.
+    # In an installed package the maintainer script makes modules.dep. It does not run here.
     libraries = root / "usr/lib" / arch.triplet
     depmod = ("--argv0", "depmod", str(root / "usr/bin/kmod"), "-b", str(target), release)
     try:
@@ -192,8 +196,8 @@ async def _keep_kernel(root: Path, directory: Path, arch: Architecture) -> tuple
     return target / "vmlinuz", release, modules, target / "busybox"
 
 
-def _identify(packages: Sequence[DebianPackage], found: Iterable[Tool]) -> str:
+def _identify(packages: Sequence[DebianPackage], tools: Iterable[Tool]) -> str:
     lines = [f"recipe {RECIPE_VERSION}"]
     lines += sorted(f"{package.name}={package.version}" for package in packages)
-    lines += [f"{tool.path} {tool.version}" for tool in found if tool.origin == "system"]
+    lines += [f"{tool.path} {tool.version}" for tool in tools if tool.origin == "system"]
     return bytes_key("\n".join(lines).encode())

@@ -1,4 +1,4 @@
-"""What the toolchain is made of: data only, one table an architecture."""
+"""What the toolchain is made of: tables of names, one for each architecture."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from engine.errors import EngineError
 
-RECIPE_VERSION = 3  # raise it when anything in this package changes what ends up in the directory
-MINIMUM_QEMU = 10  # older ones corrupt emulated guests with more than one CPU
-NEEDED_BYTES = 700 * 1024 * 1024  # the most that lies in the directory while it is made
+RECIPE_VERSION = 3  # raise it when a change of this package changes what is in the directory
+MINIMUM_QEMU = 10  # older versions corrupt emulated guests that have more than one CPU
+NEEDED_BYTES = 700 * 1024 * 1024  # the most that the directory takes while the toolchain is made
 
 
 class ToolchainError(EngineError):
@@ -18,7 +18,7 @@ class ToolchainError(EngineError):
 
 @dataclass(frozen=True)
 class Program:
-    """Where a program is in its package, and the argument that makes it print its version."""
+    """A program: its path in its package, and the argument that makes it print its version."""
 
     name: str
     path: str
@@ -46,7 +46,7 @@ ARCHITECTURES = {
         qemu_package="qemu-system-x86",
         kernel_package="linux-image-cloud-amd64",
     ),
-    # The names are Debian's; nobody has run this one yet.
+    # The names are those of Debian. This architecture has not been tried yet.
     "aarch64": Architecture(
         debian="arm64",
         triplet="aarch64-linux-gnu",
@@ -60,8 +60,8 @@ ARCHITECTURES = {
 PROGRAM_PACKAGES = ("qemu-utils", "erofs-utils", "e2fsprogs", "netcat-openbsd")
 KERNEL_PACKAGES = ("busybox-static", "kmod")
 
-# Dependencies of those packages that only their maintainer scripts or other programs need. Skipping them saves
-# unpacking; whether everything that is needed is there is checked afterwards with the loader's own list.
+# Dependencies that only maintainer scripts or other programs of those packages need. They are not unpacked, which saves
+# time. Afterwards the loader's list of libraries shows whether everything that is needed is there.
 NOT_UNPACKED = (
     "adduser",
     "apt",
@@ -100,7 +100,7 @@ NOT_UNPACKED = (
     "libpam-modules*",
 )
 
-# Read by QEMU at run time. One directory holds them all, so one -L finds them.
+# Files that QEMU reads at run time. They are put into one directory, so that one -L finds them all.
 FIRMWARE = (
     "usr/share/seabios/*.bin",
     "usr/share/qemu/kvmvapic.bin",
@@ -110,12 +110,12 @@ FIRMWARE = (
     "usr/share/qemu/efi-virtio.rom",
 )
 
-# Opened by name while running, so no list of dependencies shows them.
+# Libraries that programs open by name while they run, so no list of dependencies shows them.
 EXTRA_LIBRARIES = ("libgcc_s.so.1",)
 
 
 def architecture() -> Architecture:
-    """This machine's entry. Raises ToolchainError for a machine that has none."""
+    """The table entry of this host's architecture. Raises ToolchainError when there is none."""
     machine = {"arm64": "aarch64", "AMD64": "x86_64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
     if machine not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
@@ -124,7 +124,7 @@ def architecture() -> Architecture:
 
 
 def programs(arch: Architecture) -> dict[str, Program]:
-    """The programs by their field in `vmm.tools.Tools`."""
+    """The programs of the toolchain, by their field in `vmm.tools.Tools`."""
     return {
         "qemu": Program(arch.qemu, f"usr/bin/{arch.qemu}", "--version"),
         "qemu_img": Program("qemu-img", "usr/bin/qemu-img", "--version"),

@@ -1,4 +1,4 @@
-"""The host's own programs, used when they are complete and new enough."""
+"""The host's own programs. They are used when all of them are there and new enough."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from engine.build.toolchain.recipe import MINIMUM_QEMU, Program, architecture, p
 from vmm.process import ask, clean_environment
 from vmm.tools import Tool
 
-# Not in PATH on most systems.
+# Directories of such programs that are not in PATH on most systems.
 ELSEWHERE = ("/usr/libexec", "/usr/lib/qemu", "/usr/sbin", "/sbin", "/usr/lib")
 NAMES = {"connect": ("nc.openbsd", "nc")}
 PROBE_TIMEOUT_S = 10.0
 
 
 def system_tools() -> dict[str, Tool] | None:
-    """The programs by their field in `vmm.tools.Tools`; None when one is missing, or QEMU is older than 10.
+    """The host's programs by their field in `vmm.tools.Tools`; None when one is missing, or QEMU is older than 10.
 
-    Kernel and busybox always come from packages: a host's own kernel has other drivers built in.
+    The guest's kernel and busybox always come from packages: the host's kernel has other drivers built in.
     """
-    found: dict[str, Tool] = {}
+    tools: dict[str, Tool] = {}
     for field, program in programs(architecture()).items():
         tool = _find(field, program)
         if tool is None:
             return None
-        found[field] = tool
-    major = re.match(r"\d+", found["qemu"].version)
+        tools[field] = tool
+    major = re.match(r"\d+", tools["qemu"].version)
     if major is None or int(major.group()) < MINIMUM_QEMU:
         return None
-    return found
+    return tools
 
 
 def _find(field: str, program: Program) -> Tool | None:
@@ -41,7 +41,7 @@ def _find(field: str, program: Program) -> Tool | None:
         if path is None:
             continue
         text = _answer(path, program.version_argument, _stamp(path))
-        # Other netcats have no -N; without it a connection never ends.
+        # Only OpenBSD's netcat has -N, without which a connection never ends.
         if text is None or (field == "connect" and not re.search(r"\[-46\w*N", text)):
             continue
         return Tool(program.name, (path,), {}, parse_version(text), "system", Path(path))
@@ -50,14 +50,17 @@ def _find(field: str, program: Program) -> Tool | None:
 
 @functools.cache
 def _answer(path: str, argument: str, stamp: tuple[int, ...]) -> str | None:
-    """What the program says, asked once in the life of a process: each `up` wants to know many times."""
+    """The program's answer.
+
+    It is asked once in the life of this process, since one `up` needs the answer many times.
+    """
     return _ask(path, argument)
 
 
 def _stamp(path: str) -> tuple[int, ...]:
-    """Changes when the program is another one. Raises OSError."""
-    seen = Path(path).stat()
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns
+    """A value that changes when the program at `path` is replaced. Raises OSError."""
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _ask(path: str, argument: str) -> str | None:
@@ -66,6 +69,6 @@ def _ask(path: str, argument: str) -> str | None:
 
 
 def parse_version(text: str) -> str:
-    """The first thing in a program's answer that looks like a version: "10.0.13"; "unknown" when there is none."""
-    found = re.search(r"\b\d+(?:\.\d+)+\b", text)
-    return found.group() if found else "unknown"
+    """The first text in a program's answer that looks like a version, such as "10.0.13"; else "unknown"."""
+    version = re.search(r"\b\d+(?:\.\d+)+\b", text)
+    return version.group() if version else "unknown"

@@ -1,4 +1,4 @@
-"""Asking the person at the terminal about what a file wants of this host, and about the loss of a machine."""
+"""Asking the person at the terminal about what a file asks of this host, and about replacing a machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask_host_access(question: HostAccess) -> bool | None:
 
 
 def ask_replacement(question: Replacement) -> bool | None:
-    """Show why the sandbox needs a new machine and ask; None where there is no terminal, and nothing is shown then."""
+    """Show why the sandbox needs a new machine, and ask. Where there is no terminal, show nothing and return None."""
     from engine.lifecycle.up import LOST
 
     if not sys.stdin.isatty():
@@ -37,7 +37,7 @@ def ask_replacement(question: Replacement) -> bool | None:
 
 
 def show_changes(name: str, changes: tuple[Change, ...]) -> None:
-    """What the file asks for now, of a sandbox that runs."""
+    """Show what a running sandbox has to change to be what its file says now."""
     from engine.plan.changes import render
 
     click.echo(f"{name} runs, and its file asks for something else now:", err=True)
@@ -45,12 +45,12 @@ def show_changes(name: str, changes: tuple[Change, ...]) -> None:
 
 
 def warn_of_credential(ask: Ask) -> None:
-    """The file has not named it, so that who reads it before `--yes` does not know."""
+    """Show the credential that `--yes` has just agreed to: the file does not name it, so its reader cannot know."""
     from sandboxfile.diagnostics import printable
 
-    said = f"{printable(ask.subject)} ({ask.note}): {ask.warning}"
+    credential = f"{printable(ask.subject)} ({ask.note}): {ask.warning}"
     hint = "give the client a URL without it, or list the registry's host instead of the group"
-    click.echo(f"warning: {said}\n  hint: {hint}", err=True)
+    click.echo(f"warning: {credential}\n  hint: {hint}", err=True)
 
 
 def _show(question: HostAccess) -> None:

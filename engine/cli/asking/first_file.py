@@ -1,4 +1,4 @@
-"""Talking with the user about a first Sandboxfile, and writing it."""
+"""Asking the user about a first Sandboxfile, and writing it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOUNTS = "How shall the machine see this directory? rw: live, ro: read-only, cl
 
 @dataclass(frozen=True)
 class FirstFileWishes:
-    """The options of `init`; None is what may be asked."""
+    """The options of `init`. Where one is None, the user may be asked."""
 
     source: Path | None = None
     output: Path | None = None
@@ -46,10 +46,13 @@ class FirstFileWishes:
 
 
 def make_first_file(template: str | None, path: Path | None, wishes: FirstFileWishes) -> int:
-    """Ask what may be asked, write the file and say what comes next. Raises EngineError (exit code 2 for bad usage)."""
+    """Ask what the options leave open, write the file, and show what comes next; return the exit code.
+
+    Raises EngineError, with exit code 2 for bad usage.
+    """
     template, path = _sort_arguments(template, path, wishes)
     if template is not None:
-        read_template(template)  # a name that there is not is to be told before anything else
+        read_template(template)  # an unknown name is an error before anything is asked
     start = look(path, wishes.source, template)
     asks = not (wishes.yes or wishes.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
     replaces = not wishes.dry_run and _may_replace(start, wishes, asks)
@@ -68,7 +71,7 @@ def make_first_file(template: str | None, path: Path | None, wishes: FirstFileWi
 
 
 def _sort_arguments(template: str | None, path: Path | None, wishes: FirstFileWishes) -> tuple[str | None, Path | None]:
-    """The one argument that is given may also be the path."""
+    """The template and the path. A single argument may be either."""
     if template is not None and path is None and template not in template_names():
         place = Path(template)
         if os.sep in template or place.is_dir():
@@ -79,14 +82,12 @@ def _sort_arguments(template: str | None, path: Path | None, wishes: FirstFileWi
 
 
 def _may_replace(start: Start, wishes: FirstFileWishes, asks: bool) -> bool:
-    """Whether there is a file to replace. Raises EngineError when it shall stay."""
-    there = existing(start.path)
-    if there is None:
+    """Whether there is a file that may be replaced. Raises EngineError when it has to stay."""
+    old = existing(start.path)
+    if old is None:
         return False
-    if there.name != start.path.name:
-        raise EngineError(
-            f"there is a {there} already", hint=f"remove it, or name another file: -o {there}", exit_code=2
-        )
+    if old.name != start.path.name:
+        raise EngineError(f"there is a {old} already", hint=f"remove it, or name another file: -o {old}", exit_code=2)
     if wishes.force:
         return True
     if not asks:
@@ -104,10 +105,10 @@ def _choose(start: Start, template: str | None, wishes: FirstFileWishes, asks: b
         )
     parts = {}
     for part in PARTS:
-        wanted: bool | None = getattr(wishes, part)
+        wish: bool | None = getattr(wishes, part)
         rows = [proposal for proposal in start.found.proposals if proposal.section == part and proposal.active]
         parts[part] = (
-            _ask_part(part, rows) if wanted is None and asks and rows and not start.source else wanted is not False
+            _ask_part(part, rows) if wish is None and asks and rows and not start.source else wish is not False
         )
     mount = wishes.mount
     if mount is None and asks and start.source is None:
@@ -142,7 +143,7 @@ def _ask_part(part: str, rows: list[Proposal]) -> bool:
 
 
 def _ignore(start: Start, wishes: FirstFileWishes, asks: bool) -> bool:
-    """Add the local layer to .gitignore where that is wanted; whether it was added."""
+    """Add the local layer to .gitignore where the user wants that; return whether it was added."""
     project = start.path.absolute().parent
     if wishes.gitignore is False or ignores_local_layer(project) is not False:
         return False
@@ -162,8 +163,7 @@ def _show(start: Start, choices: Choices, wishes: FirstFileWishes, text: str, *,
     else:
         shown = os.path.relpath(start.path)
         click.echo(f"wrote {clean_line(shown)} from {_origin(start, choices)}")
-    say_to_user = wishes.dry_run
-    _show_findings(start, err=say_to_user)
+    _show_findings(start, err=wishes.dry_run)  # standard output has the text of the file then
     if not wishes.dry_run:
         _show_next(start, text, ignored)
 
@@ -174,7 +174,7 @@ def _origin(start: Start, choices: Choices) -> str:
 
 
 def _show_findings(start: Start, *, err: bool) -> None:
-    """What was put in, what the user should know, and what could not be carried over."""
+    """Show what was put into the file, what the user should know, and what could not be carried over."""
     rows = sorted((_row(proposal) for proposal in start.found.proposals if proposal.active), key=lambda row: row[0])
     if rows and not err:
         click.echo(align(rows[:_MOST_SHOWN], "  "))
@@ -214,7 +214,7 @@ def _show_next(start: Start, text: str, ignored: bool) -> None:
         click.echo(f"added {LOCAL_LAYER} to .gitignore")
     try:
         sandbox = parse(text, start.path, Inputs(environment=os.environ)).sandbox
-    except SandboxfileError as error:  # of a layer of the user's that lies over it
+    except SandboxfileError as error:  # the user has a local layer, which is wrong
         click.echo(f"note: {clean_line(error.brief)}: `sandbox validate` has more")
         return
     for name, secret in sandbox.secrets.items():
@@ -227,7 +227,7 @@ def _show_next(start: Start, text: str, ignored: bool) -> None:
 
 
 def _to_json(start: Start, choices: Choices, wishes: FirstFileWishes, text: str, ignored: bool) -> dict[str, Any]:
-    """Line and column count from 1; both are null when something has no place."""
+    """The result as a JSON value. Line and column count from 1, and are null for a thing without a place."""
     found = start.found
     return {
         "file": str(start.path.absolute()),

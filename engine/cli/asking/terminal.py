@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Terminal(Audience):
-    """Shows on standard error what happens, as `progress` says, and asks there."""
+    """Shows on standard error what happens, in the way of `progress`, and asks questions there.
+
+    `is_up` is called for each sandbox that is up. `shell_on_failure` opens a shell in the guest of a failed step.
+    """
 
     def __init__(
         self, progress: Mode, is_up: Callable[[Outcome], None] = lambda outcome: None, *, shell_on_failure: bool = False

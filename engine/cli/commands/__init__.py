@@ -1,1 +1,1 @@
-"""One file a command: it parses, calls, shows."""
+"""The commands, one file for each. A command parses its arguments, calls a use case and shows the result."""

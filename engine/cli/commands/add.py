@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _options(of_agent: bool = True) -> Callable[[F], F]:
-    """What all of them take: where to write, and how to tell."""
+    """The options that all commands of this group share."""
     options = [
         click.option(
             "--file",
@@ -161,10 +161,12 @@ Examples:
     "--depends-on",
     multiple=True,
     metavar="SERVICE",
-    help="Wait for it, until healthy if it has a check.",
+    help="Start after this service; if it has a health check, when it is healthy.",
     shell_complete=complete_services,
 )
-@click.option("--port", "ports", multiple=True, metavar="[HOST:]PORT", help="Publish it, under the same number alone.")
+@click.option(
+    "--port", "ports", multiple=True, metavar="[HOST:]PORT", help="Publish a port; without HOST, under its own number."
+)
 @click.option("--healthcheck", metavar="COMMAND", help="The command that says whether it is healthy.")
 @_options(of_agent=False)
 def add_service(name: str, path: Path | None, dry_run: bool, as_json: bool, **words: Any) -> None:
@@ -196,7 +198,7 @@ def add_secret(
     """Declare a secret: its name, and where its value comes from. The value itself never enters the file."""
     from sandboxfile.writing.additions import Addition
 
-    value = {key: said for key, said in (("env", env), ("file", file), ("keyring", keyring)) if said}
+    value = {key: given for key, given in (("env", env), ("file", file), ("keyring", keyring)) if given}
     _add([Addition(("secrets",), value, name)], path, rest)
 
 
@@ -208,7 +210,7 @@ def _listed(section: str, agent: str | None, values: Sequence[Any]) -> list[Addi
 
 
 def _services(path: Path | None) -> dict[str, Any]:
-    """The services that the file has so far, as they are written."""
+    """The services that the file has already, as they are written."""
     from engine.lifecycle.edit import Edited
     from sandboxfile.reading.source import read_source
 

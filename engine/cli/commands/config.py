@@ -23,9 +23,9 @@ Examples:
   sandbox config --set machine.memory=8GiB --agent frontend
 """,
 )
-@click.option("--origins", is_flag=True, help="One line a value, defaults included: path, value, where it was written.")
-@click.option("--all", "defaults", is_flag=True, help="With the defaults of everything that is not written.")
-@click.option("--agent", "agent", metavar="NAME", help="The sandbox of one of several `agents`.")
+@click.option("--origins", is_flag=True, help="One line for each value, defaults too: path, value, source.")
+@click.option("--all", "defaults", is_flag=True, help="Include the default of everything that is not written.")
+@click.option("--agent", "agent", metavar="NAME", help="Only the sandbox of this one of the file's `agents`.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the file instead, for editors.")
 @json_option("The values as JSON; with --origins a list of objects.")
 @file_options
@@ -40,10 +40,10 @@ def command(
     files: tuple[Path, ...],
     assignments: tuple[str, ...],
 ) -> None:
-    """Show the file as it counts, variables and layers resolved, in a form that is a Sandboxfile again.
+    """Show the file with all variables and layers resolved. What is printed is a Sandboxfile again.
 
-    Laid over each other, later ones first: --set, -f files, Sandboxfile.local.yaml, Sandboxfile.yaml, included Compose
-    files. Variables come from the environment, then from the project's .env.
+    The first of these that has a value wins: --set, -f files (the last one first), Sandboxfile.local.yaml,
+    Sandboxfile.yaml, included Compose files. Variables come from the environment, else from the project's .env.
     """
     if schema:
         from sandboxfile.pages.schema import render_schema

@@ -13,7 +13,7 @@ from engine.cli.options import follow_option, name_argument
 def command(name: str | None, follow: bool) -> None:
     """Show the guest's serial console: kernel and boot messages, without colours and other escapes.
 
-    Of a sandbox whose start failed it shows what that start left.
+    If the last start of the sandbox failed, this shows the console of that start.
     """
     from engine.cli.showing.follow import print_file
     from engine.cli.showing.words import find_words

@@ -19,8 +19,8 @@ Examples:
 def command(source: str, destination: str) -> None:
     """Copy a file or directory into or out of a sandbox.
 
-    One side is NAME:/absolute/path, or :/absolute/path inside the project; the other is a path of this host. Where that
-    lies in a live mount that a sandbox may write, no link on the way is followed.
+    One side is NAME:/absolute/path, or :/absolute/path inside the project; the other is a path of this host. Where the
+    path of this host lies in a live mount that a sandbox may write, no link on the way is followed.
     """
     from engine.cli.running import run
     from engine.lifecycle.copy import copy, read_way

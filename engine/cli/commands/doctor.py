@@ -14,9 +14,9 @@ from engine.cli.options import json_option
 @json_option("Machine-readable: host, tools, kernel, accelerator, confinement, directories; sizes in bytes.")
 @click.option("--no-build", is_flag=True, help="Only look: neither fetch tools nor probe accelerators.")
 def command(as_json: bool, no_build: bool) -> None:
-    """Show every tool with its version and origin, the accelerator with its evidence, and the directories used.
+    """Show each tool with version and origin, how the accelerator was chosen, and the directories that are used.
 
-    Fetches the tools and probes accelerators when that has not been done yet.
+    Fetches the tools and probes the accelerators if that has not been done yet.
     """
     from engine.build.foundation import load_verdict
     from engine.cache.store import Store

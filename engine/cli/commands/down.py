@@ -29,8 +29,8 @@ Examples:
 def command(every: bool, yes: bool, names: tuple[str, ...]) -> int:
     """Stop sandboxes and remove everything they left: machine, disk, sockets, logs.
 
-    Without a name: what `up` has started for this project. Files in mounted directories stay, and so does what was
-    built: the next `up` is fast.
+    Without a name: the sandboxes that `up` has started for this project. Files in mounted directories stay. The cache
+    stays, too, so the next `up` is fast.
     """
     from engine.cli.boundary import show
     from engine.cli.running import run
@@ -49,7 +49,7 @@ def command(every: bool, yes: bool, names: tuple[str, ...]) -> int:
         try:
             run(bring_down(layout, listed.name))
             click.echo(f"{listed.name} is down")
-        except EngineError as error:  # one that is stuck must not keep the others up
+        except EngineError as error:  # a sandbox that cannot be stopped must not keep the others up
             code = max(code, show(error))
     return code
 
@@ -72,14 +72,14 @@ def _chosen(layout: Layout, every: bool, names: tuple[str, ...]) -> list[Listed]
 
 
 def _of_agents(layout: Layout) -> list[Listed]:
-    """All sandboxes of a project whose file has `agents`: `up` started them without a name for each."""
+    """All sandboxes of the project, if its file has `agents`: one `up` started them all. Else none."""
     from engine.lifecycle.selection import of_project
 
-    here = of_project(layout)
-    if not any(listed.instance and listed.instance.agent_name for listed in here):
+    sandboxes = of_project(layout)
+    if not any(listed.instance and listed.instance.agent_name for listed in sandboxes):
         return []
-    click.echo(f"taking down {', '.join(listed.name for listed in here)}", err=True)
-    return here
+    click.echo(f"taking down {', '.join(listed.name for listed in sandboxes)}", err=True)
+    return sandboxes
 
 
 def _confirm(chosen: list[Listed]) -> None:

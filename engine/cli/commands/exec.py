@@ -8,7 +8,7 @@ from engine.cli.options import name_option
 
 
 class ExecCommand(click.Command):
-    """`[NAME] -- COMMAND...`: what stands before `--` and is no option names the sandbox."""
+    """A command of the form `[NAME] -- COMMAND...`: a word before `--` that is no option is the sandbox's name."""
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return ["[OPTIONS]", "[NAME]", "--", "COMMAND..."]
@@ -17,7 +17,7 @@ class ExecCommand(click.Command):
         if "--" not in args:
             return super().parse_args(ctx, args)
         at = args.index("--")
-        # Options may stand on both sides of the name, but none of the command's is ours.
+        # Before `--` our options may stand on both sides of the name; the options after it are those of the command.
         ctx.allow_interspersed_args = True
         rest = super().parse_args(ctx, args[:at])
         words = ctx.params["command"]
@@ -60,7 +60,8 @@ def command(
 ) -> int:
     """Run COMMAND in a sandbox.
 
-    Its output arrives on separate stdout and stderr; its exit code is ours, 128 + N when signal N ended it.
+    The command's stdout and stderr stay separate. `exec` ends with the command's exit code, 128 + N when signal N
+    ended it.
     """
     from engine.cli.exec_call import ExecCall, find_mistake, run_call
 

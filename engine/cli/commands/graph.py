@@ -30,14 +30,16 @@ Examples:
   sandbox graph --json | jq '.sandboxes[].parts[] | select(.state == "build").id'
 """,
 )
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True, help="The pen.")
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True, help="The output format."
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json: `sandboxes` with `parts`.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
     metavar="FILE",
-    help="Write it there instead of to standard output.",
+    help="Write to FILE instead of to standard output.",
 )
 @click.option(
     "--agent", metavar="AGENT", help="Only the sandbox of this one of `agents`.", shell_complete=complete_agents
@@ -53,10 +55,10 @@ def command(
     files: tuple[Path, ...],
     assignments: tuple[str, ...],
 ) -> None:
-    """Draw what is built from what, and what each `up` makes of it. Changes nothing.
+    """Draw what is built from what, and what each `up` puts on top of it. Changes nothing.
 
     PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. Each part is cached, to be built, or
-    made anew by each `up`. A file with `agents` gives a picture for each.
+    made anew by each `up`. A file with `agents` gives one picture for each agent.
     """
     from engine.lifecycle.members import pick
     from engine.lifecycle.project_file import load_file
@@ -67,7 +69,7 @@ def command(
     each = loaded.each() if agent is None else (pick(loaded, agent),)
     for one in each:
         check_host(one, ports=False, supported=False)
-    from engine.drawing.of_file import draw_file  # takes a while: not for a file that is refused
+    from engine.drawing.of_file import draw_file  # here, since the import takes a while and a bad file ends before it
 
     layout = open_layout()
     text = _draw([draw_file(one, layout) for one in each], "json" if as_json else format_, output)

@@ -12,14 +12,14 @@ from engine.cli.options import F, json_option
 
 
 def complete_templates(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The templates that there are."""
+    """The names of all templates."""
     from engine.errors import EngineError
     from engine.starter.templates import template_names
 
     try:
         return [name for name in template_names() if name.startswith(incomplete)]
     except (EngineError, OSError):
-        return []  # no place to say so while a line is being typed
+        return []  # an error cannot be shown while the user types a line
 
 
 def _wanted(part: str, what: str) -> Callable[[F], F]:
@@ -64,10 +64,10 @@ Examples:
 @click.argument("template", required=False, shell_complete=complete_templates)
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 def command(template: str | None, path: Path | None, as_list: bool, as_json: bool, **wishes: Any) -> int:
-    """Write a first Sandboxfile.yaml: from a template, with what the project shows that it needs.
+    """Write a first Sandboxfile.yaml, from a template and from what the project seems to need.
 
-    TEMPLATE is an agent's name, `shell` for none, or `default`, which documents every setting. Without one the project
-    decides, or `shell` is taken. PATH is a directory or the file itself; default: this directory. Nothing of the
+    TEMPLATE is the name of an agent, `shell` for no agent, or `default`, which documents every setting. Default: what
+    the project suggests, else `shell`. PATH is a directory or the file itself; default: this directory. Nothing of the
     project is run, and no file is overwritten without asking.
     """
     if as_list:

@@ -26,7 +26,7 @@ Examples:
 def command(name: str | None, follow: bool, refused: bool, as_json: bool) -> None:
     """Show what the network gateway decided: one line for each connection or request.
 
-    Of a sandbox whose start failed it shows what that start left.
+    If the last start of the sandbox failed, this shows the journal of that start.
     """
     from engine.cli.showing.follow import print_file
     from engine.cli.showing.words import find_words
@@ -40,7 +40,10 @@ def command(name: str | None, follow: bool, refused: bool, as_json: bool) -> Non
 
 
 def render(line: str, *, refused: bool = False, as_json: bool = False) -> str | None:
-    """One journal line for people (or as it is); None when it is not wanted. The guest chose most of its words."""
+    """One line of the journal as text for people, or unchanged for `as_json`; None for a line to leave out.
+
+    The guest chose most of the words in it, so they are cleaned.
+    """
     from engine.report.text import clean_line
 
     try:

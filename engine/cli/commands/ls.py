@@ -34,7 +34,10 @@ def command(as_json: bool) -> None:
 
 
 def to_json(listed: Listed) -> dict[str, Any]:
-    """`status` is one word, `message` says more; what is in the record is missing where it cannot be read."""
+    """A sandbox as a JSON value. `status` is one word, `message` says more.
+
+    Where the record cannot be read, the keys that come from it are missing.
+    """
     record = {key: getattr(listed.instance, key) for key in KEPT} if listed.instance else {}
     return {"name": listed.name, "status": listed.liveness, "message": listed.status, **record}
 

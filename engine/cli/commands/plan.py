@@ -36,11 +36,11 @@ def command(
     files: tuple[Path, ...],
     assignments: tuple[str, ...],
 ) -> None:
-    """Show what `up` would build, and why, and what it would change about a sandbox that runs. Changes nothing.
+    """Show what `up` would build, and why, and what it would change about a running sandbox. Changes nothing.
 
     PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. A change is applied `live`, while the
-    sandbox runs, or by a `new machine`: what is only on the guest's own disk is lost then. A file with `agents` has a
-    plan for each.
+    sandbox runs, or by a `new machine`: then everything that is only on the guest's own disk is lost. A file with
+    `agents` has a plan for each agent.
     """
     from engine.cli.showing.findings import show
     from engine.lifecycle.members import choose_members
@@ -53,7 +53,9 @@ def command(
     for member in members:
         check_host(member.loaded, ports=False, supported=False)
     show(loaded.warnings, loaded.path)
-    from engine.lifecycle.outlook import look_ahead  # takes a while: not for a file that is refused
+    from engine.lifecycle.outlook import (
+        look_ahead,
+    )  # here, since the import takes a while and a bad file ends before it
 
     outlooks = [look_ahead(member, layout) for member in members]
     if as_json:

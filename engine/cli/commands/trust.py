@@ -28,11 +28,12 @@ Examples:
 )
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """What files may ask of this host: `up` asks you once about each, and again when a file asks for more.
+    """List and revoke what you allowed files to have of this host.
 
-    Asked about are directories that the guest sees, secrets and the hosts they go to, services and ports of this host,
-    wildcard endpoints, variables of your environment, most of this host's memory, processors or disk, credentials in
-    the URLs of your package registries, and Sandboxfile.local.yaml and .env where a guest can write them.
+    `up` asks you once about each file, and again when a file asks for more: directories that the guest sees, secrets
+    and the hosts they go to, services and ports of this host, wildcard endpoints, variables of your environment, most
+    of this host's memory, processors or disk, credentials in the URLs of your package registries, and
+    Sandboxfile.local.yaml and .env where a guest can write them.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -107,7 +108,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     try:
         found = list_approvals(open_layout())
     except (EngineError, OSError):
-        return []  # no place to say so while a line is being typed
+        return []  # an error cannot be shown while the user types a line
     names = [name for record in found for name in (record.id, str(record.approval.file) if record.approval else "")]
     return [name for name in names if name and name.startswith(incomplete)]
 
@@ -116,10 +117,10 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.option("--all", "every", is_flag=True, help="All files.")
 @click.argument("targets", nargs=-1, metavar="[PATH|ID]...", shell_complete=_complete)
 def revoke_command(every: bool, targets: tuple[str, ...]) -> None:
-    """Forget an approval: the next `up` of that file asks again. A sandbox that runs goes on.
+    """Forget an approval: the next `up` of that file asks again. A running sandbox goes on.
 
-    PATH is a Sandboxfile or its directory, also one that is gone; ID is from `sandbox trust ls`. Default: the file of
-    this project.
+    PATH is a Sandboxfile or its directory, which need not exist any more; ID is from `sandbox trust ls`. Default: the
+    file of this project.
     """
     from engine.lifecycle.selection import open_layout
     from engine.trust.approvals import forget_approval, list_approvals
@@ -137,20 +138,20 @@ def revoke_command(every: bool, targets: tuple[str, ...]) -> None:
 
 
 def _chosen(layout: Layout, targets: tuple[str, ...]) -> list[Record]:
-    """All of them or none. Raises EngineError for one that is not there."""
+    """The records of all `targets`. Raises EngineError when one of them has none, so that nothing is revoked then."""
     from engine.errors import EngineError
     from engine.lifecycle.project_file import locate
     from engine.trust.approvals import list_approvals
 
     records = list_approvals(layout)
-    found = {}
+    chosen = {}
     for target in targets or (str(locate(None)),):
         matching = [record for record in records if _is_meant(record, target)]
         if not matching:
             hint = "`sandbox trust ls` lists what is approved"
             raise EngineError(f"nothing is approved for {target}", hint=hint)
-        found.update({record.id: record for record in matching})
-    return list(found.values())
+        chosen.update({record.id: record for record in matching})
+    return list(chosen.values())
 
 
 def _is_meant(record: Record, target: str) -> bool:
@@ -172,7 +173,7 @@ def _row(record: Record) -> tuple[str, str, str, str]:
 
 
 def _record_to_json(record: Record) -> dict[str, Any]:
-    """`note` says why a record counts as none; what it holds is missing then."""
+    """A record as a JSON value. Where it cannot be used, `note` says why, and its content is missing."""
     approval = record.approval
     if approval is None:
         return {"id": record.id, "note": record.note}

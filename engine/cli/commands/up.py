@@ -33,8 +33,8 @@ Examples:
     "-y",
     "--yes",
     is_flag=True,
-    help="Ask nothing: approve what the file asks of this host, and a new machine where a change needs one. Not for a"
-    " local layer or .env that a guest may have written: name it, or agree on a terminal.",
+    help="Ask nothing: approve what the file asks of this host, and a new machine where a change needs one. This does"
+    " not approve a local layer or .env that a guest may have written: name that file, or agree on a terminal.",
 )
 @click.option(
     "-n",
@@ -47,7 +47,7 @@ Examples:
 @click.option(
     "--unconfined-mounts",
     is_flag=True,
-    help="Serve live mounts also where this host can confine their server by nothing; asked about once.",
+    help="Serve live mounts even where nothing on this host can confine their file server; `up` asks you once.",
 )
 @click.option("--shell-on-failure", is_flag=True, help="Open a shell in the guest where a setup step failed.")
 @click.option(
@@ -84,11 +84,11 @@ def command(
 ) -> int:
     """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
 
-    PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. Shows first what will be built and
-    why. A sandbox that runs already is changed to what the file says now: while it runs where that can be (endpoints,
-    ports, services, the agent's settings), else by a new machine, after a question. `sandbox plan` says which. When the
-    agent ends, the sandbox goes on until `sandbox down`. A file with `agents` brings up one sandbox for each; implies
-    -d.
+    PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. `up` first shows what it will build,
+    and why. If the sandbox runs already, it is changed to what the file says now. Endpoints, ports, services and the
+    agent's settings are changed while it runs; everything else needs a new machine, and `up` asks before it makes one.
+    `sandbox plan` shows which. When the agent ends, the sandbox goes on running until `sandbox down`. A file with
+    `agents` brings up one sandbox for each agent; this implies -d.
     """
     from engine.cli.asking.terminal import Terminal
     from engine.cli.running import run
@@ -106,7 +106,7 @@ def command(
         from engine.cli.showing.summary import show_summary
 
         if not as_json:
-            # Where an agent follows, standard output is its own.
+            # If an agent is started next, standard output is for the agent.
             show_summary(outcome, on_stderr=not detach and outcome.instance.agent is not None)
 
     audience = Terminal(progress, tell, shell_on_failure=shell_on_failure)

@@ -25,10 +25,10 @@ Examples:
 @file_options
 @path_argument
 def command(path: Path | None, as_json: bool, files: tuple[Path, ...], assignments: tuple[str, ...]) -> int:
-    """Check a Sandboxfile.yaml: every problem at once, each with its place. Starts nothing.
+    """Check a Sandboxfile.yaml: report every problem at once, each with its place. Starts nothing.
 
-    What depends on this host (its memory, its ports, directories outside the file's own) is `up`'s to check. Warnings,
-    such as what this version cannot run yet, leave a file valid.
+    `up` checks what depends on this host: its memory, its ports, directories outside the file's own. A file with
+    warnings only, such as for what this version cannot run yet, is valid.
     """
     from engine.cli.validation import validate
 

@@ -1,1 +1,1 @@
-"""Text for people."""
+"""Results as text for people."""

@@ -1,4 +1,4 @@
-"""Telling what `add` did to a file."""
+"""Changing a file for `add`, and showing what was changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def add(path: Path | None, additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:
-    """Change the file at `path`, or say that there is nothing to change. Raises SandboxfileError: nothing changed."""
+    """Change the file at `path` and show the change, or that there is nothing to change.
+
+    Raises SandboxfileError, and leaves the file alone, when it would not be valid afterwards.
+    """
     from engine.lifecycle.edit import Edited
 
     edited = Edited.choose(path)
@@ -49,12 +52,12 @@ def _to_json(edited: Edited, outcome: AddResult, dry_run: bool) -> dict[str, Any
     def rows(entries: Sequence[WrittenValue]) -> list[dict[str, Any]]:
         return [{"path": list(entry.path), "line": entry.line, "value": entry.value} for entry in entries]
 
-    found = {"added": rows(outcome.added), "present": rows(outcome.present)}
-    return {"file": str(edited.file), "written": bool(outcome.added) and not dry_run, **found}
+    entries = {"added": rows(outcome.added), "present": rows(outcome.present)}
+    return {"file": str(edited.file), "written": bool(outcome.added) and not dry_run, **entries}
 
 
 def _words(entry: WrittenValue) -> str:
-    """`endpoints: npm`, `services.redis`."""
+    """The entry in one line, such as `endpoints: npm` or `services.redis`."""
     from engine.report.text import clean_line
     from sandboxfile.positions import render_path
     from sandboxfile.writing.notation import Hand
@@ -69,6 +72,6 @@ def _diff(before: str, after: str, label: str) -> str:
 
     from engine.report.text import clean_line
 
-    # Line ends are not shown: what could steer a terminal is not either.
+    # The lines are cleaned, since a file may hold characters that control the terminal.
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), label, label, lineterm="")
     return "".join(f"{clean_line(line)}\n" for line in lines)

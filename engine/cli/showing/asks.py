@@ -23,13 +23,14 @@ TITLES = {
     "secret": "secrets, which leave for a host",
 }
 MODES = {"rw": "live, read and write", "ro": "live, read only", "clone": "as a copy"}
-MOST = 20  # of one kind in a question: a file that asks for more hides something, or is for a reader with time
+MOST = 20  # asks of one kind in a question; who wants to read more calls `sandbox trust show`
 
 
 def render(asks: Sequence[Ask], new: Collection[Ask], most: int | None = None) -> str:
-    """Groups with a title each, at last what to look at closely. `+` stands before those in `new` where some are not.
+    """The asks in groups, each with a title, and at the end the warnings.
 
-    At most `most` of a group are shown, new ones first. Whatever a name holds, it stays on its line.
+    A `+` marks the asks that are in `new`, unless all are. At most `most` of a group are shown, the new ones first. No
+    name can break its line, whatever characters it has.
     """
     from engine.trust.asks import KINDS
 
@@ -64,7 +65,7 @@ def _rows(kind: str, group: Sequence[Ask], new: Collection[Ask]) -> Iterator[tup
 
 
 def _ports(group: Iterable[Ask], new: Collection[Ask]) -> Iterator[tuple[bool, tuple[str, ...]]]:
-    """A line for each, or for a row of numbers without a gap."""
+    """One line for each port; three or more numbers in a row share a line."""
     runs: list[list[Ask]] = []
     for ask in group:
         last = runs[-1][-1] if runs else None
@@ -90,14 +91,14 @@ def _ports(group: Iterable[Ask], new: Collection[Ask]) -> Iterator[tuple[bool, t
 def _warnings(asks: Sequence[Ask], most: int | None) -> list[str]:
     from sandboxfile.diagnostics import printable
 
-    # What matters most stands next to the question, however long the rest is.
-    found = [
+    # The warnings come last, next to the question, however long the list is; of many, the last ones are kept.
+    warnings = [
         f"   ! {'port ' if ask.kind == 'port' else ''}{printable(ask.subject)}: {printable(ask.warning)}"
         for ask in asks
         if ask.warning
     ]
-    if not found:
+    if not warnings:
         return []
-    cut = found if most is None else found[-most:]
-    left = [f"     ... {len(found) - len(cut)} more of these"] if len(cut) < len(found) else []
-    return ["  look closely at", *left, *cut]
+    shown = warnings if most is None else warnings[-most:]
+    left = [f"     ... {len(warnings) - len(shown)} more of these"] if len(shown) < len(warnings) else []
+    return ["  look closely at", *left, *shown]

@@ -1,4 +1,4 @@
-"""Colour, where it helps and is wanted: on a terminal that is not dumb, without NO_COLOR."""
+"""Colour, on a terminal that is not dumb, and not where NO_COLOR is set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """https://no-color.org: NO_COLOR counts when it is set and not empty."""
+    """Whether to print colours to `stream`. NO_COLOR counts unless it is empty, see https://no-color.org."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

@@ -1,4 +1,4 @@
-"""What was found in a file that keeps nobody from using it."""
+"""The warnings about a file, which keep nobody from using it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show(warnings: Iterable[Diagnostic], file: Path) -> None:
-    """Print warnings about `file`, and what lies over it, to standard error."""
+    """Print warnings about `file`, and about the files that lie over it, to standard error."""
     from engine.lifecycle.project_file import name_file
 
     for warning in name_file(warnings, file):

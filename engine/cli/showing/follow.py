@@ -15,9 +15,10 @@ POLL_S = 0.2
 
 
 def print_file(path: Path, render: Callable[[str], str | None], *, follow: bool = False) -> None:
-    """Print each line of `path` through `render`, which may leave one out with None.
+    """Print each line of `path` as `render` returns it; a line for which it returns None is left out.
 
-    With `follow` until ^C or until the file is gone for good; one that is replaced is read on.
+    With `follow`, wait for more lines until ^C or until the file is gone. When the file is replaced, go on with the new
+    one.
     """
     while True:
         try:
@@ -35,7 +36,7 @@ def _print_lines(file: TextIO, path: Path, render: Callable[[str], str | None], 
     while True:
         while text := file.readline():
             part += text
-            if part.endswith("\n"):  # else its writer is in the middle of it
+            if part.endswith("\n"):  # a line without its end is still being written
                 _print(render(part[:-1]))
                 part = ""
         if not follow or not _is_still(file, path):

@@ -1,4 +1,4 @@
-"""The findings of `doctor` as text, and what could be better."""
+"""The report of `doctor` as text, and hints about what could be better."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FEW_DESCRIPTORS = 4096  # systemd's default for users is 524,288
 
 
 def render(report: dict[str, Any]) -> str:
-    """For people; every section is there, also when nothing is known of it."""
+    """The report as text. Every section is there, even when nothing is known about it."""
     host, verdict = report["host"], report["accelerator"]
     size = f"{host['cpus']} CPUs, {host['memory'] / GIB:.1f} GiB of memory, Python {host['python']}"
     lines = ["host", f"  {host['system']}, {size}", "tools"]
@@ -36,21 +36,21 @@ def render(report: dict[str, Any]) -> str:
 
 
 def hints(report: dict[str, Any]) -> list[str]:
-    """What could be better, one line each."""
-    found = []
+    """What could be better on this host, one line for each."""
+    lines = []
     verdict = report["accelerator"]
     if verdict and verdict["accelerator"] == "tcg":
-        found.append("guests run under emulation: several times slower than with hardware virtualization")
+        lines.append("guests run under emulation: several times slower than with hardware virtualization")
     if report["confinement"] and not report["confinement"]["by"]:
-        found.append("live mounts that the guest may write need `up --unconfined-mounts` here; see docs/security.md")
+        lines.append("live mounts that the guest may write need `up --unconfined-mounts` here; see docs/security.md")
     if (most := report["host"]["descriptors"]) < FEW_DESCRIPTORS:
-        found.append(
+        lines.append(
             f"programs may have {most} files open here (ulimit -Hn): so many a guest can have open in a mount at once; "
             "how many it has there does not matter"
         )
     if not (report["tools"] and verdict):
-        found.append("`sandbox doctor` without --no-build fetches the tools and probes accelerators")
+        lines.append("`sandbox doctor` without --no-build fetches the tools and probes accelerators")
     cache = report["directories"]["cache"]
     if cache["free"] < 10 * GIB:
-        found.append(f"{Path(cache['path'])} has little room: a first build takes about 6 GiB")
-    return found
+        lines.append(f"{Path(cache['path'])} has little room: a first build takes about 6 GiB")
+    return lines

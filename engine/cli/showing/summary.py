@@ -1,4 +1,4 @@
-"""What `up` says at its end."""
+"""The summary that `up` prints at its end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-    """The record, what was changed about a sandbox that ran already, and the seconds that `up` took.
+    """The record of the sandbox, what was changed while it ran, and the seconds that `up` took.
 
-    Of the agent's environment the names, with digests: a pipeline keeps what it prints.
+    The values of the agent's environment are replaced by digests, since a pipeline keeps what its commands print.
     """
     from engine.secrets.secrecy import masked_environment
 
@@ -33,7 +33,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def show_summary(outcome: Outcome, *, on_stderr: bool) -> None:
-    """Name, how it came to run, what was changed, workspace, services, ports, agent, and what to do next."""
+    """Print name, outcome, changes, workspace, services, ports, agent, and what the user can do next."""
     stream = sys.stderr if on_stderr else sys.stdout
     how = {
         "started": f"is up after {outcome.seconds:.1f} s",
@@ -44,23 +44,24 @@ def show_summary(outcome: Outcome, *, on_stderr: bool) -> None:
     click.echo(f"{emphasize(outcome.instance.name, 'green', stream)} {how}", file=stream)
     changed = [("changed", f"{change.path}: {change.what}") for change in outcome.applied]
     for title, text in [*changed, *rows(outcome.instance)]:
-        click.echo(f"  {title:<10} {clean_line(text)}", file=stream)  # a directory may be called anything
+        # The names of directories may hold characters that control the terminal.
+        click.echo(f"  {title:<10} {clean_line(text)}", file=stream)
 
 
 def rows(instance: Instance) -> list[tuple[str, str]]:
     """(title, text) of each line below the first."""
-    # The name is needed where the project has more sandboxes than this one, and never wrong.
-    name = instance.name
-    found = [("workspace", _mount(mount)) for mount in instance.mounts]
-    found = found or [("workspace", "none: nothing of this host is shared")]
+    lines = [("workspace", _mount(mount)) for mount in instance.mounts]
+    lines = lines or [("workspace", "none: nothing of this host is shared")]
     for service, state in instance.services.items():
-        found.append(("service", f"{service}: {state.get('health') or state.get('state') or 'unknown'}"))
+        lines.append(("service", f"{service}: {state.get('health') or state.get('state') or 'unknown'}"))
     for port in instance.ports:
-        found.append(("port", f"127.0.0.1:{port['host']} -> {port['guest']} in the guest"))
-    found += [("warning", text) for text in instance.warnings]
+        lines.append(("port", f"127.0.0.1:{port['host']} -> {port['guest']} in the guest"))
+    lines += [("warning", text) for text in instance.warnings]
     if instance.agent:
-        found.append(("agent", " ".join(instance.agent.command)))
-    return [*found, ("get in", f"sandbox exec -it {name} -- bash"), ("end it", f"sandbox down {name}")]
+        lines.append(("agent", " ".join(instance.agent.command)))
+    # Within the project the name may be left out of these commands, unless the project has several sandboxes.
+    name = instance.name
+    return [*lines, ("get in", f"sandbox exec -it {name} -- bash"), ("end it", f"sandbox down {name}")]
 
 
 def _mount(mount: dict[str, Any]) -> str:

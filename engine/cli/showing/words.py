@@ -1,4 +1,4 @@
-"""Which of a sandbox's own files a command shows, and a word about it where the sandbox does not run."""
+"""Finding the logs that `console` and `journal` show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def find_words(name: str | None) -> InstancePaths:
-    """As `words_of`, with its note on standard error. Raises EngineError."""
+    """The files that `words_of` returns; its note goes to standard error. Raises EngineError."""
     from engine.lifecycle.selection import open_layout, words_of
     from engine.report.text import clean_line
 

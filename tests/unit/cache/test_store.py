@@ -27,6 +27,7 @@ from engine.cache.store import Store
 
 async def main():
     async with Store(Layout.from_environment(os.environ)).build("disk", sys.argv[1], on_wait=print) as build:
+        assert build is not None
         (build.directory / "half").write_text("half")
         print("building", flush=True)
         sys.stdin.read()
@@ -49,9 +50,9 @@ def never_wait(message: str) -> None:
     raise AssertionError(message)
 
 
-async def fill(store: Store, key: str = KEY, text: str = "x", kind: str = "disk", **options: object) -> Build:
+async def fill(store: Store, key: str = KEY, text: str = "x", kind: str = "disk", **options: object) -> Build | None:
     async with store.build(kind, key, on_wait=never_wait, **options) as build:  # type: ignore[arg-type]
-        if build.existing is None:
+        if build is not None:
             (build.directory / "file").write_text(text)
     return build
 
@@ -63,8 +64,8 @@ def leftovers(layout: Layout) -> list[str]:
 def test_an_entry_is_there_after_its_build_and_not_before(store: Store, layout: Layout) -> None:
     async def scenario() -> None:
         async with store.build("disk", KEY, on_wait=never_wait, inputs={"size": "4"}) as build:
+            assert build is not None
             (build.directory / "file").write_text("x")
-            assert build.existing is None
             assert build.directory.parent.parent == layout.cache  # as deep as an entry
             assert build.sockets.directory.stat().st_mode & 0o777 == 0o700
             assert store.find("disk", KEY) is None
@@ -82,11 +83,11 @@ def test_an_entry_is_there_after_its_build_and_not_before(store: Store, layout: 
 
 
 def test_a_second_build_finds_the_first(store: Store) -> None:
-    async def scenario() -> Build:
+    async def scenario() -> Build | None:
         await fill(store)
         return await fill(store, text="other")
 
-    assert asyncio.run(scenario()).existing == store.find("disk", KEY)
+    assert asyncio.run(scenario()) is None
     assert (store.layout.entry("disk", KEY) / "file").read_text() == "x"
 
 
@@ -95,6 +96,7 @@ def test_a_failed_build_leaves_nothing(store: Store, layout: Layout, failure: Ba
     async def scenario() -> None:
         with pytest.raises(type(failure)):
             async with store.build("disk", KEY, on_wait=never_wait) as build:
+                assert build is not None
                 (build.directory / "file").write_text("x")
                 raise failure
         assert leftovers(layout) == []
@@ -129,6 +131,7 @@ def test_two_tasks_build_once_and_the_second_says_for_whom_it_waits(store: Store
 
         async def first() -> None:
             async with store.build("image", KEY, on_wait=never_wait) as build:
+                assert build is not None
                 inside.set()
                 await go.wait()
                 (build.directory / "file").write_text("first")
@@ -140,7 +143,8 @@ def test_two_tasks_build_once_and_the_second_says_for_whom_it_waits(store: Store
         async def second() -> Path | None:
             await inside.wait()
             async with store.build("image", KEY, on_wait=on_wait) as build:
-                return build.existing
+                assert build is None
+                return store.find("image", KEY)
 
         one, two = asyncio.create_task(first()), asyncio.create_task(second())
         await waits.wait()
@@ -179,8 +183,9 @@ def test_another_process_is_waited_for(store: Store) -> None:
             process.stdin.close()  # lets it finish
 
         async with store.build("disk", KEY, on_wait=on_wait) as build:
-            assert build.existing is not None
-            assert (build.existing / "half").exists()
+            assert build is None
+            half = store.layout.entry("disk", KEY) / "half"
+            assert half.exists()
         assert f"process {process.pid} since" in messages[0]
 
     other_process(lambda process: asyncio.run(scenario(process)))
@@ -236,7 +241,7 @@ def test_a_child_counts_only_with_the_very_parent_it_continues(store: Store) -> 
         assert store.broken_parent(entry) == f"disk/{PARENT}"
         assert store.find("disk", KEY) is None
         build = await fill(store, KEY, text="new", parents=[("disk", PARENT)])
-        assert build.existing is None
+        assert build is not None
         found = store.find("disk", KEY)
         assert found is not None
         assert (found / "file").read_text() == "new"
@@ -264,6 +269,7 @@ def test_a_parent_that_is_gone_is_said(store: Store) -> None:
 def test_a_full_disk_is_explained(store: Store, layout: Layout) -> None:
     async def scenario() -> None:
         async with store.build("disk", KEY, on_wait=never_wait) as build:
+            assert build is not None
             (build.directory / "file").write_bytes(b"x" * 4_000_000)
             try:
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -311,6 +317,7 @@ def test_what_is_being_built_is_not_removed(store: Store) -> None:
 def test_sparse_files_count_what_they_take(store: Store) -> None:
     async def scenario() -> None:
         async with store.build("disk", KEY, on_wait=never_wait) as build:
+            assert build is not None
             with (build.directory / "ram").open("wb") as file:
                 file.truncate(1 << 40)
 
@@ -321,6 +328,7 @@ def test_sparse_files_count_what_they_take(store: Store) -> None:
 def test_many_files_are_sealed_too(store: Store) -> None:
     async def scenario() -> None:
         async with store.build("toolchain", KEY, on_wait=never_wait) as build:
+            assert build is not None
             for number in range(100):
                 (build.directory / str(number)).touch()
             (build.directory / "link").symlink_to("/nowhere")
@@ -333,6 +341,7 @@ def test_directories_without_write_permission_are_removed(store: Store, layout: 
     async def scenario() -> None:
         with pytest.raises(ValueError, match="no"):
             async with store.build("toolchain", KEY, on_wait=never_wait) as build:
+                assert build is not None
                 (build.directory / "usr" / "share").mkdir(parents=True)
                 (build.directory / "usr" / "share" / "file").touch()
                 (build.directory / "usr" / "share").chmod(0o555)
