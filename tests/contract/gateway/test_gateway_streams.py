@@ -58,7 +58,7 @@ def test_each_event_is_passed_on_as_it_comes() -> None:
                     await reader.readuntil(b"data: %d s\n\n\r\n" % number)
                     took.append(time.monotonic() - started)
                 assert (await reader.readuntil(b"0\r\n\r\n")) == b"0\r\n\r\n"
-                assert sorted(took)[10] < 0.02
+                assert sorted(took)[10] < 0.1  # a loaded machine included
 
     in_loop(scenario())
 
@@ -382,7 +382,7 @@ def test_a_large_upload_to_a_refused_path_is_told_at_once() -> None:
                 before, started = resident_bytes(), time.monotonic()
                 writer.write(get("/no", extra=f"Content-Length: {SIZE}\r\n", method="POST"))
                 assert (await reader.readline()) == b"HTTP/1.1 403 Forbidden\r\n"
-                assert time.monotonic() - started < 0.05
+                assert time.monotonic() - started < 0.5
                 try:
                     for _ in range(SIZE // len(BLOCK)):
                         writer.write(BLOCK)
