@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from engine.gateway.errors import GatewayError
 from engine.gateway.injection import Secrets
@@ -30,6 +30,12 @@ class Refused(GatewayError):
         self.decision = decision
 
 
+class Cuttable(Protocol):
+    """What serves a request: a task, or a stream among many."""
+
+    def cancel(self) -> object: ...
+
+
 @dataclass
 class Context:
     """One gateway's shared state; owned by the Gateway."""
@@ -42,7 +48,7 @@ class Context:
     secrets: Secrets = lambda name: None
     authority: Authority | None = None
     outer: ssl.SSLContext | None = None  # for connections to servers; made when the first is
-    live: dict[JournalLine, asyncio.Task[None]] = field(default_factory=dict)
+    live: dict[JournalLine, Cuttable] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
 
     @contextmanager
@@ -64,6 +70,11 @@ class Context:
         """Write the line now, unless it has been written."""
         if self.live.pop(entry, None) is not None:
             self.journal.write(entry)
+
+    def write(self, entry: JournalLine) -> None:
+        """Write a line that nothing serves any more."""
+        self.live.pop(entry, None)
+        self.journal.write(entry)
 
     def judge(self, entry: JournalLine) -> Decision:
         """Decide about the entry's host and port, and note the verdict. Raises Refused."""

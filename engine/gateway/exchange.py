@@ -17,7 +17,7 @@ _LONGEST_ANSWER_HEAD = 64 << 10
 # Not for the guest: how its connection ends is ours to say, and other services could not be reached.
 _NOT_BACK = HOP_BY_HOP | {b"proxy-authenticate", b"alt-svc"}
 # What a trailer must not say (RFC 9110, 6.5.1): a reader may take it for a header.
-_NOT_TRAILERS = frozenset(
+NOT_TRAILERS = frozenset(
     b"transfer-encoding content-length content-encoding content-type content-range host trailer te connection"
     b" authorization cookie set-cookie location www-authenticate".split()
 )
@@ -150,7 +150,7 @@ class Exchange:
         if self._head.version == "1.0":  # it gets no chunks, so there is no place for them
             return []
         raw = event.headers.raw_items()
-        return [(name, self._redactor.clean(value)) for name, value in raw if name.lower() not in _NOT_TRAILERS]
+        return [(name, self._redactor.clean(value)) for name, value in raw if name.lower() not in NOT_TRAILERS]
 
     async def _next_from_guest(self) -> object:
         while True:

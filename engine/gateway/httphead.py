@@ -112,7 +112,7 @@ def read_head(head: bytes, port: int, inside: str | None = None) -> RequestHead:
     hosts = [value for name, value in request.headers if name == b"host"]
     if len(hosts) != 1:
         raise BadRequest(f"{len(hosts)} Host headers where there must be one")
-    host = _read_authority(hosts[0].decode("latin-1"), port)
+    host = read_authority(hosts[0].decode("latin-1"), port)
     if inside is not None and host != inside:
         raise BadRequest("the Host header names another host than the TLS connection", 421)
     raw = request.headers.raw_items()
@@ -196,13 +196,13 @@ def _read_target(request: h11.Request, host: str, port: int, scheme: str) -> str
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None or absolute[1].lower() != scheme or "#" in target:
         raise BadRequest(f"the request target is neither a path nor an {scheme} URL")
-    if _read_authority(absolute[2], port) != host:
+    if read_authority(absolute[2], port) != host:
         raise BadRequest("the request target names another host than the Host header")
     rest = absolute[3]
     return rest if rest.startswith("/") else f"/{rest}"
 
 
-def _read_authority(text: str, port: int) -> str:
+def read_authority(text: str, port: int) -> str:
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         raise BadRequest(f"not a host name and port: {text[:80]!r}")

@@ -21,8 +21,8 @@ from engine.gateway.splice import close
 from engine.gateway.tlsio import TlsStream, start_tls
 from engine.gateway.upstream import Streams, UpstreamUnreachable
 
-HTTP_1 = "http/1.1"
-_SPOKEN = (HTTP_1,)
+HTTP_1, HTTP_2 = "http/1.1", "h2"
+_SPOKEN = (HTTP_2, HTTP_1)
 
 
 async def intercept(
@@ -47,11 +47,16 @@ async def intercept(
         except (Refused, UpstreamUnreachable) as error:
             failure = error
     try:
-        chosen = upstream.alpn if upstream is not None else (HTTP_1 if HTTP_1 in offers else None)
+        chosen = (
+            upstream.alpn if upstream is not None else next((each for each in (HTTP_1, HTTP_2) if each in offers), None)
+        )
         inside = await _answer(context, guest, entry, chosen, received)
         if inside is None:
             return
         found, upstream = upstream, None  # the session's now
+        if inside.alpn == HTTP_2:
+            await _serve_h2(context, inside, entry, found, failure)
+            return
         session = HttpSession(
             context,
             inside.streams,
@@ -71,6 +76,24 @@ async def intercept(
     finally:
         if upstream is not None:
             await close(upstream.streams, context.limits)
+
+
+async def _serve_h2(
+    context: Context,
+    guest: TlsStream,
+    entry: JournalLine,
+    upstream: TlsStream | None,
+    failure: GatewayError | None,
+) -> None:
+    from engine.gateway.h2relay import Relay  # only a guest that speaks it needs it
+
+    relay = Relay(
+        context, guest, entry, upstream, failure, lambda line, allowed: _dial(context, line, allowed, (HTTP_2,))
+    )
+    try:
+        await relay.serve()
+    finally:
+        await close(guest.streams, context.limits)
 
 
 async def _answer(

@@ -58,7 +58,7 @@ def test_each_event_is_passed_on_as_it_comes() -> None:
                     await reader.readuntil(b"data: %d s\n\n\r\n" % number)
                     took.append(time.monotonic() - started)
                 assert (await reader.readuntil(b"0\r\n\r\n")) == b"0\r\n\r\n"
-                assert sorted(took)[10] < 0.02
+                assert sorted(took)[10] < 0.1  # a loaded machine included
 
     in_loop(scenario())
 
@@ -285,7 +285,9 @@ def test_a_guest_may_end_its_side_and_go_on_reading() -> None:
                         with pytest.raises(ssl.SSLWantReadError):
                             tls.unwrap()  # our close_notify is out, the other side's has not come
                         done = True
-                    got += tls.read(65536)
+                    while piece := tls.read(65536):
+                        got += piece
+                    return got
                 except ssl.SSLWantReadError:
                     pass
                 except (ssl.SSLZeroReturnError, ssl.SSLError):
@@ -298,7 +300,8 @@ def test_a_guest_may_end_its_side_and_go_on_reading() -> None:
 
     async def scenario() -> None:
         async with inside_world(LOOK) as w:
-            await asyncio.to_thread(half_close, str(w.plain.gateway.sockets[443]))
+            got = await asyncio.to_thread(half_close, str(w.plain.gateway.sockets[443]))
+            assert got.endswith(b"/late"), got
             await until(lambda: w.plain.gateway.connections == 0)
         assert w.recorder.everything == get("/late")
 
@@ -379,7 +382,7 @@ def test_a_large_upload_to_a_refused_path_is_told_at_once() -> None:
                 before, started = resident_bytes(), time.monotonic()
                 writer.write(get("/no", extra=f"Content-Length: {SIZE}\r\n", method="POST"))
                 assert (await reader.readline()) == b"HTTP/1.1 403 Forbidden\r\n"
-                assert time.monotonic() - started < 0.05
+                assert time.monotonic() - started < 0.5
                 try:
                     for _ in range(SIZE // len(BLOCK)):
                         writer.write(BLOCK)

@@ -1,0 +1,469 @@
+"""HTTP/2 to HTTP/2: every stream of an intercepted connection is judged by itself, flow control goes from end to end.
+
+One connection of the guest has one current connection to the server, and older ones that drain (GOAWAY) or are gone:
+the end of one ends its streams, not the guest's connection. What a side has sent is acknowledged only when the other
+side's socket has taken it: a stream holds at most its window in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import h2.events
+import h2.exceptions
+from hpack import NeverIndexedHeaderTuple
+
+from engine.gateway.context import Context, Refused
+from engine.gateway.errors import GatewayError
+from engine.gateway.exchange import NOT_TRAILERS
+from engine.gateway.h2head import RequestHead, read_head
+from engine.gateway.h2side import GONE, MOST_WAITING, Code, Side
+from engine.gateway.httphead import BadRequest
+from engine.gateway.journal import JournalLine
+from engine.gateway.policy import Decision
+from engine.gateway.redaction import Redactor
+from engine.gateway.refusal import Refusal
+from engine.gateway.requests import Approved, approve, note_redaction
+from engine.gateway.splice import close, finish
+from engine.gateway.tlsio import TlsStream
+from engine.gateway.upstream import UpstreamUnreachable
+from vmm.connection import drop
+
+_RAW = 128 << 10
+_RUN_OFF = 256 << 10  # of a refused body: an answer that a reset comes right behind is lost in some clients
+_MOST_RESETS = 1000  # of one connection
+Headers = list[tuple[bytes, bytes]]
+Dial = Callable[[JournalLine, Decision], Awaitable[TlsStream]]
+
+
+@dataclass
+class Stream:
+    """One request of the guest on its way. `cancel` is what a new policy does to it."""
+
+    relay: Relay
+    number: int
+    head: RequestHead
+    entry: JournalLine
+    redactor: Redactor
+    asked: bool  # the guest's half has ended
+    resend: Headers | None = None  # the request, as long as it has no body and no answer
+    answered: bool = False
+    replied: bool = False  # the server's half has ended
+
+    def cancel(self) -> None:
+        self.relay.cut(self)
+
+
+class Relay:
+    """One connection of the guest. Owns the connections to the server, not the guest's."""
+
+    def __init__(
+        self,
+        context: Context,
+        guest: TlsStream,
+        first: JournalLine,
+        upstream: TlsStream | None,
+        failure: GatewayError | None,
+        dial: Dial,
+    ) -> None:
+        self._context = context
+        self._host, self._port = first.host or "", first.port
+        self._first: JournalLine | None = first
+        self._guest = Side(guest, client=False)
+        self._upstream = Side(upstream, client=True) if upstream else None
+        self._failure = failure
+        self._dial = dial
+        self._dialling = asyncio.Lock()
+        self._streams: dict[int, Stream] = {}
+        self._running_off: dict[int, int] = {}  # refused streams, and how much of their bodies has come
+        self._resets = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._links: set[Side] = set()  # connections to the server that are open
+
+    async def serve(self) -> None:
+        """Serve until the guest's connection ends or nothing moves for `idle_s`."""
+        reading = self._spawn(self._read_guest())
+        sending = self._spawn(self._guest.send())
+        if self._upstream is not None:
+            self._attach(self._upstream)
+        try:
+            done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                with suppress(OSError, h2.exceptions.ProtocolError):
+                    task.result()
+        finally:
+            try:
+                await finish(*self._tasks)
+            finally:
+                self._end_all()
+
+    def _end_all(self) -> None:
+        for stream in list(self._streams.values()):
+            self._settle(stream, "" if stream.replied else "the guest hung up")
+        self._guest.say_goodbye()
+        for side in self._links:  # whose task was cancelled before its first step, or twice
+            drop(side.tls.streams[1])
+
+    def cut(self, stream: Stream) -> None:
+        """End a stream that a new policy forbids; its reason is in its entry."""
+        self._part(stream.number, Code.CANCEL)
+        self._end(stream.number, Code.CANCEL)
+
+    def _spawn(self, coroutine: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # The connections to the server
+
+    def _attach(self, side: Side) -> None:
+        self._links.add(side)
+        self._spawn(self._serve_upstream(side))
+
+    async def _serve_upstream(self, side: Side) -> None:
+        """One connection's life. When it ends, the streams on it do, and the guest's connection goes on."""
+        reading = asyncio.create_task(self._read(side, self._from_upstream))
+        sending = asyncio.create_task(side.send())
+        reason = f"{self._host} hung up before the end of its answer"
+        try:
+            done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if isinstance(error := task.exception(), OSError):
+                    reason = f"{self._host} broke off: {error}"
+                elif isinstance(error, h2.exceptions.ProtocolError):
+                    reason = f"malformed answer from {self._host}"
+                elif error is not None:
+                    raise error
+        finally:
+            side.draining = True
+            await finish(reading, sending)
+            side.say_goodbye()
+            for _, number in list(side.partner.values()):
+                self._fail(number, reason)
+            side.partner.clear()
+            await close(side.tls.streams, self._context.limits)
+            self._links.discard(side)
+
+    async def _reach(self, entry: JournalLine, decision: Decision) -> Side:
+        """The connection that new streams go to. Raises Refused and UpstreamUnreachable."""
+        async with self._dialling:
+            if self._upstream is not None and not self._upstream.draining:
+                return self._upstream
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                if isinstance(failure, UpstreamUnreachable):
+                    self._context.note_failure(entry, failure)
+                raise failure
+            tls = await self._dial(entry, decision)
+            if tls.alpn != "h2":
+                await close(tls.streams, self._context.limits)
+                error = UpstreamUnreachable(f"{self._host} speaks no HTTP/2 any more")
+                self._context.note_failure(entry, error)
+                raise error
+            self._upstream = Side(tls, client=True)
+            self._attach(self._upstream)
+            return self._upstream
+
+    def _start(self, side: Side, stream: Stream, onward: Headers) -> None:
+        """Raises ProtocolError when the server takes no more streams now."""
+        number = side.h2.get_next_available_stream_id()
+        side.h2.send_headers(number, onward, end_stream=stream.asked)  # at once: numbers must go out in their order
+        self._guest.partner[stream.number] = side, number
+        side.partner[number] = self._guest, stream.number
+        stream.resend = onward if stream.asked else None
+        stream.entry.bytes_out += sum(len(name) + len(value) for name, value in onward)
+        side.collect()
+        side.wake.set()
+
+    def _part(self, number: int, code: int | None = None) -> None:
+        """Separate a stream of the guest from the server's, which is reset where there is a code."""
+        other = self._guest.partner.pop(number, None)
+        if other is not None:
+            other[0].partner.pop(other[1], None)
+            if code is not None:
+                other[0].reset(other[1], code)
+
+    # Reading
+
+    async def _read_guest(self) -> None:
+        await self._read(self._guest, self._from_guest)
+
+    async def _read(self, side: Side, handle: Callable[[Side, h2.events.Event], Awaitable[None]]) -> None:
+        """Until its end. Raises OSError, and ProtocolError for what is no HTTP/2."""
+        while True:
+            data = await self._receive(side)
+            if not data:
+                return
+            try:
+                for is_goaway, run in side.frames(data):
+                    if is_goaway:
+                        self._goaway(side, run)
+                        continue
+                    for event in side.h2.receive_data(run):
+                        await handle(side, event)
+            except h2.exceptions.ProtocolError:
+                side.collect()
+                side.tls.write(bytes(side.out))  # says what was wrong
+                side.out.clear()
+                raise
+            side.collect()
+            side.wake.set()
+            if side.client and side.draining and not side.partner:
+                return
+            if len(side.out) > MOST_WAITING:
+                await side.sent.wait()  # it makes us answer, and does not read
+
+    async def _receive(self, side: Side) -> bytes:
+        """Raises TimeoutError for silence; a guest that waits for answers may be silent."""
+        limits = self._context.limits
+        while True:
+            try:
+                async with asyncio.timeout(limits.idle_s if side.started else limits.head_s):
+                    return await side.tls.read(_RAW)
+            except TimeoutError:
+                if side.client or not self._streams:
+                    raise
+
+    def _goaway(self, side: Side, frame: bytes) -> None:
+        if not side.client:
+            return  # the guest opens no more streams; those that are open go on
+        side.draining = True
+        last = int.from_bytes(frame[9:13], "big") & 0x7FFFFFFF
+        for number, (_, ours) in list(side.partner.items()):
+            if number <= last:
+                continue
+            # Never looked at by the server, so it may be sent again: by us where there is no body.
+            self._part(ours)
+            stream = self._streams.get(ours)
+            if stream is not None and stream.resend is not None:
+                self._spawn(self._send_again(stream, stream.resend))
+            else:
+                self._end(ours, Code.REFUSED_STREAM, f"{self._host} did not take the request")
+
+    async def _send_again(self, stream: Stream, onward: Headers) -> None:
+        decision = self._context.policy.decide(self._host, self._port)
+        try:
+            side = await self._reach(stream.entry, decision)
+            self._start(side, stream, onward)
+        except (Refused, UpstreamUnreachable) as error:
+            self._fail(stream.number, error.brief)
+        except GONE:
+            self._end(stream.number, Code.REFUSED_STREAM, f"{self._host} takes no more requests")
+
+    async def _from_guest(self, side: Side, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.RequestReceived):
+            await self._request(event)
+        elif isinstance(event, h2.events.TrailersReceived):
+            if other := side.partner.get(event.stream_id):
+                other[0].put(other[1], end=True)  # trailers of requests are not passed on
+                self._half_over(event.stream_id, asked=True)
+        elif isinstance(event, h2.events.StreamReset):
+            self._resets += 1
+            if self._resets > _MOST_RESETS:
+                raise h2.exceptions.ProtocolError("too many resets")
+            self._running_off.pop(event.stream_id, None)
+            side.drop(event.stream_id)
+            self._part(event.stream_id, event.error_code)
+            self._forget(event.stream_id, "the guest cancelled it")
+        else:
+            self._common(side, event)
+
+    async def _from_upstream(self, side: Side, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.StreamReset):
+            other = side.partner.get(event.stream_id)
+            side.drop(event.stream_id)
+            if other is not None:
+                self._part(other[1])
+                self._server_reset(other[1], event.error_code or 0)
+        elif isinstance(
+            event,
+            h2.events.ResponseReceived | h2.events.InformationalResponseReceived | h2.events.TrailersReceived,
+        ):
+            self._answer(side, event)
+        else:
+            self._common(side, event)
+
+    def _common(self, side: Side, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.DataReceived):
+            self._data(side, event)
+        elif isinstance(event, h2.events.WindowUpdated):
+            side.open_again(event.stream_id)
+        elif isinstance(event, h2.events.RemoteSettingsChanged):
+            side.open_again(None)
+
+    # Requests
+
+    async def _request(self, event: h2.events.RequestReceived) -> None:
+        number, ended = event.stream_id, event.stream_ended is not None
+        entry, self._first = self._first, None
+        if entry is None:
+            entry = JournalLine(port=self._port, protocol="tls", how="intercept", host=self._host)
+        head = None
+        try:
+            head = read_head(event.headers, self._port, self._host, ended=ended)
+            entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
+            approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
+            side = await self._reach(entry, approved.decision)
+        except BadRequest as error:
+            self._refuse(number, entry, Refusal(error.status, error.brief), head, ended)
+        except Refused as error:
+            status = error.decision.status if error.decision else 403
+            refusal = Refusal(status, error.brief, self._host, self._port, error.decision, error.hint)
+            self._refuse(number, entry, refusal, head, ended)
+        except UpstreamUnreachable:
+            self._refuse(number, entry, Refusal(502, entry.reason, self._host, self._port), head, ended)
+        else:
+            self._go_on(Stream(self, number, head, entry, approved.redactor, ended), side, approved)
+
+    def _go_on(self, stream: Stream, side: Side, approved: Approved) -> None:
+        added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
+        spoken = self._host if self._port == 443 else f"{self._host}:{self._port}"
+        onward = stream.head.onward(spoken, approved.decision.target, [*approved.headers, *added])
+        self._streams[stream.number] = stream
+        self._context.live[stream.entry] = stream
+        try:
+            self._start(side, stream, onward)
+        except GONE:
+            self._end(stream.number, Code.REFUSED_STREAM, f"{self._host} takes no more requests at once")
+
+    def _refuse(self, number: int, entry: JournalLine, refusal: Refusal, head: RequestHead | None, ended: bool) -> None:
+        if refusal.status != 502:
+            entry.verdict, entry.how = "refused", "refuse"
+        entry.reason = refusal.reason
+        self._context.write(entry)
+        self._say(number, refusal, head)
+        if not ended:
+            self._running_off[number] = 0
+
+    def _say(self, number: int, refusal: Refusal, head: RequestHead | None) -> None:
+        media_type, body = refusal.body(head.accept if head else "")
+        headers = [
+            (b":status", b"%d" % refusal.status),
+            (b"content-type", media_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        if head is not None and head.method == "HEAD":
+            self._guest.put(number, headers=headers, end=True)
+        else:
+            self._guest.put(number, headers=headers)
+            self._guest.put(number, data=body, end=True)
+
+    # Bodies and answers
+
+    def _data(self, side: Side, event: h2.events.DataReceived) -> None:
+        number, data, end = event.stream_id, event.data or b"", event.stream_ended is not None
+        length = event.flow_controlled_length or 0
+        other = side.partner.get(number)
+        if other is None:
+            side.acknowledge(number, length)
+            if not side.client and number in self._running_off:
+                self._run_off(number, len(data), end)
+            return
+        side.acknowledge(number, length - len(data))  # padding
+        if not side.client:
+            if stream := self._streams.get(number):
+                stream.entry.bytes_out += len(data)
+            other[0].put(other[1], data=data, end=end, source=(side, number))
+            if end:
+                self._half_over(number, asked=True)
+            return
+        stream = self._streams.get(other[1])
+        if stream is not None:
+            data = stream.redactor.feed(data) + (stream.redactor.finish() if end else b"")
+            stream.entry.bytes_in += len(data)
+        other[0].put(other[1], data=data, end=end, source=(side, number))
+        if end:
+            self._half_over(other[1], replied=True)
+
+    def _run_off(self, number: int, size: int, end: bool) -> None:
+        """The body of a refused request: some of it may come, then the guest is told to stop."""
+        self._running_off[number] += size
+        if end:
+            del self._running_off[number]
+        elif self._running_off[number] > _RUN_OFF:
+            del self._running_off[number]
+            self._guest.reset(number, Code.NO_ERROR)  # RFC 9113, 8.1
+
+    def _answer(
+        self,
+        side: Side,
+        event: h2.events.ResponseReceived | h2.events.InformationalResponseReceived | h2.events.TrailersReceived,
+    ) -> None:
+        other = side.partner.get(event.stream_id)
+        stream = self._streams.get(other[1]) if other else None
+        if other is None or stream is None:
+            return
+        end = not isinstance(event, h2.events.InformationalResponseReceived) and event.stream_ended is not None
+        banned = NOT_TRAILERS if isinstance(event, h2.events.TrailersReceived) else {b"alt-svc", b"proxy-authenticate"}
+        stream.resend, stream.answered = None, True
+        if held := stream.redactor.finish():  # before trailers
+            other[0].put(other[1], data=held, source=(side, event.stream_id))
+        fields = [(bytes(name), stream.redactor.clean(bytes(value))) for name, value in event.headers]
+        fields = [(name, value) for name, value in fields if name not in banned]
+        stream.entry.bytes_in += sum(len(name) + len(value) for name, value in fields)
+        if fields or not end:
+            other[0].put(other[1], headers=fields, end=end)
+        else:
+            other[0].put(other[1], end=True)
+        if end:
+            self._half_over(stream.number, replied=True)
+
+    # Ends
+
+    def _half_over(self, number: int, *, asked: bool = False, replied: bool = False) -> None:
+        """One half of a stream has been queued to its end; with both, the two sides' streams have no more in common."""
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        stream.asked |= asked
+        stream.replied |= replied
+        if stream.replied:
+            self._settle(stream)
+            if stream.asked:
+                self._part(number)
+                del self._streams[number]
+
+    def _server_reset(self, number: int, code: int) -> None:
+        stream = self._streams.get(number)
+        if stream is not None and stream.replied:
+            # It has answered, and wants no more of the body. What is queued of the answer still goes out.
+            del self._streams[number]
+            self._running_off[number] = 0
+        else:
+            self._end(number, code, f"{self._host} ended the request")
+
+    def _fail(self, number: int, reason: str) -> None:
+        """The server is gone under a stream: the guest gets an answer if it has none yet."""
+        stream = self._streams.get(number)
+        self._part(number)
+        if stream is None or stream.replied:
+            return
+        if stream.answered:
+            self._end(number, Code.INTERNAL_ERROR, reason)
+            return
+        stream.entry.verdict = "failed"
+        self._forget(number, reason)
+        self._say(number, Refusal(502, reason, self._host, self._port), stream.head)
+        if not stream.asked:
+            self._running_off[number] = 0
+
+    def _end(self, number: int, code: int, reason: str = "") -> None:
+        self._guest.reset(number, code)
+        self._forget(number, reason)
+
+    def _forget(self, number: int, reason: str) -> None:
+        if stream := self._streams.pop(number, None):
+            self._settle(stream, reason)
+
+    def _settle(self, stream: Stream, reason: str = "") -> None:
+        """Write the journal's line, once."""
+        if stream.entry in self._context.live:
+            if reason:
+                stream.entry.reason = reason
+            note_redaction(stream.entry, stream.redactor)
+            self._context.settle(stream.entry)
