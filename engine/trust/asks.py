@@ -174,7 +174,7 @@ def _source(loaded: Loaded, name: str, secret: Secret, places: Places) -> tuple[
             path = real_source(loaded.project, secret.file)
         except (OSError, RuntimeError):
             return f"file {secret.file}{own}", []
-        told = places.told_of(path)
+        told = places.why_sensitive(path)
         return f"file {path}{own}", [told] if told else []
     return f"keyring entry {secret.keyring or name}", []
 
