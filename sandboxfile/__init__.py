@@ -1,4 +1,4 @@
-"""Sandboxfile.yaml: text to one checked, frozen value. Pure: no subprocess, no network, no printing."""
+"""From the text of a Sandboxfile.yaml to one checked, frozen value. No subprocess, no network, no printing."""
 
 from sandboxfile.checks.pending import not_yet
 from sandboxfile.compose.services import bind_mounts, build_contexts, published_ports, services_needing_mounts

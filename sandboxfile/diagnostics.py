@@ -1,4 +1,4 @@
-"""What is wrong with a file, where, and what to do about it."""
+"""The problems of a file: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sandboxfile.positions import KeyPath, Position, render_path
 
 _LINE_WIDTH = 100  # longer lines are cut around the caret
 _VALUE_WIDTH = 60  # longer values are cut in messages
-Severity = Literal["error", "warning"]  # a warning keeps nobody from using the file
+Severity = Literal["error", "warning"]  # a file with warnings can be used
 
-_SHOWN_AT_ONCE = 50  # a file with more problems than this is not the file the user meant to write
+_SHOWN_AT_ONCE = 50  # a file with more problems than this is not the file that the user meant to write
 
 
 class Problem(NamedTuple):
-    """A finding without its place, as the checks of values make them; the source adds file, line and column."""
+    """A problem with its path, as checks find it. `Source.diagnose` adds file, line and column."""
 
     path: KeyPath
     message: str
@@ -29,9 +29,9 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One problem of a file.
+    """One problem of a file, with its place.
 
-    `position` is None when the problem has no place (the file is missing); `line` is the text of the line there.
+    `position` is None for a problem without a place, such as a missing file. `line` is the text of the line there.
     """
 
     position: Position | None
@@ -43,7 +43,7 @@ class Diagnostic:
     severity: Severity = "error"
 
     def render(self) -> str:
-        """`FILE:LINE:COLUMN: PATH: MESSAGE`, the line itself, a caret under the column, and the hint. No colour."""
+        """`FILE:LINE:COLUMN: PATH: MESSAGE`, then the line, a caret under the column, and the hint; without colours."""
         place = printable(self.file)
         if self.position is not None:
             place += f":{self.position.line}:{self.position.column}"
@@ -60,7 +60,10 @@ class Diagnostic:
 
 
 class SandboxfileError(Exception):
-    """A file that cannot be used: `brief` is one line, `details` all problems with their places, `hint` what to do."""
+    """A file cannot be used.
+
+    `brief` is one line, `details` are all problems with their places, `hint` is what to do.
+    """
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(sorted(diagnostics, key=_order))
@@ -81,12 +84,12 @@ class SandboxfileError(Exception):
 
 
 def printable(text: str) -> str:
-    """`text` with everything that a terminal could obey or hide (escapes, direction marks) written as an escape."""
+    """`text` with every character that could control a terminal, or is invisible, written as an escape."""
     return "".join(_visible(char) for char in text)
 
 
 def quote(value: object) -> str:
-    """A value for a message: cut when long, on one line, escapes visible."""
+    """A value as text for a message: on one line, cut if it is long, without control characters."""
     text = repr(value)
     if len(text) > _VALUE_WIDTH:
         text = f"{text[:_VALUE_WIDTH]}..."
@@ -94,14 +97,14 @@ def quote(value: object) -> str:
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
-    """A hint naming the candidate nearest to `word`, if one is near enough to be a slip of the finger."""
+    """A hint that names the candidate nearest to `word`; None when none is near enough to be a typing error."""
     by_lower = {candidate.lower(): candidate for candidate in candidates}
     near = difflib.get_close_matches(word.lower()[:80], by_lower, n=1, cutoff=0.6)
     return f"did you mean {quote(by_lower[near[0]])}?" if near else None
 
 
 def one_of(candidates: Sequence[str]) -> str:
-    """`a, b or c`."""
+    """The candidates as `a, b or c`."""
     *most, last = candidates
     return f"{', '.join(most)} or {last}" if most else last
 

@@ -1,4 +1,4 @@
-"""A file, and what lies over it, to a checked value: sources, variables, layers, shape, references."""
+"""From a file, and the layers over it, to a checked value: read, replace variables, merge layers, check."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from sandboxfile.reading.variables import Variables
 from sandboxfile.sections.model import Sandbox
 
 FILE_NAMES = ("Sandboxfile.yaml", "Sandboxfile.yml")
-LOCAL = ".local"  # Sandboxfile.local.yaml
+LOCAL = ".local"  # the local layer is Sandboxfile.local.yaml
 
-_ROUNDS = 4  # of reading values anew after variables were taken for numbers
+_ROUNDS = 4  # how often the file is checked again after texts from variables were read as numbers
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What decides, beside the file itself, what it says.
+    """What has an influence on a file besides its own text.
 
-    `files` are laid over it in order, then `assignments` (`machine.memory=8GiB`); `environment` is what `${VAR}` reads.
-    `texts` stand for the content of files, for those who are about to write them.
+    `files` are laid over it in order, then `assignments` (`machine.memory=8GiB`). `${VAR}` reads `environment`. `texts`
+    are used in place of the content of files, for a caller who is about to write these files.
     """
 
     files: tuple[Path, ...] = ()
@@ -50,11 +50,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked file: the value, the file's absolute path, and the directory that relative paths start from.
+    """A checked file: its value, its absolute path, and the directory where its relative paths start.
 
-    `layers` are all Sandboxfiles that were read, the file itself first; `variables` says of each variable that was read
-    where its value came from (`environment` or `.env`); `warnings` are findings that keep nobody from using the file.
-    `unnamed` is the content of what was read without being named, the local layer and `.env`, by its absolute path.
+    `layers` are all Sandboxfiles that were read, the file itself first. `variables` maps each variable that was read to
+    the source of its value (`environment` or `.env`). `warnings` keep nobody from using the file. `unnamed` are the
+    files that were read although nobody has named them, the local layer and `.env`: absolute path -> content.
     """
 
     sandbox: Sandbox
@@ -64,25 +64,25 @@ class Loaded:
     variables: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Diagnostic, ...] = ()
     unnamed: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
-    agent_name: str | None = None  # the key in `agents`, of a value that `each` gave
+    agent_name: str | None = None  # the key in `agents`, for a value from `each`
     members: tuple[Loaded, ...] = field(default=(), repr=False)
     _document: Document = field(repr=False, compare=False, kw_only=True)
 
     def each(self) -> tuple[Loaded, ...]:
-        """One value per sandbox: itself, or with `agents` one for each, in file order."""
+        """One value for each sandbox of the file, in file order: this one alone, unless the file has `agents`."""
         return self.members or (self,)
 
     def diagnostic(self, path: KeyPath, message: str, hint: str | None = None) -> Diagnostic:
-        """A finding about the value at `path`, with its place in the file, for checks that need the world."""
+        """A problem of the value at `path`, with its place in the file: for checks outside of this package."""
         return self._document.diagnose(Problem(path, message, hint))
 
     def document(self) -> Document:
-        """What was written, all files together, before defaults: for those who ask where a value comes from."""
+        """The values of all layers together, without defaults, each with the place where it is written."""
         return self._document
 
 
 def find(start: Path) -> Path | None:
-    """The nearest Sandboxfile.yaml (or .yml) in `start` or the directories above it, or None."""
+    """The nearest Sandboxfile.yaml (or .yml) in `start` or the directories above it; None when there is none."""
     start = start.absolute()
     for directory in (start, *start.parents):
         for name in FILE_NAMES:
@@ -92,18 +92,21 @@ def find(start: Path) -> Path | None:
 
 
 def load(path: Path, inputs: Inputs | None = None) -> Loaded:
-    """Read and check the file at `path` and what lies over it. Raises SandboxfileError, also when there is no file."""
+    """Read and check the file at `path` and the layers over it.
+
+    Raises SandboxfileError, also when there is no file.
+    """
     hint = f"in a project, its name is {FILE_NAMES[0]}"
     return parse(_read(path, _shown(path), inputs or Inputs(), hint, within=path.absolute().parent), path, inputs)
 
 
 def parse(text: str | bytes, path: Path, inputs: Inputs | None = None) -> Loaded:
-    """Check the text of a file that stands, or would stand, at `path`. Raises SandboxfileError."""
+    """Check the text of a file with the path `path`, which need not exist. Raises SandboxfileError."""
     return _Reading(path, inputs or Inputs()).load(text)
 
 
 class _Reading:
-    """One file on its way to a value."""
+    """The reading of one file, with everything that has been found so far."""
 
     def __init__(self, path: Path, inputs: Inputs) -> None:
         self._path = path
@@ -146,14 +149,14 @@ class _Reading:
         return dataclasses.replace(whole, members=tuple(members)) if members else whole
 
     def _lay(self, text: str | bytes) -> tuple[Document, tuple[Path, ...]]:
-        """All layers as one document, and their paths."""
+        """Read all layers; returns them as one document, and their paths."""
         main = self._source(text, _shown(self._path))
         paths = [self._path.absolute()]
         document = Document(main, main.data)
         local = self._path.absolute().with_suffix(f"{LOCAL}{self._path.suffix}")
         named = [(file.absolute(), str(file), None) for file in self._inputs.files]
         over: list[tuple[Path, str, Path | None]] = []
-        # Named as well, it is a layer like any other that the user has named.
+        # A local layer that the user has named is treated like any other named file.
         if not any(_same(local, path) for path, _, _ in named) and (local in self._inputs.texts or local.exists()):
             over.append((local, local.name, self._project))
         for path, shown, within in [*over, *named]:
@@ -182,7 +185,7 @@ class _Reading:
         return source
 
     def _check(self, document: Document, defaults: Mapping[str, Any]) -> Sandbox:
-        """The document's value. Raises SandboxfileError with everything that was found so far when it has none."""
+        """The value of the document. When it has none, raises SandboxfileError with all problems found so far."""
         shape: Sandbox | list[Problem] = []
         problems: list[Problem] = []
         secrets = refuse_secrets(document)
@@ -212,8 +215,8 @@ class _Reading:
     def _note(self, document: Document, problems: Iterable[Problem]) -> None:
         for problem in problems:
             if not document.is_unusable(problem.path):
-                found = document.diagnose(problem)
-                (self._warnings if found.severity == "warning" else self._problems).append(found)
+                diagnostic = document.diagnose(problem)
+                (self._warnings if diagnostic.severity == "warning" else self._problems).append(diagnostic)
 
     def _stop(self) -> None:
         if self._problems:
@@ -221,14 +224,16 @@ class _Reading:
 
 
 def default_name(project: Path) -> str:
-    """The sandbox's name from its directory: lower case, everything but letters and digits a dash."""
+    """The name of the project's directory as the name of a sandbox: lower case, dashes for all other characters."""
     name = re.sub(r"[^a-z0-9]+", "-", project.name.lower()).strip("-")[:40].strip("-")
     return name or "sandbox"
 
 
 def _without_extensions(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data without what only the file's writer needs: `x-` keys, which hold anchors, and `services.include` where
-    it holds paths. A mapping of that name is a service that happens to be called so, and stays."""
+    """The data without the keys that the model does not know: `x-` keys, which hold anchors, and `services.include`.
+
+    If `services.include` is a mapping, it is a service of that name, and stays.
+    """
     data = {key: value for key, value in data.items() if not key.startswith("x-")}
     services = data.get("services")
     if isinstance(services, dict) and KEY in services and not isinstance(services[KEY], dict):
@@ -237,7 +242,7 @@ def _without_extensions(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths are one name in one directory; what a link there leads to is another question."""
+    """Whether two paths have the same name in the same real directory. A link at that name is not followed."""
     first, second = (Path(os.path.normpath(path)) for path in (one, other))
     return first.name == second.name and os.path.realpath(first.parent) == os.path.realpath(second.parent)
 
@@ -245,17 +250,20 @@ def _same(one: Path, other: Path) -> bool:
 def _read(
     path: Path, shown: str, inputs: Inputs, hint: str | None = None, *, within: Path | None = None
 ) -> str | bytes:
-    """`within` is the directory that a file must lie in which nobody has named; what the user names may be anywhere."""
+    """The content of the file, or its text in `inputs`. Raises SandboxfileError.
+
+    A file that nobody has named must lie in the directory `within`. A file that the user has named may be anywhere.
+    """
     if (text := inputs.texts.get(path.absolute())) is not None:
         return text
     try:
         return read_regular_file(path, MAX_BYTES) if within is None else read_within(within, path, MAX_BYTES)
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+    except (OSError, ValueError) as error:  # a path with a null byte raises ValueError
         raise SandboxfileError([Diagnostic(None, (), *_reason(error, hint), shown)]) from None
 
 
 def _reason(error: OSError | ValueError, hint: str | None) -> tuple[str, str | None]:
-    """What is wrong, and what to do about it. Nothing of a file's content is in it."""
+    """The message and the hint for a file that cannot be read. They hold nothing of the file's content."""
     if isinstance(error, LeadsOutError):
         return f"was not read: {error}", "keep the file in the project, or name what the link leads to"
     if isinstance(error, FileNotFoundError):

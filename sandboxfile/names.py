@@ -1,5 +1,5 @@
-"""Names that several rooms need."""
+"""Names that several packages need."""
 
 from __future__ import annotations
 
-SECTIONS = ("services", "volumes", "networks", "configs")  # of the file that are Compose's, by its rules
+SECTIONS = ("services", "volumes", "networks", "configs")  # the sections of the file that have the format of Compose

@@ -1,4 +1,4 @@
-"""Where every value of a file stands, by its path."""
+"""The place of every value of a file, by its path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 KeyPath = tuple[str | int, ...]
-"""Keys and indexes from the root of the file to one value: `("mounts", 2, "target")`."""
+"""The keys and indexes that lead from the root of the file to one value: `("mounts", 2, "target")`."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -38,13 +38,13 @@ class Positions:
         return self._values.get(self.nearest(path))
 
     def of_key(self, path: KeyPath) -> Position | None:
-        """The place of the key that leads to `path`; list items and unknown paths give their value's place."""
+        """The place of the key that leads to `path`; for list items and unknown paths the place of the value."""
         return self._keys.get(path) or self.of_value(path)
 
     def nearest(self, path: KeyPath) -> KeyPath:
         """The longest beginning of `path` that is in the file.
 
-        A short form is one string in the file and several fields in the model: its fields have no place of their own.
+        The fields of a short form have no place of their own: they are several in the model and one string in the file.
         """
         while path and path not in self._values:
             path = path[:-1]
@@ -52,7 +52,7 @@ class Positions:
 
 
 def render_path(path: KeyPath) -> str:
-    """`("mounts", 2, "target")` as `mounts[2].target`; keys that are no plain words are quoted in brackets."""
+    """The path as text: `mounts[2].target` for `("mounts", 2, "target")`. Unusual keys are quoted, in brackets."""
     text = ""
     for segment in path:
         if isinstance(segment, int):

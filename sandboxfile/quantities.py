@@ -1,4 +1,4 @@
-"""Sizes and times as people write them, to bytes and seconds."""
+"""From sizes and times as people write them to bytes and seconds, and back."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _FACTORS = {"k": KIB, "m": MIB, "g": GIB, "t": TIB}
 
 
 def parse_size(text: str) -> int:
-    """`4GiB`, `512MiB`, `1.5g` in bytes. All units are powers of 1024, as Docker and QEMU read them.
+    """A size such as `4GiB`, `512MiB` or `1.5g` in bytes. All units are powers of 1024, as in Docker and QEMU.
 
-    Raises ValueError with a message for people, also for `GB`, which some read as 1000 and some as 1024.
+    Raises ValueError with a message for people, also for `GB`: some read it with 1000, others with 1024.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -44,7 +44,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """Bytes in the largest unit that shows them exactly: 4294967296 as `4GiB`."""
+    """Bytes as text, in the largest unit that shows them exactly: `4GiB` for 4294967296."""
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
@@ -52,7 +52,7 @@ def format_size(size: int) -> str:
 
 
 def parse_duration(text: str) -> int:
-    """`30m`, `8h`, `1h30m`, `2d` in seconds. Raises ValueError with a message for people."""
+    """A time such as `30m`, `8h`, `1h30m` or `2d` in seconds. Raises ValueError with a message for people."""
     match = re.fullmatch(DURATION_PATTERN, text)
     if match is None:
         raise ValueError("must be a time such as 30m or 8h")
@@ -61,7 +61,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(seconds: int) -> str:
-    """Seconds in the units that show them exactly: 5400 as `1h30m`."""
+    """Seconds as text, in the units that show them exactly: `1h30m` for 5400."""
     parts = []
     for unit, factor in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", 1)):
         count, seconds = divmod(seconds, factor)

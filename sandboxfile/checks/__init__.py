@@ -1,1 +1,1 @@
-"""What is wrong with a file beyond the type of a value."""
+"""Checks of a file beyond the types of its values."""

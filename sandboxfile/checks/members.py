@@ -1,11 +1,11 @@
-"""A file with `agents` as one document per sandbox."""
+"""Splitting a file with `agents` into one document for each sandbox, and checking the sandboxes together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sandboxfile.checks.references import host_ports
+from sandboxfile.checks.host_ports import host_ports
 from sandboxfile.diagnostics import Problem
 from sandboxfile.reading.document import Document, Placed
 from sandboxfile.reading.layers import lay_over
@@ -16,7 +16,7 @@ MOST_NAME = 40  # characters of a sandbox's name
 
 
 def split(document: Document, name: str) -> Iterator[tuple[str, Document]]:
-    """(key in `agents`, its sandbox's document) in file order. `name` is the file's; the sandboxes are NAME-KEY."""
+    """(key in `agents`, document of its sandbox) in file order. `name` is the file's name; a sandbox is NAME-KEY."""
     tree = document.tree()
     shared = {key: value for key, value in tree.value.items() if key != "agents"}
     section = tree.value["agents"]
@@ -30,20 +30,20 @@ def split(document: Document, name: str) -> Iterator[tuple[str, Document]]:
 
 
 def check_together(members: Mapping[str, tuple[Document, Sandbox]]) -> list[tuple[Document, Problem]]:
-    """What is wrong between the sandboxes of one file: names that are too long, ports of the host that two want."""
-    found: list[tuple[Document, Problem]] = []
+    """The problems between the sandboxes of one file: ports of the host that two of them ask for."""
+    problems: list[tuple[Document, Problem]] = []
     taken: dict[int, str] = {}
     for key, (document, sandbox) in members.items():
         for path, port in host_ports(sandbox):
             if taken.setdefault(port, key) != key:
                 message = f"host port {port} is wanted by the sandboxes of {taken[port]} and {key}"
                 hint = "leave the host's port out, or publish it in `ports` of one agent"
-                found.append((document, Problem(path, message, hint)))
-    return found
+                problems.append((document, Problem(path, message, hint)))
+    return problems
 
 
 def name_problems(data: Mapping[str, Any], name: str) -> list[Problem]:
-    """Names of sandboxes that would be too long."""
+    """A problem for each sandbox whose name would be too long."""
     return [
         Problem(("agents", key), f"its sandbox's name, {name}-{key}, is longer than {MOST_NAME} characters", None, True)
         for key in data.get("agents", ())

@@ -1,4 +1,4 @@
-"""What the file may say but the engine cannot do yet."""
+"""What a file may ask for although the engine cannot do it yet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sandboxfile.sections.model import Sandbox
 
 
 def not_yet(sandbox: Sandbox) -> list[tuple[KeyPath, str]]:
-    """Path and message of every part that is valid and planned but not implemented, so that nothing is ignored."""
+    """(path, message) of each part that is valid but not implemented yet, so that none is silently ignored."""
     found: list[tuple[KeyPath, str]] = []
     if sandbox.agent is not None and sandbox.agent.use is not None:
         found.append((("agent", "use"), "agent definitions are not implemented yet: give the agent's command"))

@@ -1,4 +1,4 @@
-"""Checks across sections, made when every section is valid by itself."""
+"""Checks across the sections of a file. Each section must be valid by itself before they are made."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from sandboxfile.checks.host_ports import published
 from sandboxfile.checks.rules import allows, check_rules
 from sandboxfile.compose.agreement import named_services
 from sandboxfile.compose.images import DOCKER_HUB, image_hosts
-from sandboxfile.compose.published import parse_ports
 from sandboxfile.compose.services import additional_contexts, build_contexts, dependencies, env_files, volume_entry
 from sandboxfile.diagnostics import Problem, did_you_mean, quote
 from sandboxfile.positions import KeyPath, render_path
@@ -18,7 +18,7 @@ from sandboxfile.sections.model import Sandbox
 
 
 def check_references(sandbox: Sandbox) -> list[Problem]:
-    """Everything that is wrong between the parts of the file."""
+    """All problems between the parts of the file."""
     checks = (
         *(_mounts, _packages, _endpoints, _ports, _published),
         *(_depends_on, _cycles, _project_paths, _declared, _pulled),
@@ -27,7 +27,7 @@ def check_references(sandbox: Sandbox) -> list[Problem]:
 
 
 def _twice(entries: Iterable[tuple[KeyPath, Any, str]]) -> Iterator[Problem]:
-    """A problem for each entry whose key an earlier one has."""
+    """A problem for each of the (path, key, message) `entries` whose key an earlier entry has."""
     first: dict[Any, KeyPath] = {}
     for path, key, message in entries:
         if key in first:
@@ -78,45 +78,28 @@ def _ports(sandbox: Sandbox) -> Iterator[Problem]:
         for index, port in enumerate(sandbox.ports)
         if port.host is not None
     )
-    # A published port appears on the host's loopback under its own number.
-    taken = {mapping.host_port: path for path, mapping in _mappings(sandbox) if mapping.protocol == "tcp"}
+    # A port that a service publishes appears on the host's loopback under the same number.
+    taken = {number: path for path, number, mapping in published(sandbox) if mapping.protocol == "tcp"}
     for index, port in enumerate(sandbox.ports):
         if port.host is not None and port.host != port.guest and port.host in taken:
             message = f"host port {port.host} is taken by {render_path(taken[port.host])}"
             yield Problem(("ports", index, "host"), message, "choose another host port")
 
 
-def host_ports(sandbox: Sandbox) -> list[tuple[KeyPath, int]]:
-    """(path, port) of everything that the host's loopback is to offer under a number of its own."""
-    wanted: list[tuple[KeyPath, int]] = [
-        (("ports", index), port.host) for index, port in enumerate(sandbox.ports) if port.host is not None
-    ]
-    wanted += [(path, mapping.host_port) for path, mapping in _mappings(sandbox) if mapping.protocol == "tcp"]
-    return wanted
-
-
-def _mappings(sandbox: Sandbox) -> Iterator[tuple[KeyPath, Any]]:
-    for name, service in sandbox.services.items():
-        for index, entry in enumerate(service.get("ports") or ()):
-            for mapping in parse_ports(entry):
-                if mapping.host_port is not None:
-                    yield ("services", name, "ports", index), mapping
-
-
 def _published(sandbox: Sandbox) -> Iterator[Problem]:
-    # The host's side has one loopback address, so two addresses of the guest do not make two ports.
+    # The host has one loopback address, so a port that is published on two addresses of the guest is there twice.
     return _twice(
-        (path, (mapping.host_port, mapping.protocol), f"publishes port {mapping.host_port}/{mapping.protocol}")
-        for path, mapping in _mappings(sandbox)
+        (path, (number, mapping.protocol), f"publishes port {number}/{mapping.protocol}")
+        for path, number, mapping in published(sandbox)
     )
 
 
 def _depends_on(sandbox: Sandbox) -> Iterator[Problem]:
     for name, service in sandbox.services.items():
-        wanted = service.get("depends_on") or ()
-        for index, other in enumerate(wanted):
+        needed = service.get("depends_on") or ()
+        for index, other in enumerate(needed):
             if other not in sandbox.services:
-                path = ("services", name, "depends_on", other if isinstance(wanted, dict) else index)
+                path = ("services", name, "depends_on", other if isinstance(needed, dict) else index)
                 yield Problem(path, f"there is no service {quote(other)}", did_you_mean(other, sandbox.services), True)
 
 
@@ -124,7 +107,7 @@ def _cycles(sandbox: Sandbox) -> Iterator[Problem]:
     try:
         TopologicalSorter(dependencies(sandbox.services)).prepare()
     except CycleError as error:
-        # The library lists it as "each is a predecessor of the next"; people read "a needs b needs a".
+        # graphlib lists a cycle so that each service is needed by the next. People read "a needs b needs a".
         cycle = list(reversed(error.args[1]))
         service = sandbox.services[cycle[0]]
         keys = ["depends_on"] if cycle[1] in (service.get("depends_on") or ()) else []
@@ -134,7 +117,7 @@ def _cycles(sandbox: Sandbox) -> Iterator[Problem]:
 
 
 def _project_paths(sandbox: Sandbox) -> Iterator[Problem]:
-    """Files of the project that are copied into the guest must be inside the project."""
+    """A problem for each path that is copied into the guest and is not inside the project."""
     for name, context in build_contexts(sandbox.services).items():
         build = sandbox.services[name]["build"]
         path: KeyPath = ("services", name, "build")
@@ -172,7 +155,10 @@ def _inside(path: KeyPath, text: str, what: str) -> Iterator[Problem]:
 
 
 def _declared(sandbox: Sandbox) -> Iterator[Problem]:
-    """Volumes, networks and configs that a service uses must be declared, as Compose demands."""
+    """A problem for each volume, network and config that a service uses and that is not declared:
+
+    Compose demands it.
+    """
     for name, service in sandbox.services.items():
         for index, entry in enumerate(service.get("volumes") or ()):
             kind, source, _ = volume_entry(entry)
@@ -188,7 +174,7 @@ def _declared(sandbox: Sandbox) -> Iterator[Problem]:
 
 
 def _pulled(sandbox: Sandbox) -> Iterator[Problem]:
-    """Images that no endpoint lets through. A warning: a set-up step may have loaded them."""
+    """A warning for each image that no endpoint allows to pull. No error, since a set-up step may have loaded it."""
     built = {_tagged(service.get("image")) for service in sandbox.services.values() if service.get("build") is not None}
     for name, service in sandbox.services.items():
         image = service.get("image")

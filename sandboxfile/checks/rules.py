@@ -1,4 +1,4 @@
-"""What the endpoints say together: rules that can never match, or that restrict nothing."""
+"""Checking the endpoints together: finding rules that can never match, or that restrict nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WEB = {"https": {443}, "http": {80}}
 
 
 def check_rules(endpoints: Sequence[Endpoint]) -> Iterator[Problem]:
-    """A problem for each rule without effect, a warning for each denial of what is not allowed anyway."""
+    """A problem for each rule without effect, and a warning for each rule that denies what no rule allows."""
     denials = [(index, rule) for index, rule in enumerate(endpoints) if rule.deny]
     allowances = [(index, rule) for index, rule in enumerate(endpoints) if not rule.deny]
     seen: dict[Endpoint, int] = {}
@@ -39,10 +39,13 @@ def check_rules(endpoints: Sequence[Endpoint]) -> Iterator[Problem]:
 
 
 def allows(endpoints: Sequence[Endpoint], host: str) -> bool:
-    """Whether some rule lets a host (or HOST:PORT) through that a group does not name; port 443 where none is given."""
-    name, _, port = host.partition(":")
-    wanted = int(port or 443)
-    rules = [rule for rule in endpoints if _host_covers(rule.host or "", name) and wanted in _ports(rule)]
+    """Whether the rules for hosts allow `host`, which is HOST or HOST:PORT; the default port is 443.
+
+    Named groups are not looked into.
+    """
+    name, _, text = host.partition(":")
+    port = int(text or 443)
+    rules = [rule for rule in endpoints if _host_covers(rule.host or "", name) and port in _ports(rule)]
     return any(not rule.deny for rule in rules) and not any(
         rule.deny and not (rule.methods or rule.paths) for rule in rules
     )
@@ -57,7 +60,7 @@ def _ports(rule: Endpoint) -> set[int]:
 
 
 def _covers(wide: Endpoint, narrow: Endpoint, *, strictly: bool = False) -> bool:
-    """Whether `wide` speaks about everything that `narrow` does; `strictly`: and about more methods or paths."""
+    """Whether `wide` applies to every request that `narrow` applies to; `strictly`: and also to more."""
     if wide.group or narrow.group:
         same = wide.group is not None and wide.group == narrow.group
     else:
@@ -77,7 +80,7 @@ def _host_covers(wide: str, narrow: str) -> bool:
 
 
 def _meet(one: Endpoint, other: Endpoint) -> bool:
-    """Whether the two may speak about the same request. Nobody here knows the hosts of a named group."""
+    """Whether both rules may apply to the same request. The hosts of a named group are not known here."""
     if one.group or other.group:
         return True
     hosts = _host_covers(one.host or "", other.host or "") or _host_covers(other.host or "", one.host or "")

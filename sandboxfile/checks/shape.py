@@ -1,4 +1,4 @@
-"""Plain data to the model; the model's errors to problems with a path, a message and a suggestion."""
+"""Turning plain data into the model, and the model's errors into problems with a path, a message and a hint."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _EXPECTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
-# Models with a short form take a string as well, which the message has to say.
+# Models with a short form also accept a string, which the message has to say.
 _SHORT_FORMS = {"SetupStep": "a command", "Mount": "SOURCE:TARGET", "Endpoint": "a name", "Port": "HOST:GUEST"}
 
 
 def check_shape(data: Any) -> Sandbox | list[Problem]:
-    """The model of `data`, or everything that keeps it from being one."""
+    """The model of `data`, or all problems that keep `data` from being one."""
     try:
         return Sandbox.model_validate(data)
     except ValidationError as error:
@@ -56,10 +56,11 @@ _MISSING_HINTS: dict[KeyPath, str] = {("version",): 'write version: "1"'}
 
 
 def _path(location: tuple[int | str, ...], data: Any) -> KeyPath:
-    """The error's place as a path of the file.
+    """The location of a model's error as a path of the file.
 
-    The model's location has segments that the file does not know, such as `[key]` or the tag of a union: they are
-    skipped. A field of a short form or a missing field is not in the file either, but names what the message is about.
+    The location has segments that the file does not have, such as `[key]` or the tag of a union: they are skipped. The
+    last segment stays if it is a field's name, even when the file lacks it (the field is missing, or part of a short
+    form): the message is about that field.
     """
     path: KeyPath = ()
     for index, segment in enumerate(location):
@@ -95,7 +96,7 @@ def _wrong_type(expected: str, value: Any, context: dict[str, Any]) -> tuple[str
         expected = f"{short} or a mapping"
     hint = None
     if expected == "a string" and isinstance(value, (int, float, bool)):
-        # How a float was written is lost: 1.10 is 1.1 by now.
+        # It is not known any more how a float was written: 1.10 has become 1.1.
         text = "" if isinstance(value, float) else f': "{str(value).lower()}"'
         hint = f"quote it{text}"
     elif expected == "a list" and isinstance(value, str):

@@ -1,1 +1,1 @@
-"""The services of a file, as Compose judges and reads them."""
+"""The Compose sections of a file: checking them, and reading them as Compose does."""

@@ -1,4 +1,4 @@
-"""What Compose demands of the keys of its services together: that they agree, and that the services they name exist."""
+"""Checking the keys of services together: values that must agree, and named services that must exist."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from sandboxfile.diagnostics import Problem, did_you_mean, quote
 from sandboxfile.positions import KeyPath, render_path
 
-HINTS = 100  # a file with more unknown names is not helped by more, and each takes a millisecond to find
+HINTS = 100  # a hint takes a millisecond to find, and nobody reads more of them than this
 _UNITS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _SIZE = r"(?i)([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?"
 
 
 def check_agreement(services: Mapping[str, dict[str, Any]]) -> Iterator[Problem]:
-    """All problems of that kind. Expects nothing of the values' shapes."""
+    """All problems of this kind. The values of `services` may have any shape."""
     hints = HINTS
     for name, service in services.items():
         place: KeyPath = ("services", name)
@@ -33,7 +33,7 @@ def check_agreement(services: Mapping[str, dict[str, Any]]) -> Iterator[Problem]
 
 
 def _same_values(place: KeyPath, service: dict[str, Any]) -> Iterator[Problem]:
-    """Early keys and those of `deploy` for the same thing."""
+    """A problem for each setting that an early key and a key of `deploy` both have, with different values."""
     for key, path, read in _TWICE:
         early, late = _get(service, (key,)), _get(service, path)
         if early is not None and late is not None and _read(read, early) != _read(read, late):
@@ -49,9 +49,9 @@ def _one_container(place: KeyPath, service: dict[str, Any]) -> Iterator[Problem]
 
 
 def _platforms(place: KeyPath, service: dict[str, Any]) -> Iterator[Problem]:
-    wanted, built = service.get("platform"), _get(service, ("build", "platforms"))
-    if wanted and isinstance(built, list) and built and wanted not in built:
-        yield Problem((*place, "build", "platforms"), f"does not have the service's platform {quote(wanted)}")
+    platform, built = service.get("platform"), _get(service, ("build", "platforms"))
+    if platform and isinstance(built, list) and built and platform not in built:
+        yield Problem((*place, "build", "platforms"), f"does not have the service's platform {quote(platform)}")
 
 
 def _networks(place: KeyPath, service: dict[str, Any]) -> Iterator[Problem]:
@@ -64,7 +64,7 @@ def _networks(place: KeyPath, service: dict[str, Any]) -> Iterator[Problem]:
 
 
 def named_services(service: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """Where in a service, `depends_on` left aside, other services are named, and which."""
+    """(path within the service, name) of each other service that a service names, except in `depends_on`."""
     for key in ("network_mode", "ipc", "pid"):
         if isinstance(value := service.get(key), str) and value.startswith("service:"):
             yield (key,), value.removeprefix("service:")
@@ -87,7 +87,7 @@ def _get(value: Any, path: KeyPath) -> Any:
 
 
 def _read(read: Callable[[Any], Any], value: Any) -> Any:
-    """The value as a number where it is one."""
+    """The value as `read` reads it, so that `1` and `"1.0"` compare as equal; the value itself where it cannot."""
     try:
         return read(value)
     except (ValueError, TypeError, OverflowError):

@@ -1,4 +1,4 @@
-"""Which value of a Compose section is to blame when the library refuses all of it, and why in our words."""
+"""Finding the value that makes the library refuse a Compose section, and explaining it in our words."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _TYPES = (
 _WRONG_WORD = re.compile(r"unknown variant `(.*)`, expected one of (.*)", re.DOTALL)
 
 Check = Callable[[dict[str, Any]], str | None]
-"""What the library says against a document; None when it takes it."""
+"""Returns the library's error for a document; None when the library accepts it."""
 
 
 def find_blame(document: dict[str, Any], check: Check) -> list[Problem]:
-    """Which values make the document fail: every part is tried alone, ever smaller parts of those that fail.
+    """The values that make the document fail. Every part is tried alone, and then the parts of those that fail.
 
-    The library stops at its first error and counts columns of a text that nobody wrote, so its own place is no use.
+    The library itself stops at its first error, and its error gives a place in a text that nobody has written.
     """
     problems = []
     for section, entries in document.items():
@@ -64,7 +64,7 @@ def _narrow(path: KeyPath, value: Any, check: Callable[[Any], str | None]) -> li
     if (unknown := _UNKNOWN_KEY.search(message)) and unknown.group(1) == path[-1]:
         return [_translate(path, message, value)]
     if isinstance(value, (dict, list)) and value and check(type(value)()) == message:
-        return [_translate(path, message, value)]  # nothing in it, but that it is one
+        return [_translate(path, message, value)]  # the error is that a mapping or a list is here, whatever is in it
     parts: list[tuple[str | int, Any, Callable[[Any], str | None]]] = []
     if isinstance(value, dict):
         parts = [(key, item, lambda part, key=key: check({key: part})) for key, item in value.items()]  # type: ignore[misc]
@@ -73,24 +73,25 @@ def _narrow(path: KeyPath, value: Any, check: Callable[[Any], str | None]) -> li
     failing = [
         (key, item, inner, text) for key, item, inner in parts if (text := inner(item)) and _blamable(text, item)
     ]
-    # A part alone may fail for what is no longer beside it; only if one fails as the whole did is a part to blame.
+    # A part alone may also fail because its neighbours are missing. So the parts are only blamed if one of them fails
+    # with the same message as the whole.
     if any(text == message for *_, text in failing):
         return [problem for key, item, inner, _ in failing for problem in _narrow((*path, key), item, inner)]
     return [_translate(path, message, value)]
 
 
 def _blamable(message: str, part: Any) -> bool:
-    """A missing field is not the fault of the scalar that is there, but of a mapping."""
+    """Whether `part` can cause this error. A scalar cannot cause a missing field: the mapping around it does."""
     return not message.startswith("missing field") or isinstance(part, (dict, list))
 
 
 def _translate(path: KeyPath, message: str, value: Any) -> Problem:
-    """The library's words as ours."""
+    """The library's error as a problem in our words."""
     if match := _WRONG_TYPE.fullmatch(message):
-        wanted = _kind_wanted(match.group(2))
+        expected = _expected_kind(match.group(2))
         if value is None:
-            return Problem(path, f"is empty, must be {wanted}", "remove the key or fill it")
-        return Problem(path, f"must be {wanted}, got {_kind_found(value)}")
+            return Problem(path, f"is empty, must be {expected}", "remove the key or fill it")
+        return Problem(path, f"must be {expected}, got {_actual_kind(value)}")
     if match := _WRONG_WORD.fullmatch(message):
         words = tuple(re.findall("`([^`]*)`", match.group(2)))
         return Problem(
@@ -115,11 +116,11 @@ def _translate(path: KeyPath, message: str, value: Any) -> Problem:
     return Problem(path, "unknown key", did_you_mean(name, known), at_key=True)
 
 
-def _kind_wanted(words: str) -> str:
+def _expected_kind(words: str) -> str:
     return next((ours for theirs, ours in _TYPES if re.fullmatch(theirs, words)), words.replace("`", "'"))
 
 
-def _kind_found(value: Any) -> str:
+def _actual_kind(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -128,7 +129,7 @@ def _kind_found(value: Any) -> str:
 
 
 def _known_keys(path: KeyPath) -> list[str]:
-    from compose_spec.models import ComposeSpecification  # slow to import: only for a message
+    from compose_spec.models import ComposeSpecification  # here, since it is slow to import and only messages need it
 
     from sandboxfile.sections.structure import fields_at
 

@@ -1,8 +1,8 @@
-"""Where Compose and the library that judges services differ.
+"""The differences between Compose and the library that checks the Compose sections.
 
-Compose takes more in many places: such values get a stand-in before the library looks. All of them are what `docker
-compose config` takes and what runs; what Docker would refuse later stays as it is, so that the library says so. In a
-few places Compose takes less.
+In many places Compose accepts more. A value that `docker compose config` accepts, and that Docker can run, is replaced
+by a stand-in before the library sees it. A value that Docker would refuse later is not replaced, so that the library
+reports it. In a few places Compose accepts less: `check_service` finds those.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from sandboxfile.reading.interpolate import Substituted
 
 Soften = Callable[[Any], Any]
 
-# Patterns that are compiled when the first value needs them: most files have none.
+# The patterns are compiled at their first use, since most files have no such values.
 _SIZE = r"(?i)[0-9]+(\.[0-9]+)? ?([kmgtp]i?b?|b)?"
 _DURATION = r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+|0"
 _PLATFORM = r"(?i)([a-z0-9]+(/[a-z0-9_.-]+){0,2})?"
-_DEVICE = r"/[^:]+|[a-z0-9.-]+/[a-z0-9._-]+=[A-Za-z0-9._-]+"  # both sides alike; a name of a device's kind
+_DEVICE = r"/[^:]+|[a-z0-9.-]+/[a-z0-9._-]+=[A-Za-z0-9._-]+"  # a single path, or a CDI name
 _WORDS = {"true": True, "yes": True, "on": True, "y": True, "false": False, "no": False, "off": False, "n": False}
-# They say something to Docker, or did, and nothing to the library.
+# The options of a mount that the library knows, and those that only Docker knows, or knew.
 _JUDGED_OPTIONS = {"ro", "rw", "z", "Z"}
 _MOUNT_OPTIONS = {"cached", "delegated", "consistent", "nocopy"}
 _MOUNT_OPTIONS |= {f"{recursive}{kind}" for recursive in ("", "r") for kind in ("shared", "slave", "private")}
 CONFIG_SOURCES = ("file", "content", "environment", "external")
-# What the library does not know beside a config's source, and its types.
+# Keys of a config that the library refuses beside a source, and their types.
 BESIDE_SOURCES: dict[str, type | tuple[type, ...]] = {"name": str, "template_driver": str, "labels": (dict, list)}
 
 
 def soften(section: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """A copy of one service (or volume, network, config) with stand-ins where the library is too strict.
+    """A copy of one service (or volume, network, config) with stand-ins for values that the library wrongly refuses.
 
-    Every place in a list stays, so that the library's complaints are about the same paths.
+    Lists keep their length, so that the paths in the library's errors are those of the file.
     """
     soft: Any = entry
     if section == "configs":
@@ -50,7 +50,7 @@ def soften(section: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_service(name: str, service: dict[str, Any]) -> Iterator[Problem]:
-    """What Compose refuses and the library takes: numbers where text is wanted, keys without a value."""
+    """Problems that Compose has with a service and the library has not: numbers for text, keys without a value."""
     place: KeyPath = ("services", name)
     for paths, what, unit in ((_DURATIONS, "a duration", "s"), (_MEMORY, "a size", "")):
         for path in paths:
@@ -69,7 +69,7 @@ def check_service(name: str, service: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _ignored_options(at: KeyPath, entry: Any) -> Iterator[Problem]:
-    """Compose takes any word for an option; `readonly` would be a mount that can be written to."""
+    """A warning for each unknown option of a mount. Compose ignores them, so `readonly` would allow to write."""
     words = entry.split(":")[2:3] if isinstance(entry, str) else []
     for option in (option for word in words for option in word.split(",")):
         if option and option not in _JUDGED_OPTIONS | _MOUNT_OPTIONS:
@@ -80,7 +80,7 @@ def _ignored_options(at: KeyPath, entry: Any) -> Iterator[Problem]:
 
 
 def _apply(value: Any, path: KeyPath, rule: Soften) -> Any:
-    """`value` with `rule` applied at `path`, in which * stands for every entry; copies what it changes."""
+    """`value` with `rule` applied at `path`, in which * stands for every entry. What is changed is copied first."""
     if not path:
         return rule(value)
     key, rest = path[0], path[1:]
@@ -95,7 +95,7 @@ def _apply(value: Any, path: KeyPath, rule: Soften) -> Any:
 
 
 def _without_empty(value: Any, path: KeyPath) -> Any:
-    """Without the empty keys that `check_service` tells of."""
+    """The value without the empty keys, which `check_service` reports."""
     if not isinstance(value, dict) or not any(_matches(path, place[:-1]) for place in _FILLED):
         return value
     kept = {key: item for key, item in value.items() if item is not None or (*path, key) in _MAYBE_EMPTY}
@@ -118,12 +118,12 @@ def _at(value: Any, path: KeyPath, place: KeyPath) -> Iterator[tuple[KeyPath, An
 
 
 def _judged(value: Any) -> Any:
-    """Our own checks have looked at it."""
+    """Hides a list that our own checks have judged already."""
     return [] if isinstance(value, list) else value
 
 
 def _refused(value: Any) -> Any:
-    """As above, and whatever it is."""
+    """Hides a value that our own checks refuse in any case."""
     return []
 
 
@@ -132,7 +132,7 @@ def _name(value: Any) -> Any:
 
 
 def _name_if_empty(value: Any) -> Any:
-    """An empty text is what an unset variable leaves: Compose takes it as nothing."""
+    """An unset variable leaves an empty text, which Compose treats as no value."""
     return "name" if value == "" else value
 
 
@@ -146,7 +146,7 @@ def _platform(value: Any) -> Any:
 
 
 def _is_quoted(value: Any) -> bool:
-    """Text as it was written. What variables gave becomes a number by itself where one is wanted."""
+    """Whether the file itself has a text here. Text from variables becomes a number by itself where one is needed."""
     return isinstance(value, str) and not isinstance(value, Substituted)
 
 
@@ -187,14 +187,14 @@ def _extends(value: Any) -> Any:
 
 
 def _test(value: Any) -> Any:
-    """Only the first word says something; none stands for what the image has."""
+    """A test for the library: only the first word matters to it. An empty list means the check of the image."""
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         return value
     return [*(value[:1] or ["CMD"]), *(["CMD"] if len(value) > 1 else [])]
 
 
 def _health(value: Any) -> Any:
-    """A check that is switched off may say more, which nobody reads."""
+    """Hides the other keys of a health check that is switched off: Compose ignores them."""
     if not isinstance(value, dict):
         return value
     if _flag(value.get("disable")) is True:
@@ -245,7 +245,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _external(value: Any) -> Any:
-    """An early form: `external: {name: theirs}`."""
+    """`external: {name: NAME}` is an early form, which the library does not know."""
     return True if isinstance(value, dict) and value.keys() == {"name"} else _flag(value)
 
 
@@ -257,7 +257,7 @@ def _rules(rule: Soften, paths: tuple[KeyPath, ...]) -> list[tuple[KeyPath, Soft
     return [(path, rule) for path in paths]
 
 
-# Mappings of the format itself, whose keys must have a value, unlike those of people's own names.
+# Mappings whose keys belong to the format. They must have a value, unlike keys that the user has chosen.
 _FILLED = _paths("*", "build.*", "healthcheck.*", "logging.*", "deploy.*", "deploy.resources.*", "deploy.resources.*.*")
 _LATER = ("env_file", "*", "format")
 _MAYBE_EMPTY = _paths("command", "entrypoint", "deploy", "develop")
@@ -304,7 +304,7 @@ _RULES: dict[str, list[tuple[KeyPath, Soften]]] = {
         *_rules(_duration, _DURATIONS),
         *_rules(_whole, _WHOLES),
         *_rules(_flag, _FLAGS),
-        # Only a swarm updates so; Compose reads it and goes on.
+        # These are for a swarm; Compose reads and ignores them.
         *_rules(lambda value: "pause" if value == "rollback" else value, _paths("deploy.update_config.failure_action")),
         *_rules(
             lambda value: 0 if isinstance(value, float) else value, _paths("deploy.update_config.max_failure_ratio")

@@ -1,6 +1,6 @@
-"""`extends: {file: common.yaml, service: web}`: a service of another Compose file of the project under one of this.
+"""`extends: {file: common.yaml, service: web}`: laying a service over one of another Compose file of the project.
 
-Compose does the rest: a service that extends one of its own file is left as it is, since both are in the guest.
+A service that extends one of its own file is left as it is: Compose in the guest has both services, and merges them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sandboxfile.reading.source import MAX_VALUES, Source
 
 KEY = "extends"
 MOST_STEPS = 20
-MOST_COPIED = 5 * MAX_VALUES  # values of extended services, counted for each service that extends them
+MOST_COPIED = 5 * MAX_VALUES  # the values of extended services, counted again for each service that extends them
 
 
 class _Step(NamedTuple):
@@ -27,67 +27,74 @@ class _Step(NamedTuple):
 
 
 class Extensions:
-    """Lays extended services of other files under the ones that extend them."""
+    """Lays services over those of other files that they extend."""
 
     def __init__(self, files: ComposeFiles) -> None:
         self._files = files
-        self._known: dict[_Step, Placed] = {}  # each with what it extends
+        self._known: dict[_Step, Placed] = {}  # services that are resolved already
         self._copied = 0
 
     def resolve(self, services: Placed) -> Placed:
-        """A `services` section, its paths relative to the project. What cannot be had is complained of and left out."""
+        """The `services` section with what its services extend; all paths are relative to the project.
+
+        Where an extended service cannot be read, that is reported, and the `extends` is left out.
+        """
         if not isinstance(services.value, dict):
             return services
-        found = {name: self._extend(service, None, ()) for name, service in services.value.items()}
-        return Placed(found, services.source, services.path)
+        resolved = {name: self._extend(service, None, ()) for name, service in services.value.items()}
+        return Placed(resolved, services.source, services.path)
 
     def _extend(self, service: Placed, source: Source | None, chain: tuple[_Step, ...]) -> Placed:
-        """`service` with what it extends; without `source` it is in the file that the guest will have."""
-        wanted = child(service.value, KEY)
-        file, name = _target(wanted)
-        if wanted is None or name is None or (file is None and source is None):
+        """`service` laid over what it extends.
+
+        `source` is the file that the service is in, None for the Sandboxfile itself, whose services the guest will
+        have.
+        """
+        extends = child(service.value, KEY)
+        file, name = _target(extends)
+        if extends is None or name is None or (file is None and source is None):
             return service
         rest = Placed({key: item for key, item in service.value.items() if key != KEY}, service.source, service.path)
         if file is not None:
-            source = self._files.read(child(wanted.value, "file") or wanted, posixpath.normpath(file))
+            source = self._files.read(child(extends.value, "file") or extends, posixpath.normpath(file))
         if source is None:
             return rest
         step = _Step(source.file, name)
         if step in chain or len(chain) >= MOST_STEPS:
             steps = [*(before.name for before in chain), name]
-            said = "extends itself" if step in chain else f"extends more than {MOST_STEPS} others"
-            self._files.complain(wanted, f"{said}: {' -> '.join(steps)}")
+            message = "extends itself" if step in chain else f"extends more than {MOST_STEPS} others"
+            self._files.complain(extends, f"{message}: {' -> '.join(steps)}")
             return rest
-        base = self._base(wanted, source, step, chain)
+        base = self._base(extends, source, step, chain)
         return rest if base is None else lay_service_over(base, rest, name)
 
-    def _base(self, wanted: Placed, source: Source, step: _Step, chain: tuple[_Step, ...]) -> Placed | None:
+    def _base(self, extends: Placed, source: Source, step: _Step, chain: tuple[_Step, ...]) -> Placed | None:
         if self._copied > MOST_COPIED:
-            return None  # complained of
+            return None  # reported already
         if step not in self._known:
             section = source.data.get("services")
             services = section if isinstance(section, dict) else {}
             if not isinstance(services.get(step.name), dict):
                 hint = did_you_mean(step.name, services)
-                place_of = child(wanted.value, "service") or wanted
-                self._files.complain(place_of, f"there is no service {quote(step.name)} in {step.file}", hint)
+                named_at = child(extends.value, "service") or extends
+                self._files.complain(named_at, f"there is no service {quote(step.name)} in {step.file}", hint)
                 return None
             service = place(services[step.name], source, ("services", step.name))
             self._known[step] = self._extend(service, source, (*chain, step))
-        found = self._known[step]
-        self._copied += sum(1 for _ in leaves(plain(found)))
+        base = self._known[step]
+        self._copied += sum(1 for _ in leaves(plain(base)))
         if self._copied > MOST_COPIED:
-            self._files.complain(wanted, f"the extended services have together more than {MOST_COPIED} values")
-        return found
+            self._files.complain(extends, f"the extended services have together more than {MOST_COPIED} values")
+        return base
 
 
-def _target(wanted: Placed | None) -> tuple[str | None, str | None]:
-    """(file, service) of an `extends`; no service when it has not the shape of one."""
-    if wanted is None:
+def _target(extends: Placed | None) -> tuple[str | None, str | None]:
+    """(file, service) that an `extends` names; the service is None when the value is no proper `extends`."""
+    if extends is None:
         return None, None
-    if isinstance(wanted.value, str):
-        return None, wanted.value
-    file, name = (None if (item := child(wanted.value, key)) is None else item.value for key in ("file", "service"))
+    if isinstance(extends.value, str):
+        return None, extends.value
+    file, name = (None if (item := child(extends.value, key)) is None else item.value for key in ("file", "service"))
     if not isinstance(name, str) or not (file is None or isinstance(file, str)):
         return None, None
     return file, name

@@ -1,4 +1,4 @@
-"""Compose files of the project, read for what a Sandboxfile takes from them."""
+"""Reading the Compose files of the project that a Sandboxfile uses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MOST_FILES = 20
 
 
 class ComposeFiles:
-    """Reads each file once, with its variables replaced and its paths made relative to the project.
+    """Reads each file once, replaces its variables, and makes its paths relative to the project.
 
-    `sources` are the texts of those that were read, `problems` what was wrong with those that were not.
+    `sources` are the files that were read; `problems` are about the files that could not be read.
     """
 
     def __init__(self, project: Path, variables: Variables) -> None:
@@ -35,7 +35,10 @@ class ComposeFiles:
         return list(self._read.values())
 
     def read(self, item: Placed, name: str) -> Source | None:
-        """The file `name`, normal and relative to the project, which `item` asks for; None when it cannot be had."""
+        """Read the file `name`, a normalised path relative to the project; None when it cannot be read.
+
+        `item` is the value that names the file: problems are reported at its place.
+        """
         if name not in self._read:
             if len(self._read) >= MOST_FILES:
                 self.complain(item, f"more than {MOST_FILES} files are included")
@@ -71,7 +74,7 @@ class ComposeFiles:
 
 
 def _rebase(data: dict[str, Any], directory: str) -> None:
-    """Relative paths of a Compose file start at its own directory; those of a Sandboxfile at the project."""
+    """Make the relative paths of a Compose file, which start at `directory`, relative to the project."""
 
     def moved(path: str) -> str:
         return path if path.startswith(("/", "~")) else posixpath.normpath(posixpath.join(directory, path))

@@ -1,4 +1,4 @@
-"""Names of container images, by the reference grammar of the distribution project."""
+"""Names of container images, by the grammar for references of the distribution project."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _NAME = rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _HOST = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?(:[0-9]{1,5})?"
-# Where an image without a registry's name comes from.
+# The hosts from which an image is pulled whose name has no registry.
 DOCKER_HUB = ("auth.docker.io", "registry-1.docker.io", "production.cloudflare.docker.com")
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 
 
 def check_image(text: str) -> tuple[str, str | None] | None:
-    """None when `text` names an image, else what is wrong and a hint."""
+    """None when `text` is the name of an image; else the problem, and a hint or None."""
     if not text:
         return "is empty", "such as postgres:17; or is a variable not set?"
     shown = quote(text)
@@ -44,13 +44,13 @@ def check_image(text: str) -> tuple[str, str | None] | None:
 
 
 def plain_host(text: str) -> str | None:
-    """`text` when it is a host's full name, with a port or without; no address and no wildcard."""
+    """`text` in lower case, if it is the full name of a host, with or without a port; None for everything else."""
     text = text.lower().rstrip(".")
     return text if re.fullmatch(_HOST, text) else None
 
 
 def image_hosts(image: str) -> tuple[str, ...]:
-    """The hosts that pulling an image asks, as far as its name tells; none for one that is there already."""
+    """The hosts that pulling an image needs, as far as its name tells; none where nothing is pulled, or unknown."""
     if not image or "$" in image or image == "scratch":
         return ()
     first, slash, _ = image.partition("/")

@@ -1,4 +1,4 @@
-"""`services: {include: compose.yaml}`: services of a Compose file of the project, under those of the file itself."""
+"""`services: {include: compose.yaml}`: laying a file's services over those of Compose files of the project."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ _IGNORED = ("version", "name", "include", "secrets")
 
 
 class Includes:
-    """Puts what a document includes, and what its services extend, under its own entries; `files` reads them."""
+    """Lays a document over the Compose files that it includes, and its services over those that they extend.
+
+    `files` reads the Compose files.
+    """
 
     def __init__(self, files: ComposeFiles) -> None:
         self._files = files
         self._extensions = Extensions(files)
 
     def resolve(self, document: Document) -> Document:
-        """The document with the included services in it, its own entries laid over them."""
+        """The document laid over what it includes and extends."""
         services = document.data.get("services") if isinstance(document.data, dict) else None
         if not isinstance(services, dict):
             return document
-        wanted = services.get(KEY)
-        includes = wanted is not None and not _is_service(wanted)
+        include = services.get(KEY)
+        includes = include is not None and not _is_service(include)
         if not includes and not any(isinstance(item, dict) and EXTENDS in item for item in services.values()):
             return document
         tree = document.tree()
@@ -48,12 +51,12 @@ class Includes:
             self._files.complain(entries, "names no file", "such as include: compose.yaml")
         base: Placed | None = None
         for item in entries.value if isinstance(entries.value, list) else [entries]:
-            found = self._read(item, "", ())
-            base = found if base is None else base if found is None else lay_over(base, found)
+            included = self._read(item, "", ())
+            base = included if base is None else base if included is None else lay_over(base, included)
         return base
 
     def _read(self, item: Placed, directory: str, above: tuple[str, ...]) -> Placed | None:
-        """The sections of the Compose file that `item` names, relative to `directory` of the project."""
+        """The sections of the Compose files that `item` names; their paths are relative to `directory`."""
         paths = _paths(item)
         if paths is None:
             self._files.complain(
@@ -62,8 +65,8 @@ class Includes:
             return None
         merged: Placed | None = None
         for text in paths:
-            found = self._file(item, posixpath.normpath(posixpath.join(directory, text)), above)
-            merged = found if merged is None else merged if found is None else lay_over(merged, found)
+            sections = self._file(item, posixpath.normpath(posixpath.join(directory, text)), above)
+            merged = sections if merged is None else merged if sections is None else lay_over(merged, sections)
         return merged
 
     def _file(self, item: Placed, name: str, above: tuple[str, ...]) -> Placed | None:
@@ -74,13 +77,13 @@ class Includes:
         return None if source is None else self._sections(source, posixpath.dirname(name), (*above, name))
 
     def _sections(self, source: Source, directory: str, above: tuple[str, ...]) -> Placed:
-        """What of a Compose file belongs into a Sandboxfile."""
+        """The sections of a Compose file that a Sandboxfile takes over, with those of the files that it includes."""
         data = source.data
         for key in data:
             if key not in SECTIONS and key not in _IGNORED and not key.startswith("x-"):
                 problem = Problem((key,), "is not a section that a sandbox can take over", None, True)
-                if (found := source.diagnose(problem)) not in source.problems:
-                    source.problems.append(found)
+                if (diagnostic := source.diagnose(problem)) not in source.problems:
+                    source.problems.append(diagnostic)
         taken = (*SECTIONS, "secrets")
         tree = place({key: value for key, value in data.items() if key in taken and isinstance(value, dict)}, source)
         if "services" in tree.value:
@@ -94,7 +97,7 @@ class Includes:
 
 
 def _is_service(value: Any) -> bool:
-    """A service may be called `include`, too."""
+    """Whether the value of `include` is a service that happens to have this name."""
     return isinstance(value, dict) and "path" not in value
 
 

@@ -1,7 +1,7 @@
-"""The Compose sections, judged by a library of the Compose specification.
+"""Checking the Compose sections with a library for the Compose specification.
 
-The library is stricter than Compose in many places (`dialect.py` has them); what our own checks judge, or what Compose
-is known to take, it never sees. The last word has `docker compose config` in the guest.
+In many places the library is stricter than Compose. `dialect.py` hides from it the values that Compose is known to
+accept, and those that our own checks judge. In the guest, `docker compose config` has the last word.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sandboxfile.compose.agreement import check_agreement
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
     from sandboxfile.compose.blame import Check
 
 
+_NATIVE = "compose_spec.compose_spec"  # the extension module with the parser
 _PLACE = r" at line \d+ column \d+$"
 
 
 def check_compose(data: dict[str, Any]) -> list[Problem]:
-    """All problems of the Compose sections of the file's plain data.
+    """All problems of the Compose sections in the plain data of a file.
 
-    Expects nothing of the data's shape: what is no mapping of mappings is the model's to report and is left out here.
+    The data may have any shape. Whatever is no mapping of mappings is left out here: the model reports it.
     """
     document = {}
     for section in SECTIONS:
@@ -56,7 +58,7 @@ def check_compose(data: dict[str, Any]) -> list[Problem]:
     check = _judge()
     if check(document) is None:
         return problems
-    from sandboxfile.compose.blame import find_blame  # only a wrong file needs it
+    from sandboxfile.compose.blame import find_blame  # here, since only a file with errors needs it
 
     return problems + find_blame(document, check)
 
@@ -76,18 +78,26 @@ def _judge() -> Check:
 
 
 def _native_parser() -> Callable[[str], object]:
-    """The library's parser. Its package also builds 1600 lines of models, which takes 0.1 s of a command's start and
-    which only messages need; so the extension module is loaded alone, and through the package where that fails."""
-    name = "compose_spec.compose_spec"
-    package = importlib.util.find_spec("compose_spec")
-    if "compose_spec" not in sys.modules and name not in sys.modules and package is not None:
-        spec = PathFinder.find_spec(name, package.submodule_search_locations)
-        if spec is not None and spec.loader is not None:
-            native = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(native)
-            sys.modules[name] = native
-    native = sys.modules.get(name) or importlib.import_module(name)
+    native = sys.modules.get(_NATIVE) or _load_without_package() or importlib.import_module(_NATIVE)
     return native.PyCompose.from_json  # type: ignore[no-any-return]
+
+
+def _load_without_package() -> ModuleType | None:
+    """Load the library's parser, an extension module, without the package that contains it; None where that fails.
+
+    An ordinary import would run the package first. That takes 0.1 s of a command's start, for 1600 lines of models that
+    only messages need.
+    """
+    package = importlib.util.find_spec("compose_spec")
+    if package is None or "compose_spec" in sys.modules:
+        return None
+    spec = PathFinder.find_spec(_NATIVE, package.submodule_search_locations)
+    if spec is None or spec.loader is None:
+        return None
+    native = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(native)
+    sys.modules[_NATIVE] = native
+    return native
 
 
 def _own_checks(name: str, service: dict[str, Any]) -> list[Problem]:
@@ -122,7 +132,7 @@ def _port_checks(services: dict[str, dict[str, Any]]) -> Iterator[Problem]:
 
 
 def _config_checks(name: str, config: dict[str, Any]) -> Iterator[Problem]:
-    """The library takes every other key for the lack of a source."""
+    """A problem for each unknown key of a config: the library would only report that the source is missing."""
     known = (*CONFIG_SOURCES, *BESIDE_SOURCES)
     for key in config:
         if key not in known and not key.startswith("x-"):

@@ -1,7 +1,7 @@
-"""The keys of the Compose sections with what they mean, for editors.
+"""The keys of the Compose sections and their meanings, for editors.
 
-Names and descriptions come from the models of the Compose library; nothing here says what is valid. That is judged by
-`compose.py`, and a second opinion that is wrong in places would only be in the way.
+Names and descriptions come from the models of the Compose library. Nothing here says what is valid: `judge.py` decides
+that, and a second rule that is wrong in places would only confuse.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-# What the library has no words for, and what means something else here.
+# Descriptions of keys for which the library has none, or which mean something else here.
 _DESCRIPTIONS = {
     ("Service", "develop"): "Settings for development, such as files to watch.",
     ("Service", "deploy"): "Resources, replicas and restarts of the service.",
@@ -27,7 +27,7 @@ _DESCRIPTIONS = {
     ("ServiceDependsOn", "condition"): "What to wait for: started, healthy, or ended without an error.",
     ("Model", "context_size"): "The size of the model's context, in tokens.",
 }
-# Refused, or not known to the Compose version in the guest: not to be offered.
+# Keys that editors must not offer: we refuse them, or the Compose version in the guest does not know them.
 _LEFT_OUT = {
     "Service": {
         *("credential_spec", "gpus", "isolation", "label_file", "models", "post_start", "pre_stop", "provider"),
@@ -43,8 +43,8 @@ _ROOTS = {"services": "Service", "volumes": "Volume", "networks": "Network", "co
 
 
 def compose_definitions() -> dict[str, dict[str, Any]]:
-    """JSON schema definitions `ComposeService`, ... with the keys of each part; no definition refuses anything."""
-    from compose_spec import models  # slow to import, and nobody who runs a sandbox needs it
+    """JSON schema definitions `ComposeService` and so on, with the keys of each part. They refuse nothing."""
+    from compose_spec import models  # here, since it is slow to import and only editors need it
 
     definitions: dict[str, dict[str, Any]] = {}
     for name in _ROOTS.values():
@@ -53,7 +53,7 @@ def compose_definitions() -> dict[str, dict[str, Any]]:
 
 
 def reference_to(section: str) -> str:
-    """The `$ref` of one entry of a Compose section."""
+    """The `$ref` to the definition of an entry of a Compose section."""
     return f"#/$defs/Compose{_ROOTS[section]}"
 
 
@@ -67,13 +67,16 @@ def _define(model: type[BaseModel], definitions: dict[str, dict[str, Any]]) -> s
             key = field.alias or field_name
             if key in left_out or field.deprecated:
                 continue
-            said = _DESCRIPTIONS.get((model.__name__, key)) or field.description or ""
-            properties[key] = {"description": _sentence(said)} | _shape(field.annotation, definitions)
+            description = _DESCRIPTIONS.get((model.__name__, key)) or field.description or ""
+            properties[key] = {"description": _sentence(description)} | _shape(field.annotation, definitions)
     return f"#/$defs/{name}"
 
 
 def _shape(annotation: Any, definitions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The keys below a value of this type, in all its forms at once: each keyword speaks of its own kind of value."""
+    """A schema with the keys below a value of this type.
+
+    It covers all forms of the value at once, since each keyword of a schema applies to one kind of value only.
+    """
     shape: dict[str, Any] = {}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -106,6 +109,6 @@ def _join(shape: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def _sentence(text: str) -> str:
-    """One sentence per thought, with a full stop, as the other descriptions have it."""
+    """The text on one line, with a full stop at its end, as all other descriptions have one."""
     text = " ".join(text.split())
     return text if text.endswith(".") or not text else f"{text}."

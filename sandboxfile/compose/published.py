@@ -1,4 +1,4 @@
-"""Published ports of Compose services, in all their written forms."""
+"""Reading the published ports of Compose services, which have several forms."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ MOST_PORTS = 1000
 
 
 class PortMapping(NamedTuple):
-    """One port of a container, published on `host_port` of the guest; None means any free one."""
+    """One port of a container that is published on `host_port` of the guest; None is any free port."""
 
-    address: str  # of the guest, "" for all
+    address: str  # an address of the guest, "" for all
     host_port: int | None
     guest_port: int
     protocol: str  # tcp, udp or sctp
 
 
 def parse_ports(entry: Any) -> list[PortMapping]:
-    """One entry of a service's `ports`: short (`"127.0.0.1:8080:80/tcp"`, ranges, a number) or long (a mapping).
+    """Read an entry of a service's `ports`: short (`"127.0.0.1:8080:80/tcp"`, a range, a number) or long (a mapping).
 
-    Raises ValueError with a message for people, after "; " with a hint.
+    Raises ValueError. Its text is a message for people, in some cases followed by "; " and a hint.
     """
     if isinstance(entry, dict):
         return _long(entry)
@@ -42,8 +42,8 @@ def parse_ports(entry: Any) -> list[PortMapping]:
 
 
 def is_address(text: str) -> bool:
-    """Whether it is an IP address, of either kind."""
-    from ipaddress import ip_address  # seldom needed
+    """Whether `text` is an IPv4 or IPv6 address."""
+    from ipaddress import ip_address  # here, since it is seldom needed
 
     try:
         ip_address(text)

@@ -1,4 +1,7 @@
-"""Secrets of an included Compose file that are none: files of the project, which the guest sees anyway."""
+"""Secrets of an included Compose file that are files of the project.
+
+The guest sees those anyway: they become configs.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ PREFIX = "secret_"
 
 
 def secrets_to_configs(tree: Placed) -> Placed:
-    """The sections of a Compose file without `secrets`; one that is a file is a config in the same place of containers.
+    """The sections of a Compose file without `secrets`.
 
-    Services whose secrets are something else keep them, and are refused with their place.
+    A secret that is a file becomes a config, at the same path in containers. Services with other secrets keep them, and
+    are refused later, with their place.
     """
     declared = _members(tree.value.get("secrets"))
     files = {
@@ -31,21 +35,23 @@ def secrets_to_configs(tree: Placed) -> Placed:
 
 
 def _move(service: Placed, files: dict[str, Placed], used: dict[str, Placed]) -> Placed:
-    wanted = child(service.value, "secrets")
-    if wanted is None or not isinstance(wanted.value, list) or not all(_name(entry) in files for entry in wanted.value):
+    secrets = child(service.value, "secrets")
+    if secrets is None or not isinstance(secrets.value, list):
+        return service
+    if not all(_name(entry) in files for entry in secrets.value):
         return service
     configs = child(service.value, "configs")
     if configs is not None and not isinstance(configs.value, list):
         return service
     entries = list(configs.value) if configs else []
-    for entry in wanted.value:
+    for entry in secrets.value:
         name = _name(entry)
         target = _text(child(entry.value, "target")) or name
         path = str(target) if str(target).startswith("/") else f"/run/secrets/{target}"
         entries.append(_beside(entry, {"source": _beside(entry, PREFIX + name), "target": _beside(entry, path)}))
         used[PREFIX + name] = _beside(files[name], {"file": files[name]})
     rest = {key: item for key, item in service.value.items() if key != "secrets"}
-    return Placed({**rest, "configs": _beside(configs or wanted, entries)}, service.source, service.path)
+    return Placed({**rest, "configs": _beside(configs or secrets, entries)}, service.source, service.path)
 
 
 def _name(entry: Placed) -> str:

@@ -1,4 +1,4 @@
-"""Questions to the `services` section. All functions expect services that the loader has accepted."""
+"""Functions that answer questions about the `services` section. They expect services that the loader has accepted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ELSEWHERE = re.compile(r"^([a-z0-9+.-]+://|git@|github\.com/|/|~|(service|targe
 
 
 class PublishedPort(NamedTuple):
-    """One published port of a service. `host_port` is a port of the guest's Docker, None for any free one."""
+    """One published port of a service. `host_port` is a port of the guest, None is any free port."""
 
     service: str
     host_port: int | None
@@ -27,8 +27,10 @@ class PublishedPort(NamedTuple):
 
 
 class AdditionalContext(NamedTuple):
-    """A directory of the project beside a build's context. `key` is its key or index in `additional_contexts`, `path`
-    relative to the project, normalised."""
+    """A directory of the project that is a further context of a build.
+
+    `key` is its key or index in `additional_contexts`. `path` is relative to the project, and normalised.
+    """
 
     service: str
     key: str | int
@@ -37,7 +39,7 @@ class AdditionalContext(NamedTuple):
 
 
 class BindMount(NamedTuple):
-    """A directory or file that a service mounts: `source` as written, a path of the guest or of the project."""
+    """A directory or file that a service mounts. `source` is as written: a path of the guest or of the project."""
 
     service: str
     source: str
@@ -45,7 +47,7 @@ class BindMount(NamedTuple):
 
 
 def published_ports(services: Services) -> tuple[PublishedPort, ...]:
-    """All published ports in file order, ranges expanded."""
+    """All published ports, in file order; a range becomes one item for each port."""
     return tuple(
         PublishedPort(name, mapping.host_port, mapping.guest_port, mapping.protocol)
         for name, service in services.items()
@@ -55,7 +57,7 @@ def published_ports(services: Services) -> tuple[PublishedPort, ...]:
 
 
 def build_contexts(services: Services) -> dict[str, str]:
-    """Service to its build context, relative to the project, normalised; remote contexts (URLs) are left out."""
+    """Service -> its build context, relative to the project, normalised. Remote contexts (URLs) are left out."""
     contexts = {}
     for name, service in services.items():
         build = service.get("build")
@@ -68,8 +70,10 @@ def build_contexts(services: Services) -> dict[str, str]:
 
 
 def additional_contexts(services: Services) -> list[AdditionalContext]:
-    """The further contexts of builds that are directories of the project, in file order; those of the guest (absolute
-    paths), images, other services and remote ones are left out."""
+    """The further contexts of builds that are directories of the project, in file order.
+
+    Contexts that are directories of the guest (absolute paths), images, other services or URLs are left out.
+    """
     return [
         AdditionalContext(name, key, written, posixpath.normpath(path))
         for name, service in services.items()
@@ -88,7 +92,7 @@ def _named_paths(entries: Any) -> Iterator[tuple[str | int, str, str]]:
 
 
 def bind_mounts(services: Services) -> list[BindMount]:
-    """All bind mounts in file order, short and long forms; named volumes and anonymous ones are no bind mounts."""
+    """All bind mounts of both forms, in file order. Named and anonymous volumes are no bind mounts."""
     return [
         BindMount(name, source, target)
         for name, service in services.items()
@@ -99,7 +103,10 @@ def bind_mounts(services: Services) -> list[BindMount]:
 
 
 def volume_entry(entry: Any) -> tuple[str, str, str]:
-    """(`bind`, `volume` or another type, source or "", target) of one entry of a service's `volumes`."""
+    """(type, source, target) of an entry of a service's `volumes`. The type is `bind`, `volume` or another one.
+
+    The source is "" where there is none.
+    """
     if isinstance(entry, Mapping):
         return str(entry.get("type", "volume")), str(entry.get("source") or ""), str(entry.get("target", ""))
     parts = str(entry).split(":")
@@ -110,7 +117,7 @@ def volume_entry(entry: Any) -> tuple[str, str, str]:
 
 
 def env_files(services: Services) -> dict[str, tuple[str, ...]]:
-    """Service to the files of its environment, relative to the project as written."""
+    """Service -> its environment files, relative to the project, as they are written."""
     files = {}
     for name, service in services.items():
         entries = service.get("env_file") or ()
@@ -122,10 +129,10 @@ def env_files(services: Services) -> dict[str, tuple[str, ...]]:
 
 
 def dependencies(services: Services) -> dict[str, tuple[str, ...]]:
-    """Service to the services that it waits for.
+    """Service -> the services that Compose starts before it.
 
-    Those of `depends_on`, and those whose network, processes or volumes it shares or whose name it links to: Compose
-    starts them first, too.
+    They are those of `depends_on`, those whose network, processes or volumes the service shares, and those that it
+    links to.
     """
     return {
         name: tuple(
@@ -141,10 +148,10 @@ def dependencies(services: Services) -> dict[str, tuple[str, ...]]:
 
 
 def services_needing_mounts(services: Services, mounts: Iterable[Mount] = ()) -> tuple[str, ...]:
-    """Services, in file order, that can only start when the host's directories are mounted.
+    """The services, in file order, that can only start when the directories of the host are mounted.
 
-    Those that bind a path of the project or a path below a mount's target, and those that depend on such a service or
-    extend one.
+    They bind a path of the project, or a path below the target of a mount, or they depend on such a service or extend
+    one.
     """
     targets = [mount.target for mount in mounts]
     late = {bind.service for bind in bind_mounts(services) if _is_live(bind.source, targets)}

@@ -1,1 +1,1 @@
-"""The schema, the reference and the snippets, made from the model."""
+"""The JSON schema and the reference page, which are generated from the models."""

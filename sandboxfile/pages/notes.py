@@ -1,4 +1,4 @@
-"""The words of the reference page that no model has."""
+"""The texts of the reference page that do not come from the models."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ HEAD = """\
 
 <!-- generated: python -m sandboxfile.pages.reference > docs/reference.md -->
 
-One file describes a sandbox: the machine, what is in it, and all that it may reach. It is YAML 1.2, it lies in
-the project's directory, and it is committed. Nothing in it runs on the host. Whatever it asks of the host
-beyond the project's own directory is shown and approved first.
+One file describes a sandbox: the machine, what is in it, and everything that it may reach. It is YAML 1.2, it lies in
+the project's directory, and it is committed. Nothing in it runs on the host. Whatever it asks of the host beyond the
+project's own directory is shown to you, and needs your approval first.
 
-Only `version` must be there. A key that is not on this page is an error, with its place and a suggestion; so is
-a value that would be read differently than it looks. `sandbox validate` says all at once. `sandbox config`
-shows the file as it counts, `sandbox plan` what `up` would do about it, `sandbox add` changes it in place.
+Only `version` is required. A key that is not on this page is an error, which is reported with its place and a
+suggestion. A value that would be read differently than it looks is an error, too. `sandbox validate` reports all
+errors at once. `sandbox config` shows the file with all layers and variables resolved, `sandbox plan` shows what `up`
+would do, and `sandbox add` changes the file in place.
 """
 
 NOTES = {
@@ -24,83 +25,83 @@ NOTES = {
 The sandbox's name on this host, and its hostname. `sandbox up --name` gives another one.
 """,
     "agent": """
-What `sandbox up` runs in the terminal when the machine is ready. Either `use` names a definition that brings a
-command, hosts and settings with it, or `command` says what to run. `command` and `args` are not interpolated:
-`$HOME` in them is the guest's.
+What `sandbox up` runs in the terminal when the machine is ready. Either `use` names a definition, which has a command,
+hosts and settings, or `command` says what to run. Variables in `command` and `args` are not replaced: `$HOME` in them
+is that of the guest.
 """,
     "agents": """
-In place of `agent`. Each becomes a sandbox of its own, NAME-KEY, that shares the rest of the file. Its sections
-are laid over the shared ones by the rules of [layers](#layers): `front` may have more endpoints than `back`, or
-another size. `sandbox up` starts all of them, `sandbox up --agent front` one.
+Used in place of `agent`. Each entry becomes a sandbox of its own, called NAME-KEY, which shares the rest of the file.
+Its sections are laid over the shared ones by the rules of [layers](#layers): `front` may have more endpoints than
+`back`, or a machine of another size. `sandbox up` starts all of them, `sandbox up --agent front` only one.
 """,
     "machine": """
-Sizes have a unit, and all units are powers of 1024: `512MiB`, `4GiB`, `1.5g`. The disk grows as it fills;
-`disk` is its end. Another size needs a new machine.
+Sizes have a unit, and all units are powers of 1024: `512MiB`, `4GiB`, `1.5g`. The disk grows as it fills, up to
+`disk`. A change of a size needs a new machine.
 """,
     "packages": """
-Names as apt knows them. They are installed once, in a copy of the booted machine whose only endpoint is the
-Debian mirror.
+The names of packages, as apt has them. They are installed once, in a copy of the booted machine whose only endpoint is
+the Debian mirror.
 """,
     "setup": """
-Each step runs once, in the guest, as the machine is after the step before it. Its result is a snapshot that is
-used until the step, its `inputs`, or anything before it changes. A step reaches what `endpoints` names and
-nothing else, and it has no secrets. It does not see the live mounts: what it reads of the project are its
-`inputs`. Commands are not interpolated.
+Each step runs once, in the guest, in the machine that the step before it has left. Its result is a snapshot, which is
+used until the step, its `inputs`, or anything before it changes. A step can reach only what `endpoints` names, and it
+has no secrets. It does not see the live mounts: the only files of the project that it can read are its `inputs`.
+Variables in commands are not replaced.
 
-An input has the same path below the working directory as in the project; `.` is all of the project. In a pattern
-`*` and `?` stand for anything but a `/`, `**` for any directories (`src/**/*.py`), and a directory that matches is
-taken whole. A name that exists is no pattern. No input may be a link or lie behind one.
+An input has the same path below the working directory as in the project; `.` is the whole project. In a pattern `*` and
+`?` stand for anything but a `/`, and `**` for any directories (`src/**/*.py`). A directory that matches is copied as a
+whole. The name of an existing file is never a pattern. No input may be a link or lie behind one.
 """,
     "mounts": """
-Paths of the host are relative to the file. A mount is live: what the agent writes, you see, and the other way
-round. The Sandboxfile itself is never writable in it. Directories outside the project need approval. There can
-be 8 live mounts.
+Paths of the host are relative to the file. A mount is live: you see what the agent writes, and the agent sees what you
+write. The Sandboxfile itself is never writable in a mount. Directories outside the project need your approval. There
+can be 8 live mounts.
 """,
     "endpoints": """
-Everything that is not named here is refused, at once, with a text that says which line to add (`sandbox journal
---refused` has it, too). The gateway decides by name, for the machine, its containers and its builds alike;
-addresses have no road out.
+Everything that is not named here is refused at once, with a text that says which line to add; `sandbox journal
+--refused` shows it, too. The gateway decides by name, for the machine, its containers and its builds alike. IP
+addresses cannot be reached.
 
-- A host stands for its ports 443 and 80 when no port is given.
+- A host without a port stands for its ports 443 and 80.
 - `*.example.com` is every name below `example.com`, and not `example.com` itself.
-- A group is what this host's own client is configured with: `npm` is your npm's registry, `pypi` your pip's,
-  `debian` your apt's.
+- A group stands for the registries that this host's own client is configured with: `npm` for those of your npm, `pypi`
+  for those of your pip, `debian` for those of your apt.
 - A rule that denies beats every rule that allows, in any order.
-- `methods`, `paths` and `secret` make the gateway look into requests. All others are passed on untouched.
-- `host: localhost` with `port` and `as` is a service of this host, by a name of its own in the guest.
+- `methods`, `paths` and `secret` make the gateway look into requests. All other traffic is passed on untouched.
+- `host: localhost` with `port` and `as` is a service of this host; `as` is its name in the guest.
 """,
     "secrets": """
-A secret has a name here, and its value on your side: in a variable, in a file, or in your keyring. The gateway
-puts it into requests to the endpoints that name it. The guest never has it, so it has no place in `env`, in a
-service or in a step. Values of this section are not interpolated, and a variable that a secret comes from
-cannot be used anywhere else.
+The file has only the name of a secret. You have its value: in a variable, in a file, or in your keyring. The gateway
+puts the value into requests to the endpoints that name the secret. The guest never has the value, so a secret cannot be
+used in `env`, in a service or in a step. Variables in this section are not replaced, and a variable that holds a secret
+cannot be used anywhere else in the file.
 """,
     "services": """
-The [Compose specification](https://docs.docker.com/reference/compose-file/), run by a Docker of the machine's
-own. Services that do not mount anything of the host are started once and are part of the snapshot, healthy; the
-others start after the mounts. [The keys of a service](#keys-of-services) are at the end of this page. What is
-different here:
+Services as in the [Compose specification](https://docs.docker.com/reference/compose-file/), run by a Docker in the
+machine. Services that mount nothing of the host are started once, and are part of the snapshot when they are healthy.
+The others start after the mounts. [The keys of a service](#keys-of-services) are at the end of this page. These things
+are different here:
 
-- Build contexts (`additional_contexts` too), `env_file` and `configs` are inside the project; they are copied into
-  the guest, without what a `.dockerignore` (or `NAME.dockerignore` beside the Dockerfile) leaves out. No such path
-  may lead through a link.
-- A relative path in `volumes` must lie in one of the `mounts`. An absolute path is one of the guest.
-- A published port is also on this host's loopback address, by its own number.
+- Build contexts (`additional_contexts`, too), `env_file` and `configs` must be inside the project. They are copied into
+  the guest, without the files that a `.dockerignore` (or `NAME.dockerignore` beside the Dockerfile) leaves out. No such
+  path may lead through a link.
+- A relative path in `volumes` must lie in one of the `mounts`. An absolute path is a path of the guest.
+- A published port also appears on this host's loopback address, under the same number.
 - `secrets` are refused: no credential enters the machine.
-- `localhost/debian:13` is an image that is there without a registry.
-- `include` takes services over from [Compose files](#compose-files).
+- The image `localhost/debian:13` is always there, without a registry.
+- `include` takes over services from [Compose files](#compose-files).
 """,
     "volumes": """
-Each volume that a service uses by name must be declared. They live on the machine's disk, and end with it.
+Each volume that a service uses by name must be declared. Volumes lie on the machine's disk, and are lost with it.
 """,
     "ports": """
-Only the loopback address of the host is used, and only TCP. Ports that services publish need no entry.
+The ports are offered on the host's loopback address only, and only for TCP. Ports that services publish need no entry.
 """,
 }
 
 CHAPTERS = {
     "Layers": """
-Later ones win:
+These are laid over each other; later ones win:
 
 1. Compose files that `services.include` names
 2. `Sandboxfile.yaml`
@@ -108,22 +109,24 @@ Later ones win:
 4. files of `-f FILE`, in order
 5. `--set PATH=VALUE`, in order; `--set PATH+=VALUE` adds to a list
 
-The first three are read without being named: a link among them must stay in the directory of the Sandboxfile.
+The first three are read without being named on the command line. If one of them is a link, it must not lead out of the
+directory of the Sandboxfile.
 
-A layer need not say `version`. Mappings are merged key by key, and an empty value removes a key. Lists of
-things that have an identity are merged by it: mounts by their target, endpoints by host and port, ports by the
-guest's port, packages by name. Set-up steps are added. In the sections of Compose, the rules of the Compose
-specification hold. Any other list is replaced.
+A layer need not have a `version`. Mappings are merged key by key, and an empty value removes a key. In some lists an
+entry replaces the entry with the same identity: mounts have the same identity if they have the same target, endpoints
+with the same host and port, ports with the same port of the guest, packages with the same name. Set-up steps are added.
+In the sections of Compose, the rules of the Compose specification apply. Any other list is replaced.
 
     sandbox up --set machine.memory=8GiB --set endpoints+=api.example.com -f ci.yaml
 
-`sandbox config --origins` says where each value was written.
+`sandbox config --origins` shows where each value is written.
 """,
     "Variables": """
-`${NAME}` in a value is replaced by a variable of your environment, else of the file `.env` in the project. In
-values only: never in a key, and never in `version`, a command line of an agent, a set-up command, or `secrets`.
+`${NAME}` in a value is replaced by the variable NAME of your environment, else by that of the file `.env` in the
+project. It is never replaced in a key, in `version`, in the command line of an agent, in a set-up command, or in
+`secrets`.
 
-| written | is |
+| written | result |
 | --- | --- |
 | `${NAME}`, `$NAME` | the value |
 | `${NAME:-default}` | the default, where NAME is not set or empty |
@@ -132,30 +135,29 @@ values only: never in a key, and never in `version`, a command line of an agent,
 | `${NAME:+other}`, `${NAME+other}` | `other` where NAME is set, else nothing |
 | `$$` | a dollar sign |
 
-A variable that is not set is an error; in the sections of Compose it is empty, with a warning, as Compose has
-it. What a variable contains is never looked at again: it cannot bring in keys or further variables.
+A variable that is not set is an error. In the sections of Compose it becomes an empty text, with a warning, as in
+Compose. The value of a variable is always plain text: it cannot bring in keys or further variables.
 """,
     "Compose files": f"""
-`services: {{include: compose.yaml}}` takes over services, volumes, networks and configs of a Compose file of
-the project. A list takes several; the file's own services are laid over them. Paths in an included file are
-relative to it. Its `secrets` that are files of the project become configs in the same place of the container;
-any others are refused. `extends: {{file: common.yaml, service: web}}` works there and in the Sandboxfile itself. At
-most {MOST_FILES} files, all of them inside the project.
+`services: {{include: compose.yaml}}` takes over the services, volumes, networks and configs of a Compose file of the
+project; a list names several files. The services of the Sandboxfile itself are laid over them. Paths in an included
+file are relative to that file. Its `secrets` that are files of the project become configs at the same path in the
+container; all others are refused. `extends: {{file: common.yaml, service: web}}` works in included files and in the
+Sandboxfile itself. There can be at most {MOST_FILES} such files, and all of them must be inside the project.
 """,
     "YAML": f"""
-YAML 1.2: only `true` and `false` are booleans; `yes`, `on`, `12:30` and `2024-01-01` are text. A number with a
-leading zero, a duplicate key, a tag, and a character that no editor shows are errors. Anchors, aliases and
-merge keys work; top-level keys that begin with `x-` are a place for anchors. A file has at most {
-        MAX_BYTES // 1024
-    } KiB, {MAX_VALUES} values and {MAX_DEPTH} levels.
+The file is YAML 1.2: only `true` and `false` are booleans; `yes`, `on`, `12:30` and `2024-01-01` are text. A number
+with a leading zero, a duplicate key, a tag, and an invisible character are errors. Anchors, aliases and merge keys
+work; top-level keys that begin with `x-` are a place for anchors. A file has at most {MAX_BYTES // 1024} KiB, {
+        MAX_VALUES
+    } values and {MAX_DEPTH} levels.
 """,
     "Editors": """
-[schemas/sandboxfile-1.json](../schemas/sandboxfile-1.json) is the JSON Schema of the file, with a text for
-every key; `sandbox config --schema` prints it. With a YAML language server, this first line is enough:
+[schemas/sandboxfile-1.json](../schemas/sandboxfile-1.json) is the JSON Schema of the file, with a description of every
+key; `sandbox config --schema` prints it. For a YAML language server, it is enough that the file begins with this line:
 
     # yaml-language-server: $schema=../path/to/sandboxfile-1.json
 
-`sandbox validate --json` prints problems with line and column, and knows all the rules that a schema cannot
-say.
+`sandbox validate --json` prints problems with line and column. It also checks the rules that a schema cannot express.
 """,
 }

@@ -1,4 +1,4 @@
-"""The reference page of the file, made from the models: `python -m sandboxfile.pages.reference > docs/reference.md`."""
+"""docs/reference.md, generated from the models: `python -m sandboxfile.pages.reference > docs/reference.md`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sandboxfile.positions import KeyPath
 from sandboxfile.sections.agents import SECTIONS as AGENT_SECTIONS
 from sandboxfile.writing.notation import Hand
 
-_HIDDEN = set(AGENT_SECTIONS)  # of one of several agents: the same keys as in the file itself
+_HIDDEN = set(AGENT_SECTIONS)  # sections of an entry of `agents`, which are the same as those of the file
 
 
 def render_reference() -> str:
@@ -52,8 +52,8 @@ def _overview(schema: dict[str, Any]) -> str:
 
 
 def _meaning(node: dict[str, Any], schema: dict[str, Any]) -> str:
-    """What the field says, or what its model says where that is the same."""
-    return _said(node) or _said(_model_of(node, schema) or {})
+    """The description of the field, or that of its model if the field has none."""
+    return _description(node) or _description(_model_of(node, schema) or {})
 
 
 def _section(name: str, node: dict[str, Any], schema: dict[str, Any]) -> str:
@@ -72,7 +72,7 @@ def _section(name: str, node: dict[str, Any], schema: dict[str, Any]) -> str:
 
 
 def _forms(name: str, node: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:
-    """How an entry can be written, and the keys of its long form."""
+    """A sentence about the forms of an entry, and a table of the keys of its long form."""
     forms = model.get("anyOf", [model])
     short = [form for form in forms if "properties" not in form and "description" in form]
     long = next(form for form in (*forms, model) if "properties" in form)
@@ -81,19 +81,19 @@ def _forms(name: str, node: dict[str, Any], model: dict[str, Any]) -> Iterator[s
     )
     hidden = _HIDDEN if name == "agents" else set()
     if short:
-        yield f"{kind or 'The value'} is {_lower(_said(short[0]).rstrip('.'))}, or a mapping:"
+        yield f"{kind or 'The value'} is {_lower(_description(short[0]).rstrip('.'))}, or a mapping:"
     elif kind and not hidden:
         yield f"{kind} is a mapping:"
     required = long.get("required", ())
     rows = [
-        (f"`{key}`", _words(value), "required" if key in required else _default(value), _said(value))
+        (f"`{key}`", _words(value), "required" if key in required else _default(value), _description(value))
         for key, value in long["properties"].items()
         if key not in hidden
     ]
     if hidden:
         yield f"{kind} is a mapping with the keys of [`agent`](#agent), and its own of these sections:"
         rows = [
-            (f"[`{key}`](#{key})", _words(value), "", _said(value))
+            (f"[`{key}`](#{key})", _words(value), "", _description(value))
             for key, value in long["properties"].items()
             if key in hidden
         ]
@@ -103,7 +103,7 @@ def _forms(name: str, node: dict[str, Any], model: dict[str, Any]) -> Iterator[s
 
 
 def _lower(text: str) -> str:
-    """`A group` as it stands inside a sentence; `HOST` stays."""
+    """The text as it is written within a sentence: `a group` for `A group`, but `HOST` for `HOST`."""
     return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"
 
 
@@ -120,7 +120,7 @@ def _model_of(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any] | 
 
 
 def _words(node: dict[str, Any]) -> str:
-    """A value's type for people."""
+    """The type of a value, in words for people."""
     if "$ref" in node:
         return "mapping"
     if "enum" in node:
@@ -145,8 +145,8 @@ def _default(node: dict[str, Any]) -> str:
     return f"`{Hand().scalar(node['default'])}`" if "default" in node else ""
 
 
-def _said(node: dict[str, Any]) -> str:
-    """The description, which is plain text but for what stands in backticks."""
+def _description(node: dict[str, Any]) -> str:
+    """The description as Markdown. It is plain text, except for parts in backticks."""
     parts = str(node.get("description", "")).split("`")
     parts[::2] = [re.sub(r"([*<>|_\[\]])", r"\\\1", part) for part in parts[::2]]
     return "`".join(parts)
@@ -159,7 +159,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _pending(section: str) -> list[str]:
-    """What of the section's example cannot be run yet."""
+    """The keys in the section's example that `up` cannot handle yet."""
     loaded = parse(_file(section), Path("Sandboxfile.yaml").absolute())
     found = {path for one in loaded.each() for path, _ in not_yet(one.sandbox)}
     mine = {"agents": "agent"}.get(section, section)
@@ -177,10 +177,10 @@ def _key(path: KeyPath) -> str:
 
 
 def _service_keys() -> str:
-    """Every key of a service, with the words of the library that judges them."""
+    """A table of the keys of a service, with the descriptions of the Compose library."""
     properties = compose_definitions()["ComposeService"]["properties"]
-    rows = [(f"`{key}`", _said(node)) for key, node in sorted(properties.items())]
-    text = "In short; the [Compose specification](https://docs.docker.com/reference/compose-file/) has the whole story."
+    rows = [(f"`{key}`", _description(node)) for key, node in sorted(properties.items())]
+    text = "The [Compose specification](https://docs.docker.com/reference/compose-file/) describes them in full."
     return f"## Keys of services\n\n{text}\n\n{_table(('key', 'meaning'), rows)}"
 
 

@@ -12,7 +12,7 @@ from sandboxfile.pages.snippets import SNIPPETS, example
 from sandboxfile.sections.model import Sandbox
 
 SCHEMA_FILE = "sandboxfile-1.json"
-# A name and no place: no address is promised to serve it. A new version of the format gets a new one.
+# A name, and no address from which the schema could be fetched. A new version of the format gets a new name.
 SCHEMA_ID = "urn:sandboxfile:schema:1"
 
 
@@ -35,14 +35,14 @@ def json_schema() -> dict[str, Any]:
 
 
 def model_schema() -> dict[str, Any]:
-    """The same without what is there for editors, and for values that stand in variables: what the models say."""
+    """The schema that follows from the models alone: without the additions for editors, and for `${NAME}` in values."""
     schema = Sandbox.model_json_schema(schema_generator=_Generator)
     _tidy(schema)
     return schema
 
 
 def _tidy(node: Any) -> None:
-    """Closes mappings whose keys have a pattern, and removes defaults that mean "left out", which editors insert."""
+    """Close mappings whose keys have a pattern, and remove empty defaults, which editors would insert."""
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         _tidy(child)
     if isinstance(node, dict):
@@ -52,14 +52,14 @@ def _tidy(node: Any) -> None:
             del node["default"]
 
 
-# Not interpolated: what the guest's shell reads, and where secrets come from.
+# Values in which variables are not replaced: commands for the guest, `version`, and the sources of secrets.
 _LITERAL = {("Agent", "command"), ("Agent", "args"), ("AgentSandbox", "command"), ("AgentSandbox", "args")}
 _LITERAL |= {("SetupStep", "run"), ("Sandbox", "version"), ("Sandbox", "secrets"), ("Sandbox", "agents")}
 _VARIABLE = r"\$"
 
 
 def _allow_variables(schema: dict[str, Any]) -> None:
-    """Wherever a value may be `${NAME}`, a text with a dollar sign is as good as any other value."""
+    """Allow a text with a dollar sign in the place of every value in which variables are replaced."""
     for name, part in {"Sandbox": schema, **schema["$defs"]}.items():
         if name == "Secret":
             continue
@@ -105,7 +105,7 @@ def _allow_include(services: dict[str, Any]) -> None:
 
 
 def _offer_compose_keys(schema: dict[str, Any]) -> None:
-    """What may stand in a service, a volume, ..., for completion and hover text; it stays open for everything else."""
+    """Add the keys of services, volumes and so on, for completion and hover text. Other keys stay allowed."""
     schema["$defs"] |= compose_definitions()
     for section in ("services", "volumes", "networks", "configs"):
         node = schema["properties"][section]
@@ -120,11 +120,11 @@ def _offer_examples(schema: dict[str, Any]) -> None:
 
 
 def _mark_up(node: Any) -> None:
-    """The same words for editors that show Markdown, where there is any in them."""
+    """Repeat each description with Markdown in it for editors that show Markdown."""
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         _mark_up(child)
-    if isinstance(node, dict) and isinstance(said := node.get("description"), str) and "`" in said:
-        node["markdownDescription"] = said
+    if isinstance(node, dict) and isinstance(text := node.get("description"), str) and "`" in text:
+        node["markdownDescription"] = text
 
 
 def render_schema() -> str:

@@ -1,4 +1,4 @@
-"""One example for each section: in the reference, and what editors offer to begin with."""
+"""One example for each section, for the reference page and for editors."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ configs:
 ports: ["3000:3000", 8000]
 """,
 }
-"""Text that is a whole file with `version` before it. The other sections in it are what the example needs."""
+"""With `version` before it, each text is a valid file. It has other sections, too, if the example needs them."""
 
 
 def example(section: str) -> Any:
-    """The snippet's value of the section itself, as plain data."""
+    """The value of the section in its example, as plain data."""
     return read_source(SNIPPETS[section], section).data[section]

@@ -1,1 +1,1 @@
-"""From text to values that know their place: YAML, layers, variables."""
+"""From text to values with their places: YAML, variables, layers."""

@@ -1,4 +1,4 @@
-"""`--set path=value`: single values laid over everything else."""
+"""`--set path=value`: single values that are laid over everything else."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _EXAMPLE = "such as machine.memory=8GiB, endpoints+=api.example.com or services.
 
 
 def assign(base: Placed, text: str) -> tuple[Placed, list[Diagnostic]]:
-    """`base` with the assignment `text` made, and what is wrong with it.
+    """Make the assignment `text`; returns the changed `base`, and the problems.
 
-    `PATH=VALUE` replaces the value at PATH, `PATH+=VALUE` adds to the list there; VALUE is YAML. Keys are separated by
-    dots, list entries are `[0]`, keys with other characters `['a.b']`.
+    `PATH=VALUE` replaces the value at PATH, `PATH+=VALUE` adds to the list there; VALUE is YAML. In PATH, keys are
+    separated by dots; a list entry is written as `[0]`, and a key with other characters as `['a.b']`.
     """
     label = f"--set {text}"
     parsed = _split(text)
@@ -38,7 +38,7 @@ def assign(base: Placed, text: str) -> tuple[Placed, list[Diagnostic]]:
 
 
 class _NoPlace(Exception):
-    """There is nothing at the path that could be set."""
+    """The path leads to no value that could be set."""
 
 
 def _split(text: str) -> tuple[KeyPath, bool, str] | None:
@@ -58,7 +58,7 @@ def _split(text: str) -> tuple[KeyPath, bool, str] | None:
 
 
 def _unplaced(label: str) -> Source:
-    """A source whose values have no line: the label says everything."""
+    """A source for values that stand in no file: problems name the label, and no line."""
     return Source(label, [])
 
 
@@ -66,7 +66,7 @@ def _put(base: Placed, path: KeyPath, value: Placed, adds: bool) -> Placed:
     if not adds:
         return _change(base, path, lambda old: value, value)
     entry = Placed([value], value.source, value.path)
-    if len(path) == 1 and isinstance(path[0], str):  # a section: the rules of layers say what the same entry is
+    if len(path) == 1 and isinstance(path[0], str):  # a section: by the rules of layers, the same entry is replaced
         return lay_over(base, Placed({path[0]: entry}, value.source, ()))
 
     def add(old: Placed | None) -> Placed:
@@ -80,7 +80,10 @@ def _put(base: Placed, path: KeyPath, value: Placed, adds: bool) -> Placed:
 
 
 def _change(base: Placed, path: KeyPath, change: Callable[[Placed | None], Placed], value: Placed) -> Placed:
-    """`base` with what is at `path` changed; mappings on the way that are not there yet are made for `value`."""
+    """`base` with the value at `path` changed.
+
+    Mappings on the way that do not exist are made, in the place of `value`.
+    """
     key, rest = path[0], path[1:]
     if isinstance(key, int):
         if not isinstance(base.value, list) or not 0 <= key < len(base.value):
@@ -100,5 +103,5 @@ def _change(base: Placed, path: KeyPath, change: Callable[[Placed | None], Place
     else:
         entries[key] = change(old)
         if entries[key].value is None:
-            del entries[key]  # as in a layer: nothing is what takes a value away
+            del entries[key]  # as in a layer, an empty value removes the key
     return Placed(entries, base.source, base.path)

@@ -1,4 +1,4 @@
-"""What several files say together, with the place of every value."""
+"""The values of several files together, each with the place where it is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandboxfile.reading.source import Source
 
 @dataclass(slots=True)
 class Placed:
-    """A value and where it is written: a scalar, a mapping of placed values, or a list of them."""
+    """A value, and the place where it is written. The value is a scalar, or a mapping or list of placed values."""
 
     value: Any
     source: Source
@@ -21,7 +21,7 @@ class Placed:
 
 
 def place(value: Any, source: Source, path: KeyPath = ()) -> Placed:
-    """Plain data of `source` at `path` as placed values."""
+    """Plain data, which stands in `source` at `path`, as placed values."""
     if isinstance(value, dict):
         return Placed({key: place(item, source, (*path, key)) for key, item in value.items()}, source, path)
     if isinstance(value, list):
@@ -30,7 +30,7 @@ def place(value: Any, source: Source, path: KeyPath = ()) -> Placed:
 
 
 def plain(placed: Placed) -> Any:
-    """The data alone."""
+    """The plain data, without the places."""
     if isinstance(placed.value, dict):
         return {key: plain(item) for key, item in placed.value.items()}
     if isinstance(placed.value, list):
@@ -40,12 +40,12 @@ def plain(placed: Placed) -> Any:
 
 @dataclass
 class Document:
-    """Checked or not yet checked data that came from one or more sources."""
+    """The data of one or more sources, with the places of its values."""
 
     main: Source
     data: Any
-    root: Placed | None = field(default=None, repr=False)  # None: everything is in `main`, at its own path
-    texts: dict[KeyPath, str] = field(default_factory=dict, repr=False)  # of values that variables made other than text
+    root: Placed | None = field(default=None, repr=False)  # None: every value is in `main`, at its own path
+    texts: dict[KeyPath, str] = field(default_factory=dict, repr=False)  # those that became numbers or booleans
 
     @classmethod
     def of(cls, root: Placed, main: Source) -> Document:
@@ -55,7 +55,10 @@ class Document:
         return self.root or place(self.data, self.main)
 
     def locate(self, path: KeyPath) -> tuple[Source, KeyPath]:
-        """The source of the value at `path` and its path there; of what is not written, the nearest value around it."""
+        """The source of the value at `path`, and the path of the value there.
+
+        For a value that is not written anywhere, they are those of the nearest value around it.
+        """
         if self.root is None:
             return self.main, path
         here, rest = self.root, path
@@ -67,23 +70,23 @@ class Document:
         return here.source, (*here.path, *rest)
 
     def diagnose(self, problem: Problem) -> Diagnostic:
-        """The problem with its place, named as the file names it."""
+        """The problem as a diagnostic, with its place and its path in the file where it is written."""
         source, path = self.locate(problem.path)
         return source.diagnose(problem._replace(path=path))
 
     def is_unusable(self, path: KeyPath) -> bool:
-        """Whether another value stands for the one at `path`, about which the source has complained already."""
+        """Whether the value at `path` is only a stand-in for one that has been reported as unusable."""
         source, at = self.locate(path)
         return at in source.unusable
 
     def position(self, path: KeyPath) -> tuple[Source, Position | None]:
-        """Where the value at `path` is written."""
+        """The source and the position of the value at `path`."""
         source, at = self.locate(path)
         return source, source.positions.of_value(at)
 
 
 def child(value: Any, key: str | int) -> Any:
-    """One member of a mapping or list, None when there is none."""
+    """The member of a mapping or list; None when there is none."""
     if isinstance(value, dict):
         return value.get(key)
     if isinstance(value, list) and isinstance(key, int) and not isinstance(key, bool) and 0 <= key < len(value):
@@ -92,7 +95,7 @@ def child(value: Any, key: str | int) -> Any:
 
 
 def has_path(data: Any, path: KeyPath) -> bool:
-    """Whether plain data has a value (also None) at `path`."""
+    """Whether plain data has a value at `path`, which may be None."""
     for key in path:
         in_mapping = isinstance(data, dict) and key in data
         if not in_mapping and not (isinstance(data, list) and isinstance(key, int) and 0 <= key < len(data)):
@@ -102,7 +105,7 @@ def has_path(data: Any, path: KeyPath) -> bool:
 
 
 def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """(path, scalar) of everything in plain data that is no mapping and no list, in order."""
+    """(path, scalar) of each value in plain data that is no mapping and no list, in order."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from leaves(item, (*path, key))

@@ -1,8 +1,8 @@
 """`${VAR}` in values, by the rules of the Compose specification.
 
 `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default}`, `${NAME:?message}`, `${NAME?message}`, `${NAME:+instead}`,
-`${NAME+instead}`; with the colon an empty value counts as none. Defaults may contain variables. `$$` is a dollar sign.
-What a variable's value contains is never looked at again.
+`${NAME+instead}`. With the colon an empty variable counts as not set. Defaults may contain variables. `$$` is a dollar
+sign. Dollar signs in the value of a variable mean nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sandboxfile.diagnostics import quote
 
-MAX_NESTING = 16  # of variables in defaults
+MAX_NESTING = 16  # levels of variables in defaults
 MAX_LENGTH = 256 * 1024  # characters of one value
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -21,7 +21,7 @@ _OPERATORS = (":-", ":?", ":+", "-", "?", "+")
 
 
 class BadInterpolation(ValueError):
-    """A value that cannot be interpolated: `message` says why, `hint` what to write instead."""
+    """A value cannot be interpolated. `message` says why, `hint` what to write instead."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class BadInterpolation(ValueError):
 
 
 class Substituted(str):
-    """A value that variables went into. It is text, but where a number or a word is wanted it may become one."""
+    """A text that was made with the variables `names`. It can become a number or a boolean where one is needed."""
 
     __slots__ = ("names",)
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class Substituted(str):
 
 
 class Interpolated(NamedTuple):
-    """The text, the variables that were asked for, and those among them that nobody had set and that gave nothing."""
+    """The text, the variables that were looked up, and those among them that are not set and have no default."""
 
     text: str
     names: tuple[str, ...]
@@ -53,10 +53,10 @@ Lookup = Callable[[str], str | None]
 
 
 def interpolate(text: str, look_up: Lookup, *, lone_dollars: bool = False) -> Interpolated:
-    """`text` with its variables replaced; `look_up` gives the value of a variable, None for one that is not set.
+    """`text` with its variables replaced. `look_up` returns the value of a variable, None for one that is not set.
 
-    Raises BadInterpolation for a `$` that begins nothing, unless `lone_dollars` may stand for themselves as Compose has
-    it, and with the writer's message for `${NAME:?message}`.
+    Raises BadInterpolation for a `$` that begins no variable; with `lone_dollars` such a `$` stands for itself, as in
+    Compose. Raises it also for `${NAME:?message}`, with that message, when NAME is not set.
     """
     reader = _Reader(text, look_up, lone_dollars)
     value, _ = reader.until(0, end=None, depth=0, used=True)
@@ -64,7 +64,7 @@ def interpolate(text: str, look_up: Lookup, *, lone_dollars: bool = False) -> In
 
 
 def escape(text: str) -> str:
-    """`text` written so that interpolating it gives `text`."""
+    """`text` with its dollar signs escaped, so that interpolating the result gives `text` again."""
     return text.replace("$", "$$")
 
 
@@ -78,9 +78,9 @@ class _Reader:
         self.unset: list[str] = []
 
     def until(self, index: int, end: str | None, depth: int, used: bool) -> tuple[str, int]:
-        """The value from `index` to the character `end` (None: the text's end), and the index after that.
+        """The value from `index` to the character `end` (None: the end of the text), and the index after that.
 
-        `used` is false for a default that is not taken: it is read for its end only.
+        `used` is False for a default that is not needed: it is read only to find its end.
         """
         if depth > MAX_NESTING:
             raise BadInterpolation(f"variables are nested deeper than {MAX_NESTING} levels")
@@ -137,14 +137,14 @@ class _Reader:
         value = self._value(name) if used else None
         missing = value is None or (operator.startswith(":") and value == "")
         kind = operator[-1]
-        wanted = used and (missing if kind in "-?" else not missing)
-        word, index = self.until(index, "}", depth + 1, wanted)
+        word_used = used and (missing if kind in "-?" else not missing)
+        word, index = self.until(index, "}", depth + 1, word_used)
         if not used:
             return "", index
         if kind == "?" and missing:
             raise BadInterpolation(f"the variable {name} is not set" + (f": {word}" if word else ""), f"set {name}")
         if kind == "+":
-            return (word if wanted else ""), index
+            return (word if word_used else ""), index
         return (word if missing else value or ""), index
 
     def _value(self, name: str) -> str | None:

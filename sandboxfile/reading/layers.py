@@ -1,8 +1,9 @@
-"""One file laid over another.
+"""Laying one file over another.
 
-Mappings are merged key by key, and `null` removes a key. Lists of things that have an identity (mounts by target,
-endpoints by host, ports by the guest's port, ...) are merged by it, packages and setup steps are added, other lists are
-replaced. The Compose sections are merged as the Compose specification says.
+Mappings are merged key by key, and `null` removes a key. In lists whose entries have an identity (the target of a
+mount, the host of an endpoint, the guest's port of a port), an entry replaces the one with the same identity. Packages
+and set-up steps are added to the list. Other lists are replaced. The Compose sections are merged as the Compose
+specification says.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from sandboxfile.reading.document import Placed
 
 Identity = Callable[[Placed], object]
 
-# In Compose's sections: what replaces, what is a mapping that may be written as a list, what has an identity.
+# Keys of the Compose sections: values that are replaced, mappings that may be written as lists of pairs, and lists
+# whose entries are identified by their target.
 _REPLACED = {"command", "entrypoint", "test"}
 _PAIRS = {
     "environment",
@@ -34,12 +36,12 @@ _WORDS_OR_MAPPING = {"depends_on": {"condition": "service_started"}, "networks":
 
 
 def lay_over(base: Placed, over: Placed) -> Placed:
-    """`over` on top of `base`: both are whole files."""
+    """`over` laid over `base`. Both are whole files."""
     return _merge(base, over, ())
 
 
 def lay_service_over(base: Placed, over: Placed, name: str) -> Placed:
-    """One service on top of another, by the same rules."""
+    """One service laid over another, by the rules for layers."""
     return _merge(base, over, ("services", name))
 
 
@@ -61,14 +63,14 @@ def _merge_mappings(base: Placed, over: Placed, path: KeyPath) -> Placed:
         if item.value is None and _removes(inside):
             merged.pop(key, None)
         elif item.value is None and key in merged:
-            continue  # `data:` in `volumes` declares what is declared already
+            continue  # an empty `data:` in `volumes` declares a volume that is declared already
         else:
             merged[key] = _merge(merged[key], item, inside) if key in merged else item
     return Placed(merged, base.source, base.path)
 
 
 def _removes(path: KeyPath) -> bool:
-    """Whether an empty value means "not this one"; in volumes, networks and below a service's key it is a value."""
+    """Whether an empty value at `path` removes the key. In volumes, networks and below a service's key it does not."""
     return path[0] not in SECTIONS or (path[0] == "services" and len(path) <= 3)
 
 
@@ -81,7 +83,7 @@ def _merge_lists(base: Placed, over: Placed, path: KeyPath) -> Placed:
 
 
 def _join(base: list[Placed], over: list[Placed], identity: Identity | None) -> list[Placed]:
-    """The entries of both; one of `over` takes the place of the one of `base` that it is the same as."""
+    """The entries of both lists. An entry of `over` replaces the entry of `base` that has the same identity."""
     joined = list(base)
     if identity is None:
         return joined + over
@@ -97,7 +99,7 @@ def _join(base: list[Placed], over: list[Placed], identity: Identity | None) -> 
 
 
 def _merge_compose(base: Placed, over: Placed, path: KeyPath) -> Placed | None:
-    """The rules of the specification for lists; None where both are mappings or one replaces the other."""
+    """Merge by the specification's rules for lists; None for two mappings, and where `over` simply replaces `base`."""
     key = path[-1]
     if key in _REPLACED:
         return over
@@ -119,7 +121,7 @@ def _append(base: Placed, over: Placed, key: str) -> Placed:
 
 
 def _as_pairs(placed: Placed) -> Placed:
-    """`[A=1, B]` as `{A: 1, B: null}`."""
+    """A list of pairs as a mapping: `[A=1, B]` as `{A: 1, B: null}`."""
     if not isinstance(placed.value, list):
         return placed if isinstance(placed.value, dict) else Placed({}, placed.source, placed.path)
     pairs: dict[str, Placed] = {}

@@ -1,4 +1,4 @@
-"""Reading a file of a repository that nobody has looked at yet."""
+"""Reading a file of an untrusted repository."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-_MOST_LINKS = 40  # as the kernel allows
+_MOST_LINKS = 40  # the limit of the kernel
 
-# Windows has no such flags, and no FIFOs among its files either.
+# Windows lacks some of these flags, and does not need them: it has no FIFOs among its files.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class LeadsOutError(OSError):
-    """A path that leaves the directory which it must stay in. The text says which link does so, and where to."""
+    """A path leads out of the directory that it must stay in. The text names the link and its target."""
 
 
 def read_regular_file(path: Path, at_most: int) -> bytes:
-    """The first `at_most` + 1 bytes of the file at `path`, which may be anywhere.
+    """The first `at_most` + 1 bytes of the regular file at `path`, which may be anywhere.
 
-    A repository may hold a FIFO or a link to a device under any name: neither blocks or fills the memory. Raises
-    OSError (IsADirectoryError, FileNotFoundError) for what is no regular file, ValueError for a path with a null byte.
+    A repository may have a FIFO, or a link to a device, under any name. So this neither blocks nor fills the memory.
+    Raises OSError (such as IsADirectoryError or FileNotFoundError) for everything that is no regular file, and
+    ValueError for a path with a null byte.
     """
     return _read(os.open(path, _READ), at_most)
 
 
 def read_within(root: Path, path: Path, at_most: int) -> bytes:
-    """The same for a file that must lie in the directory `root`; `path` is below `root` as it is written.
+    """The first `at_most` + 1 bytes of a regular file that must lie in the directory `root`.
 
-    Links are followed one by one, and only as long as they stay in `root`: a repository may hold a link to the user's
-    own files. Raises LeadsOutError, and what `read_regular_file` raises.
+    `path` begins with `root` as it is written. Links are followed one by one, and only while they stay in `root`: a
+    repository may have a link to the user's own files. Raises LeadsOutError, and what `read_regular_file` raises.
     """
     return _read(_open_within(root, path), at_most)
 
 
 def steps_to(path: Path) -> Iterator[Path]:
-    """Every name that decides what the file at `path` is: each link on the way, and the file at its end.
+    """The paths that decide which file `path` is: each link on the way, and the file at the end.
 
-    Each is a name in its real directory; that directory is no link. Stops after as many links as the kernel follows.
+    The directory of each path has no links in it. Stops after as many links as the kernel would follow.
     """
     left, here, links = list(reversed(path.absolute().parts)), Path("/"), 0
     while left:
@@ -68,7 +69,7 @@ def _read(descriptor: int, at_most: int) -> bytes:
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
-            raise IsADirectoryError  # io.open says so, too, and leaves the descriptor open
+            raise IsADirectoryError  # `os.fdopen` would raise it, too, but without closing the descriptor
         if not stat.S_ISREG(mode):
             raise OSError("this is not a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -78,7 +79,7 @@ def _read(descriptor: int, at_most: int) -> bytes:
 
 
 def _open_within(root: Path, path: Path) -> int:
-    # As it is written: neither of the two is to be resolved here.
+    # Compares the paths as they are written, without following links.
     relative = os.path.relpath(path, root)
     if os.open not in os.supports_dir_fd or os.readlink not in os.supports_dir_fd:  # Windows
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
@@ -92,16 +93,16 @@ def _open_within(root: Path, path: Path) -> int:
 
 
 class _Walk:
-    """From a directory down to a file, a component at a time, each opened from the one before."""
+    """Opens a file below a directory, one component of its path after the other, each relative to the one before."""
 
     def __init__(self, root: Path, path: Path, relative: str) -> None:
         self._root = Path(os.path.realpath(root))
         self._path = path
         self._relative = relative
-        self._way = [os.open(root, _DIRECTORY)]  # the directories down to where we are
-        self._names: list[str] = []  # their names
-        self._left = list(reversed(Path(relative).parts))  # what is still to go
-        self._link = relative  # the last one that was followed
+        self._way = [os.open(root, _DIRECTORY)]  # descriptors of the directories from the root to the current one
+        self._names: list[str] = []  # the names of those below the root
+        self._left = list(reversed(Path(relative).parts))  # the components that are left, the next one last
+        self._link = relative  # the last link that was followed
         self._links = 0
 
     def open(self) -> int:
@@ -129,7 +130,7 @@ class _Walk:
         self._names.pop()
 
     def _target(self, part: str) -> Path | None:
-        """What the link `part` says, None for what is no link. Raises OSError."""
+        """The target of the link `part`; None when it is no link. Raises OSError."""
         try:
             return Path(os.readlink(part, dir_fd=self._way[-1]))
         except OSError as error:

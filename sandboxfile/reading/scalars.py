@@ -1,4 +1,4 @@
-"""Plain words of YAML to values, by the core schema of YAML 1.2 without its surprises."""
+"""From unquoted words of YAML to values, by the core schema of YAML 1.2, without its surprises."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AS_TEXT = "quote it if it is text"
 
 
 class UnusableScalar(Exception):
-    """A word that YAML reads as something that nobody wants; `stand_in` is a value of the type it would have."""
+    """A word that YAML would read as something surprising. `stand_in` is a value of the type that it would have."""
 
     def __init__(self, message: str, hint: str, stand_in: int | float) -> None:
         super().__init__(message)
@@ -30,9 +30,9 @@ class UnusableScalar(Exception):
 def resolve_scalar(text: str) -> str | int | float | bool | None:
     """The value of a word without quotes.
 
-    Only `true` and `false` (also capitalised) are booleans; dates, `yes`, `12:30` and `1_000` are strings. Raises
-    UnusableScalar for numbers with a leading zero (octal to some readers, decimal to others), beyond 64 bits, or not
-    finite.
+    Only `true` and `false`, in lower case, upper case or capitalised, are booleans; dates, `yes`, `12:30` and `1_000`
+    are strings. Raises UnusableScalar for a number that has a leading zero (some readers take it for octal, others for
+    decimal), needs more than 64 bits, or is not finite.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -52,7 +52,7 @@ def _integer(text: str) -> int:
     if len(digits) > 1 and digits.isdigit() and digits.startswith("0"):
         hint = "remove the zero, quote it if it is text, or write 0o in front if it is octal"
         raise UnusableScalar(f"a leading zero makes {quote(text)} ambiguous", hint, 0)
-    # The length is looked at first because reading a number of a megabyte is slow.
+    # The length is checked first, because parsing a number of a million digits is slow.
     if len(text) > 20 or abs(number := int(text, 0)) >= 2**63:
         raise UnusableScalar(f"the number {quote(text)} is too large", _AS_TEXT, 0)
     return number

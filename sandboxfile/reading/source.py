@@ -1,8 +1,8 @@
-"""YAML 1.2 text to plain data and the place of every value. The only module that knows the YAML library.
+"""From YAML 1.2 text to plain data, and the place of every value.
 
-The library's parser gives events; composing them here keeps the work bounded (depth, number of values, expansion of
-aliases) and the result free of surprises: the core schema of YAML 1.2 only, so `yes` and `on` are strings, string keys,
-no duplicate keys, no tags, no octal numbers by accident.
+The YAML library only parses the text into events; this module makes data of them. So the work is limited (depth, number
+of values, expansion of aliases), and the result has no surprises: it follows the core schema of YAML 1.2, in which
+`yes` and `on` are strings; keys must be strings; duplicate keys, tags and accidental octal numbers are errors.
 """
 
 from __future__ import annotations
@@ -31,37 +31,37 @@ from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
 MAX_VALUES = 20_000
-MAX_EXPANDED = 4 * MAX_BYTES  # characters of all values, those of aliases counted each time
+MAX_EXPANDED = 4 * MAX_BYTES  # characters of all values; the values of an alias count each time it is used
 
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
-# Control characters, line breaks that not every editor shows, marks that change the direction of text: a reviewer
-# must see what the machine reads.
+# Control characters, line breaks that not every editor shows, and marks that change the direction of text. Without them
+# a reviewer sees what the machine reads.
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
 
 
 class _Merge(str):
-    """The key `<<` without quotes; quoted it is a key like any other."""
+    """The key `<<` without quotes, which merges mappings. With quotes it is an ordinary key."""
 
     __slots__ = ()
 
 
 @dataclass
 class Source:
-    """One file as text, as plain data (dict, list, str, int, float, bool, None) and as places."""
+    """One file: its lines, its plain data (dict, list, str, int, float, bool, None), and the places of its values."""
 
     file: str
     lines: list[str]
     data: Any = None
     positions: Positions = field(default_factory=Positions)
     problems: list[Diagnostic] = field(default_factory=list)
-    unusable: set[KeyPath] = field(default_factory=set)  # values that a problem here stands in for
-    readable: bool = True  # False: `data` is not what the file says, checking it would only add noise
+    unusable: set[KeyPath] = field(default_factory=set)  # values in `data` that stand in for reported ones
+    readable: bool = True  # False: `data` does not hold what the file says, so checking it would be useless
     warnings: list[Diagnostic] = field(default_factory=list)
 
     def diagnose(self, problem: Problem) -> Diagnostic:
-        """The problem with its place and the line there."""
+        """The problem as a diagnostic, with its position and the line there."""
         places = self.positions
         position = places.of_key(problem.path) if problem.at_key else places.of_value(problem.path)
         place = position or (Position(1, 1) if self.lines else None)
@@ -75,7 +75,7 @@ class Source:
         path: KeyPath = (),
         severity: Severity = "error",
     ) -> Diagnostic:
-        # Somebody may have written a secret's value into the file: it must not get into a log as well.
+        # The line may hold a secret's value, which somebody has written into the file. It must not get into a log, too.
         shown = position is not None and position.line <= len(self.lines) and path[:1] != ("secrets",)
         line = self.lines[position.line - 1] if shown and position is not None else None
         return Diagnostic(position, path, message, hint, self.file, line, severity)
@@ -83,21 +83,21 @@ class Source:
 
 @dataclass(slots=True)
 class _Node:
-    value: Any  # a scalar, or a list of nodes, or a list of (key, place of the key, node)
+    value: Any  # a scalar; for a sequence a list of nodes; for a mapping a list of (key, position of the key, node)
     position: Position
     is_mapping: bool = False
     is_empty: bool = False  # a key without a value
 
 
 class _StopReading(Exception):
-    """The text cannot be read any further."""
+    """The text cannot be read any further; `parts` are the arguments for `Source.at`."""
 
     def __init__(self, position: Position, message: str, hint: str | None = None, path: KeyPath = ()) -> None:
         self.parts = (position, message, hint, path)
 
 
 def read_source(text: str | bytes, file: str) -> Source:
-    """Read a whole file. Never raises for any input: what is wrong is in `problems`."""
+    """Read a whole file. Raises nothing for any input: the problems are in `problems` of the result."""
     source = Source(file, [])
     try:
         text = _decode(text, source)
@@ -136,7 +136,7 @@ def _end_of(text: str) -> Position:
 
 
 class _Composer:
-    """Events to a tree of nodes in which an alias is the node of its anchor."""
+    """Makes a tree of nodes from the parser's events. An alias is the same node as its anchor."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -169,7 +169,7 @@ class _Composer:
         except MarkedYAMLError as error:
             raise _explain(error, text)
         except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, AssertionError, OSError) as error:
-            # The library lets Python's own errors out for a few malformed escapes and directives.
+            # For some malformed escapes and directives the library raises Python's own errors.
             raise _StopReading(Position(1, 1), f"the file cannot be read as YAML: {error}")
 
     def _node(self, event: Any, path: KeyPath, depth: int) -> _Node:
@@ -216,7 +216,7 @@ class _Composer:
             key = self._node(event, path, depth + 1)
             if isinstance(key.value, str):
                 value = self._node(next(self._events), (*path, key.value), depth + 1)
-                if value.is_empty:  # it stands nowhere; the parser says: before whatever comes next
+                if value.is_empty:  # the parser gives it the position of whatever comes next: take that of its key
                     value.position = position
             else:
                 value = self._node(next(self._events), path, depth + 1)
@@ -237,7 +237,7 @@ class _Composer:
         self._source.problems.append(self._source.at(position, message, hint, path))
 
     def _replace(self, position: Position, message: str, hint: str | None, path: KeyPath) -> None:
-        """A complaint about a value in whose place another stands, so that nobody else complains about that."""
+        """Report an unusable value. A stand-in takes its place, about which nothing else must be reported."""
         self._complain(position, message, hint, path)
         self._source.unusable.add(path)
 
@@ -248,7 +248,7 @@ class _Composer:
             self._replace(position, f"the tag {shown} is not used here", "remove it, or quote the value", path)
 
     def _scalar(self, event: Any, position: Position, path: KeyPath) -> Any:
-        if not event.implicit[0] or event.ctag is not None:  # quoted, a block, or tagged
+        if not event.implicit[0] or event.ctag is not None:  # quoted, a block, or tagged: always a string
             return event.value
         try:
             return resolve_scalar(event.value)
@@ -258,7 +258,7 @@ class _Composer:
 
 
 class _Builder:
-    """Nodes to plain data, each alias a copy, each merge key (`<<: *defaults`) resolved, all places noted."""
+    """Makes plain data from nodes, and notes all places. Aliases become copies; merge keys (`<<`) are resolved."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -275,7 +275,7 @@ class _Builder:
         return node.value
 
     def _enter(self, node: _Node, path: KeyPath, depth: int) -> None:
-        """Aliases of aliases: a page of text can stand for billions of values, or for endless depth."""
+        """Count a value, and stop at the limits: by aliases of aliases, a page of text can mean billions of values."""
         self._count += 1
         if self._count > MAX_VALUES:
             raise _StopReading(node.position, f"the aliases expand to more than {MAX_VALUES} values", path=path[:4])
@@ -292,7 +292,7 @@ class _Builder:
         for name, _, value in node.value:
             if isinstance(name, _Merge):
                 merged += [value] if value.is_mapping or not isinstance(value.value, list) else value.value
-        # Later ones win here, so: the list of merges backwards, then the mapping's own keys.
+        # The first of several merged mappings wins, so they are applied backwards. The mapping's own keys come last.
         for other in reversed(merged):
             self._enter(other, path, depth + 1)
             if not other.is_mapping:

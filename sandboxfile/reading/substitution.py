@@ -1,4 +1,4 @@
-"""Variables into the values of one source, and from text to numbers where the format wants numbers."""
+"""Replacing variables in the values of a source, and reading the results as numbers where the format needs numbers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
 from sandboxfile.reading.source import MAX_EXPANDED, Source
 from sandboxfile.reading.variables import Variables
 
-# Shell text and command lines are the guest's to read: its shell knows `$HOME`, this host does not.
+# In shell text and command lines, variables belong to the guest: `$HOME` there is that of the guest's shell.
 _LITERAL_IN_AGENT = ("command", "args")
 
 
 def is_literal(path: KeyPath) -> bool:
-    """Whether the value at `path` of a Sandboxfile keeps its dollar signs."""
+    """Whether variables in the value at `path` of a Sandboxfile are not replaced."""
     if path[:1] == ("agents",) and len(path) > 2:
         return is_literal(path[2:]) or path[2] in _LITERAL_IN_AGENT
     if path[:1] == ("agent",):
@@ -30,10 +30,10 @@ def is_literal(path: KeyPath) -> bool:
 
 
 def substitute(source: Source, variables: Variables, *, compose: bool = False) -> None:
-    """Replace the variables in the data of `source`; what is wrong with them is added to its problems.
+    """Replace the variables in the data of `source`; problems with them are added to those of the source.
 
-    `compose`: the source is a Compose file, where a variable that nobody set is an empty text and a warning, as Compose
-    has it. It is so too in those sections of a Sandboxfile that are Compose's; in its others it is a problem.
+    In a Compose file (`compose`), and in the Compose sections of a Sandboxfile, a variable that is not set becomes an
+    empty text, with a warning, as in Compose. In all other sections it is a problem.
     """
     if isinstance(source.data, (dict, list)):
         try:
@@ -57,7 +57,7 @@ class _Substitution:
         self._characters = 0
 
     def walk(self, value: Any, path: KeyPath) -> None:
-        """Replace in place, from the leaves of a mapping or list."""
+        """Replace the variables in all texts within a mapping or list, in place."""
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             inside = (*path, key)
             if isinstance(item, (dict, list)):
@@ -67,21 +67,21 @@ class _Substitution:
 
     def _replace(self, text: str, path: KeyPath) -> str:
         try:
-            found = interpolate(text, self._variables.look_up, lone_dollars=self._compose)
+            result = interpolate(text, self._variables.look_up, lone_dollars=self._compose)
         except BadInterpolation as error:
             self._problem(path, error.message, error.hint)
             return text
-        if path[:1] == ("secrets",) and not self._compose and found.names:
+        if path[:1] == ("secrets",) and not self._compose and result.names:
             message = "secrets are not interpolated: this section says where values come from, not what they are"
             self._problem(path, message, "such as {env: NAME}")
             return text
-        self._characters += len(found.text)
+        self._characters += len(result.text)
         if self._characters > MAX_EXPANDED:
             raise _TooMuch(path)
-        for name in found.unset:
+        for name in result.unset:
             self._unset(name, path)
-        names = [other for name in found.names for other in (name, *self._variables.behind(name))]
-        return Substituted(found.text, tuple(dict.fromkeys(names))) if names else found.text
+        names = [other for name in result.names for other in (name, *self._variables.behind(name))]
+        return Substituted(result.text, tuple(dict.fromkeys(names))) if names else result.text
 
     def _unset(self, name: str, path: KeyPath) -> None:
         hint = f"set it, or write ${{{name}:-default}}"
@@ -99,7 +99,7 @@ class _Substitution:
 
 
 def refuse_secrets(document: Document) -> list[Problem]:
-    """A variable that holds a secret's value may not be interpolated: the value would be in the guest."""
+    """A problem for each value with a variable that holds a secret: the secret would get into the guest."""
     secrets = document.data.get("secrets")
     named = {
         entry["env"]: name
@@ -122,7 +122,10 @@ def refuse_secrets(document: Document) -> list[Problem]:
 
 
 def read_as_wanted(document: Document, problems: Iterable[Problem]) -> bool:
-    """Where a text that variables went into is the wrong kind of value, read it as YAML would have; whether any was."""
+    """Read texts from variables as YAML would have, where `problems` say that the value has the wrong type.
+
+    Returns whether any value was changed.
+    """
     changed = False
     for path in {problem.path for problem in problems}:
         if not path:
@@ -133,11 +136,11 @@ def read_as_wanted(document: Document, problems: Iterable[Problem]) -> bool:
         value = child(around, path[-1])
         if isinstance(value, Substituted):
             try:
-                wanted = resolve_scalar(value.strip())
+                resolved = resolve_scalar(value.strip())
             except UnusableScalar:
                 continue
-            if wanted is not None and not isinstance(wanted, str):
+            if resolved is not None and not isinstance(resolved, str):
                 document.texts[path] = value
-                around[path[-1]] = wanted
+                around[path[-1]] = resolved
                 changed = True
     return changed

@@ -1,4 +1,4 @@
-"""Where `${VAR}` gets its values from: the user's environment, then the project's `.env`."""
+"""The values of `${VAR}`: from the user's environment, else from the project's `.env`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAX_BYTES = 256 * 1024
 
 
 class Variables:
-    """The variables that a file may read, and which of them it has read.
+    """The variables that a file may read. `read` maps each one that it has read to the source of its value.
 
-    `.env` is read when the first variable is looked for that the environment does not have. It must lie in the project,
-    links followed: a link in a repository could lead to the user's own files. `text` is what was read then.
+    `.env` is read when a variable is looked up that the environment does not have; `text` is its content then. Links to
+    it must not lead out of the project: a link in a repository could lead to the user's own files.
     """
 
     def __init__(self, environment: Mapping[str, str], project: Path) -> None:
@@ -33,7 +33,7 @@ class Variables:
         self.text = b""
 
     def look_up(self, name: str) -> str | None:
-        """The value of the variable, None when nobody has set it."""
+        """The value of the variable; None when it is not set."""
         if (value := self._environment.get(name)) is not None:
             self.read[name] = "environment"
             return value
@@ -44,14 +44,14 @@ class Variables:
         return value
 
     def behind(self, name: str) -> tuple[str, ...]:
-        """The variables whose values went into that of `name`: those that its line in `.env` names."""
+        """The variables whose values are part of the value of `name`: those that its line in `.env` names."""
         return () if name in self._environment else self._behind.get(name, ())
 
     def _from_file(self) -> dict[str, str]:
         if self._file is None:
             self._file = {}
             path = self._project / FILE_NAME
-            if path.exists():  # a link to what its user has not made yet is none
+            if path.exists():  # a link whose target does not exist counts as no file
                 self._read_file(path)
         return self._file
 
@@ -67,7 +67,7 @@ class Variables:
             reason = getattr(error, "strerror", None) or str(error)
             self.problems.append(Diagnostic(None, (), f"cannot be used: {reason}", file=FILE_NAME))
             return
-        from dotenv.parser import parse_stream  # only for projects with such a file: it takes 5 ms
+        from dotenv.parser import parse_stream  # here, since it takes 5 ms and most projects have no such file
 
         for binding in parse_stream(io.StringIO(text)):
             self._add(binding)
@@ -76,7 +76,7 @@ class Variables:
         assert self._file is not None
         line = binding.original.line
         if binding.error:
-            shown = quote(binding.original.string.strip().split("=")[0])  # what follows may be a secret
+            shown = quote(binding.original.string.strip().split("=")[0])  # the text after the = may be a secret
             self._complain(line, f"this line is no NAME=value: {shown}", None)
         elif binding.key is not None and binding.value is not None:
             self._file[binding.key] = self._value(binding, line)
@@ -87,13 +87,13 @@ class Variables:
             return str(binding.value)
         before = self._file or {}
         try:
-            found = interpolate(binding.value, lambda name: self._environment.get(name, before.get(name)))
+            result = interpolate(binding.value, lambda name: self._environment.get(name, before.get(name)))
         except BadInterpolation as error:
             self._complain(line, f"{binding.key}: {error.message}", error.hint)
             return ""
-        names = [other for name in found.names for other in (name, *self.behind(name))]
+        names = [other for name in result.names for other in (name, *self.behind(name))]
         self._behind[binding.key] = tuple(dict.fromkeys(names))
-        return found.text
+        return result.text
 
     def _complain(self, line: int, message: str, hint: str | None) -> None:
         self.problems.append(Diagnostic(Position(line, 1), (), message, hint, FILE_NAME))

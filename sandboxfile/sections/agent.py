@@ -72,9 +72,9 @@ class Agent(Part):
 
 
 class Secret(Part):
-    """Where a secret's value comes from; the value stays with the user and never enters the machine or this file.
+    """Where the value of a secret comes from. The value stays with the user: it never enters the machine or this file.
 
-    Without a source it is the entry of the user's keyring that has the secret's own name.
+    Without a source it is the entry of the user's keyring that has the name of the secret.
     """
 
     model_config = ConfigDict(json_schema_extra={"maxProperties": 1})

@@ -17,21 +17,21 @@ SECTIONS = ("machine", "packages", "setup", "mounts", "endpoints", "ports")
 
 
 class AgentSandbox(Agent):
-    """One agent of several. Its own sections are laid over those that all share."""
+    """One agent of several. Its own sections are laid over the sections that all agents share."""
 
     machine: Maybe[Machine] = Field(default=None, description="What is different about this agent's machine.")
     packages: Annotated[tuple[PackageName, ...], Field(max_length=1000)] = Field(
         default=(), description="More Debian packages."
     )
     setup: Annotated[tuple[SetupStep, ...], Field(max_length=100)] = Field(
-        default=(), description="More set-up commands, after those that all share."
+        default=(), description="More set-up commands, which run after the shared ones."
     )
     mounts: Annotated[tuple[Mount, ...], Field(max_length=64)] = Field(
-        default=(), description="More mounts; one with the target of a shared one takes its place."
+        default=(), description="More mounts. One with the target of a shared mount replaces it."
     )
     endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=1000)] = Field(
-        default=(), description="More endpoints; one with the host and port of a shared one takes its place."
+        default=(), description="More endpoints. One with the host and port of a shared endpoint replaces it."
     )
     ports: Annotated[tuple[Port, ...], Field(max_length=200)] = Field(
-        default=(), description="More published ports; one with the guest port of a shared one takes its place."
+        default=(), description="More published ports. One with the guest port of a shared port replaces it."
     )

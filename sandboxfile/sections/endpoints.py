@@ -30,9 +30,9 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 def check_host(text: str) -> str:
-    """A host's name in the form that the wire uses: lower-case ASCII, no dot at the end, `*.` only in front.
+    """A host's name as it is sent over the network: lower-case ASCII without a dot at its end. It may begin with `*.`.
 
-    Raises the model's error for anything that is not a name, and for addresses: the gateway decides by name.
+    Raises the model's error for everything that is no name, and for IP addresses: the gateway decides by name.
     """
     if match := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://([^/:?#]*)", text):
         raise refuse(f"must be a host's name, not a URL, got {quote(text)}", f"write {match.group(1)}")
@@ -49,7 +49,7 @@ def check_host(text: str) -> str:
         raise refuse(f"may have `*.` only at the beginning, got {quote(text)}", "such as *.example.com")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise refuse(f"is no valid host name, got {quote(text)}")
-    # The rule of the URL standard: a name whose last label is a number is an IPv4 address, however it is written.
+    # By the URL standard, a name whose last label is a number is an IPv4 address, whatever its form.
     if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
         raise refuse(f"must be a host's name, got the address {quote(text)}", "the gateway decides by name")
     if wildcard and len(labels) < 2:
@@ -82,7 +82,7 @@ SecretName = Annotated[
 
 
 class Endpoint(Part):
-    """One rule: a named group, or a host with what may be asked of it."""
+    """One rule: a named group, or a host with the requests that it is for."""
 
     group: Maybe[Group] = Field(default=None, description=f"A named group of hosts: {one_of(GROUPS)}.")
     host: Maybe[Host] = Field(default=None, description="The host's name, or *.example.com for all names below it.")
@@ -149,7 +149,7 @@ class Endpoint(Part):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         description = f"A group ({one_of(GROUPS)}), HOST, HOST:PORT or *.DOMAIN"
-        # A word with a dot (or any sign that is no part of a label), or anything with a port, is a host; else a group.
+        # A word with a port, or with any character that no label has, such as a dot, is a host. Other words are groups.
         char = r"[^\x00-\x20/\[\]:]"
         host = rf"{char}*[^\x00-\x20/\[\]:A-Za-z0-9_-]{char}*|{char}+:[0-9]{{1,9}}"
         pattern = rf"^({'|'.join(GROUPS)}|{host})$"

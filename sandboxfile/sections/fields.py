@@ -1,4 +1,4 @@
-"""The kinds of fields that the sections are made of."""
+"""The types of fields that the sections consist of."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from sandboxfile.diagnostics import did_you_mean, one_of, quote
 
 
 class Part(BaseModel):
-    """One part of the file. Frozen; a key that is no field is an error."""
+    """The base of all models of the file. They are frozen, and a key that is no field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def refuse(problem: str, hint: str | None = None, key: str | None = None) -> PydanticCustomError:
-    """The error that a check raises: `problem` follows the path, `hint` says what to write instead.
+    """The error that a check raises. `problem` is the text after the path, `hint` says what to write instead.
 
-    A check of a whole model names with `key` the one that is to blame.
+    A check of a whole model names the wrong field with `key`.
     """
     return PydanticCustomError("refused", "{problem}", {"problem": problem, "hint": hint, "key": key})
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """A pattern that the whole string must match, for the model and for the JSON schema alike."""
+    """A pattern that the whole string must match, for both the model and the JSON schema."""
 
     pattern: str  # with ^ and $, in the syntax that Python and ECMAScript share
     problem: str
@@ -59,7 +59,7 @@ class Grammar:
 
 @dataclass(frozen=True)
 class SchemaPattern:
-    """A pattern for the JSON schema alone: the part of a rule that a pattern can say, for a rule that is code here."""
+    """A pattern for the JSON schema alone. It stands for a rule that is code in the model, as far as a pattern can."""
 
     pattern: str
 
@@ -69,7 +69,7 @@ class SchemaPattern:
 
 @dataclass(frozen=True)
 class OneOf:
-    """A closed list of words, with a suggestion for a near miss."""
+    """A closed list of words. For a misspelled one the error suggests the nearest word."""
 
     words: tuple[str, ...]
 
@@ -88,7 +88,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Filled:
-    """A field that may be left out, but that has a value when its key is there: `agent:` and nothing is a mistake."""
+    """A field that may be left out, but whose key must have a value when it is there: an empty `agent:` is an error."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
@@ -120,7 +120,7 @@ class ShortForm:
 
 
 def long_or_short(schema: CoreSchema, handler: GetJsonSchemaHandler, short: ShortForm) -> dict[str, Any]:
-    """The JSON schema of a model with a short form, written in place so that references to it keep working."""
+    """The JSON schema of a model with a short form. It is changed in place, so that references to it stay valid."""
     reference = handler(schema)
     body = handler.resolve_ref_schema(reference)
     combined = short.add_to(body)
@@ -130,7 +130,8 @@ def long_or_short(schema: CoreSchema, handler: GetJsonSchemaHandler, short: Shor
 
 
 def _text_of_number(value: Any) -> Any:
-    # bool is an int to Python, but `true` has several spellings in an environment: the writer must choose one.
+    # In Python a bool is an int. It is not converted: `true` can be written in several ways in an environment, and the
+    # user must choose one.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -153,7 +154,7 @@ Script = Annotated[
     StringConstraints(min_length=1, max_length=64 * 1024),
     Grammar(r"^(?=[\s\S]*\S)[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$", "must be a command without control characters"),
 ]
-"""Shell text, may have several lines."""
+"""Shell text, which may have several lines."""
 
 EnvironmentName = Annotated[
     str,

@@ -88,7 +88,7 @@ class Machine(Part):
     )
     idle: Maybe[Annotated[int, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]] = Field(
         default=None,
-        description="Stop the sandbox when nobody has used it for so long, such as 30m or 8h. Default: never.",
+        description="Stop the sandbox when nobody has used it for this time, such as 30m or 8h. Default: never.",
     )
 
 
@@ -104,7 +104,7 @@ PackageName = Annotated[
 
 
 class SetupStep(Part):
-    """One step of the machine's set-up: a command, run once in the guest, its result kept in a snapshot."""
+    """One step of the machine's set-up: a command that runs once in the guest. Its result is kept in a snapshot."""
 
     run: Script = Field(description="The command, run by a shell in the first mount's target.")
     inputs: Annotated[tuple[RelativePath, ...], Field(max_length=1000)] = Field(

@@ -19,7 +19,7 @@ OptionalComposeSection = Annotated[dict[str, dict[str, Any] | None], Field(max_l
 
 
 class Sandbox(Part):
-    """A sandbox: one microVM with an agent, its workspace, its services, and all that it may reach."""
+    """A sandbox: one microVM with an agent, its workspace, its services, and everything that it may reach."""
 
     version: Annotated[Literal["1"], OneOf(("1",))] = Field(description='The version of this format: "1".')
     name: Name = Field(

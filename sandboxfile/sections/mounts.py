@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema
 from sandboxfile.diagnostics import quote
 from sandboxfile.sections.fields import OneOf, Part, RelativePath, SchemaPattern, ShortForm, Text, long_or_short, refuse
 
-# A mount on one of these would hide what the guest itself needs to run.
+# A mount on one of these directories would hide files that the guest itself needs.
 _SYSTEM_TREES = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/var/lib/docker")
 _SYSTEM_DIRECTORIES = (
     "/bin", "/etc", "/home", "/lib", "/lib32", "/lib64", "/root", "/sbin", "/tmp", "/usr", "/usr/bin", "/usr/lib",

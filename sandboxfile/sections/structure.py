@@ -1,4 +1,4 @@
-"""Which keys a model knows, wherever in it."""
+"""Finding the keys that a model has at any path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandboxfile.positions import KeyPath
 
 
 def fields_at(annotation: Any, path: KeyPath) -> Iterator[str]:
-    """The keys that a model (a pydantic one, ours or a library's) has at `path`; none where any key may stand."""
+    """The keys that a pydantic model, ours or a library's, has at `path`; none where any key is allowed."""
     for model in _models(annotation):
         names = {(field.alias or name): field.annotation for name, field in model.model_fields.items()}
         if not path:

@@ -1,1 +1,1 @@
-"""Editing a file of the user's, and writing one anew."""
+"""Editing a Sandboxfile in place, and writing one from a value."""

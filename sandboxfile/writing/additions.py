@@ -1,4 +1,4 @@
-"""What is to be added to a file, and adding it unless it is there already."""
+"""Adding entries to a file, unless they are there already."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sandboxfile.sections.mounts import Mount
 from sandboxfile.sections.ports import Port
 from sandboxfile.writing.edit import append, insert
 
-# Two ways to write one thing are one thing.
+# Sections whose entries are compared as models, so that two ways to write the same entry count as equal.
 _MODELS: dict[str, type[BaseModel]] = {"endpoints": Endpoint, "mounts": Mount, "ports": Port, "secrets": Secret}
 
 
 @dataclass(frozen=True)
 class Addition:
-    """One entry for the list at `path`, or with a `key` for the mapping there. `value` is as the file says it.
+    """An entry for the list at `path`, or with a `key` for the mapping there. `value` is as it is written in the file.
 
-    `declares`: only the key matters, whatever the file has under it.
+    `declares`: the entry only declares a name, so it counts as there whatever value the file has for the key.
     """
 
     path: KeyPath
@@ -37,7 +37,7 @@ class Addition:
 
 @dataclass(frozen=True)
 class WrittenValue:
-    """An entry of the file after the additions; `line` counts from 1."""
+    """An entry of the file after the additions. Lines count from 1."""
 
     path: KeyPath
     value: Any
@@ -46,7 +46,7 @@ class WrittenValue:
 
 @dataclass(frozen=True)
 class AddResult:
-    """The new text (the old one where everything was there), what was added, and what was there already."""
+    """The new text, the entries that were added, and those that were there already."""
 
     text: str
     added: tuple[WrittenValue, ...]
@@ -54,18 +54,18 @@ class AddResult:
 
 
 def add_to(text: str, additions: Iterable[Addition], file: str) -> AddResult:
-    """Make the additions, in order. The result is YAML, but it may still be a file that no sandbox can be made of.
+    """Make the additions, in order. The result is valid YAML; whether it is a valid Sandboxfile is not checked.
 
-    Raises SandboxfileError for a text that cannot be read, for a name that stands for something else already, and where
-    nothing can be added in place.
+    Raises SandboxfileError for a text that cannot be read, for a key that has another value already, and where nothing
+    can be added in place.
     """
     added: list[KeyPath] = []
     present: list[KeyPath] = []
     for addition in additions:
         source = read_source(text, file) if text.strip() else Source(file, [], {})
-        found = _find(source, addition)
-        if found is not None:
-            present += [] if addition.declares else [found]
+        existing = _find(source, addition)
+        if existing is not None:
+            present += [] if addition.declares else [existing]
         elif addition.key is None:
             added.append((*addition.path, len(_at(source.data, addition.path) or ())))
             text = append(text, addition.path, addition.value, file)
@@ -77,16 +77,16 @@ def add_to(text: str, additions: Iterable[Addition], file: str) -> AddResult:
 
 
 def _find(source: Source, addition: Addition) -> KeyPath | None:
-    """Where the file has it. Raises SandboxfileError when its key is taken by something else."""
-    there = _at(source.data, addition.path)
+    """The path of the entry in the file, None when it is not there. Raises SandboxfileError for another value there."""
+    section = _at(source.data, addition.path)
     name = str(addition.path[-1])
     if addition.key is None:
-        for index, item in enumerate(there if isinstance(there, list) else ()):
+        for index, item in enumerate(section if isinstance(section, list) else ()):
             if _same(name, item, addition.value):
                 return (*addition.path, index)
-    elif isinstance(there, dict) and addition.key in there:
+    elif isinstance(section, dict) and addition.key in section:
         path = (*addition.path, addition.key)
-        if addition.declares or _same(name, there[addition.key], addition.value):
+        if addition.declares or _same(name, section[addition.key], addition.value):
             return path
         problem = Problem(path, "is there already, and is something else", "change it in the file", at_key=True)
         raise SandboxfileError([source.diagnose(problem)])
@@ -100,7 +100,7 @@ def _same(section: str, one: Any, other: Any) -> bool:
     try:
         return model.model_validate(one) == model.model_validate(other)
     except ValidationError:
-        return False  # not valid, or only after its variables are known
+        return False  # one of them is not valid, at least not before its variables are replaced
 
 
 def _at(data: Any, path: KeyPath) -> Any:
@@ -110,8 +110,8 @@ def _at(data: Any, path: KeyPath) -> Any:
 
 
 def _entries(source: Source, paths: list[KeyPath]) -> tuple[WrittenValue, ...]:
-    found = []
+    entries = []
     for path in paths:
         position = source.positions.of_key(path)
-        found.append(WrittenValue(path, _at(source.data, path), position.line if position else 1))
-    return tuple(found)
+        entries.append(WrittenValue(path, _at(source.data, path), position.line if position else 1))
+    return tuple(entries)

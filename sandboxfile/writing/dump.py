@@ -1,4 +1,4 @@
-"""A checked value as text that loads to the same value, and where each of its values came from."""
+"""Writing a checked value as text that loads to the same value, and telling where each of its values came from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _DURATIONS = {("machine", "idle")}
 
 
 class Origin(NamedTuple):
-    """One value of the resolved file: `source` says in words where it was written, `variables` what went into it."""
+    """One value of the resolved file.
+
+    `source` says where it is written; `variables` are those that it was made with.
+    """
 
     path: KeyPath
     value: Any
@@ -29,10 +32,10 @@ class Origin(NamedTuple):
 
 
 def to_data(sandbox: Sandbox, *, defaults: bool = False) -> dict[str, Any]:
-    """Plain data of the value, long forms throughout; without `defaults`, what nobody has written is left out."""
+    """The value as plain data, with all short forms written out. Values that nobody has written need `defaults`."""
     data = sandbox.model_dump(mode="json", by_alias=True, exclude_unset=not defaults, exclude_none=True)
     data.setdefault("name", sandbox.name)
-    # Compose's own sections may mean something by an empty value.
+    # In the Compose sections even an empty value may have a meaning, so they are taken as they are.
     for section in ("services", "volumes", "networks", "configs"):
         if (value := getattr(sandbox, section)) or section in data:
             data[section] = value
@@ -49,12 +52,12 @@ def to_data(sandbox: Sandbox, *, defaults: bool = False) -> dict[str, Any]:
 
 
 def to_text(sandbox: Sandbox, *, defaults: bool = False) -> str:
-    """YAML that loads to `sandbox`, whatever the environment: no variable is left in it."""
+    """YAML that loads to `sandbox` in any environment, since it has no variables."""
     return write_yaml(_escaped(to_data(sandbox, defaults=defaults), ()))
 
 
 def write_yaml(data: Any) -> str:
-    """Plain data as YAML 1.2: block style, in the order given, quoted wherever a reader could take it for another."""
+    """Plain data as YAML 1.2, in block style and in the given order. Texts that could be misread are quoted."""
     from ruamel.yaml import YAML
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
@@ -71,7 +74,7 @@ def write_yaml(data: Any) -> str:
         return text if _is_plain(text) else DoubleQuotedScalarString(text)
 
     yaml = YAML()
-    yaml.width = 10_000  # folded lines help nobody
+    yaml.width = 10_000  # no line is folded
     yaml.indent(mapping=2, sequence=4, offset=2)
     stream = io.StringIO()
     yaml.dump(styled(data), stream)
@@ -79,7 +82,7 @@ def write_yaml(data: Any) -> str:
 
 
 def origins(sandbox: Sandbox, document: Document, variables: Mapping[str, str]) -> Iterator[Origin]:
-    """Every value, defaults included, with where it came from, in the order of the file's sections."""
+    """Every value, defaults included, with its origin, in the order of the file's sections."""
     given = {path for path, _ in leaves(to_data(sandbox))}
     for path, value in leaves(to_data(sandbox, defaults=True)):
         if path == ("name",) and child_at(document.data, path) is None:
@@ -93,7 +96,7 @@ def origins(sandbox: Sandbox, document: Document, variables: Mapping[str, str]) 
 def _origin(path: KeyPath, value: Any, document: Document, variables: Mapping[str, str]) -> Origin:
     written = path
     while written and child_at(document.data, written) is None:
-        written = written[:-1]  # a field of a short form stands where the short form does
+        written = written[:-1]  # a field of a short form has the place of the short form
     text = document.texts.get(written, child_at(document.data, written))
     source, position = document.position(written)
     names = text.names if isinstance(text, Substituted) else ()
@@ -102,7 +105,7 @@ def _origin(path: KeyPath, value: Any, document: Document, variables: Mapping[st
 
 
 def child_at(data: Any, path: KeyPath) -> Any:
-    """The member of plain data at `path`, None when there is none."""
+    """The member of plain data at `path`; None when there is none."""
     for key in path:
         data = child(data, key)
     return data
@@ -122,14 +125,14 @@ def _escaped(value: Any, path: KeyPath) -> Any:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether every reader takes the bare word for this text."""
+    """Whether every reader of YAML reads the word without quotes as this text."""
     if not text or text != text.strip() or not text.isprintable():
         return False
     if text[0] in "-?:,[]{}#&*!|>'\"%@`=<~+" or any(mark in text for mark in (": ", " #", "\t")) or text.endswith(":"):
         return False
     if text.lower() in ("yes", "no", "on", "off", "y", "n", "true", "false", "null"):
         return False
-    # Numbers, dates and times to a reader of YAML 1.1; 4GiB, 30m and ./data to nobody.
+    # A reader of YAML 1.1 could read these as numbers, dates or times. 4GiB, 30m and ./data are safe.
     if text[0] in "0123456789." and not re.fullmatch(r"[0-9]+[A-Za-z]{1,3}|\.{1,2}(/.*)?", text):
         return False
     try:

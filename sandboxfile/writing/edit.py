@@ -1,7 +1,7 @@
-"""Adding to a file in place: text to text. Lines that are not part of the addition stay as they are.
+"""Adding an entry to the text of a file in place. All lines that are not part of the addition stay as they are.
 
-The place is computed from the outline of the text, and the new characters are spliced in there: writing the whole file
-anew would change quotes, indentation and line breaks of parts that nobody asked to change.
+The place is computed from the outline of the text, and the new characters are inserted there. Writing the whole file
+anew would change quotes, indentation and line breaks in parts that nobody wants to change.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sandboxfile.writing.notation import Hand
 from sandboxfile.writing.outline import Branch, read_outline
 from sandboxfile.writing.page import Page
 
-# Sections stand in the order of the model's fields.
+# A new section is put in the order of the model's fields.
 ORDER = tuple(field.alias or name for name, field in Sandbox.model_fields.items())
-_WORDS = ("packages", "ports")  # lists that begin as words on one line
+_WORDS = ("packages", "ports")  # lists that are written on one line when they are new
 
 _COMMENT = re.compile(r"(?:(?<=\s)|^)#[^\r\n]*")
 
@@ -32,24 +32,24 @@ _NOTHING = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n|\n|\r|\Z))*")
 
 
 def append(text: str, path: KeyPath, value: Any, file: str = "Sandboxfile.yaml") -> str:
-    """The text with `value` as the last item of the list at `path`, which is made where it is not there.
+    """The text with `value` as the last item of the list at `path`, which is made if there is none.
 
-    The mapping that holds the list must be there. Raises SandboxfileError for a text that cannot be read, and where
+    The mapping that contains the list must exist. Raises SandboxfileError for a text that cannot be read, and where
     nothing can be added in place (such as to a list behind an alias).
     """
     return _begin(text, path, [value]) or _Editor(text, path, file).add(None, value)
 
 
 def insert(text: str, path: KeyPath, key: str, value: Any, file: str = "Sandboxfile.yaml") -> str:
-    """The text with `key: value` as the last entry of the mapping at `path`, otherwise like `append`.
+    """The text with `key: value` as the last entry of the mapping at `path`; otherwise as `append`.
 
-    `key` must not be there yet.
+    The mapping must not have `key` yet.
     """
     return _begin(text, path, {key: value}) or _Editor(text, path, file).add(key, value)
 
 
 def _begin(text: str, path: KeyPath, value: Any) -> str | None:
-    """The first section of a text that has none, or nothing but comments; None for any other text."""
+    """The text with its first section, if it is empty or has only comments; None for any other text."""
     if not _NOTHING.fullmatch(text) or len(path) > 1:
         return None
     hand = Hand()
@@ -97,7 +97,7 @@ class _Editor:
         return self._mark + text
 
     def _holder(self) -> Branch:
-        """The mapping that holds the section."""
+        """The mapping that contains the section."""
         branch: Branch | None = self._root
         for segment in self._path[:-1]:
             branch = branch.find(str(segment)) if branch else None
@@ -111,9 +111,9 @@ class _Editor:
         return SandboxfileError([self._source.at(position, message, "write it into the file yourself", self._path)])
 
     def _prove(self, text: str, key: str | None, value: Any) -> None:
-        """Read what came out: nothing but the addition may have changed, whatever the file looks like."""
-        wanted = self._read(self._page.text).data
-        holder = wanted
+        """Read the new text, and check that nothing but the addition has changed. Raises SandboxfileError."""
+        expected = self._read(self._page.text).data
+        holder = expected
         for segment in self._path[:-1]:
             holder = holder[segment]
         before = holder.get(self._name) or ([] if key is None else {})
@@ -121,14 +121,15 @@ class _Editor:
             holder[self._name] = [*before, value]
         elif key is not None and isinstance(before, dict):
             holder[self._name] = {**before, key: value}
-        else:  # what `<<` brings in
+        else:  # the section is of another kind: a merge key (`<<`) brings it in
             raise self._refuse()
-        now = self._read(text)
-        if now.problems or _canonical(now.data) != _canonical(wanted):
+        result = self._read(text)
+        if result.problems or _canonical(result.data) != _canonical(expected):
             raise self._refuse()
 
     def _read(self, text: str) -> Source:
-        # Where the last line has no end, a block of text there has none either; behind other lines it gets one.
+        # A block of text on a last line without a line end has none, and gets one when lines are added behind it. With
+        # a line end at the end of both texts, both read the same.
         return read_source(text if text.endswith(("\n", "\r")) else text + self._page.newline, self._file)
 
     # -- how the file is written
@@ -143,7 +144,7 @@ class _Editor:
         return Hand("'" if single else '"', step=self._step(self._section) or self._step(self._root) or 2)
 
     def _step(self, around: Branch | None) -> int | None:
-        """How many columns deeper than its key the first mapping below a key stands."""
+        """The number of columns by which the first mapping below a key is indented."""
         for key, value in around.entries if around and not around.flow else ():
             if key is not None and value.kind == "mapping" and not value.flow:
                 return self._page.column(value.body) - self._page.column(key.start)
@@ -152,7 +153,7 @@ class _Editor:
         return None
 
     def _dash_column(self) -> int:
-        """How many columns deeper than its key a list stands."""
+        """The number of columns by which a list below a key is indented."""
         for key, value in self._around.entries:
             if key is not None and value.kind == "sequence" and not value.flow:
                 return self._page.column(value.body) - self._page.column(key.start)
@@ -173,7 +174,7 @@ class _Editor:
         return self._page.insert_lines(self._after(last), lines, column)
 
     def _item(self, section: Branch, value: Any) -> list[str]:
-        """A list's item as the one before it is written."""
+        """The lines of a list item, in the style of the item before it."""
         last = section.entries[-1][1]
         dash = self._page.begin_of_line(last.start) + self._page.column(section.body)
         gap = last.start - dash if self._page.text[dash : last.start].rstrip(" ") == "-" and not last.is_empty else 2
@@ -192,7 +193,7 @@ class _Editor:
         return self._page.insert_lines(self._after(section), lines, column)
 
     def _instead_of_brackets(self, section: Branch, key: str | None, value: Any) -> str:
-        """`endpoints: []`, which becomes a block."""
+        """The text with empty brackets, as in `endpoints: []`, replaced by a block with the entry."""
         before = self._page.text[: section.start].rstrip(" ")
         text = before + self._page.text[section.end :]
         return _Editor(text, self._path, self._file).add(key, value)
@@ -209,7 +210,7 @@ class _Editor:
         return self._page.insert_lines(self._after(around.entries[index][1]), lines, column)
 
     def _below_example(self) -> int | None:
-        """Behind a section that is there as a comment (`#packages: [ripgrep]`), as starter files have it."""
+        """The place behind the section's example in a comment (`#packages: [ripgrep]`), as starter files have them."""
         text, entries = self._page.text, self._root.entries
         gaps = [(one.end, key.start if key else 0) for (_, one), (key, _) in pairwise(entries)]
         for begin, end in [*gaps, (entries[-1][1].end, len(text))]:
@@ -219,16 +220,17 @@ class _Editor:
         return None
 
     def _place(self) -> int:
-        """The entry after which the section belongs: the last one that the order has before it.
+        """The index of the entry behind which the new section belongs: the last one that comes before it in the order.
 
-        Where there is none, at the end: a comment at the top may be about the whole file, or about what follows.
+        Where there is none, the section goes to the end: a comment at the top may be about the whole file, or about the
+        section that follows.
         """
         names = [key.value if key else "" for key, _ in self._around.entries]
         if self._name not in ORDER:
             return len(names) - 1
         ranks = {name: rank for rank, name in enumerate(ORDER)}
         before = [(ranks[name], index) for index, name in enumerate(names) if name in ranks]
-        earlier = [found for found in before if found[0] < ranks[self._name]]
+        earlier = [entry for entry in before if entry[0] < ranks[self._name]]
         return max(earlier)[1] if earlier else len(names) - 1
 
     def _section_lines(self, key: str | None, value: Any, column: int, *, block: bool = False) -> list[str]:
@@ -244,7 +246,7 @@ class _Editor:
         return self._page.after_remarks(branch.end, self._page.column(self._around.body))
 
     def _is_spaced(self, around: Branch, index: int) -> bool:
-        """Whether a blank line stands between this entry and the next, or between any two where there is no next."""
+        """Whether a blank line follows the entry; for the last entry, whether any two entries have one between them."""
         gaps = [(one.end, key.start) for (_, one), (key, _) in pairwise(around.entries) if key is not None]
         chosen = gaps[index : index + 1] if index >= 0 else []
         if not chosen and around is self._around:
@@ -274,7 +276,7 @@ class _Editor:
 
 
 def _quotes(branch: Branch) -> list[str]:
-    """The quotes of all strings in it."""
+    """The quotes of all strings in the branch."""
     return list(_each_quote(branch))
 
 
@@ -287,4 +289,4 @@ def _each_quote(branch: Branch) -> Iterator[str]:
 
 
 def _canonical(data: Any) -> str:
-    return json.dumps(data, sort_keys=True)  # unlike ==, it tells 1 from true and from 1.0
+    return json.dumps(data, sort_keys=True)  # unlike ==, this tells 1 from true and from 1.0

@@ -1,4 +1,4 @@
-"""Values as YAML text, written as people write them: plain words where that is safe, one line where it fits."""
+"""Writing values as YAML text as people do: without quotes where that is safe, on one line where it fits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from sandboxfile.diagnostics import printable
 from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
 
-LINE_WIDTH = 100  # what does not fit is a block
+LINE_WIDTH = 100  # a value that does not fit is written as a block
 
-# Plain words that mean the same to every reader of YAML, also inside brackets.
+# Words that every reader of YAML reads as this text, even inside brackets.
 _PLAIN = re.compile(r"[A-Za-z0-9_./~](?:[A-Za-z0-9_./~@+=*-]|:(?=[^\s:])| (?=[A-Za-z0-9_./~-]))*")
-# What readers of YAML 1.1 take for a boolean, a number (3000:30 is one, to the base of 60), or a date.
+# Words that readers of YAML 1.1 read as a boolean, a number (3000:30 is one, to the base of 60) or a date.
 _SURPRISES = re.compile(
     r"y|n|yes|no|on|off|[-+]?[0-9][0-9_.:]*|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*",
     re.IGNORECASE,
@@ -25,7 +25,7 @@ _ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', ord("\n"): "\\n", ord("\t"): "\\
 
 @dataclass(frozen=True)
 class Hand:
-    """Whose hand the file is in: `quote` around strings that need one, or around all; `step` columns a level."""
+    """The style of a file: the `quote` around strings that need one (or around all), and `step` columns for a level."""
 
     quote: str = '"'
     quotes_all: bool = False
@@ -49,7 +49,7 @@ class Hand:
         return self.scalar(value)
 
     def entry(self, name: str, value: Any, column: int, *, block: bool = False) -> list[str]:
-        """`name: value` as lines for a mapping at `column`: one line if that fits and no `block` is wanted."""
+        """`name: value` as lines for a mapping at `column`: one line if that fits, unless `block` is set."""
         line = f"{self.scalar(name)}: {self.flow(value)}"
         if not isinstance(value, Mapping) or not value or (column + len(line) <= LINE_WIDTH and not block):
             return [line]

@@ -1,4 +1,4 @@
-"""Where every part of a YAML text begins and ends, to the character: what editing it in place needs to know."""
+"""The index of the first and the last character of every part of a YAML text, for editing it in place."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _LAST_BREAK = re.compile(r"(\r\n|\n|\r)\Z")
 
 @dataclass
 class Branch:
-    """One value. Numbers are indexes into the text.
+    """One value. All numbers are indexes into the text.
 
-    `start` is its first character (an anchor or tag included), `body` that of the value itself: a dash, a key, a
-    bracket. `end` is behind its last character; comments and blank lines that follow are not part of it.
+    `start` is its first character, which may be that of an anchor or tag. `body` is the first character of the value
+    itself: a dash, a key or a bracket. `end` is behind the last character; comments and blank lines that follow are not
+    part of the value.
     """
 
     kind: Literal["scalar", "sequence", "mapping", "alias"]
@@ -35,25 +36,25 @@ class Branch:
     body: int
     end: int = 0
     flow: bool = False
-    style: str | None = None  # of a scalar: its quote, | or >, None for a plain one
+    style: str | None = None  # of a scalar: its quote, | or >; None for a scalar without any
     value: str = ""
-    kept: bool = False  # a | or > block whose blank lines at the end count
+    kept: bool = False  # a | or > block with a +, to which the blank lines at its end belong
     entries: list[tuple[Branch | None, Branch]] = field(default_factory=list)  # keys are None in a sequence
 
     @property
     def takes_blank_lines(self) -> bool:
-        """A blank line after it would be part of it: it ends with a `|+` block."""
+        """Whether a blank line behind the value would become part of it, since it ends with a `|+` block."""
         if self.entries and not self.flow:
             return self.entries[-1][1].takes_blank_lines
         return self.kept
 
     @property
     def is_empty(self) -> bool:
-        """Nothing is written here: a key or a dash without a value."""
+        """Whether nothing is written here, as for a key or a dash without a value."""
         return self.kind == "scalar" and self.start == self.end
 
     def find(self, key: str) -> Branch | None:
-        """The value of a mapping's own key; what `<<` merges in does not count."""
+        """The value of a mapping's own key; None when it has none. Keys that `<<` merges in do not count."""
         for name, value in self.entries:
             if name is not None and name.kind == "scalar" and name.value == key:
                 return value
@@ -63,7 +64,7 @@ class Branch:
 def read_outline(text: str) -> Branch:
     """The outline of a text that `read_source` reads without problems and that has no byte order mark.
 
-    Raises ValueError for any other.
+    Raises ValueError for any other text.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.version = None
@@ -89,8 +90,8 @@ def _branch(text: str, event: Any, events: Iterator[Any]) -> Branch:
             branch.end = start + len(_LAST_BREAK.sub("", block) if branch.kept else block.rstrip(" \t\r\n"))
         return branch
     flow = bool(event.flow_style)
-    # Of a block sequence the parser tells where its first dash is, or is behind; of a mapping in brackets, where the
-    # bracket ends.
+    # The parser's mark of a block sequence is at its first dash, or behind it. Its mark of a collection in brackets is
+    # behind the first bracket.
     if isinstance(event, SequenceStartEvent):
         body = stop if not flow and text[stop : stop + 1] == "-" else stop - 1
         branch = Branch("sequence", start, body, flow=flow)
@@ -101,7 +102,7 @@ def _branch(text: str, event: Any, events: Iterator[Any]) -> Branch:
         while not isinstance(event := next(events), MappingEndEvent):
             key = _branch(text, event, events)
             value = _branch(text, next(events), events)
-            if value.is_empty and not flow:  # it stands nowhere; the parser says: before whatever comes next
+            if value.is_empty and not flow:  # the parser gives it the place of whatever comes next
                 value.start = value.body = value.end = text.index(":", key.end) + 1
             branch.entries.append((key, value))
     branch.end = event.end_mark.index if flow else branch.entries[-1][1].end

@@ -1,4 +1,4 @@
-"""A text with the arithmetic of its lines. Everywhere here a number is an index into the text."""
+"""A text, with computations about its lines. All numbers in this module are indexes into the text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 
 LINE_BREAK = re.compile(r"\r\n|\n|\r")
-_BLANK_LINE = re.compile(r"(?>\r\n|\n|\r)[ \t]*(?>\r\n|\n|\r)")  # atomic: \r\n is one break, never two
+_BLANK_LINE = re.compile(r"(?>\r\n|\n|\r)[ \t]*(?>\r\n|\n|\r)")  # atomic groups: \r\n is one line break, never two
 _COMMENT_LINE = re.compile(r"([ \t]*)#[^\r\n]*(?:\r\n|\n|\r|\Z)")
 
 
 class Page:
-    """A text, and where its lines are."""
+    """A text and its lines."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -22,12 +22,12 @@ class Page:
         return max(self.text.rfind("\n", 0, at), self.text.rfind("\r", 0, at)) + 1
 
     def after_line(self, at: int) -> int:
-        """Behind the line break that ends the line; the text's end where there is none."""
+        """The index behind the line break that ends the line; the end of the text when there is none."""
         found = LINE_BREAK.search(self.text, at)
         return found.end() if found else len(self.text)
 
     def column(self, at: int) -> int:
-        """Counted from 0."""
+        """The column of the character at `at`, counted from 0."""
         return at - self.begin_of_line(at)
 
     def same_line(self, one: int, other: int) -> bool:
@@ -46,24 +46,27 @@ class Page:
         return self.text[:begin] + text + self.text[end:]
 
     def insert_lines(self, at: int, lines: Sequence[str], column: int) -> str:
-        """The text with lines before the one that begins `at`, or at the end: then the last line ends as it did."""
+        """The text with `lines` inserted before the line that begins at `at`, or at the end of the text.
+
+        If the text had no line end at its end, the new text has none either.
+        """
         indented = [" " * column + line if line else "" for line in lines]
         if at == len(self.text) and self.text and not LINE_BREAK.search(self.text[-1]):
             return self.newline.join([self.text, *indented])
         return self.replace(at, at, "".join(line + self.newline for line in indented))
 
     def after_comments(self, at: int) -> int:
-        """Behind the line and the comments right below it that are indented, or that go on with a list (`#  - x`)."""
+        """The index behind the line and the comments right below it that are indented or continue a list (`#  - x`)."""
         place = self.after_line(at)
         while (found := _COMMENT_LINE.match(self.text, place)) and re.match(r"[ \t]*#(?:\s|-)", found.group()):
             place = found.end()
         return place
 
     def after_remarks(self, at: int, column: int) -> int:
-        """Behind the comments that belong to the value that ends `at`, in a mapping at `column`.
+        """The index behind the comments that belong to the value that ends at `at`, in a mapping at `column`.
 
-        Comments on the lines right after it do when they are deeper than the mapping's keys, and when a blank line or
-        the end of the text follows them: otherwise they are a heading of what comes next.
+        Comments on the lines right behind the value belong to it if they are deeper than the keys of the mapping, or if
+        a blank line or the end of the text follows them. Other comments belong to whatever comes next.
         """
         place = own = self.after_line(at)
         deeper = True
