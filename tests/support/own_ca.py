@@ -40,7 +40,10 @@ class OwnCa:
         """Key and chain (PEM) of a server of that name."""
         place = self.directory / f"{self.name}-{host}"
         key, request, leaf, more = (str(place.with_name(f"{place.name}.{end}")) for end in ("key", "csr", "crt", "ext"))
-        Path(more).write_text(f"subjectAltName=DNS:{host}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n")
+        # As the gateway's: strict clients want each of these.
+        lines = ("basicConstraints=CA:FALSE", "keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth")
+        keys = ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
+        Path(more).write_text("\n".join((f"subjectAltName=critical,DNS:{host}", *lines, *keys, "")))
         _openssl("req", *KEY, "-subj", "/", "-keyout", key, "-out", request)
         issuer = ("-CA", str(self.file), "-CAkey", str(self.directory / f"{self.name}.key"), "-CAcreateserial")
         _openssl("x509", "-req", "-in", request, *issuer, "-days", "30", "-extfile", more, "-out", leaf)
