@@ -20,7 +20,7 @@ from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.memory import make_memory
 from vmm.snapshot import Shape, Snapshot
-from vmm.spec import Drive, GuestForward, HostForward, MachineSpec, Memory, Network, kernel_arguments
+from vmm.spec import Drive, GuestForward, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools
 
 BOOT_S = {"tcg": 240.0}  # a cold boot under emulation takes 30 s here; a busy CI host has taken four times that
@@ -83,7 +83,6 @@ async def open_guest(
     runtime: Path,
     journal: Journal,
     console_log: Path | None = None,
-    host_forwards: tuple[HostForward, ...] = (),
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
@@ -104,7 +103,7 @@ async def open_guest(
             initrd=base.initrd,
             append=kernel_arguments(),
             drives=(Drive(base.root, "root", "raw", read_only=True), Drive(disk, "disk")),
-            network=Network(forwards, host_forwards),
+            network=Network(forwards),
             spare_ports=base.shape.spare_ports,
             incoming=parent is not None,
         )
