@@ -15,10 +15,9 @@ from vmm.private import UMASK
 from vmm.process import spawn
 from vmm.qemu_args import qemu_arguments
 from vmm.qmp import Qmp, connect_qmp
-from vmm.spec import GUEST_ADDRESS, HostForward, MachineSpec
+from vmm.spec import MachineSpec
 from vmm.tools import Tools
 
-NETDEV = "net0"  # as in qemu_args
 GREETING_S = 30.0  # QEMU greets within 0.2 s; a loaded host may take long to map its libraries
 RESTORE_S = 60.0
 SAVE_S = 300.0
@@ -101,18 +100,6 @@ class Machine:
             bus=f"slot{slot}",
             queue_size=1024,
         )
-
-    async def add_forward(self, forward: HostForward) -> None:
-        """Open a port of the host while the machine runs. Raises VmmError, such as when the port is taken."""
-        port = f"{forward.host_address}:{forward.host_port}"
-        # QMP has no name for it; the monitor says something only when it could not.
-        said = await self.qmp.monitor(f"hostfwd_add {NETDEV} tcp:{port}-{GUEST_ADDRESS}:{forward.guest_port}")
-        if said.strip():
-            raise VmmError(f"QEMU could not open port {port} of the host", details=said.strip())
-
-    async def remove_forward(self, forward: HostForward) -> None:
-        """Close a port of the host; connections that are open go on. One that is not open is no error."""
-        await self.qmp.monitor(f"hostfwd_remove {NETDEV} tcp:{forward.host_address}:{forward.host_port}")
 
     async def quit(self) -> None:
         """Ask QEMU to flush its disks and end; waits up to 30 s."""

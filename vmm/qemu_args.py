@@ -77,11 +77,9 @@ def _drive(drive: Drive) -> list[str]:
 
 def _network(network: Network, connect: Sequence[str]) -> str:
     parts = ["user,id=net0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"]
-    for forward in network.host_forwards:
-        parts.append(f"hostfwd=tcp:{forward.host_address}:{forward.host_port}-10.0.2.15:{forward.guest_port}")
-    for guest in network.guest_forwards:
-        command = " ".join(_shell_word(word) for word in (*connect, str(guest.socket)))
-        parts.append(f"guestfwd=tcp:{guest.address}:{guest.port}-cmd:{quote(command)}")
+    for forward in network.guest_forwards:
+        command = " ".join(_shell_word(word) for word in (*connect, str(forward.socket)))
+        parts.append(f"guestfwd=tcp:{forward.address}:{forward.port}-cmd:{quote(command)}")
     return ",".join(parts)
 
 

@@ -35,7 +35,7 @@ class GuestForward:
 
 @dataclass(frozen=True)
 class HostForward:
-    """Connections to `host_address`:`host_port` on the host reach `guest_port` in the guest."""
+    """Connections to `host_address`:`host_port` on the host reach `guest_port` in the guest, through the channel."""
 
     host_port: int
     guest_port: int
@@ -44,10 +44,9 @@ class HostForward:
 
 @dataclass(frozen=True)
 class Network:
-    """QEMU's user network with restrict=on: nothing is reachable but the forwards."""
+    """QEMU's user network with restrict=on: nothing is reachable but the forwards, and nobody reaches the guest."""
 
     guest_forwards: tuple[GuestForward, ...] = ()
-    host_forwards: tuple[HostForward, ...] = ()
 
 
 @dataclass(frozen=True)

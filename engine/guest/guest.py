@@ -21,7 +21,7 @@ from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.memory import make_memory
 from vmm.snapshot import Shape, Snapshot
-from vmm.spec import Drive, GuestForward, HostForward, MachineSpec, Memory, Network, kernel_arguments
+from vmm.spec import Drive, GuestForward, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools
 
 if TYPE_CHECKING:
@@ -90,7 +90,6 @@ async def open_guest(
     runtime: Path,
     journal: Journal,
     console_log: Path | None = None,
-    host_forwards: tuple[HostForward, ...] = (),
     secret_of: Secrets | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
@@ -119,7 +118,7 @@ async def open_guest(
             initrd=base.initrd,
             append=kernel_arguments(),
             drives=(Drive(base.root, "root", "raw", read_only=True), Drive(disk, "disk")),
-            network=Network(forwards, host_forwards),
+            network=Network(forwards),
             spare_ports=base.shape.spare_ports,
             incoming=parent is not None,
         )

@@ -158,6 +158,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
     """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open."""
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
+        ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
         secret_of = None
@@ -175,7 +176,6 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 runtime=runtime,
                 journal=journal,
                 console_log=paths.console_log,
-                host_forwards=launch.forwards,
                 secret_of=secret_of,
                 on_step=events.step,
             )
@@ -198,7 +198,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         if launch.services:
             events.step("checking the health of services")
             services = await wait_healthy(guest.channel, launch.project_name, launch.services)
-        ports = await stack.enter_async_context(OpenPorts(guest.machine, launch.forwards))
+        await stack.enter_async_context(ports.serving(guest.channel))
         yield RunningSandbox(launch, guest, ports, services)
 
 
@@ -270,7 +270,7 @@ def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
 async def _until_the_end(sandbox: RunningSandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:
     ended = asyncio.create_task(sandbox.guest.machine.wait())
     stopping = asyncio.create_task(stop.wait())
-    idle = asyncio.create_task(_idle(sandbox.guest, layout, record.name))
+    idle = asyncio.create_task(_idle(sandbox, layout, record.name))
     await asyncio.wait({ended, stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
     for task in (ended, stopping, idle):
         task.cancel()
@@ -285,19 +285,19 @@ async def _until_the_end(sandbox: RunningSandbox, record: Instance, layout: Layo
     return 1
 
 
-async def _idle(guest: Guest, layout: Layout, name: str) -> float:
+async def _idle(sandbox: RunningSandbox, layout: Layout, name: str) -> float:
     """Wait until nobody has used the sandbox for as long as its file says."""
 
     def limit() -> float | None:
         running = load_running(layout, name)
         return running.configuration.sandbox["machine"].get("idle") if running else None
 
-    machine = guest.machine
+    guest, ports = sandbox.guest, sandbox.ports
     use = Use(
-        lambda: guest.channel.streams,
+        lambda: guest.channel.streams - ports.connections,
         lambda: guest.gateway.connections,
-        lambda: machine.qmp.monitor("info usernet"),
-        machine.pid,
+        lambda: ports.connections,
+        guest.machine.pid,
     )
     return await wait_idle(use, limit)
 

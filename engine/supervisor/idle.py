@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from vmm.errors import VmmError
 
 LOOKS = 10  # in one idle time, but
 SHORTEST_S, LONGEST_S = 1.0, 60.0  # between two looks
@@ -22,23 +19,22 @@ class Use:
     """What tells that a sandbox is in use. Each part is asked anew at every look.
 
     `streams` counts commands that run through the control socket, `connections` those of the guest through the gateway,
-    `usernet` gives QEMU's list of connections, among them those to published ports; `pid` is QEMU's.
+    `published` those from the host to published ports; `pid` is QEMU's.
     """
 
     streams: Callable[[], int]
     connections: Callable[[], int]
-    usernet: Callable[[], Awaitable[str]]
+    published: Callable[[], int]
     pid: int
 
-    async def why(self, processor_s: float, period_s: float) -> str | None:
+    def why(self, processor_s: float, period_s: float) -> str | None:
         """What is going on, None when nothing is. `processor_s` is what QEMU used in the last `period_s` seconds."""
         if self.streams():
             return "a command runs"
         if self.connections():
             return "a connection to the network is open"
-        with contextlib.suppress(VmmError):
-            if published_connections(await self.usernet()):
-                return "a published port is in use"
+        if self.published():
+            return "a published port is in use"
         if period_s > 0 and processor_s / period_s > BUSY:
             return "the guest computes"
         return None
@@ -56,7 +52,7 @@ async def wait_idle(
     while (limit := idle_s()) is None or clock() - last_use < limit:
         await asyncio.sleep(LONGEST_S if limit is None else min(max(limit / LOOKS, SHORTEST_S), LONGEST_S))
         now, used = clock(), processor_seconds(use.pid)
-        if limit is None or await use.why(used - processor, now - before) is not None:
+        if limit is None or use.why(used - processor, now - before) is not None:
             last_use = now
         before, processor = now, used
     return limit
@@ -69,20 +65,6 @@ def processor_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def published_connections(usernet: str) -> int:
-    """How many connections to published ports QEMU's `info usernet` lists.
-
-    Its lines are protocol[state], descriptor, source and destination address and port: those of the guest's own
-    connections end at one of the gateway's addresses, those from the host end at the guest's.
-    """
-    count = 0
-    for line in usernet.splitlines():
-        fields = line.split()
-        if len(fields) >= 6 and fields[0].startswith("TCP[") and fields[0] != "TCP[HOST_FORWARD]":
-            count += fields[0] == "TCP[ESTABLISHED]" and fields[2].startswith("127.")
-    return count
 
 
 def spell(seconds: float) -> str:

@@ -1,110 +1,138 @@
-"""Ports on the host's loopback that lead into a machine, and the IPv6 half that QEMU does not open."""
+"""Ports on the host's loopback that lead into a machine, through its channel."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import socket
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from vmm.connection import drop, pump
+from vmm.channel.forward import forward
+from vmm.channel.guest import GuestChannel
+from vmm.connection import drop
+from vmm.errors import VmmError
+from vmm.guest.guestd.wire import MAX_CONNECTIONS
 from vmm.spec import HostForward
 
-
-class Forwarder(Protocol):
-    """What opens and closes ports of a running machine: vmm.machine.Machine."""
-
-    async def add_forward(self, forward: HostForward) -> None: ...
-
-    async def remove_forward(self, forward: HostForward) -> None: ...
+QUEUED = 1024  # connections that the kernel has made and nobody has taken yet
 
 
 class OpenPorts:
-    """The ports of the host that lead into a machine, each with its IPv6 half for the length of an `async with` block.
+    """The ports of the host that lead into a machine: its own for the length of a `with` block.
 
-    The machine was started with `forwards`; `change` opens and closes while it runs.
+    They are on 127.0.0.1 and on ::1, which many programs try first. What connects before the machine is `serving`
+    waits for it. Entering raises VmmError when one is taken.
     """
 
-    def __init__(self, machine: Forwarder, forwards: Iterable[HostForward]) -> None:
-        self._machine = machine
+    def __init__(self, forwards: Iterable[HostForward]) -> None:
         self._initial = tuple(forwards)
-        self._open: dict[HostForward, contextlib.AsyncExitStack] = {}
+        self._open: dict[HostForward, Port] = {}
+        self._channel: GuestChannel | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(MAX_CONNECTIONS)  # the guest refuses more; they wait for others to end
 
     @property
     def forwards(self) -> tuple[HostForward, ...]:
         """What is open now."""
         return tuple(self._open)
 
-    async def __aenter__(self) -> Self:
+    @property
+    def connections(self) -> int:
+        """How many connections from the host there are now."""
+        return len(self._connections)
+
+    def __enter__(self) -> Self:
         try:
-            for forward in self._initial:
-                await self._relay(forward)
-        except BaseException:  # cancelled half-way: nobody else would close what is open by now
-            await self._close_all()
+            for wanted in self._initial:
+                self._open[wanted] = Port(wanted)
+        except BaseException:
+            self._close()
             raise
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close_all()
+        self._close()
 
-    async def _close_all(self) -> None:
-        """Close each, whatever happens to another. Raises the last failure when all have been tried."""
-        async with contextlib.AsyncExitStack() as all_of_them:
-            while self._open:
-                all_of_them.push_async_exit(self._open.pop(next(iter(self._open))))
+    def _close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+    @contextlib.asynccontextmanager
+    async def serving(self, channel: GuestChannel) -> AsyncIterator[None]:
+        """Carry what connects to the guest behind `channel`, for the length of the block; then all are cut."""
+        self._channel = channel
+        try:
+            for wanted, port in self._open.items():
+                await self._serve(wanted, port)
+            yield
+        finally:
+            self._channel = None
+            self._close()
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def change(self, wanted: Iterable[HostForward]) -> None:
-        """Close what is not wanted, then open what is missing. Raises VmmError; `forwards` is right even then."""
+        """Close what is not wanted, then open what is missing. Raises VmmError; `forwards` is right even then.
+
+        Connections to a port that is closed go on until they end.
+        """
         wanted = tuple(wanted)
-        for forward in set(self._open).difference(wanted):
-            await self._machine.remove_forward(forward)
-            await self._open.pop(forward).aclose()
-        for forward in wanted:
-            if forward not in self._open:
-                await self._machine.add_forward(forward)
-                await self._relay(forward)
+        for gone in set(self._open).difference(wanted):
+            self._open.pop(gone).close()
+        for missing in wanted:
+            if missing not in self._open:
+                port = self._open[missing] = Port(missing)
+                await self._serve(missing, port)
 
-    async def _relay(self, forward: HostForward) -> None:
-        stack = self._open[forward] = contextlib.AsyncExitStack()
-        await stack.enter_async_context(relay_ipv6(forward.host_port))
+    async def _serve(self, wanted: HostForward, port: Port) -> None:
+        for listener in port.listeners:
+            accept = functools.partial(self._accept, wanted.guest_port)
+            port.servers.append(await asyncio.start_server(accept, sock=listener, backlog=QUEUED))
 
+    def _accept(self, guest_port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine, so that the task is ours from the start and not the stream library's."""
+        if self._channel is None:  # accepted just before the end
+            drop(writer)
+            return
+        carrying = self._carry(self._channel, guest_port, reader, writer)
+        task = asyncio.create_task(carrying, name=f"connection to port {guest_port} of the guest")
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
 
-@contextlib.asynccontextmanager
-async def relay_ipv6(port: int) -> AsyncIterator[None]:
-    """Serve [::1]:`port` by 127.0.0.1:`port`: many programs try localhost by IPv6 first. Nothing where IPv6 is off."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        other: asyncio.StreamWriter | None = None
+    async def _carry(
+        self, channel: GuestChannel, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         try:
-            other_reader, other = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(pump(reader, other), pump(other_reader, writer))
-        except (OSError, asyncio.CancelledError):
-            # refused or reset by one side, or we are leaving: nobody is there to be told
-            for end in (writer, other):
-                if end is not None:
-                    drop(end)
+            async with self._room:
+                await forward(channel, port, reader, writer)
         finally:
-            tasks.discard(task)
-            writer.close()
-            if other is not None:
-                other.close()
+            drop(writer)
 
-    try:
-        server = await asyncio.start_server(serve, "::1", port)
-    except OSError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+class Port:
+    """The listeners of one port of the host. Raises VmmError when somebody has it on the forward's own address."""
+
+    def __init__(self, wanted: HostForward) -> None:
+        self.servers: list[asyncio.Server] = []
+        self.listeners: list[socket.socket] = []
+        address = (wanted.host_address, wanted.host_port)
+        try:
+            self.listeners.append(socket.create_server(address, backlog=QUEUED))
+        except OSError as error:
+            where = ":".join(map(str, address))
+            raise VmmError(f"port {where} of the host could not be opened", error.strerror) from error
+        with contextlib.suppress(OSError):  # no IPv6 here, or somebody else has it there
+            six = socket.create_server(("::1", wanted.host_port), family=socket.AF_INET6, backlog=QUEUED)
+            self.listeners.append(six)
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in self.listeners:
+            listener.close()

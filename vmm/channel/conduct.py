@@ -34,7 +34,7 @@ class Conduct:
     def __init__(self) -> None:
         self.window = ReceiveWindow()
         self._unacknowledged = 0  # bytes that the peer was sent and has given no credit for
-        self._ended = False
+        self.ended = False  # there will be no more DATA
         self._answer = Assembly(ANSWER_LIMIT)
 
     @property
@@ -50,7 +50,7 @@ class Conduct:
         """The whole message when `frame` is the end of a RESULT; None for every other lawful one."""
         size = len(frame.payload)
         if frame.kind == DATA:
-            if frame.sub > STDERR or not size or self._ended:
+            if frame.sub > STDERR or not size or self.ended:
                 raise _unlawful(f"DATA of {size} bytes")
             try:
                 self.window.arrive(size)
@@ -61,9 +61,9 @@ class Conduct:
             if not credit_of(frame) or self._unacknowledged < 0:
                 raise _unlawful("CREDIT for what it was not sent")
         elif frame.kind == EOF:
-            if size or self._ended:
+            if size or self.ended:
                 raise _unlawful(f"EOF of {size} bytes")
-            self._ended = True
+            self.ended = True
         elif frame.kind == RESULT:
             return self._take_result(frame)
         else:

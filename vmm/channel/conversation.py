@@ -49,6 +49,11 @@ class Conversation:
         return self.result is not None or self.error is not None
 
     @property
+    def is_silent(self) -> bool:
+        """No more chunks will come from the peer, though it may still take some and has not sent its result."""
+        return self.ended or self._conduct.ended
+
+    @property
     def room(self) -> int:
         """The most that the next `data` may hold; 0 while the peer has given no credit."""
         return self._sending.room

@@ -66,12 +66,12 @@ class Stream:
         self._write(self._conversation.open(op, request))
 
     async def receive(self) -> tuple[int, bytes] | None:
-        """The next (sub-channel, bytes); None when the peer has sent its result. Raises GuestError when it failed."""
+        """The next (sub-channel, bytes); None when the peer sends no more. Raises GuestError when it failed."""
         conversation = self._conversation
         while not conversation.backlog:
             if conversation.error:
                 raise conversation.error
-            if conversation.ended:
+            if conversation.is_silent:
                 return None
             await self._change()
         sub, data = conversation.backlog.take()
@@ -87,6 +87,10 @@ class Stream:
         """The result, once it is there; chunks on the way are thrown away. Raises GuestError."""
         while await self.receive() is not None:
             pass
+        while not self.ended:
+            await self._change()
+        if self._conversation.error:
+            raise self._conversation.error
         assert self._conversation.result is not None
         return self._conversation.result
 

@@ -40,7 +40,7 @@ WEB = ComposeProject("shop", "{}", ("web",), (), {}, (), "/", (ROOT.st_dev, ROOT
 
 
 class Fake(FakeGuest):
-    """Machine, gateway and guest in one. `broken` names what fails; `said` is what was asked, in order."""
+    """Machine, gateway, ports and guest in one. `broken` names what fails; `said` is what was asked, in order."""
 
     def __init__(self, broken: Iterable[str] = (), unnamed: Iterable[tuple[str, int]] = ()) -> None:
         super().__init__()
@@ -48,15 +48,16 @@ class Fake(FakeGuest):
         self.said: list[str] = []
         self.policy: Policy | None = None
         self.unnamed = list(unnamed)
+        self.forwards: list[HostForward] = []
         self.reached = asyncio.Event()
 
-    async def add_forward(self, forward: HostForward) -> None:
-        self.said.append(f"open {forward.host_port}")
-        if "ports" in self.broken:
-            raise VmmError("taken", "by somebody", "choose another")
-
-    async def remove_forward(self, forward: HostForward) -> None:
-        self.said.append(f"close {forward.host_port}")
+    async def change(self, wanted: Iterable[HostForward]) -> None:
+        """As OpenPorts: what could be opened is in `forwards`, whatever happens."""
+        for forward in wanted:
+            self.said.append(f"open {forward.host_port}")
+            if "ports" in self.broken:
+                raise VmmError("taken", "by somebody", "choose another")
+            self.forwards.append(forward)
 
     def set_policy(self, policy: Policy) -> tuple[int, ...]:
         self.policy = policy
@@ -116,9 +117,8 @@ def adjust(layout: Layout, fake: Fake, *requests: dict[str, Any]) -> tuple[list[
 
     async def main() -> list[dict[str, Any]]:
         guest = cast("Guest", type("", (), {"channel": fake, "gateway": fake, "machine": fake}))
-        async with OpenPorts(fake, ()) as ports:
-            adjuster = Adjuster(layout, "shop", guest, ports)
-            return [await adjuster.handle(one, LocalStream(1, sent.extend, drain)) for one in requests]
+        adjuster = Adjuster(layout, "shop", guest, cast("OpenPorts", fake))
+        return [await adjuster.handle(one, LocalStream(1, sent.extend, drain)) for one in requests]
 
     answers = asyncio.run(main())
     decoder = Decoder()
@@ -213,15 +213,14 @@ def test_a_client_that_goes_away_leaves_the_part_unfinished(layout: Layout) -> N
 
     async def main() -> None:
         guest = cast("Guest", type("", (), {"channel": fake, "gateway": fake, "machine": fake}))
-        async with OpenPorts(fake, ()) as ports:
-            adjuster = Adjuster(layout, "shop", guest, ports)
-            ignore: Callable[[bytes], None] = lambda data: None  # noqa: E731
-            task = asyncio.create_task(adjuster.handle(request("ports", "services"), LocalStream(1, ignore, drain)))
-            await fake.reached.wait()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            assert task.cancelled()
-            assert fake.of(" up ").given_up, "the guest is told, too"
+        adjuster = Adjuster(layout, "shop", guest, cast("OpenPorts", fake))
+        ignore: Callable[[bytes], None] = lambda data: None  # noqa: E731
+        task = asyncio.create_task(adjuster.handle(request("ports", "services"), LocalStream(1, ignore, drain)))
+        await fake.reached.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert fake.of(" up ").given_up, "the guest is told, too"
 
     asyncio.run(main())
     assert running(layout).unfinished == ("services",)
@@ -241,15 +240,16 @@ def test_a_client_that_reads_nothing_gets_fewer_lines(layout: Layout) -> None:
 
     async def main() -> dict[str, Any]:
         guest = cast("Guest", type("", (), {"channel": (fake := Chatty()), "gateway": fake, "machine": fake}))
-        async with OpenPorts(fake, ()) as ports:
-            stream = LocalStream(1, sent.extend, drain)
-            adjusting = asyncio.create_task(Adjuster(layout, "shop", guest, ports).handle(request("services"), stream))
-            done: set[asyncio.Task[Any]] = set()
-            while not done:  # it gives credit for what was there, never for what piles up
-                done, _ = await asyncio.wait({adjusting}, timeout=0.05)
-                assert len(sent) < 3 * WINDOW
-                stream.accept(Frame(1, CREDIT, 0, WINDOW.to_bytes(4, "big")))
-            return adjusting.result()
+        stream = LocalStream(1, sent.extend, drain)
+        adjusting = asyncio.create_task(
+            Adjuster(layout, "shop", guest, cast("OpenPorts", fake)).handle(request("services"), stream)
+        )
+        done: set[asyncio.Task[Any]] = set()
+        while not done:  # it gives credit for what was there, never for what piles up
+            done, _ = await asyncio.wait({adjusting}, timeout=0.05)
+            assert len(sent) < 3 * WINDOW
+            stream.accept(Frame(1, CREDIT, 0, WINDOW.to_bytes(4, "big")))
+        return adjusting.result()
 
     assert asyncio.run(main())["failed"] is None
     data = b"".join(frame.payload for frame in Decoder().feed(bytes(sent)))

@@ -240,20 +240,28 @@ def test_ports_open_when_all_is_ready_and_close_before_the_machine_goes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Ports:
-        def __init__(self, machine: object, forwards: tuple[HostForward, ...]) -> None:
+        def __init__(self, forwards: tuple[HostForward, ...]) -> None:
             self.forwards = forwards
 
-        async def __aenter__(self) -> Ports:
-            world.said.append(f"open {[forward.host_port for forward in self.forwards]}")
+        def __enter__(self) -> Ports:
+            world.said.append(f"take {[forward.host_port for forward in self.forwards]}")
             return self
 
-        async def __aexit__(self, *_: object) -> None:
+        def __exit__(self, *_: object) -> None:
+            world.said.append("given back")
+
+        @contextlib.asynccontextmanager
+        async def serving(self, channel: object) -> AsyncIterator[None]:
+            assert channel is world.guest
+            world.said.append("open")
+            yield
             world.said.append("closed")
 
     monkeypatch.setattr(HOME, "OpenPorts", Ports)
     start(world, launch(forwards=(HostForward(8080, 80),), services=("web",)))
-    assert world.said == ["open [8080]", "up", "closed", "the machine is down"]
+    assert world.said == ["take [8080]", "open", "up", "closed", "the machine is down", "given back"]
     with pytest.raises(GuestError):
         world.prepare = lambda guest: guest.answer_call("health", GuestError("no Docker"))
         start(world, launch(forwards=(HostForward(8080, 80),), services=("web",)))
-    assert world.said.count("open [8080]") == 1, "nothing is open of what is not ready"
+    assert world.said.count("open") == 1, "nothing is served of what is not ready"
+    assert world.said[-1] == "given back"

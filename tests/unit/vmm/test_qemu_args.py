@@ -12,7 +12,7 @@ import pytest
 
 from vmm.errors import VmmError
 from vmm.qemu_args import qemu_arguments, quote
-from vmm.spec import Drive, GuestForward, HostForward, MachineSpec, Memory, Network, kernel_arguments
+from vmm.spec import Drive, GuestForward, MachineSpec, Memory, Network, kernel_arguments
 
 GIB = 1024**3
 FDS = {"qmp": 3, "console": 4, "channel": 5}
@@ -29,7 +29,6 @@ SPEC = MachineSpec(
 )
 NETWORK = Network(
     guest_forwards=(GuestForward(443, Path("/r/gw.sock")), GuestForward(5432, Path("/r/db.sock"), "10.0.2.101")),
-    host_forwards=(HostForward(3000, 8000), HostForward(53, 5353, "127.0.0.2")),
 )
 TCG = """
 -L /share/qemu -name sandbox-shop -nodefaults -no-user-config -display none
@@ -103,8 +102,6 @@ def test_the_network_reaches_nothing_but_the_forwards() -> None:
     assert difference(arguments(network=NETWORK))[1] == [
         "-netdev",
         "user,id=net0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"
-        ",hostfwd=tcp:127.0.0.1:3000-10.0.2.15:8000"
-        ",hostfwd=tcp:127.0.0.2:53-10.0.2.15:5353"
         ",guestfwd=tcp:10.0.2.100:443-cmd:/t/nc -N -U /r/gw.sock"
         ",guestfwd=tcp:10.0.2.101:5432-cmd:/t/nc -N -U /r/db.sock",
         "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile=",

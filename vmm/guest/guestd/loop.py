@@ -17,6 +17,7 @@ from typing import Any
 
 from .burial import Burial
 from .command import Exec
+from .connection import Connection
 from .failure import Failure, Json, error_of
 from .operations import OPERATIONS
 from .system import describe
@@ -24,6 +25,7 @@ from .wire import (
     CLOSE,
     HELLO,
     HELLO_OK,
+    MAX_CONNECTIONS,
     MAX_MESSAGE,
     MAX_PAYLOAD,
     NONCE_SIZE,
@@ -50,7 +52,7 @@ class Loop:
     def __init__(self, fd: int, *, is_port: bool) -> None:
         self.fd = fd
         self.is_port = is_port
-        self.streams: dict[int, Exec | Task] = {}
+        self.streams: dict[int, Exec | Task | Connection] = {}
         self.starting: set[Exec] = set()
         self._burial = Burial(self.call_later)
         self.out = bytearray()
@@ -245,26 +247,35 @@ class Loop:
             message = self._assemble(frame)
             if message is None or frame.stream in self.streams:
                 return
-            if len(self.streams) >= MAX_STREAMS:
-                raise too_many()
             op, _, body = message.partition(b"\n")
             request = decode_object(body)
             name = op.decode(errors="replace")
-            if name == "exec":
-                self.streams[frame.stream] = Exec(self, frame.stream, request)
-            elif operation := OPERATIONS.get(name):
-                self.streams[frame.stream] = Task(self, frame.stream, name, operation, request)
-            else:
-                raise Failure(f"guestd knows no operation {name!r}", f"its version is {VERSION}")
+            self._start(frame.stream, name, request)
         except (Failure, ValueError) as error:
             self.send_result(frame.stream, error_of(error))
+
+    def _start(self, stream: int, name: str, request: Json) -> None:
+        connections = sum(isinstance(other, Connection) for other in self.streams.values())
+        if name == "connect":
+            if connections >= MAX_CONNECTIONS:
+                raise too_many(MAX_CONNECTIONS)
+            connection = self.streams[stream] = Connection(self, stream, request)
+            connection.start()
+        elif len(self.streams) - connections >= MAX_STREAMS:
+            raise too_many(MAX_STREAMS)
+        elif name == "exec":
+            self.streams[stream] = Exec(self, stream, request)
+        elif operation := OPERATIONS.get(name):
+            self.streams[stream] = Task(self, stream, name, operation, request)
+        else:
+            raise Failure(f"guestd knows no operation {name!r}", f"its version is {VERSION}")
 
     def _assemble(self, frame: Frame) -> bytes | None:
         assembly = self._opening.pop(frame.stream, None) or Assembly()
         message = assembly.add(frame)
         if message is None:
             if len(self._opening) >= MAX_STREAMS:
-                raise too_many()
+                raise too_many(MAX_STREAMS)
             self._opening[frame.stream] = assembly
         return message
 
@@ -273,8 +284,8 @@ class Loop:
         self._burial.add(process)
 
 
-def too_many() -> Failure:
-    return Failure(f"too many operations at once in this machine (limit {MAX_STREAMS})", hint="wait for some to end")
+def too_many(limit: int) -> Failure:
+    return Failure(f"too many operations at once in this machine (limit {limit})", hint="wait for some to end")
 
 
 class Task:

@@ -27,6 +27,7 @@ MAX_PAYLOAD = 1 << 16
 MAX_MESSAGE = 8 << 20  # an OPEN's or RESULT's JSON, over all its frames
 WINDOW = 1 << 18  # bytes on their way per stream and direction
 NONCE_SIZE = 16
+MAX_CONNECTIONS = 512  # to ports of the guest; they are counted apart, so that a busy server keeps no command out
 
 HELLO, HELLO_OK, RESTARTED, OPEN, DATA, EOF, CREDIT, CONTROL, RESULT, CLOSE = range(1, 11)
 STDIN, STDOUT, STDERR = 0, 1, 2
