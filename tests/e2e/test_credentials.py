@@ -29,7 +29,7 @@ def test_the_real_key_is_the_gateways_alone(world: World, tmp_path: Path) -> Non
     vendor = tmp_path / "vendor"
     vendor.mkdir()
     scenario = [sys.executable, str(HERE / "credentials_scenario.py"), str(project)]
-    argv = ["unshare", "-m", "-n", sys.executable, str(HERE / "vendor.py"), str(vendor), *scenario]
+    argv = ["unshare", "-m", "-n", sys.executable, str(HERE / "vendor_network.py"), str(vendor), *scenario]
     env = {**os.environ, "ANTHROPIC_API_KEY": KEY}
     ran = subprocess.run(argv, capture_output=True, text=True, timeout=UP_S, env=env)
     assert ran.returncode == 0, ran.stderr

@@ -1,4 +1,4 @@
-"""A vendor's host in a network of its own: `vendor.py DIRECTORY COMMAND...`, as root, in new namespaces.
+"""A vendor's host in a network of its own: `vendor_network.py DIRECTORY COMMAND...`, as root, in new namespaces.
 
 It puts a second namespace beside this one, with the vendor's address in it, and names that lead there into /etc/hosts;
 this host is not touched. The vendor answers every request over TLS, with a certificate of a CA that `SSL_CERT_FILE` of
