@@ -71,10 +71,12 @@ class Intent:
 
     @property
     def changes(self) -> tuple[Change, ...]:
+        """The differences between the running sandbox and its file; none when they were not compared."""
         return self.comparison.changes if self.comparison else ()
 
     @property
     def doing(self) -> Doing:
+        """What `up` does: start the sandbox, leave it as it is, change it while it runs, or replace it."""
         from engine.plan.changes import needs_new_machine
 
         if self.comparison is None:

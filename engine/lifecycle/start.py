@@ -135,6 +135,7 @@ class Supervisor:
         self._writer = writer
 
     async def send(self, launch: Launch) -> None:
+        """Tell the supervisor what to start. If it has ended already, `ready` raises the reason."""
         self._writer.write(launch.to_json().encode() + b"\n")
         with contextlib.suppress(ConnectionError):  # the supervisor has ended: `ready` raises the reason
             await self._writer.drain()

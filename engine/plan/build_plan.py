@@ -26,6 +26,7 @@ class PlannedNode:
     reason: str
 
     def describe(self) -> str:
+        """The action and its reason in one line."""
         return clean_line(f"build: {self.reason}" if self.action == "build" else self.reason)
 
 

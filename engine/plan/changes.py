@@ -108,6 +108,7 @@ def sections_of(part: Part) -> tuple[str, ...]:
 
 
 def needs_new_machine(changes: Collection[Change]) -> bool:
+    """Whether at least one of the changes cannot be made while the sandbox runs."""
     return any(change.part is None for change in changes)
 
 

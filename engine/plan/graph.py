@@ -17,7 +17,8 @@ class Work(Protocol):
     `build` fills the directory of its context (`engine.build.context.BuildContext`), or raises.
     """
 
-    async def build(self, context: Any, /) -> None: ...
+    async def build(self, context: Any, /) -> None:
+        """Fill the directory of the context, or raise."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ class PipSettings:
 
 @once
 def host_npm() -> ClientRegistries | None:
+    """The registry of the host's npm; None when there is no npm."""
     answer = ask_client(["npm", "config", "get", "registry"])
     urls = clean_urls([answer.strip()]) if answer else ()
     return ClientRegistries(urls, "host's npm configuration") if urls else None
@@ -75,6 +76,7 @@ def host_npm() -> ClientRegistries | None:
 
 @once
 def host_pip() -> PipSettings | None:
+    """The settings of the host's pip, that of this Python or of `python3`; None when there is no pip."""
     for python in dict.fromkeys((sys.executable, "python3")):
         constants = ask_client([python, "-c", _ASK_PIP]) if python else None
         listing = ask_client([python, "-m", "pip", "config", "list"]) if constants else None
@@ -101,6 +103,7 @@ def _read_pip(listing: str, default: str, netloc: str, files: str) -> PipSetting
 
 
 def host_pypi() -> ClientRegistries | None:
+    """All registries that the host's pip uses; None when there is no pip."""
     pip = host_pip()
     if pip is None:
         return None

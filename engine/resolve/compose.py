@@ -133,6 +133,7 @@ class Translation:
     places: dict[str, KeyPath] = field(default_factory=dict)
 
     def service(self, name: str, service: dict[str, Any]) -> dict[str, Any]:
+        """The service as the guest's Compose file has it. Raises SandboxfileError for a bind that no mount covers."""
         one = {name: service}
         for _, source, _ in bind_mounts(one):
             # An absolute path belongs to the machine that runs Docker, and that is the guest.
@@ -197,6 +198,7 @@ class Translation:
         return {**build, "additional_contexts": further} if further else build
 
     def config(self, name: str, config: Any) -> Any:
+        """The config as the guest's Compose file has it."""
         if isinstance(config, dict) and "file" in config:
             return {**config, "file": self._copied(str(config["file"]), f"{name}.config", ("configs", name, "file"))}
         return config

@@ -54,6 +54,10 @@ class _Source:
 
 
 def mirrors_by_variable() -> DebianMirrors | None:
+    """The archives that SANDBOX_DEBIAN_MIRROR names, None when it is empty.
+
+    Raises RegistryError for anything but URLs.
+    """
     words = os.environ.get(MIRROR_VARIABLE, "").split()
     if not words:
         return None
@@ -64,6 +68,7 @@ def mirrors_by_variable() -> DebianMirrors | None:
 
 
 def mirrors_of_host() -> DebianMirrors | None:
+    """The archives that the host's apt uses; None when it uses none of Debian's."""
     sources = host_debian()[0]
     archive = next((source.url for source in sources if not source.security), None)
     security = next((source.url for source in sources if source.security), None)
@@ -71,6 +76,7 @@ def mirrors_of_host() -> DebianMirrors | None:
 
 
 def debian_group() -> ClientRegistries | None:
+    """The registries of the group `debian`; None when nothing names any."""
     chosen = mirrors_by_variable()
     if chosen is not None:
         return ClientRegistries(tuple(url for url in (chosen.archive, chosen.security) if url), MIRROR_VARIABLE)

@@ -58,6 +58,7 @@ class Draft:
 
     @classmethod
     def of(cls, template: str) -> Draft:
+        """A draft with the text of a template, to which nothing is added yet."""
         data = read_source(template, "template").data
         return cls([_paragraph(text) for text in re.split(r"\n{2,}", template.strip("\n"))], dict(data or {}))
 

@@ -36,6 +36,7 @@ class Configuration:
     build: Mapping[str, Mapping[str, Any]]
 
     def key(self) -> str:
+        """The content key of the whole configuration."""
         return content_key(asdict(self))
 
     def adopt(self, other: Configuration, sections: Collection[str]) -> Configuration:

@@ -24,4 +24,5 @@ def inputs_key(inputs: Mapping[str, str]) -> str:
 
 
 def bytes_key(data: bytes) -> str:
+    """The key of bytes: the beginning of their SHA-256."""
     return hashlib.sha256(data).hexdigest()[:KEY_LENGTH]

@@ -260,6 +260,7 @@ class Layout(NamedTuple):
         return self.cache / LOCKS / f"{self.kind(kind).name}-{_checked(_KEY, key, 'cache key')}.lock"
 
     def entry_lock_owner(self, kind: str, key: str) -> Path:
+        """The file in which the process that holds the lock writes who it is."""
         return self.entry_lock(kind, key).with_suffix(".json")
 
     # -- state and runtime
@@ -314,6 +315,7 @@ class Layout(NamedTuple):
         return self._project(project) / name
 
     def project_seen(self, project: Path) -> Path:
+        """The notes about the content of the project's unnamed files at the last start."""
         return self._project(project) / "seen.json"
 
     def _project(self, project: Path) -> Path:

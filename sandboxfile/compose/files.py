@@ -55,6 +55,7 @@ class ComposeFiles:
         return source if source.readable else None
 
     def complain(self, item: Placed, message: str, hint: str | None = None) -> None:
+        """Report a problem at the place of `item`."""
         self.problems.append(item.source.diagnose(Problem(item.path, message, hint)))
 
     def _text(self, item: Placed, name: str) -> bytes | None:

@@ -49,9 +49,11 @@ class Document:
 
     @classmethod
     def of(cls, root: Placed, main: Source) -> Document:
+        """The document of a tree of placed values. `main` is the file that paths without a place are reported in."""
         return cls(main, plain(root), root)
 
     def tree(self) -> Placed:
+        """The data as placed values."""
         return self.root or place(self.data, self.main)
 
     def locate(self, path: KeyPath) -> tuple[Source, KeyPath]:

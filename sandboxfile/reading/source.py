@@ -76,6 +76,7 @@ class Source:
         severity: Severity = "error",
     ) -> Diagnostic:
         # The line may hold a secret's value, which somebody has written into the file. It must not get into a log, too.
+        """A diagnostic at `position`, with the line there."""
         shown = position is not None and position.line <= len(self.lines) and path[:1] != ("secrets",)
         line = self.lines[position.line - 1] if shown and position is not None else None
         return Diagnostic(position, path, message, hint, self.file, line, severity)

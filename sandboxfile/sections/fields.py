@@ -108,6 +108,7 @@ class ShortForm:
     pattern: str | None = None
 
     def add_to(self, long_form: dict[str, Any]) -> dict[str, Any]:
+        """The schema that accepts both the short form and `long_form`."""
         short: dict[str, Any] = {"type": self.types[0] if len(self.types) == 1 else list(self.types)}
         short["description"] = self.description
         if self.pattern:

@@ -32,6 +32,7 @@ class Hand:
     step: int = 2
 
     def scalar(self, value: str | int | float | bool | None) -> str:
+        """A scalar on one line, with quotes if it needs them."""
         if not isinstance(value, str):
             return json.dumps(value)
         if not self.quotes_all and _is_plain(value):
