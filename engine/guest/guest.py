@@ -108,20 +108,7 @@ async def open_guest(
             start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority)
         )
         descriptor = await _memory(stack, base.shape, parent)
-        forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
-        spec = MachineSpec(
-            name=name,
-            accelerator=base.shape.accelerator,
-            cpus=base.shape.cpus,
-            memory=Memory(base.shape.memory, Path(f"/proc/self/fd/{descriptor}"), shared=True),
-            kernel=base.tools.kernel,
-            initrd=base.initrd,
-            append=kernel_arguments(),
-            drives=(Drive(base.root, "root", "raw", read_only=True), Drive(disk, "disk")),
-            network=Network(forwards),
-            spare_ports=base.shape.spare_ports,
-            incoming=parent is not None,
-        )
+        spec = _machine(base, name, disk, descriptor, gateway, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
             start_machine(spec, base.tools, console_log=console_log, pass_fds=(descriptor,))
@@ -139,6 +126,24 @@ def make_authority(name: str) -> Authority:
     from engine.gateway.authority import Authority
 
     return Authority.create(name)
+
+
+def _machine(base: Base, name: str, disk: Path, memory: int, gateway: Gateway, parent: Snapshot | None) -> MachineSpec:
+    """The machine as every guest has it. `memory` is the descriptor of its memory."""
+    forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
+    return MachineSpec(
+        name=name,
+        accelerator=base.shape.accelerator,
+        cpus=base.shape.cpus,
+        memory=Memory(base.shape.memory, Path(f"/proc/self/fd/{memory}"), shared=True),
+        kernel=base.tools.kernel,
+        initrd=base.initrd,
+        append=kernel_arguments(),
+        drives=(Drive(base.root, "root", "raw", read_only=True), Drive(disk, "disk")),
+        network=Network(forwards),
+        spare_ports=base.shape.spare_ports,
+        incoming=parent is not None,
+    )
 
 
 async def _memory(stack: contextlib.AsyncExitStack, shape: Shape, parent: Snapshot | None) -> int:

@@ -1,4 +1,4 @@
-"""What a user and an agent do with a credential: run by vendor_network.py, in its namespaces. Prints JSON for the test."""
+"""What a user and an agent do with a credential, in the namespaces of vendor_network.py. Prints JSON for the test."""
 
 from __future__ import annotations
 
