@@ -129,16 +129,10 @@ FILES = (
         ("Sandboxfile.yaml:4:14: setup[0].inputs[0]: '*.nothing' matches no file of the project",),
     ),
     Bad("inputs-missing", HEAD + "setup: [{run: 'true', inputs: [lock]}]\n", ("setup[0].inputs[0]", "does not exist")),
-    Bad("secret", HEAD + "secrets: {github: {env: GH_TOKEN}}\n", ("Sandboxfile.yaml:2:", "not implemented yet")),
     Bad(
-        "methods",
-        HEAD + "endpoints: [{host: api.example.com, methods: [GET]}]\n",
-        ("Sandboxfile.yaml:2:", "endpoints[0].methods", "need interception, which is not implemented yet"),
-    ),
-    Bad(
-        "paths",
-        HEAD + "endpoints: [{host: api.example.com, paths: ['/a/**']}]\n",
-        ("endpoints[0].paths", "not implemented yet"),
+        "tcp",
+        HEAD + "endpoints: [{host: db.example.com, port: 5432, protocol: tcp}]\n",
+        ("Sandboxfile.yaml:2:", "endpoints[0].protocol", "not implemented yet"),
     ),
     Bad("clone", HEAD + "mounts: ['.:/workspace:clone']\n", ("mounts[0].mode", "clone are not implemented yet")),
     Bad("hide", HEAD + "mounts: [{source: ., target: /w, hide: [.env]}]\n", ("mounts[0].hide", "not implemented yet")),
@@ -199,6 +193,17 @@ def test_up_refuses(case: Bad, sandbox: CommandLine, layout: Layout, port: int) 
     assert_nothing_has_begun(sandbox, layout)
 
 
+def test_a_credential_that_is_missing_is_told_before_anything_begins(sandbox: CommandLine, layout: Layout) -> None:
+    sandbox.file(
+        HEAD + "secrets: {anthropic: {env: NO_SUCH_KEY}}\nendpoints: [{host: api.anthropic.com, secret: anthropic}]\n"
+    )
+    ran = sandbox("up", "-d", "--yes")
+    assert ran.code != 0 and ran.out == ""
+    assert "the secret anthropic has no value" in ran.err and "variable NO_SUCH_KEY is not set" in ran.err
+    assert "sandbox secret set anthropic" in ran.err
+    assert_nothing_has_begun(sandbox, layout)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
 def test_an_unreadable_file(sandbox: CommandLine, layout: Layout) -> None:
     sandbox.file(HEAD).chmod(0)
@@ -224,7 +229,7 @@ def test_something_else_under_the_files_name(kind: str, sandbox: CommandLine, la
 def test_all_problems_at_once(sandbox: CommandLine, layout: Layout, port: int) -> None:
     sandbox.file(
         HEAD + f"machine: {{memory: 1TiB}}\nmounts: [./nowhere:/a, './x:/b:clone']\nports: ['{port}:80']\n"
-        "secrets: {key: {env: KEY}}\n"
+        "endpoints: [{host: db.example.com, port: 5432, protocol: tcp}]\n"
     )
     ran = sandbox("up", "-d")
     lines = [line.split(":")[1] for line in ran.err.splitlines() if line.startswith("Sandboxfile.yaml:")]
