@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def give(project: Path, name: str, certificate: str | None) -> None:
     """Tell the guest its CA, as a restore does."""
 
     async def call() -> None:
-        async with await connect(Layout.from_environment().instance(name).sockets.control) as client:
+        async with await connect(Layout.from_environment(os.environ).instance(name).sockets.control) as client:
             await client.call("identity", 60.0, certificate=certificate)
 
     asyncio.run(call())
@@ -100,11 +101,11 @@ def test_the_guest_and_every_container_trust_the_ca(world: World) -> None:
     spared = f"echo {shlex.quote(SPARED)} | jq -c --arg here h --arg system '' --argjson java false -f"
     assert "18446744073709551615" in world.run(project, f"{spared} /usr/lib/sandbox/trust/trust.jq").ok().out
 
-    start = "docker run -d --name c -v /usr:/usr:ro localhost/debian:13 sleep 100000"
+    start = "docker run -d --name resident -v /usr:/usr:ro localhost/debian:13 sleep 100000"
     world.run(project, start).ok()
-    assert_trusted(world, project, "docker exec c sh -c", CLIENTS | OF_ROOT)
-    assert_trusted(world, project, "docker exec -u 1000 -e HOME=/tmp c sh -c", {"python": CLIENTS["python"]})
-    assert "dev" not in world.run(project, "docker diff c").ok().out
+    assert_trusted(world, project, "docker exec resident sh -c", CLIENTS | OF_ROOT)
+    assert_trusted(world, project, "docker exec -u 1000 -e HOME=/tmp resident sh -c", {"python": CLIENTS["python"]})
+    assert "dev" not in world.run(project, "docker diff resident").ok().out
     # Nobody can replace the store of this one, so programs without our variables read ours in its place.
     bare = "docker run --rm --read-only --cap-drop ALL -u 65534 localhost/debian:13 env -i sh -c"
     assert_trusted(world, project, bare, {"apt": OF_ROOT["apt"]})
@@ -112,7 +113,7 @@ def test_the_guest_and_every_container_trust_the_ca(world: World) -> None:
     built = world.run(project, "docker build --progress plain -t built build", timeout_s=900).ok()
     assert built.err.count("CACHED") == 1, "the certificate changed the key of a step"
     line = old.certificate.splitlines()[1]
-    looked = world.run(project, f"docker save built | python3 look.py {line} dev/sandbox SSL_CERT").ok()
+    looked = world.run(project, f"docker save built | python3 look.py {line} dev/sandbox").ok()
     assert looked.out == "[]\n"
     assert_trusted(world, project, "docker run --rm built sh -c", {"wget": (f"wget -qO- {URL}/hello", "hello")})
 
@@ -140,10 +141,10 @@ def check_renewal(world: World, project: Path, old: OwnCa, new: OwnCa) -> None:
     assert world.run(project, f"curl -sS {URL}/hello").code == 60
     serve(world, project, new)
     assert_trusted(world, project, "sh -c", {"curl": CLIENTS["curl"]})
-    assert_trusted(world, project, "docker exec c sh -c", {"curl": CLIENTS["curl"], "node": CLIENTS["node"]})
+    assert_trusted(world, project, "docker exec resident sh -c", {"curl": CLIENTS["curl"], "node": CLIENTS["node"]})
     # dockerd has read the old one, and is not restarted under a container.
     assert "unknown authority" in world.run(project, f"docker pull {HOST}/tiny").err
-    world.run(project, "docker rm -f c").ok()
+    world.run(project, "docker rm -f resident").ok()
     give(project, "trusting", old.certificate)
     serve(world, project, old)
     world.run(project, f"docker pull -q {HOST}/tiny").ok()
