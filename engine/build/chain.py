@@ -28,6 +28,7 @@ from engine.project.inputs import input_piece
 from engine.project.pieces import Piece
 from engine.project.tree import ProjectTree, opened
 from engine.resolve.compose import Compose
+from engine.resolve.endpoints import looks_inside
 from engine.resolve.mounts_and_ports import working_directory
 from engine.secrets.secrecy import masked_inputs
 from engine.state.keys import content_key
@@ -84,7 +85,10 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, place: Place = "auto") -
     links.follow("images", "images of the services", _image_inputs(compose, sandbox.name), Images(compose))
     if compose.early:
         title = f"{', '.join(compose.early)} up and healthy"
-        links.follow("services", title, {"services": compose.configuration()}, Services(compose))
+        inputs = {"services": compose.configuration()}
+        if links.certified:
+            inputs["certificate"] = "of the sandbox"
+        links.follow("services", title, inputs, Services(compose))
     contents = {render_path(compose.places[piece.target]): piece.key for piece in compose.pieces()}
     return Chain(Graph(links.nodes), links.last.id, shape, contents, compose)
 
@@ -97,6 +101,10 @@ class _Links:
     shape: Shape
     endpoints: tuple[Endpoint, ...]
     nodes: list[Node]
+
+    @property
+    def certified(self) -> bool:
+        return looks_inside(self.endpoints)
 
     @property
     def last(self) -> Node:
@@ -125,7 +133,7 @@ class _Links:
         self._add(id or kind, kind, title, key, (*GUEST_NEEDS, before.id), shown, work)
 
     def _work(self, step: Step, endpoints: tuple[Endpoint, ...], parent: str | None = None) -> InGuest:
-        return InGuest(step, self.name, self.shape, endpoints, parent)
+        return InGuest(step, self.name, self.shape, endpoints, parent, self.certified and parent is not None)
 
     def _add(
         self, id: str, kind: str, title: str, key: str, needs: tuple[str, ...], inputs: Mapping[str, str], work: InGuest

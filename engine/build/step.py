@@ -42,7 +42,8 @@ class Step(Protocol):
 class InGuest:
     """Restore the machine of the node `parent` (None: boot a new one), let `step` act in it, and save a snapshot.
 
-    During the step the guest's hostname is `name`, and it may reach `endpoints`.
+    During the step the guest's hostname is `name`, and it may reach `endpoints`. With `certified` it trusts the
+    certificate of a sandbox: containers that run in a snapshot can be given another certificate, but not a first one.
     """
 
     step: Step
@@ -50,6 +51,7 @@ class InGuest:
     shape: Shape
     endpoints: tuple[Endpoint, ...] = ()
     parent: str | None = None
+    certified: bool = False
 
     async def build(self, context: BuildContext, /) -> None:
         async with self._guest(context) as guest:
@@ -84,6 +86,7 @@ class InGuest:
                 runtime=context.sockets.directory,
                 journal=journal,
                 console_log=context.directory / "console.log",
+                certified=self.certified,
                 on_step=context.log,
             ) as guest:
                 yield guest

@@ -91,17 +91,18 @@ async def open_guest(
     journal: Journal,
     console_log: Path | None = None,
     secret_of: Secrets | None = None,
+    certified: bool = False,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
 
     `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
-    the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it.
-    `secret_of` gives the value of a secret at the moment of a request.
+    the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
+    with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request.
     Raises VmmError with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
-        authority = make_authority(name) if policy.looks_inside else None
+        authority = make_authority(name) if certified or policy.looks_inside else None
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
         gateway = await stack.enter_async_context(

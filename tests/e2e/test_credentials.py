@@ -20,6 +20,8 @@ secrets: {anthropic: {env: ANTHROPIC_API_KEY}}
 endpoints:
   - {host: api.anthropic.com, secret: anthropic, methods: [POST], paths: [/v1/messages]}
   - other.example.com
+services:
+  web: {image: "localhost/debian:13", command: sleep 1000000, volumes: ["/usr:/usr:ro"]}
 """
 
 
@@ -43,13 +45,15 @@ def test_the_real_key_is_the_gateways_alone(world: World, tmp_path: Path) -> Non
     assert allowed.startswith("POST /v1/messages 2\n200"), found["allowed"]
     assert KEY not in json.dumps({name: value for name, value in found.items() if name != "up"})
     assert found["python"]["out"] == "200\n", found["python"]
+    # It has been running since before the snapshot, with the guest's programs in it and nothing of its own.
+    assert found["service"]["out"] == "POST /v1/messages 2\n200", found["service"]
     assert found["path"]["out"].endswith("403") and "/v1/files" in found["path"]["out"]
     assert found["method"]["out"].endswith("403")
     # What is spliced nobody looks into: the other host gets what the guest has, which is nothing of value.
     assert found["elsewhere"]["out"].endswith("200") and found["spliced"]["out"].endswith("200")
 
     at_vendor = [one for one in got if one["host"] == "api.anthropic.com"]
-    assert [(one["method"], one["path"]) for one in at_vendor] == [("POST", "/v1/messages")] * 2
+    assert [(one["method"], one["path"]) for one in at_vendor] == [("POST", "/v1/messages")] * 3
     for one in at_vendor:
         headers = [(name.lower(), value) for name, value in one["headers"]]
         assert [value for name, value in headers if name == "x-api-key"] == [KEY]

@@ -139,6 +139,21 @@ def test_a_change_begins_where_it_counts(tmp_path: Path, before: str, after: str
     assert next(one.id for one, other in zip(old, new, strict=True) if one.key != other.key) == first
 
 
+@pytest.mark.parametrize("rule", ["methods: [GET]", "paths: [/a/**]", "secret: key"])
+def test_services_are_started_with_the_certificate_that_they_will_need(tmp_path: Path, rule: str) -> None:
+    """What a container trusts is decided when it starts, and the services of a snapshot have started."""
+    whole = f"{WHOLE}secrets: {{key: {{env: KEY}}}}\n"
+    plain = make(tmp_path, whole)
+    inside = make(tmp_path, whole.replace("[api.example.com]", f"[{{host: api.example.com, {rule}}}]"))
+    changed = [
+        one.id for one, other in zip(plain.graph.order(), inside.graph.order(), strict=True) if one.key != other.key
+    ]
+    assert changed == ["services"], "nothing else is built anew for it"
+    for chain, certified in ((plain, False), (inside, True)):
+        work = [node.work for node in chain.graph.order() if isinstance(node.work, InGuest)]
+        assert [one.certified for one in work] == [False, *[certified] * (len(work) - 1)]
+
+
 def test_every_node_of_the_guest_stands_on_its_parents_very_entry(tmp_path: Path) -> None:
     for node in make(tmp_path, WHOLE).graph.order():
         assert node.requires_entries or not isinstance(node.work, InGuest)

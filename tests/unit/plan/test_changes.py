@@ -62,6 +62,20 @@ def part(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+@pytest.mark.parametrize("rule", ["methods: [GET]", "paths: [/a/**]", "secret: key"])
+def test_a_first_certificate_needs_a_new_machine_where_containers_run(rule: str) -> None:
+    secrets = "secrets: {key: {env: KEY}}\n"
+    services = "services: {web: {image: 'web:1'}}\n"
+    before, now = "endpoints: [a.example.com]\n", f"endpoints: [{{host: a.example.com, {rule}}}]\n"
+    assert [how for _, how, _ in found(secrets + before, secrets + now)] == ["live", "live"]
+    changes = found(secrets + services + before, secrets + services + now)
+    assert [how for _, how, _ in changes] == ["live", "live", "new machine"]
+    assert "containers that run already" in changes[-1][2]
+    more = now.replace("[{", "[b.example.com, {")
+    assert [how for _, how, _ in found(secrets + services + now, secrets + services + more)] == ["live"]
+    assert [how for _, how, _ in found(secrets + services + now, secrets + services + before)] == ["live", "live"]
+
+
 def test_every_field_of_the_model_is_classified() -> None:
     assert set(fields(Sandbox)) == set(FIELDS)
 

@@ -13,12 +13,14 @@ from typing import Any, cast
 import pytest
 from fake_guest import Answer, Asked, FakeGuest
 
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Injection, Policy, Rule
 from engine.guest.compose_project import ComposeProject
 from engine.guest.guest import Guest
 from engine.plan.changes import sections_of
 from engine.project.pieces import Piece
 from engine.project.tree import ProjectTree
+from engine.secrets.places import SecretPlaces
+from engine.secrets.sources import Source
 from engine.state.configuration import Configuration, Part, Running, load_running, save_running
 from engine.state.instances import AgentCall, Instance, load_instance, save_instance
 from engine.state.layout import Layout
@@ -47,6 +49,9 @@ class Fake(FakeGuest):
         self.broken = set(broken)
         self.said: list[str] = []
         self.policy: Policy | None = None
+        self.authority: Any = None
+        self.secret_of: Callable[[str], str | None] = lambda name: None
+        self.identities: list[dict[str, Any]] = []
         self.unnamed = list(unnamed)
         self.forwards: list[HostForward] = []
         self.reached = asyncio.Event()
@@ -63,12 +68,19 @@ class Fake(FakeGuest):
         self.policy = policy
         return tuple(port for port in policy.ports() if port not in (80, 443))
 
+    def arm(self, *, authority: Any = None, secrets: Callable[[str], str | None] | None = None) -> None:
+        self.authority = authority or self.authority
+        self.secret_of = secrets or self.secret_of
+        self.said.append("arm")
+
     def take_unnamed(self) -> list[tuple[str, int]]:
         found, self.unnamed = self.unnamed, []
         return found
 
     def result(self, asked: Asked) -> dict[str, Any] | GuestError:
         self.said.append(asked.op)
+        if asked.op == "identity":
+            self.identities.append(asked.request)
         return GuestError(f"{asked.op} failed") if asked.op in self.broken else super().result(asked)
 
     def reply(self, asked: Asked) -> Answer | GuestError:
@@ -146,6 +158,30 @@ def test_everything(layout: Layout) -> None:
     assert record.ports == [{"host": 40123, "guest": 80}]
     assert record.services == {"web": {"name": "web", "state": "running", "health": None}}
     assert (record.working_directory, record.agent) == ("/w", AgentCall(["new"], "agent"))
+
+
+def test_what_looks_inside_comes_after_the_guest_trusts_it(layout: Layout) -> None:
+    fake = Fake()
+    inside = Rule("api.anthropic.com", injections=(Injection("anthropic", "x-api-key", "raw"),))
+    places = SecretPlaces({"anthropic": (Source("env", "KEY"),)}, {"KEY": "sk-ant-of-the-user"})
+    changes = {"rules": (inside,), "secrets": places, "environment": {"ANTHROPIC_API_KEY": "proxy-managed"}}
+    first, second = request("endpoints", **changes), request("endpoints", **changes)
+    answers, _ = adjust(layout, fake, first, second)
+    assert [answer["failed"] for answer in answers] == [None, None]
+    assert fake.said[:2] == ["identity", "arm"], "nothing is intercepted before"
+    given = [one["certificate"] for one in fake.identities if "certificate" in one]
+    assert len(given) == 1 and given[0] == fake.authority.certificate, "one authority for the life of a sandbox"
+    assert fake.identities[1]["environment"] == {"ANTHROPIC_API_KEY": "proxy-managed"}
+    assert fake.secret_of("anthropic") == "sk-ant-of-the-user"
+    assert fake.policy is not None and fake.policy.looks_inside
+
+
+def test_a_credential_that_is_gone_changes_nothing(layout: Layout) -> None:
+    fake = Fake()
+    places = SecretPlaces({"anthropic": (Source("env", "KEY"),)}, {})
+    ((answer,), _) = adjust(layout, fake, request("endpoints", secrets=places))
+    assert answer["applied"] == [] and "the secret anthropic has no value" in answer["failed"]["brief"]
+    assert fake.policy is None
 
 
 def test_an_agent_that_is_gone_is_gone_from_the_record(layout: Layout) -> None:

@@ -1,0 +1,78 @@
+"""The endpoints of a file as the gateway's rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.gateway.policy import Policy
+from engine.resolve import endpoints as module
+from engine.resolve.endpoints import Registries, endpoint_places, looks_inside
+from engine.resolve.registries import Registry
+from sandboxfile import Loaded, parse
+
+NPM = Registry("npm", ("https://npm.example",), (("npm.example", 443),), "guest image's npm configuration", False)
+
+
+@pytest.fixture(autouse=True)
+def npm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "resolve_group", lambda group, **options: NPM)
+
+
+def read(text: str) -> Loaded:
+    return parse(f'version: "1"\nsecrets: {{anthropic: {{env: KEY}}}}\nendpoints:\n{text}', Path("/p/Sandboxfile.yaml"))
+
+
+def policy(text: str, kinds: dict[str, str | None] | None = None) -> Policy:
+    loaded = read(text)
+    return Registries().policy(loaded.sandbox.endpoints, kinds, endpoint_places(loaded))
+
+
+def test_each_rule_says_where_it_stands() -> None:
+    (first, second) = policy("  - a.example.com\n  - {host: b.example.com, port: 8443}\n").rules
+    assert (first.host, first.port, first.origin, first.place) == (
+        "a.example.com",
+        None,
+        "endpoints[0]",
+        "Sandboxfile.yaml:4",
+    )
+    assert (second.port, second.place) == (8443, "Sandboxfile.yaml:5")
+    assert not first.looks_inside
+
+
+def test_methods_and_paths_are_the_rules() -> None:
+    one = policy("  - {host: a.example.com, methods: [GET], paths: [/v1/**]}\n")
+    assert one.judge("a.example.com", 443, "GET", "/v1/x").allowed
+    assert not one.judge("a.example.com", 443, "POST", "/v1/x").allowed
+    assert not one.judge("a.example.com", 443, "GET", "/v2").allowed
+
+
+@pytest.mark.parametrize("group", ["npm", "{group: npm, methods: [GET]}", "{group: npm, paths: [/left-pad]}"])
+def test_a_group_has_the_conditions_of_its_endpoint(group: str) -> None:
+    one = policy(f"  - {group}\n")
+    assert one.judge("npm.example", 443, "GET", "/left-pad").allowed
+    assert one.judge("npm.example", 443, "PUT", "/left-pad").allowed == ("methods" not in group)
+    assert one.judge("npm.example", 443, "GET", "/other").allowed == ("paths" not in group)
+
+
+def test_a_group_that_is_denied_is_denied() -> None:
+    assert not policy("  - npm.example\n  - {group: npm, deny: true}\n").decide("npm.example", 443).allowed
+    assert not policy("  - {group: npm, deny: true}\n").decide("npm.example", 443).allowed
+
+
+def test_a_secret_is_put_into_requests_of_sandboxes_and_not_of_builds() -> None:
+    text = "  - {host: api.anthropic.com, secret: anthropic}\n"
+    (of_sandbox,), (of_build,) = policy(text, {"anthropic": None}).rules, policy(text).rules
+    assert [one.secret for one in of_sandbox.injections] == ["anthropic"] and of_sandbox.looks_inside
+    assert of_build.injections == () and not of_build.looks_inside
+    assert looks_inside(read(text).sandbox.endpoints) and not looks_inside(read("  - npm\n").sandbox.endpoints)
+
+
+def test_the_kind_of_the_value_decides_about_the_header() -> None:
+    text = "  - {host: api.anthropic.com, secret: anthropic}\n"
+    headers = {
+        kind: policy(text, {"anthropic": kind}).rules[0].injections[0].header  # type: ignore[index]
+        for kind in ("key", "oauth")
+    }
+    assert headers == {"key": "x-api-key", "oauth": "authorization"}
