@@ -8,7 +8,7 @@ side's socket has taken it: a stream holds at most its window in memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,23 +20,20 @@ from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import NOT_TRAILERS
 from engine.gateway.h2head import RequestHead, read_head
-from engine.gateway.h2side import GONE, MOST_WAITING, Code, Side
+from engine.gateway.h2links import Dial, Links
+from engine.gateway.h2side import GONE, Code, Side
 from engine.gateway.httphead import BadRequest
 from engine.gateway.journal import JournalLine
-from engine.gateway.policy import Decision
 from engine.gateway.redaction import Redactor
 from engine.gateway.refusal import Refusal
 from engine.gateway.requests import Approved, approve, note_redaction
-from engine.gateway.splice import close, finish
+from engine.gateway.splice import finish
 from engine.gateway.tlsio import TlsStream
 from engine.gateway.upstream import UpstreamUnreachable
-from vmm.connection import drop
 
-_RAW = 128 << 10
 _RUN_OFF = 256 << 10  # of a refused body: an answer that a reset comes right behind is lost in some clients
 _MOST_RESETS = 1000  # of one connection
 Headers = list[tuple[bytes, bytes]]
-Dial = Callable[[JournalLine, Decision], Awaitable[TlsStream]]
 
 
 @dataclass
@@ -73,22 +70,17 @@ class Relay:
         self._host, self._port = first.host or "", first.port
         self._first: JournalLine | None = first
         self._guest = Side(guest, client=False)
-        self._upstream = Side(upstream, client=True) if upstream else None
-        self._failure = failure
-        self._dial = dial
-        self._dialling = asyncio.Lock()
+        self._links = Links(context, self._host, upstream, failure, dial, self._read_upstream, self._fail)
         self._streams: dict[int, Stream] = {}
         self._running_off: dict[int, int] = {}  # refused streams, and how much of their bodies has come
         self._resets = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._links: set[Side] = set()  # connections to the server that are open
 
     async def serve(self) -> None:
         """Serve until the guest's connection ends or nothing moves for `idle_s`."""
         reading = self._spawn(self._read_guest())
         sending = self._spawn(self._guest.send())
-        if self._upstream is not None:
-            self._attach(self._upstream)
+        self._links.start()
         try:
             done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -96,7 +88,7 @@ class Relay:
                     task.result()
         finally:
             try:
-                await finish(*self._tasks)
+                await finish(*self._tasks, *self._links.tasks)
             finally:
                 self._end_all()
 
@@ -104,8 +96,7 @@ class Relay:
         for stream in list(self._streams.values()):
             self._settle(stream, "" if stream.replied else "the guest hung up")
         self._guest.say_goodbye()
-        for side in self._links:  # whose task was cancelled before its first step, or twice
-            drop(side.tls.streams[1])
+        self._links.drop_all()
 
     def cut(self, stream: Stream) -> None:
         """End a stream that a new policy forbids; its reason is in its entry."""
@@ -117,56 +108,6 @@ class Relay:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    # The connections to the server
-
-    def _attach(self, side: Side) -> None:
-        self._links.add(side)
-        self._spawn(self._serve_upstream(side))
-
-    async def _serve_upstream(self, side: Side) -> None:
-        """One connection's life. When it ends, the streams on it do, and the guest's connection goes on."""
-        reading = asyncio.create_task(self._read(side, self._from_upstream))
-        sending = asyncio.create_task(side.send())
-        reason = f"{self._host} hung up before the end of its answer"
-        try:
-            done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if isinstance(error := task.exception(), OSError):
-                    reason = f"{self._host} broke off: {error}"
-                elif isinstance(error, h2.exceptions.ProtocolError):
-                    reason = f"malformed answer from {self._host}"
-                elif error is not None:
-                    raise error
-        finally:
-            side.draining = True
-            await finish(reading, sending)
-            side.say_goodbye()
-            for _, number in list(side.partner.values()):
-                self._fail(number, reason)
-            side.partner.clear()
-            await close(side.tls.streams, self._context.limits)
-            self._links.discard(side)
-
-    async def _reach(self, entry: JournalLine, decision: Decision) -> Side:
-        """The connection that new streams go to. Raises Refused and UpstreamUnreachable."""
-        async with self._dialling:
-            if self._upstream is not None and not self._upstream.draining:
-                return self._upstream
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                if isinstance(failure, UpstreamUnreachable):
-                    self._context.note_failure(entry, failure)
-                raise failure
-            tls = await self._dial(entry, decision)
-            if tls.alpn != "h2":
-                await close(tls.streams, self._context.limits)
-                error = UpstreamUnreachable(f"{self._host} speaks no HTTP/2 any more")
-                self._context.note_failure(entry, error)
-                raise error
-            self._upstream = Side(tls, client=True)
-            self._attach(self._upstream)
-            return self._upstream
 
     def _start(self, side: Side, stream: Stream, onward: Headers) -> None:
         """Raises ProtocolError when the server takes no more streams now."""
@@ -190,43 +131,11 @@ class Relay:
     # Reading
 
     async def _read_guest(self) -> None:
-        await self._read(self._guest, self._from_guest)
-
-    async def _read(self, side: Side, handle: Callable[[Side, h2.events.Event], Awaitable[None]]) -> None:
-        """Until its end. Raises OSError, and ProtocolError for what is no HTTP/2."""
-        while True:
-            data = await self._receive(side)
-            if not data:
-                return
-            try:
-                for is_goaway, run in side.frames(data):
-                    if is_goaway:
-                        self._goaway(side, run)
-                        continue
-                    for event in side.h2.receive_data(run):
-                        await handle(side, event)
-            except h2.exceptions.ProtocolError:
-                side.collect()
-                side.tls.write(bytes(side.out))  # says what was wrong
-                side.out.clear()
-                raise
-            side.collect()
-            side.wake.set()
-            if side.client and side.draining and not side.partner:
-                return
-            if len(side.out) > MOST_WAITING:
-                await side.sent.wait()  # it makes us answer, and does not read
-
-    async def _receive(self, side: Side) -> bytes:
-        """Raises TimeoutError for silence; a guest that waits for answers may be silent."""
         limits = self._context.limits
-        while True:
-            try:
-                async with asyncio.timeout(limits.idle_s if side.started else limits.head_s):
-                    return await side.tls.read(_RAW)
-            except TimeoutError:
-                if side.client or not self._streams:
-                    raise
+        await self._guest.read(limits, self._from_guest, self._goaway, may_be_silent=lambda: bool(self._streams))
+
+    async def _read_upstream(self, side: Side) -> None:
+        await side.read(self._context.limits, self._from_upstream, self._goaway)
 
     def _goaway(self, side: Side, frame: bytes) -> None:
         if not side.client:
@@ -247,7 +156,7 @@ class Relay:
     async def _send_again(self, stream: Stream, onward: Headers) -> None:
         decision = self._context.policy.decide(self._host, self._port)
         try:
-            side = await self._reach(stream.entry, decision)
+            side = await self._links.reach(stream.entry, decision)
             self._start(side, stream, onward)
         except (Refused, UpstreamUnreachable) as error:
             self._fail(stream.number, error.brief)
@@ -307,7 +216,7 @@ class Relay:
             head = read_head(event.headers, self._port, self._host, ended=ended)
             entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
             approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
-            side = await self._reach(entry, approved.decision)
+            side = await self._links.reach(entry, approved.decision)
         except BadRequest as error:
             self._refuse(number, entry, Refusal(error.status, error.brief), head, ended)
         except Refused as error:

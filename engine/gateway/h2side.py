@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import h2.config
 import h2.connection
 import h2.errors
+import h2.events
 import h2.exceptions
 import h2.settings
 
+from engine.gateway.limits import Limits
 from engine.gateway.tlsio import TlsStream
 
 Code = h2.errors.ErrorCodes
@@ -27,6 +29,7 @@ _BUDGET = 128 << 10  # moved into h2 at once
 _TOGETHER = 32 << 10  # small frames that came together leave together
 MOST_WAITING = 256 << 10  # bytes of our own making (answers to PING and the like) before we stop reading
 _GOAWAY = 7
+_RAW = 128 << 10  # bytes read at once
 _PREFACE = 24
 
 GONE = (h2.exceptions.ProtocolError, KeyError)  # the stream, or all of the connection, has ended meanwhile
@@ -69,6 +72,47 @@ class Side:
         self._raw = bytearray()
         self.started = client  # whether the client's preface is behind us
         self.collect()
+
+    async def read(
+        self,
+        limits: Limits,
+        handle: Callable[[Side, h2.events.Event], Awaitable[None]],
+        goaway: Callable[[Side, bytes], None],
+        may_be_silent: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Hand on what comes until the end of the connection, or, where it drains, of its last stream.
+
+        Raises TimeoutError for a silence of `idle_s` (`head_s` at the beginning) unless `may_be_silent`, OSError, and
+        ProtocolError for what is no HTTP/2.
+        """
+        while data := await self._receive(limits, may_be_silent):
+            try:
+                for is_goaway, run in self.frames(data):
+                    if is_goaway:
+                        goaway(self, run)
+                        continue
+                    for event in self.h2.receive_data(run):
+                        await handle(self, event)
+            except h2.exceptions.ProtocolError:
+                self.collect()
+                self.tls.write(bytes(self.out))  # says what was wrong
+                self.out.clear()
+                raise
+            self.collect()
+            self.wake.set()
+            if self.client and self.draining and not self.partner:
+                return
+            if len(self.out) > MOST_WAITING:
+                await self.sent.wait()  # it makes us answer, and does not read
+
+    async def _receive(self, limits: Limits, may_be_silent: Callable[[], bool]) -> bytes:
+        while True:
+            try:
+                async with asyncio.timeout(limits.idle_s if self.started else limits.head_s):
+                    return await self.tls.read(_RAW)
+            except TimeoutError:
+                if not may_be_silent():
+                    raise
 
     def collect(self) -> None:
         """Take what h2 wants to say into our own buffer, which has a bound."""

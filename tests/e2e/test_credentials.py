@@ -25,8 +25,8 @@ services:
   web: {{image: "localhost/debian:13", command: sleep 1000000, volumes: ["/usr:/usr:ro"], labels: {{run: {run}}}}}
 """
 
+
 # A secret alone intercepts nothing in builds, and the services of their snapshot need the certificate all the same.
-# With a secret alone its builds intercept nothing, and the services of their snapshot need the certificate all the same.
 @pytest.mark.parametrize("rules", [", methods: [POST], paths: [/v1/messages]", ""], ids=["narrow", "wide"])
 @pytest.mark.skipif(os.geteuid() != 0, reason="the vendor's network is made by root")
 def test_the_real_key_is_the_gateways_alone(world: World, tmp_path: Path, rules: str) -> None:

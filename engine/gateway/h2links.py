@@ -1,0 +1,113 @@
+"""The connections to the server that one HTTP/2 connection of the guest is relayed to.
+
+There is one current connection, to which new streams go, and there are older ones that drain (GOAWAY). The end of a
+connection ends the streams on it, and the guest's connection goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import h2.exceptions
+
+from engine.gateway.context import Context
+from engine.gateway.errors import GatewayError
+from engine.gateway.h2side import Side
+from engine.gateway.journal import JournalLine
+from engine.gateway.policy import Decision
+from engine.gateway.splice import close, finish
+from engine.gateway.tlsio import TlsStream
+from engine.gateway.upstream import UpstreamUnreachable
+from vmm.connection import drop
+
+Dial = Callable[[JournalLine, Decision], Awaitable[TlsStream]]
+
+
+class Links:
+    """`first` is the connection that was made before the guest's hello was answered; without one, `failure` says why.
+
+    `read` serves what comes on a connection until its end. `fail` hears of each stream of the guest that was on a
+    connection when it ended, and why it did.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        host: str,
+        first: TlsStream | None,
+        failure: GatewayError | None,
+        dial: Dial,
+        read: Callable[[Side], Awaitable[None]],
+        fail: Callable[[int, str], None],
+    ) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._context = context
+        self._host = host
+        self._current = Side(first, client=True) if first else None
+        self._failure = failure
+        self._dial = dial
+        self._read = read
+        self._fail = fail
+        self._dialling = asyncio.Lock()
+        self._open: set[Side] = set()
+
+    def start(self) -> None:
+        """Begin to serve the first connection."""
+        if self._current is not None:
+            self._attach(self._current)
+
+    async def reach(self, entry: JournalLine, decision: Decision) -> Side:
+        """The connection that new streams go to. Raises Refused and UpstreamUnreachable."""
+        async with self._dialling:
+            if self._current is not None and not self._current.draining:
+                return self._current
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                if isinstance(failure, UpstreamUnreachable):
+                    self._context.note_failure(entry, failure)
+                raise failure
+            tls = await self._dial(entry, decision)
+            if tls.alpn != "h2":
+                await close(tls.streams, self._context.limits)
+                error = UpstreamUnreachable(f"{self._host} speaks no HTTP/2 any more")
+                self._context.note_failure(entry, error)
+                raise error
+            self._current = Side(tls, client=True)
+            self._attach(self._current)
+            return self._current
+
+    def drop_all(self) -> None:
+        """Close at once what is still open: a task that was cancelled before its first step, or twice, has not."""
+        for side in self._open:
+            drop(side.tls.streams[1])
+
+    def _attach(self, side: Side) -> None:
+        self._open.add(side)
+        task = asyncio.ensure_future(self._serve(side))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _serve(self, side: Side) -> None:
+        """The life of one connection."""
+        reading = asyncio.ensure_future(self._read(side))
+        sending = asyncio.create_task(side.send())
+        reason = f"{self._host} hung up before the end of its answer"
+        try:
+            done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if isinstance(error := task.exception(), OSError):
+                    reason = f"{self._host} broke off: {error}"
+                elif isinstance(error, h2.exceptions.ProtocolError):
+                    reason = f"malformed answer from {self._host}"
+                elif error is not None:
+                    raise error
+        finally:
+            side.draining = True
+            await finish(reading, sending)
+            side.say_goodbye()
+            for _, number in list(side.partner.values()):
+                self._fail(number, reason)
+            side.partner.clear()
+            await close(side.tls.streams, self._context.limits)
+            self._open.discard(side)
