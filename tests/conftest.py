@@ -35,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell without job control starts what runs in its background deaf to ^C, and the commands under test with it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # And `nohup` starts it deaf to a hangup; a shell that was cannot listen for one any more.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Hundreds of streams need more descriptors than the 1024 that a login shell starts with.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from engine.gateway.tlsio import end_strictly
 from engine.report.text import cut
 
 _CLOCK_ERROR = timedelta(days=2)  # guests that were asleep, or have no clock
@@ -66,7 +67,7 @@ class Authority:
         if found is not None and found[1] > time.monotonic():
             self._contexts.move_to_end((host, alpn))
             return found[0]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = end_strictly(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION
         if alpn is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.gateway.limits import Limits
-from engine.gateway.tlsio import TlsStream, start_tls
+from engine.gateway.tlsio import TlsStream, end_strictly, start_tls
 from engine.gateway.upstream import Streams, UpstreamUnreachable
 
 # Where distributions keep theirs: a Python that was built elsewhere (uv's, say) looks in places of its own.
@@ -21,7 +21,7 @@ _BUNDLES = (
 
 def verifying_context() -> ssl.SSLContext:
     """Trusts what the host trusts, SSL_CERT_FILE and SSL_CERT_DIR included. Takes 50 ms: once for each gateway."""
-    context = ssl.create_default_context()
+    context = end_strictly(ssl.create_default_context())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 asks for key identifiers, which many a company's authority does not have.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT

@@ -22,6 +22,21 @@ class Truncated(ConnectionError):
         super().__init__("the connection was cut, without an end of TLS")
 
 
+def end_strictly(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Have its connections tell an end without a close_notify from one with it. Returns the context.
+
+    Python before 3.11.4 (Debian 12 has 3.11.2) takes both for the same: github.com/python/cpython/issues/95494.
+    """
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
+
+
+def is_cut(error: ssl.SSLError) -> bool:
+    """Whether it says that the connection ended without a close_notify."""
+    # Python before 3.11.4 has no class for it.
+    return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 class TlsStream:
     """One side of a TLS connection. Has the methods of a StreamReader and of a StreamWriter that the gateway uses.
 
@@ -31,7 +46,10 @@ class TlsStream:
     def __init__(
         self, below: Streams, context: ssl.SSLContext, *, server_name: str | None = None, received: bytes = b""
     ) -> None:
-        """A client that verifies `server_name`; without one, a server. `received` was read from below already."""
+        """A client that verifies `server_name`; without one, a server. `received` was read from below already.
+
+        The context is one that ends strictly (`end_strictly`).
+        """
         self._reader, self._writer = below
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -93,11 +111,10 @@ class TlsStream:
             pass
         except ssl.SSLZeroReturnError:
             at_end = True
-        except ssl.SSLEOFError:
+        except ssl.SSLError as error:
             if not pieces:
-                raise Truncated from None
-        except ssl.SSLError:
-            if not pieces:
+                if is_cut(error):
+                    raise Truncated from None
                 raise
         self._flush()  # tickets, updates of keys
         return b"".join(pieces), at_end

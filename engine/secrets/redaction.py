@@ -119,7 +119,10 @@ def _character(char: str, base64: bool) -> str:
 
 
 def _run(backslashes: str) -> str:
-    return rf"(?:\\u005[cC]|\\|{_percent(chr(92))}){{{len(backslashes)},}}+"
+    # Ended by what is no backslash, not by `+`: Python before 3.11.5 gives back too little inside of that
+    # (github.com/python/cpython/issues/106052).
+    one = rf"(?:\\u005[cC]|\\|{_percent(chr(92))})"
+    return rf"{one}{{{len(backslashes)},}}(?!{one})"
 
 
 def _percent(char: str) -> str:

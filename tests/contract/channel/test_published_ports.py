@@ -261,7 +261,7 @@ def test_connections_keep_no_command_out(harness: Harness) -> None:
             async with contextlib.AsyncExitStack() as stack:
                 pairs = [await stack.enter_async_context(connected("127.0.0.1", port)) for _ in range(300)]
                 assert [await reader.readline() for reader, _ in pairs] == [b"hello\n"] * 300
-                assert (await guestd.channel.run(["echo", "here"], timeout_s=T)).stdout == b"here\n"
+                assert (await guestd.channel.run(["echo", "here"], user=os.geteuid(), timeout_s=T)).stdout == b"here\n"
                 assert ports.connections == 300
             await until(lambda: ports.connections == 0)
 

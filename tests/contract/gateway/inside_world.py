@@ -19,6 +19,7 @@ from gateway_world import Handler, World, world
 from engine.gateway.authority import Authority
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Injection, Rule
+from engine.gateway.tlsio import end_strictly
 
 HOST = "api.example.com"
 VALUE = "sk-real-0123456789abcdef"
@@ -176,7 +177,7 @@ def trusting(certificate: str) -> Iterator[None]:
 
 
 def client_context(certificate: str, alpn: Sequence[str] = ()) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = end_strictly(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     context.load_verify_locations(cadata=certificate)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     if alpn:

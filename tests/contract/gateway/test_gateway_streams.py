@@ -27,6 +27,7 @@ from inside_world import (
 
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Rule
+from engine.gateway.tlsio import is_cut
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 BLOCK = os.urandom(1 << 16)
@@ -221,7 +222,8 @@ def raw_guest(w: object, request: bytes) -> tuple[bytes, bool]:
             try:
                 while data := tls.recv(65536):
                     got += data
-            except ssl.SSLEOFError:
+            except ssl.SSLError as error:
+                assert is_cut(error)
                 return got, False
     return got, True
 

@@ -229,7 +229,7 @@ def test_gnu_tar_is_understood(tmp_path: Path) -> None:
     (deep / ("f" * 250)).write_text("deep")
     (tree / os.fsdecode(b"\xff\xfe bytes")).write_text("x")
     (tree / ("ü" * 100)).write_text("u")
-    (tree / "link").symlink_to("x" * 300)
+    (tree / "link").symlink_to("x/" * 150)
     with (tree / "holes").open("wb") as file:
         file.truncate(1 << 20)
     (tree / "a").write_text("1")
@@ -247,7 +247,7 @@ def test_gnu_tar_is_understood(tmp_path: Path) -> None:
         there = target / "copy" / path.relative_to(tree)
         assert there.lstat().st_mtime_ns == path.lstat().st_mtime_ns, path
         assert there.is_symlink() or there.is_dir() or there.read_bytes() == path.read_bytes()
-    assert (target / "copy" / "link").readlink() == Path("x" * 300)
+    assert (target / "copy" / "link").readlink() == Path("x/" * 150)
 
 
 def sample() -> bytes:

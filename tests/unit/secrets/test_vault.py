@@ -254,7 +254,9 @@ os.abort()
 def test_no_core_dump_and_no_look_inside(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", PROTECTED], env=env, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", PROTECTED], env=env, capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.stdout.splitlines() == ["(0, 0) 0", "own True", "closed"], done.stderr
     assert done.returncode < 0 and [path for path in tmp_path.iterdir() if "core" in path.name] == []
 
