@@ -27,6 +27,7 @@ from engine.state.layout import LOCKS, TMP, Layout, Sockets
 from engine.state.trees import disk_usage, remove_tree, sync, sync_tree
 
 POLL_S = 0.1  # between two tries of a lock: waiting in flock itself would block the event loop
+NAMELESS = 10  # tries until one that waits no longer waits for the name of who builds
 
 
 @dataclass(frozen=True)
@@ -269,15 +270,19 @@ class Store:
 
     async def _acquire(self, kind: str, key: str, on_wait: Callable[[str], None]) -> FileLock:
         lock, owner = self._lock(kind, key), self.layout.entry_lock_owner(kind, key)
-        waited = False
+        waits = 0
+        said = False
         while True:
             try:
                 lock.acquire(blocking=False)
                 return lock
             except Timeout:
-                if not waited:
-                    on_wait(f"{kind} {key[:6]} is being built by {_describe_owner(owner)}")
-                waited = True
+                # Who has just taken the lock has not written its name yet.
+                name = _describe_owner(owner) or ("another process" if waits == NAMELESS else None)
+                if not said and name is not None:
+                    on_wait(f"{kind} {key[:6]} is being built by {name}")
+                    said = True
+                waits += 1
                 await asyncio.sleep(POLL_S)
 
     def _parent_builds(self, parents: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -325,9 +330,9 @@ class Store:
         remove_tree(self.layout.build_sockets(path.name.rpartition("-")[2]).directory)
 
 
-def _describe_owner(path: Path) -> str:
+def _describe_owner(path: Path) -> str | None:
     try:
         owner = read_json(path)
         return f"process {owner['pid']} since {datetime.fromtimestamp(owner['since']):%H:%M:%S}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"  # it has the lock, and has not written its name yet
+        return None

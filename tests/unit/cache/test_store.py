@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from engine.cache.store import Build, Store
 from engine.errors import EngineError
@@ -155,6 +158,41 @@ def test_two_tasks_build_once_and_the_second_says_for_whom_it_waits(store: Store
         prefix, since = messages[0].split(" since ")
         assert prefix == f"image {KEY[:6]} is being built by process {os.getpid()}"
         assert datetime.strptime(since, "%H:%M:%S")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_who_has_just_taken_the_lock_is_waited_for_by_name(store: Store, layout: Layout, named: bool) -> None:
+    """Two commands that start together: the second looks before the first has written its name."""
+
+    async def scenario() -> None:
+        said = asyncio.Event()
+        messages: list[str] = []
+
+        def on_wait(message: str) -> None:
+            messages.append(message)
+            said.set()
+
+        async def second() -> None:
+            async with store.build("image", KEY, on_wait=on_wait) as build:
+                assert build is not None
+
+        owner = layout.entry_lock_owner("image", KEY)
+        lock = FileLock(layout.entry_lock("image", KEY), mode=0o600)
+        owner.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        two = asyncio.create_task(second())
+        await asyncio.sleep(0)
+        assert messages == []
+        if named:
+            owner.write_text(json.dumps({"pid": 77, "since": time.time()}))
+        await said.wait()
+        lock.release()
+        await two
+        assert messages[0].startswith(
+            f"image {KEY[:6]} is being built by {'process 77 since' if named else 'another process'}"
+        )
 
     asyncio.run(scenario())
 
