@@ -35,9 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell without job control starts what runs in its background deaf to ^C, and the commands under test with it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # And `nohup` starts it deaf to a hangup; a shell that was cannot listen for one any more.
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # So it is to SIGQUIT, and what `nohup` starts to a hangup; a shell that was deaf to one can never listen for it.
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     # Hundreds of streams need more descriptors than the 1024 that a login shell starts with.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

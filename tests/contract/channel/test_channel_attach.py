@@ -261,10 +261,13 @@ def test_signals_are_passed_on(control: Path, number: signal.Signals) -> None:
     text = f"trap 'kill $! 2>/dev/null; echo caught; exit 9' {number.name[3:]}; sleep 1000 & echo ready; wait"
     with subprocess.Popen(command(control, "-", "sh", "-c", text), stdout=subprocess.PIPE) as process:
         assert process.stdout
-        assert process.stdout.readline() == b"ready\n"
-        process.send_signal(number)
-        assert process.stdout.read() == b"caught\n"
-        assert process.wait(T) == 9
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            process.send_signal(number)
+            assert process.stdout.read() == b"caught\n"
+            assert process.wait(T) == 9
+        finally:
+            process.kill()  # the block's end waits for it
 
 
 def test_a_broken_pipe_on_our_side_ends_the_command(control: Path, harness: Any) -> None:
