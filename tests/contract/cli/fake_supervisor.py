@@ -92,6 +92,14 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
             await stop.wait()
 
 
+def set_no_identity() -> None:
+    """What guestd is told to be it must not become here: the machine is the host that runs the tests."""
+    from vmm.guest.guestd import identity
+
+    for name in ("trust_certificate", "write_file", "add_entropy"):
+        setattr(identity, name, lambda *words: None)
+
+
 def main() -> None:
     ours, theirs = socket.socketpair()
     child = os.fork()
@@ -99,6 +107,7 @@ def main() -> None:
         ours.close()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["guestd", "--fd", str(theirs.detach())]
+        set_no_identity()
         guestd.main()
     theirs.close()
     try:
