@@ -65,6 +65,7 @@ def command(
     """
     import json
 
+    from engine.agents.headless import headless_command
     from engine.cli.asking.terminal import Terminal
     from engine.cli.running import run
     from engine.lifecycle.intent import Wishes
@@ -77,7 +78,9 @@ def command(
     task = Task(_prompt(prompt, task_file), _seconds(timeout), keep)
     loaded, layout = load_file(path, (), assignments), open_layout()
     chosen = choose_members(loaded, layout, None, agent)
-    agent_of(chosen)
+    headless_command(
+        agent_of(chosen)[0], task.prompt
+    )  # an agent that needs a terminal is told of before anything is asked
     (member,) = chosen.each
     members = Members(chosen.whole, (member._replace(name=name_of_run(member.name)),))
     audience = Terminal(progress)
