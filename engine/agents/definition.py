@@ -38,6 +38,25 @@ ProjectFile = Annotated[Text, Grammar(r"^(?!/)(?!(.*/)?\.\.(/|$))[A-Za-z0-9._/-]
 FileMode = Annotated[Text, Grammar(r"^0[0-7]{3}$", "must be a file mode such as 0600")]
 
 
+class Place(Part):
+    """Where something stands in what an agent prints as JSON."""
+
+    where: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="Of one value a line: the values of keys that the line has. Keys within keys have dots.",
+    )
+    at: Text = Field(description="The key, such as `item.text`. Of several lines that have it, the last one counts.")
+
+
+class Answer(Part):
+    """What the headless command prints: JSON, and what of it is the answer."""
+
+    text: Place = Field(description="The answer in words.")
+    usage: Maybe[Place] = Field(default=None, description="What the models were used for it.")
+    session: Maybe[Place] = Field(default=None, description="The session, to go on with.")
+    failed: Maybe[Place] = Field(default=None, description="Whether it has failed: true, whatever the exit code.")
+
+
 class Commands(Part):
     """How the agent is started.
 
@@ -50,6 +69,14 @@ class Commands(Part):
     output: Annotated[Literal["text", "json", "jsonl"], OneOf(("text", "json", "jsonl"))] = Field(
         default="text", description="What the headless command prints: text, one JSON value, or one a line."
     )
+
+    answer: Maybe[Answer] = Field(default=None, description="What of the JSON is the answer.")
+
+    @model_validator(mode="after")
+    def _json_has_an_answer(self) -> Commands:
+        if (self.output == "text") != (self.answer is None) and self.headless is not None:
+            raise refuse("is for output as JSON, and has to be there for it", key="answer")
+        return self
 
     @model_validator(mode="after")
     def _words_where_they_belong(self) -> Commands:

@@ -32,6 +32,17 @@ def words_in(value: Any) -> Iterator[str]:
             yield from words_in(item)
 
 
+def fill(value: Any, words: Mapping[str, str]) -> Any:
+    """The text or plain data with these words replaced by their values, keys included; other words stay."""
+    if isinstance(value, str):
+        return _WORD.sub(lambda found: words.get(found[1], found[0]), value)
+    if isinstance(value, Mapping):
+        return {fill(key, words): fill(item, words) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [fill(item, words) for item in value]
+    return value
+
+
 def check_words(value: Any, *words: str, key: str | None = None) -> None:
     """Raise an error for the field when `value` has words in double braces other than `words`."""
     for word in words_in(value):

@@ -1,6 +1,6 @@
 """The graph of one Sandboxfile: which content-addressed nodes stand between nothing and a machine that is ready.
 
-    toolchain -> accelerator, image, initramfs, disk -> booted -> packages -> setup[i] -> images -> services
+    toolchain -> accelerator, image, initramfs, disk -> booted -> agent -> packages -> setup[i] -> images -> services
 
 Every guest node is a snapshot of the machine after it, and runs in a clone of the snapshot before it.
 """
@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from engine.agents import load_agent
+from engine.agents.definition import AgentDefinition
+from engine.agents.packages import Wanted, wanted_package
 from engine.build.accelerator import Verdict
 from engine.build.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
 from engine.build.image.build import Place
 from engine.build.nodes import packages
+from engine.build.nodes.agent import PACKAGE_VERSION, AgentPackage, InstallAgent, action_of
 from engine.build.nodes.boot import Boot
 from engine.build.nodes.packages import Packages
 from engine.build.nodes.services import Images, Services
 from engine.build.nodes.setup import Setup
 from engine.build.step import VERSION, InGuest, Step
 from engine.build.toolchain import toolchain_key
+from engine.build.toolchain.recipe import architecture as host_architecture
 from engine.guest.compose_project import BUILD_ROOT
 from engine.plan.graph import Graph, Node
 from engine.project.inputs import input_piece
@@ -69,6 +74,8 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, place: Place = "auto") -
     shape = machine_shape(loaded, verdict)
     links = _Links(sandbox.name, shape, sandbox.endpoints, [*tools, *base])
     links.boot(base)
+    if sandbox.agent is not None and sandbox.agent.use is not None:
+        links.install(load_agent(sandbox.agent.use), sandbox.agent.version)
     if sandbox.packages:
         names = tuple(sorted(set(sandbox.packages)))
         title = "1 Debian package" if len(names) == 1 else f"{len(names)} Debian packages"
@@ -116,6 +123,31 @@ class _Links:
         inputs = {**machine, **{node.id: node.key for node in base}}
         self._add("booted", "booted", "booted machine with Docker", key, GUEST_NEEDS, inputs, self._work(Boot(), ()))
 
+    def install(self, definition: AgentDefinition, version: str | None) -> None:
+        """Add the agent. It comes before all that is the project's own, so that all projects share its disk."""
+        chosen, architecture = version or definition.install.version, host_architecture().debian
+        packages: list[Node] = []
+        actions = []
+        for step in definition.install.steps:
+            wanted = wanted_package(definition, step, version, architecture)
+            if wanted is not None:
+                packages.append(self._package(wanted, len(packages)))
+            actions.append(action_of(step, packages[-1].id if wanted is not None else None))
+        work = InstallAgent(chosen, architecture, definition.install.packages, tuple(actions))
+        inputs = {"agent": definition.name, "version": chosen, "how": content_key(work.describe())}
+        inputs |= {"package": "\n".join(package.title for package in packages)} if packages else {}
+        title = f"{definition.title} {chosen}"
+        self.follow("agent", title, inputs, work, work.endpoints, needs=[(node.id, node.key) for node in packages])
+
+    def _package(self, wanted: Wanted, index: int) -> Node:
+        inputs = {"package": wanted.name, "version": wanted.version, "integrity": wanted.integrity or "the registry's"}
+        key = content_key("agent-package", PACKAGE_VERSION, **inputs)
+        title, image = wanted.label, next(node for node in self.nodes if node.id == "image")
+        # The image's npm says which registry there is, where the host has none. The package is the same from any.
+        node = Node(f"package[{index}]", "agent-package", title, key, (image.id,), inputs, AgentPackage(wanted))
+        self.nodes.insert(self.nodes.index(self.last), node)
+        return node
+
     def follow(
         self,
         kind: str,
@@ -124,13 +156,17 @@ class _Links:
         step: Step,
         endpoints: tuple[Endpoint, ...] | None = None,
         id: str | None = None,
+        needs: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Add the node of `step` after the last one. The step may reach `endpoints`; default: those of the file."""
+        """Add the node of `step` after the last one. The step may reach `endpoints`; default: those of the file.
+
+        `needs` are (id, key) of nodes whose entries it takes something from.
+        """
         before = self.last
         work = self._work(step, self.endpoints if endpoints is None else endpoints, before.id)
-        key = content_key(kind, VERSION, before.key, **inputs)
+        key = content_key(kind, VERSION, before.key, *(key for _, key in needs), **inputs)
         shown = {**masked_inputs(inputs), "parent": before.key}
-        self._add(id or kind, kind, title, key, (*GUEST_NEEDS, before.id), shown, work)
+        self._add(id or kind, kind, title, key, (*GUEST_NEEDS, *(name for name, _ in needs), before.id), shown, work)
 
     def _work(self, step: Step, endpoints: tuple[Endpoint, ...], parent: str | None = None) -> InGuest:
         return InGuest(step, self.name, self.shape, endpoints, parent, self.certified and parent is not None)

@@ -10,6 +10,7 @@ SECTIONS = {
     "Commands": {
         "init": "Write a first Sandboxfile.yaml.",
         "up": "Start the sandbox that Sandboxfile.yaml describes.",
+        "run": "Give the agent one task, in a machine of its own.",
         "exec": "Run a command in a sandbox.",
         "cp": "Copy files into or out of a sandbox.",
         "ls": "List sandboxes.",

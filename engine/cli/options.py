@@ -71,11 +71,15 @@ def file_options(function: F) -> F:
         type=click.Path(path_type=Path),
         help="Lay FILE over the Sandboxfile; may be given several times.",
     )
-    assign = click.option(
+    return over(assignment_option(function))
+
+
+def assignment_option(function: F) -> F:
+    """The option --set PATH=VALUE, which overrides values of the file. The command gets `assignments`."""
+    return click.option(
         "--set",
         "assignments",
         multiple=True,
         metavar="PATH=VALUE",
         help="Set one value, such as machine.memory=8GiB; `endpoints+=npm` adds to a list.",
-    )
-    return over(assign(function))
+    )(function)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,13 +46,16 @@ class Base:
 class Identity:
     """What a restored guest is told about itself: everything that must differ from the snapshot's other clones.
 
-    `environment` goes to /etc/environment, `files` are (path, mode, text) written as root. `certificate` (PEM) is that
+    `environment` goes to /etc/environment. `files` are (path, mode, text), root's; `seeds` are those of `user`, in
+    directories of theirs. `certificate` (PEM) is that
     of the sandbox's own CA: guest and containers trust it in the place of the snapshot's; None: no such CA.
     """
 
     hostname: str
     environment: Mapping[str, str] = field(default_factory=dict)
     files: tuple[tuple[str, int, str], ...] = ()
+    seeds: tuple[tuple[str, int, str], ...] = ()
+    user: str = "agent"
     certificate: str | None = None
 
     def request(self) -> dict[str, Any]:
@@ -64,8 +67,12 @@ class Identity:
             "time_ns": time.time_ns(),
             "certificate": self.certificate,
             "environment": dict(self.environment),
-            "files": [{"path": path, "mode": mode, "content": text} for path, mode, text in self.files],
+            "files": [*_files(self.files), *_files(self.seeds, owner=self.user)],
         }
+
+
+def _files(files: tuple[tuple[str, int, str], ...], **more: str) -> Iterator[dict[str, Any]]:
+    return ({"path": path, "mode": mode, "content": text, **more} for path, mode, text in files)
 
 
 @dataclass

@@ -12,11 +12,12 @@ from typing import Any
 from engine.build.blueprint import Blueprint
 from engine.errors import EngineError
 from engine.gateway.policy import Rule
+from engine.lifecycle.agent import dress
 from engine.lifecycle.credentials import Credentials
 from engine.plan.changes import Change, compare, needs_new_machine, sections_of
 from engine.project.tree import ATTEMPTS, keeps_changing, opened
 from engine.resolve.endpoints import Registries, client_files, endpoint_places
-from engine.resolve.mounts_and_ports import agent_call, wanted_forwards
+from engine.resolve.mounts_and_ports import wanted_forwards
 from engine.state.configuration import PARTS, Configuration, Running, load_running
 from engine.state.instances import Instance, load_instance
 from engine.state.layout import Layout
@@ -114,6 +115,7 @@ def _failure(name: str, adjustment: Adjustment, result: Mapping[str, Any]) -> En
 def _adjustment(instance: Instance, comparison: Comparison, credentials: Credentials) -> Adjustment:
     blueprint, running = comparison.blueprint, comparison.running
     loaded, sandbox, compose = blueprint.loaded, blueprint.loaded.sandbox, blueprint.chain.compose
+    dressed = dress(loaded, credentials)
     assert running is not None, "without it every change needs a new machine"
     before = [HostForward(port["host"], port["guest"]) for port in instance.ports]
     forwards = wanted_forwards(loaded, before)
@@ -129,8 +131,8 @@ def _adjustment(instance: Instance, comparison: Comparison, credentials: Credent
         project_name=sandbox.name,
         project=compose.project(opened(loaded.project)) if compose else None,
         images=_changed_images(running, blueprint.configuration),
-        agent=agent_call(loaded),
-        environment=credentials.placeholders,
+        agent=dressed.call,
+        environment=dressed.environment,
         secrets=credentials.places,
     )
 

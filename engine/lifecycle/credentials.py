@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.agents.outfit import Held
 from engine.resolve.secrets import sources_of, used_secrets
 from engine.secrets.places import SecretPlaces
-from engine.secrets.rules import environment, kind_of
+from engine.secrets.rules import environment, kind_of, placeholder_for
 from engine.secrets.settings import load_settings
 from engine.secrets.sources import needed_environment, read_first
 from engine.secrets.store import Store
@@ -20,13 +21,22 @@ from sandboxfile import Loaded
 class Credentials:
     """`kinds` says of each secret that endpoints use which kind of its vendor's credentials the value is.
 
-    `placeholders` are the variables of the guest that carry what stands for a value there. No value is in here but in
-    the environment of `places`, which nothing shows.
+    `held` is what stands for a value in the guest, and `variables` those of the guest that carry it, both by secret. No
+    value is in here but in the environment of `places`, which nothing shows.
     """
 
     places: SecretPlaces = field(default_factory=SecretPlaces)
     kinds: Mapping[str, str | None] = field(default_factory=dict)
-    placeholders: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, Held] = field(default_factory=dict)
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def environment(self, without: str | None = None) -> dict[str, str]:
+        """The variables of the guest that carry placeholders, but for those of the secret `without`."""
+        found: dict[str, str] = {}
+        for name, variables in self.variables.items():
+            if name != without:
+                found |= variables
+        return found
 
 
 def read_credentials(loaded: Loaded, layout: Layout) -> Credentials:
@@ -40,11 +50,13 @@ def read_credentials(loaded: Loaded, layout: Layout) -> Credentials:
     store, settings = Store(layout.secrets, layout.secrets_lock), load_settings(layout.secret_settings)
     sources = {name: places for name, places in sources_of(loaded, settings).items() if name in used}
     kinds: dict[str, str | None] = {}
-    placeholders: dict[str, str] = {}
+    held: dict[str, Held] = {}
+    variables: dict[str, Mapping[str, str]] = {}
     for name, places in sources.items():
         value, _ = read_first(name, places, os.environ, store)
         host = used[name][0]
         kinds[name] = kind_of(name, value, host)
-        placeholders |= environment(name, kinds[name], host, loaded.sandbox.secrets[name].env)
+        held[name] = Held(used[name], placeholder_for(name, kinds[name], host))
+        variables[name] = environment(name, kinds[name], host, loaded.sandbox.secrets[name].env)
     needed = needed_environment([place for each in sources.values() for place in each], os.environ)
-    return Credentials(SecretPlaces(sources, needed), kinds, placeholders)
+    return Credentials(SecretPlaces(sources, needed), kinds, held, variables)

@@ -23,12 +23,13 @@ from engine.build.image.recipe import ROOT
 from engine.errors import EngineError
 from engine.files import make_private
 from engine.guest.guest import Identity
+from engine.lifecycle.agent import Dressed, dress
 from engine.lifecycle.credentials import Credentials
 from engine.resolve.endpoints import Registries, client_files, endpoint_places
-from engine.resolve.mounts_and_ports import agent_call, wanted_forwards, wanted_mounts, working_directory
+from engine.resolve.mounts_and_ports import wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
-from engine.state.instances import Instance, forget_instance, load_instance, save_instance
+from engine.state.instances import AgentCall, Instance, forget_instance, load_instance, save_instance
 from engine.state.layout import InstancePaths, Layout
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
@@ -70,6 +71,8 @@ async def start(
     blueprint = built.blueprint
     layout = blueprint.layout
     paths = layout.instance(name)
+    credentials = credentials or Credentials()
+    dressed = dress(blueprint.loaded, credentials)
     note_start(layout, blueprint.loaded)
     forget_instance(layout, name)
     try:
@@ -77,10 +80,10 @@ async def start(
         async with _supervisor(layout, paths) as supervisor:
             # The supervisor loads its modules while this process asks the package clients and makes the disk.
             launch, _ = await asyncio.gather(
-                asyncio.to_thread(_launch, built, name, credentials or Credentials(), unconfined_mounts),
+                asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts),
                 _make_disk(built, paths.disk),
             )
-            record = _record(built, launch, supervisor.pid)
+            record = _record(built, launch, dressed.call, supervisor.pid)
             image = str(built.entries["image"])
             save_running(layout, name, Running(blueprint.configuration, launch.policy().ports(), image))
             save_instance(layout, record)
@@ -190,7 +193,7 @@ async def _make_disk(built: Built, disk: Path) -> None:
     await make_overlay(load_tools(built.entries["toolchain"]), disk, parent.disk, "qcow2")
 
 
-def _record(built: Built, launch: Launch, pid: int) -> Instance:
+def _record(built: Built, launch: Launch, agent: AgentCall | None, pid: int) -> Instance:
     loaded = built.blueprint.loaded
     return Instance(
         name=launch.name,
@@ -203,13 +206,13 @@ def _record(built: Built, launch: Launch, pid: int) -> Instance:
         process=describe_process(pid),
         ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in launch.forwards],
         mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
-        agent=agent_call(loaded),
+        agent=agent,
         working_directory=working_directory(loaded),
         agent_name=loaded.agent_name,
     )
 
 
-def _launch(built: Built, name: str, credentials: Credentials, unconfined_mounts: bool) -> Launch:
+def _launch(built: Built, name: str, credentials: Credentials, dressed: Dressed, unconfined_mounts: bool) -> Launch:
     loaded, sandbox = built.blueprint.loaded, built.blueprint.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
     compose = built.blueprint.chain.compose
@@ -226,8 +229,10 @@ def _launch(built: Built, name: str, credentials: Credentials, unconfined_mounts
         forwards=wanted_forwards(loaded),
         identity=Identity(
             hostname=name,
-            environment={"SANDBOX": "1", "SANDBOX_NAME": name, **credentials.placeholders},
+            environment={"SANDBOX": "1", "SANDBOX_NAME": name, **dressed.environment},
             files=client_files(sandbox.endpoints),
+            seeds=dressed.files,
+            user=dressed.user,
         ),
         services=tuple(sorted(sandbox.services)),
         late=compose.late if compose else (),
@@ -248,7 +253,8 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 def _environment(layout: Layout) -> dict[str, str]:
     """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
-    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    # Those that are set are paths, and the supervisor works in another directory.
+    variables = {name: str(Path(os.environ[name]).absolute()) for name in PASSED_ON if os.environ.get(name)}
     return clean_environment({**variables, **layout.to_environment()})
 
 

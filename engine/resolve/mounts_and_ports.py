@@ -1,4 +1,4 @@
-"""The mounts, ports and agent of a checked file, as a running machine and its record need them."""
+"""The mounts and ports of a checked file, as a running machine and its record need them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from engine.resolve.host_ports import pick_port
 from engine.resolve.paths import protected_in, real_source
-from engine.state.instances import AgentCall
 from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Loaded
 from sandboxfile.compose.services import published_ports
@@ -52,9 +51,3 @@ def wanted_forwards(loaded: Loaded, before: Iterable[HostForward] = ()) -> tuple
         return port
 
     return tuple(HostForward(host or choose(guest), guest) for host, guest in ports)
-
-
-def agent_call(loaded: Loaded) -> AgentCall | None:
-    """How the agent of the file is started; None when the file has no agent."""
-    agent = loaded.sandbox.agent
-    return AgentCall([*(agent.command or ()), *agent.args], agent.user, dict(agent.env)) if agent else None

@@ -9,8 +9,6 @@ from sandboxfile.sections.model import Sandbox
 def not_yet(sandbox: Sandbox) -> list[tuple[KeyPath, str]]:
     """(path, message) of each part that is valid but not implemented yet, so that none is silently ignored."""
     found: list[tuple[KeyPath, str]] = []
-    if sandbox.agent is not None and sandbox.agent.use is not None:
-        found.append((("agent", "use"), "agent definitions are not implemented yet: give the agent's command"))
     for index, mount in enumerate(sandbox.mounts):
         if mount.mode == "clone":
             found.append((("mounts", index, "mode"), "mounts of mode clone are not implemented yet"))

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from vmm.beneath import LinkInTheWay
 from vmm.channel.answers import read as read_field
@@ -26,6 +26,9 @@ from vmm.place import Last, Place, Roots, hold
 from vmm.walk import Found, walk
 
 STAT_S = 30.0
+
+
+T = TypeVar("T")
 
 
 class Unwanted(Exception):
@@ -65,6 +68,17 @@ async def send_tree(channel: GuestChannel, entries: Iterable[Found], parent: str
 
     The walk goes on in a thread of its own. Raises GuestError when the guest refuses, and what the walk raises.
     """
+    return await send_archive(channel, lambda send: pack(entries, name, send), parent, posixpath.join(parent, name))
+
+
+async def send_archive(
+    channel: GuestChannel, write: Callable[[Callable[[bytes], None]], T], parent: str, what: str
+) -> T:
+    """Have the guest's tar unpack in its directory `parent` what `write` sends; returns what `write` returns.
+
+    `write` is called in a thread of its own, and has to let through what the function that it is given raises. `what`
+    is what an error calls it. Raises GuestError when the guest refuses, and what `write` raises.
+    """
     argv = ["tar", "-x", "-p", "--same-owner", "--numeric-owner", "-f", "-", "-C", parent]
     async with channel.open_exec(argv, stdin=True) as command:
         loop = asyncio.get_running_loop()
@@ -78,18 +92,18 @@ async def send_tree(channel: GuestChannel, entries: Iterable[Found], parent: str
         said = Tail(4096)
         listening = asyncio.create_task(_listen(command, said))
         try:
-            copied = None
+            done = None
             with contextlib.suppress(Unwanted):
-                copied = await _in_thread(lambda: pack(entries, name, send), command, given_up.set)
+                done = await _in_thread(lambda: (write(send),), command, given_up.set)
             command.close_stdin()
             await listening
-            await _succeeded(command, said, f"{posixpath.join(parent, name)}: could not be written in the guest")
-            if copied is None:
-                raise GuestError(f"{posixpath.join(parent, name)}: the guest's tar ended before it had read everything")
+            await _succeeded(command, said, f"{what}: could not be written in the guest")
+            if done is None:
+                raise GuestError(f"{what}: the guest's tar ended before it had read everything")
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
-    return copied
+    return done[0]
 
 
 async def copy_out(
@@ -176,9 +190,7 @@ def _held(path: Path | str, roots: Roots, last: Last) -> Iterator[Place]:
         yield place
 
 
-async def _in_thread(
-    work: Callable[[], Copied], command: ExecStream, give_up: Callable[[], object] = lambda: None
-) -> Copied:
+async def _in_thread(work: Callable[[], T], command: ExecStream, give_up: Callable[[], object] = lambda: None) -> T:
     """Run `work`; on cancellation end the command first, which wakes the thread from its wait for it."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:

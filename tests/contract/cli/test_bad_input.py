@@ -136,7 +136,7 @@ FILES = (
     ),
     Bad("clone", HEAD + "mounts: ['.:/workspace:clone']\n", ("mounts[0].mode", "clone are not implemented yet")),
     Bad("hide", HEAD + "mounts: [{source: ., target: /w, hide: [.env]}]\n", ("mounts[0].hide", "not implemented yet")),
-    Bad("agent-use", HEAD + "agent: {use: claude-code}\n", ("Sandboxfile.yaml:2:", "agent.use", "not implemented yet")),
+    Bad("agent-use", HEAD + "agent: {use: claud-code}\n", ("Sandboxfile.yaml:2:", "agent.use", "claude-code")),
     Bad(
         "tcp",
         HEAD + "endpoints: [{host: db.example.com, port: 5432, protocol: tcp}]\n",

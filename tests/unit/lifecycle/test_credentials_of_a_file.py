@@ -35,8 +35,8 @@ def test_the_guest_gets_placeholders_in_the_variables_that_programs_read(
 ) -> None:
     monkeypatch.setenv("MY_KEY", VALUE)
     credentials = read(tmp_path, layout)
-    assert set(credentials.placeholders) >= {"ANTHROPIC_API_KEY", "MY_KEY"}
-    assert VALUE not in credentials.placeholders.values()
+    assert set(credentials.environment()) >= {"ANTHROPIC_API_KEY", "MY_KEY"}
+    assert VALUE not in credentials.environment().values()
     assert list(credentials.places.sources) == ["anthropic"], "what no endpoint uses is not looked at"
     assert VALUE not in repr(credentials), "a traceback shows it"
     assert credentials.places.environment["MY_KEY"] == VALUE, "the supervisor cannot see the user's variables"

@@ -175,7 +175,6 @@ def test_what_is_not_implemented_is_listed_with_its_path() -> None:
     )
     paths = [path for path, message in not_yet(value.sandbox) if "implemented" in message]
     assert set(paths) == {
-        ("agent", "use"),
         ("mounts", 0, "mode"),
         ("mounts", 0, "hide"),
         ("mounts", 0, "local"),

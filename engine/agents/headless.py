@@ -1,0 +1,79 @@
+"""One task for an agent without a terminal: its command, and what its output says. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.agents.definition import AgentDefinition, Commands, Place
+from engine.agents.words import fill
+from engine.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What an agent said of its task. `usage` is as the agent prints it; None where it does not tell."""
+
+    text: str
+    usage: Any = None
+    session: str | None = None
+    failed: bool = False
+
+
+def headless_command(definition: AgentDefinition, prompt: str, more: Sequence[str] = ()) -> list[str]:
+    """The command for one task, with the arguments `more`. Raises EngineError for an agent that cannot do without a
+    terminal."""
+    if definition.commands.headless is None:
+        raise EngineError(
+            f"{definition.title} does nothing without a terminal",
+            hint="`sandbox up` starts it in one",
+            exit_code=2,
+        )
+    return [*fill(definition.commands.headless, {"prompt": prompt}), *more]
+
+
+def read_answer(commands: Commands, output: str) -> Answered:
+    """What an agent's output says. Output that is not what the definition promises is the answer as it is."""
+    if commands.answer is None:
+        return Answered(output)
+    values = list(_values(commands.output, output))
+    if (text := _last(values, commands.answer.text)) is None:
+        return Answered(output, failed=_last(values, commands.answer.failed) is True)
+    session = _last(values, commands.answer.session)
+    return Answered(
+        text if isinstance(text, str) else json.dumps(text, ensure_ascii=False),
+        _last(values, commands.answer.usage),
+        session if isinstance(session, str) else None,
+        _last(values, commands.answer.failed) is True,
+    )
+
+
+def _values(kind: str, output: str) -> Iterator[Any]:
+    """The JSON in the output, with whatever else a program prints around it."""
+    if kind == "json":
+        start = output.find("{")
+        try:
+            yield json.JSONDecoder().raw_decode(output, max(start, 0))[0]
+        except ValueError:
+            return
+    for line in output.splitlines() if kind == "jsonl" else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _last(values: Iterable[Any], place: Place | None) -> Any:
+    if place is None:
+        return None
+    meant = [value for value in values if all(_at(value, key) == said for key, said in place.where.items())]
+    found = [_at(value, place.at) for value in meant]
+    return next((each for each in reversed(found) if each is not None), None)
+
+
+def _at(value: Any, keys: str) -> Any:
+    for key in keys.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,186 @@
+"""A coding agent, as its definition says: its packages fetched by this host, and installed in the guest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import posixpath
+import threading
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from engine.agents.installation import Download, InstallStep, Links, NpmInstall, Unpack
+from engine.agents.packages import Wanted
+from engine.agents.words import fill
+from engine.build.context import BuildContext
+from engine.build.nodes.package_tree import put_package
+from engine.build.nodes.packages import install_packages
+from engine.build.npm_registry import fetch_package
+from engine.build.step import execute
+from engine.errors import EngineError
+from engine.guest.guest import Guest
+from engine.resolve.endpoints import Registries
+from engine.resolve.registries import resolve_group
+from sandboxfile import Endpoint
+
+PACKAGE_VERSION = "1"  # raise it when the same package is kept in another form
+PACKAGE = "package.tgz"
+RECORD = "package.json"
+HOME = "/home/agent"
+DEBIAN, NPM = Endpoint(group="debian"), Endpoint(group="npm")
+LINK = """
+mapfile -t found < <(compgen -G "$1/$2")
+if [ ${#found[@]} != 1 ] || [ ! -f "${found[0]}" ]; then
+    echo "$2 should be one file below $1; there are ${#found[@]}: ${found[*]}" >&2
+    exit 1
+fi
+chmod a+rx -- "${found[0]}"
+ln -sfn -- "${found[0]}" "/usr/local/bin/$3"
+"""
+
+
+@dataclass(frozen=True)
+class AgentPackage:
+    """Fetch a package of the npm registry onto this host, and check its digest. `RECORD` says which one it was."""
+
+    wanted: Wanted
+
+    async def build(self, context: BuildContext, /) -> None:
+        guest_clients = Registries.of_image(context.parents["image"]).guest_clients
+        registry = (await asyncio.to_thread(resolve_group, "npm", guest_clients=guest_clients)).urls[0]
+        cancelled = threading.Event()
+        target = context.directory / PACKAGE
+        fetching = asyncio.create_task(
+            asyncio.to_thread(fetch_package, self.wanted, registry, target, context.log, cancelled)
+        )
+        try:
+            integrity = await asyncio.shield(fetching)
+        finally:
+            cancelled.set()
+            await asyncio.gather(fetching, return_exceptions=True)  # it writes into our directory as long as it runs
+        record = {"package": self.wanted.name, "version": self.wanted.version, "integrity": integrity}
+        (context.directory / RECORD).write_text(json.dumps(record) + "\n")
+
+
+@dataclass(frozen=True)
+class Action:
+    """One step of an installation: `what` is done, with the package of the node `package` where it needs one."""
+
+    what: Unpack | NpmInstall | Download | str
+    package: str | None = None
+    hosts: tuple[str, ...] = ()
+
+
+def action_of(step: InstallStep, package: str | None) -> Action:
+    """What a step of a definition does; `package` is the node of its package."""
+    if step.download is not None:
+        return Action(step.download, hosts=step.download.hosts)
+    what = step.unpack or step.npm or step.run
+    assert what is not None, "the model allows no step without one"
+    return Action(what, package, step.hosts)
+
+
+@dataclass(frozen=True)
+class InstallAgent:
+    """Install `debian` packages, and carry out the `actions` of the definition, with `version` filled in.
+
+    `architecture` is Debian's name of the guest's.
+    """
+
+    version: str
+    architecture: str
+    debian: tuple[str, ...]
+    actions: tuple[Action, ...]
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What the installation may reach: no more than its steps need."""
+        found = [DEBIAN] if self.debian else []
+        for action in self.actions:
+            if isinstance(action.what, NpmInstall):
+                found.append(NPM)
+            if isinstance(action.what, Download):
+                found.append(Endpoint(host=urlsplit(self._url(action.what)).hostname))
+            found += [Endpoint(host=host) for host in action.hosts]
+        return tuple(dict.fromkeys(found))
+
+    def describe(self) -> object:
+        """Everything that the result depends on, but for the packages, as plain data."""
+        steps = [
+            action.what if isinstance(action.what, str) else action.what.model_dump(mode="json")
+            for action in self.actions
+        ]
+        return [self.version, self.architecture, self.debian, steps]
+
+    async def act(self, guest: Guest, context: BuildContext) -> None:
+        if self.debian:
+            await install_packages(guest, context, self.debian)
+        for action in self.actions:
+            match action.what:
+                case Unpack():
+                    await self._unpack(guest, context, action.what, action.package or "")
+                case NpmInstall():
+                    await self._npm(guest, context, action.what, action.package or "")
+                case Download():
+                    await self._download(guest, context, action.what)
+                case str():
+                    await self._run(guest, context, action.what)
+
+    async def _unpack(self, guest: Guest, context: BuildContext, what: Unpack, node: str) -> None:
+        context.log(f"unpacking into {what.into}")
+        await execute(guest, context, ["mkdir", "-p", what.into], title=f"making {what.into}")
+        await put_package(guest.channel, context.parents[node] / PACKAGE, what.into)
+        await _link(guest, context, what.into, what.links)
+
+    async def _npm(self, guest: Guest, context: BuildContext, what: NpmInstall, node: str) -> None:
+        title = f"installing {what.package} with npm"
+        directory = "/var/lib/sandbox/agent"
+        await execute(guest, context, ["mkdir", "-p", directory], title=f"making {directory}")
+        await _put_file(guest, context, node, f"{directory}/{PACKAGE}")
+        options = ["--no-audit", "--no-fund", "--ignore-scripts", *([] if what.optional else ["--omit=optional"])]
+        npm = ["npm", "install", "--global", *options, f"{directory}/{PACKAGE}"]
+        await execute(guest, context, npm, title=title, env={"HOME": "/root"})
+        if what.scripts:
+            scripts = ["npm", "rebuild", "--global", *what.scripts]
+            await execute(guest, context, scripts, title=f"install scripts of {' '.join(what.scripts)}")
+        clean = "npm cache clean --force; rm -rf /root/.npm " + directory
+        await execute(guest, context, ["sh", "-c", clean], title="cleaning up", env={"HOME": "/root"})
+
+    async def _download(self, guest: Guest, context: BuildContext, what: Download) -> None:
+        url = self._url(what)
+        target = posixpath.join(what.into, posixpath.basename(url))
+        curl = ["curl", "-fsSL", "--proto", "=https", "--retry", "2", "--create-dirs", "-o", target, "--", url]
+        await execute(guest, context, curl, title=f"downloading {url}")
+        if what.unpack is not None:
+            unpack = {
+                "tar.gz": ["tar", "-xzf", target, "--no-same-owner", "-C", what.into],
+                "zip": ["python3", "-m", "zipfile", "-e", target, what.into],
+            }[what.unpack]
+            await execute(guest, context, unpack, title=f"unpacking {target}")
+            await execute(guest, context, ["rm", "-f", target], title="cleaning up")
+        await _link(guest, context, what.into, what.links)
+
+    def _url(self, what: Download) -> str:
+        if (url := getattr(what, self.architecture, None)) is None:
+            raise EngineError(f"there is no download of this agent for {self.architecture}")
+        return str(fill(url, {"version": self.version}))
+
+    async def _run(self, guest: Guest, context: BuildContext, what: str) -> None:
+        script = fill(what, {"version": self.version})
+        title = script.strip().splitlines()[0]
+        await execute(guest, context, ["bash", "-ec", script], title=title, user="agent", cwd=HOME)
+
+
+async def _put_file(guest: Guest, context: BuildContext, node: str, target: str) -> None:
+    """Copy the package of `node` as it is."""
+    data = await asyncio.to_thread((context.parents[node] / PACKAGE).read_bytes)
+    write = ["sh", "-c", 'cat > "$1"', "sh", target]
+    done = await guest.channel.run(write, stdin=data, timeout_s=600)
+    if done.code != 0:
+        raise EngineError(f"{target} could not be written in the guest", done.stderr.decode(errors="replace"))
+
+
+async def _link(guest: Guest, context: BuildContext, directory: str, links: Links) -> None:
+    """Put programs on the guest's PATH. A path may name any one directory as `*`."""
+    for name, path in links.items():
+        await execute(guest, context, ["bash", "-c", LINK, "bash", directory, path, name], title=f"linking {name}")

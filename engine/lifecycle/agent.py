@@ -1,0 +1,40 @@
+"""The agent of one sandbox: what its file says, with what its definition and its credentials add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.lifecycle.credentials import Credentials
+from engine.resolve.mounts_and_ports import working_directory
+from engine.state.instances import AgentCall
+from sandboxfile import Loaded
+
+
+@dataclass(frozen=True)
+class Dressed:
+    """How the agent is started, None where the file has none. `files` (path, mode, text) are those of its user `user`,
+    `environment` is for everything in the guest."""
+
+    call: AgentCall | None = None
+    user: str = "agent"
+    files: tuple[tuple[str, int, str], ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def dress(loaded: Loaded, credentials: Credentials) -> Dressed:
+    """What `up` gives to the guest for the agent of the file. Raises EngineError for an agent that nobody knows."""
+    agent = loaded.sandbox.agent
+    if agent is None:
+        return Dressed(environment=credentials.environment())
+    if agent.use is None:
+        call = AgentCall([*(agent.command or ()), *agent.args], agent.user, dict(agent.env))
+        return Dressed(call, agent.user, environment=credentials.environment())
+    from engine.agents import load_agent
+    from engine.agents.outfit import outfit_for
+
+    outfit = outfit_for(load_agent(agent.use), agent, working_directory(loaded), credentials.held)
+    command = list(agent.command or ()) + list(agent.args) if agent.command else list(outfit.command)
+    # Its own credential reaches the agent as its definition says: one in the environment may have it ask for approval.
+    environment = credentials.environment(without=outfit.secret)
+    return Dressed(AgentCall(command, agent.user, dict(outfit.environment)), agent.user, outfit.files, environment)

@@ -1,0 +1,58 @@
+"""One task without a terminal: the command, and what of an agent's output is its answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.agents import list_agents, load_agent
+from engine.agents.headless import Answered, headless_command, read_answer
+from engine.errors import EngineError
+
+
+def test_the_task_is_one_word_of_the_command() -> None:
+    task = 'make "it" $(work); {{workspace}}'
+    assert task in headless_command(load_agent("claude-code"), task)
+    assert headless_command(load_agent("codex"), "x", ["-m", "small"])[-2:] == ["-m", "small"]
+
+
+def test_one_that_needs_a_terminal() -> None:
+    with pytest.raises(EngineError, match="NanoClaw does nothing without a terminal") as caught:
+        headless_command(load_agent("nanoclaw"), "x")
+    assert caught.value.exit_code == 2
+
+
+def test_an_answer_in_one_value() -> None:
+    said = {"type": "result", "is_error": False, "result": "done", "session_id": "s1", "usage": {"output_tokens": 9}}
+    commands = load_agent("claude-code").commands
+    wanted = Answered("done", {"output_tokens": 9}, "s1")
+    assert read_answer(commands, json.dumps(said)) == wanted
+    assert read_answer(commands, f"a warning\n{json.dumps(said)}\nbye\n") == wanted
+    assert read_answer(commands, json.dumps({**said, "is_error": True})).failed
+
+
+def test_an_answer_among_lines() -> None:
+    lines = [
+        {"type": "thread.started", "thread_id": "t1"},
+        {"type": "item.completed", "item": {"type": "agent_message", "text": "first"}},
+        {"type": "item.completed", "item": {"type": "command_execution", "text": "not this"}},
+        {"type": "item.completed", "item": {"type": "agent_message", "text": "last"}},
+        {"type": "turn.completed", "usage": {"output_tokens": 3}},
+        "a text",
+        7,
+    ]
+    output = "no json\n" + "".join(f"{json.dumps(line)}\n" for line in lines)
+    assert read_answer(load_agent("codex").commands, output) == Answered("last", {"output_tokens": 3}, "t1")
+
+
+@pytest.mark.parametrize("output", ["", "plain words", "{", '{"other": 1}', "[1]", '{"result": null}'])
+def test_output_that_says_nothing_known_is_the_answer(output: str) -> None:
+    assert read_answer(load_agent("claude-code").commands, output) == Answered(output)
+    assert read_answer(load_agent("kiro").commands, output) == Answered(output)
+
+
+def test_who_prints_json_says_where_the_answer_is() -> None:
+    for agent in list_agents():
+        if agent.commands.headless:
+            assert (agent.commands.answer is None) == (agent.commands.output == "text"), agent.name
