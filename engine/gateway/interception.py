@@ -26,19 +26,24 @@ _SPOKEN = (HTTP_2, HTTP_1)
 
 
 async def intercept(
-    context: Context, guest: Streams, entry: JournalLine, hello: ClientHello, received: bytes, decision: Decision | None
+    context: Context,
+    guest: Streams,
+    entry: JournalLine,
+    hello: ClientHello,
+    received: bytes,
+    decision: Decision | None,
+    failure: GatewayError | None = None,
 ) -> None:
     """Serve a connection of which `received` was read, beginning with `hello`. Leaves the guest's side to the caller.
 
-    `decision` None: the host is refused, and the guest is told so. The entry is that of the first request; until there
-    is one it says what became of the connection.
+    `decision` None: the host is refused, and the guest is told so; with a `failure` it is told that. The entry is that
+    of the first request; until there is one it says what became of the connection.
     """
     assert context.authority is not None
     host = entry.host or ""
     offers = [protocol for protocol in _SPOKEN if protocol in hello.alpn]
     upstream: TlsStream | None = None
-    failure: GatewayError | None = None
-    if decision is None:
+    if decision is None or failure is not None:
         entry.verdict, entry.how = "refused", "refuse"
     else:
         entry.how = "intercept"
@@ -127,7 +132,7 @@ async def _dial(context: Context, entry: JournalLine, decision: Decision, offers
         context.outer = await asyncio.to_thread(verifying_context)
     below = await context.dial(entry, decision)
     try:
-        return await secure(below, context.outer, entry.host or "", offers, context.limits)
+        return await secure(below, context.outer, decision.reached(entry.host or ""), offers, context.limits)
     except BaseException as error:
         await close(below, context.limits)
         if isinstance(error, UpstreamUnreachable):

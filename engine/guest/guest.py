@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BOOT_S = {"tcg": 240.0}  # a cold boot under emulation takes 30 s here; a busy CI host has taken four times that
 BOOT_ACCELERATED_S = 60.0
 HELLO_S = 20.0
+NAMES = "/etc/sandbox/hosts.d/endpoints"  # dnsmasq sees it change by itself
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ async def open_guest(
         gateway = await stack.enter_async_context(
             start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority)
         )
+        identity = replace(identity, files=(*identity.files, names_file(gateway)))
         descriptor = await _memory(stack, base.shape, parent)
         spec = _machine(base, name, disk, descriptor, gateway, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
@@ -122,6 +124,11 @@ async def open_guest(
         yield Guest(machine, channel, gateway, descriptor)
 
 
+def names_file(gateway: Gateway) -> tuple[str, int, str]:
+    """(path, mode, text) of the file in which the guest's resolver finds the names with an address of their own."""
+    return NAMES, 0o644, "".join(f"{address} {name}\n" for name, address in gateway.names.items())
+
+
 def make_authority(name: str) -> Authority:
     """The certificate authority of one sandbox. Its library is loaded for those only that need one."""
     from engine.gateway.authority import Authority
@@ -131,7 +138,7 @@ def make_authority(name: str) -> Authority:
 
 def _machine(base: Base, name: str, disk: Path, memory: int, gateway: Gateway, parent: Snapshot | None) -> MachineSpec:
     """The machine as every guest has it. `memory` is the descriptor of its memory."""
-    forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
+    forwards = tuple(GuestForward(door.port, path, door.address) for door, path in sorted(gateway.doors.items()))
     return MachineSpec(
         name=name,
         accelerator=base.shape.accelerator,

@@ -18,6 +18,7 @@ from engine.gateway.journal import Journal
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.server import Gateway, start_gateway
+from vmm.spec import GATEWAY_ADDRESS
 
 DEADLINE_S = 20.0  # for anything that must happen; nothing waits so long in a good run
 PUBLIC = "203.0.113.10"  # what names resolve to unless a test says otherwise
@@ -34,8 +35,13 @@ class World:
     addresses: dict[str, Sequence[str]] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def guest(self, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        reader, writer = await asyncio.open_unix_connection(str(self.gateway.sockets[port]))
+    async def guest(
+        self, port: int, name: str | None = None
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection of the guest to the port at the address that its resolver gives for the name."""
+        address = self.gateway.names.get(name or "", GATEWAY_ADDRESS)
+        path = next(path for door, path in self.gateway.doors.items() if (door.address, door.port) == (address, port))
+        reader, writer = await asyncio.open_unix_connection(str(path))
         try:
             yield reader, writer
         finally:
