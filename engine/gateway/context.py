@@ -14,6 +14,7 @@ from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Decision, Policy
+from engine.gateway.proxies import Proxies
 from engine.gateway.upstream import (
     AddressRefused,
     Connect,
@@ -57,6 +58,7 @@ class Context:
     secrets: Secrets = lambda name: None
     authority: Authority | None = None
     outer: ssl.SSLContext | None = None  # for connections to servers; made when the first is
+    proxies: Proxies = field(default_factory=Proxies)
     live: dict[JournalLine, Cuttable] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
 
@@ -117,8 +119,11 @@ class Context:
             rule = decision.rule
             if rule is not None and rule.is_local:
                 return await open_local(entry.port, connect=self.connect_local, limits=self.limits)
+            host = decision.reached(entry.host or "")
+            if (proxy := self.proxies.of(host, entry.protocol)) is not None:
+                return await self.proxies.open(proxy, host, entry.port, self.limits, self.trust)
             return await open_upstream(
-                decision.reached(entry.host or ""),
+                host,
                 entry.port,
                 private=rule is not None and rule.private,
                 resolver=self.resolver,
@@ -130,6 +135,14 @@ class Context:
         except UpstreamUnreachable as error:
             self.note_failure(entry, error)
             raise
+
+    async def trust(self) -> ssl.SSLContext:
+        """What verifies servers. Made with the first use, in 50 ms."""
+        from engine.gateway.outer import verifying_context
+
+        if self.outer is None:
+            self.outer = await asyncio.to_thread(verifying_context)
+        return self.outer
 
     def note_failure(self, entry: JournalLine, error: UpstreamUnreachable) -> None:
         entry.verdict = "failed"

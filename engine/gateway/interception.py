@@ -15,7 +15,7 @@ from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.http import HttpSession, Inside
 from engine.gateway.journal import JournalLine
-from engine.gateway.outer import secure, verifying_context
+from engine.gateway.outer import secure
 from engine.gateway.policy import Decision
 from engine.gateway.splice import close
 from engine.gateway.tlsio import TlsStream, start_tls
@@ -128,11 +128,10 @@ async def _redial(context: Context, entry: JournalLine, decision: Decision, offe
 
 async def _dial(context: Context, entry: JournalLine, decision: Decision, offers: Sequence[str]) -> TlsStream:
     """A verified connection to the entry's host. Raises Refused and UpstreamUnreachable, noted in the entry."""
-    if context.outer is None:
-        context.outer = await asyncio.to_thread(verifying_context)
+    trusted = await context.trust()
     below = await context.dial(entry, decision)
     try:
-        return await secure(below, context.outer, decision.reached(entry.host or ""), offers, context.limits)
+        return await secure(below, trusted, decision.reached(entry.host or ""), offers, context.limits)
     except BaseException as error:
         await close(below, context.limits)
         if isinstance(error, UpstreamUnreachable):

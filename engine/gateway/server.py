@@ -24,6 +24,7 @@ from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy
+from engine.gateway.proxies import Proxies
 from engine.gateway.raw import serve_raw
 from engine.gateway.splice import close
 from engine.gateway.tls import FIRST_BYTE, serve_tls
@@ -190,11 +191,13 @@ async def start_gateway(
     limits: Limits | None = None,
     secrets: Secrets | None = None,
     authority: Authority | None = None,
+    proxies: Proxies | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on a socket in `directory` (mode 0600) for each door that the policy needs; serve until the block ends.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
-    replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
+    replace the way out; the check of the addresses between the two stays. `proxies` are those that this host needs to
+    get out. The journal remains the caller's to close.
     `secrets` gives the value of a secret at the moment of a request. With an `authority` that the guest trusts, TLS is
     intercepted where the policy looks inside, and names that it refuses are told why.
     Raises GatewayError when a socket cannot be made, and for a policy that looks inside without an authority.
@@ -208,6 +211,7 @@ async def start_gateway(
         limits=_affordable(limits or Limits()),
         secrets=secrets or (lambda name: None),
         authority=authority,
+        proxies=proxies or Proxies(),
     )
     context.require_authority(policy)
     gateway = Gateway(context)

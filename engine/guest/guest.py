@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
+from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway, start_gateway
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
@@ -93,6 +94,7 @@ async def open_guest(
     console_log: Path | None = None,
     secret_of: Secrets | None = None,
     certified: bool = False,
+    proxies: Proxies | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
@@ -100,14 +102,14 @@ async def open_guest(
     `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
     the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
     with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request.
-    Raises VmmError with the console's last lines when nothing answers.
+    `proxies` are those of the host. Raises VmmError with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
         authority = make_authority(name) if certified or policy.looks_inside else None
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
         gateway = await stack.enter_async_context(
-            start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority)
+            start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority, proxies=proxies)
         )
         identity = replace(identity, files=(*identity.files, names_file(gateway)))
         descriptor = await _memory(stack, base.shape, parent)

@@ -17,6 +17,7 @@ from engine.gateway.authority import Authority
 from engine.gateway.journal import Journal
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy, Rule
+from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway, start_gateway
 from vmm.spec import GATEWAY_ADDRESS
 
@@ -81,8 +82,12 @@ async def world(
     tls: ssl.SSLContext | None = None,
     secrets: Callable[[str], str | None] | None = None,
     authority: Authority | None = None,
+    proxies: Proxies | None = None,
 ) -> AsyncIterator[World]:
-    """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there."""
+    """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there.
+
+    What it reaches through `proxies` is not in the world's lists: those are really connected to.
+    """
     dialled: list[tuple[str, int]] = []
     resolved: list[str] = []
     addresses: dict[str, Sequence[str]] = {}
@@ -131,6 +136,7 @@ async def world(
                     limits=limits,
                     secrets=secrets,
                     authority=authority,
+                    proxies=proxies,
                 ) as gateway:
                     yield World(gateway, journal, dialled, resolved, addresses)
     finally:
