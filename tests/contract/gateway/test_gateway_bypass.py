@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from gateway_world import client_hello, echo, in_loop, world
-from inside_world import CLOSE, HOST, KEY, SECRET_RULE, VALUE, get, guest_authority, inside_world
+from inside_world import CLOSE, HELD, HOST, KEY, SECRET_RULE, VALUE, Recorder, get, guest_authority, inside_world
 
 from engine.gateway.policy import Policy, Rule
 
@@ -69,6 +69,16 @@ def test_a_bypassed_host_gets_no_secret_of_the_wider_endpoint() -> None:
     decision = Policy([secret, PINNED]).judge(HOST, 80, "GET", "/")
     assert decision.allowed and decision.injections == ()
     assert Policy([secret, PINNED]).judge("b.example.com", 443, "GET", "/").injections == (KEY,)
+
+
+def test_a_bypassed_host_gets_the_guests_own_credentials_and_no_placeholder() -> None:
+    async def scenario() -> None:
+        secret = Rule("*.example.com", injections=(KEY,))
+        async with world(secret, PINNED, handler=Recorder().serve, authority=guest_authority()) as w:
+            assert b"200 Fine" in await w.ask(80, get("/", CLOSE + "Authorization: Bearer own\r\n"))
+            assert b"403 Forbidden" in await w.ask(80, get("/", CLOSE + f"Authorization: Bearer {HELD}\r\n"))
+
+    in_loop(scenario())
 
 
 @pytest.mark.parametrize("extensions", [[ECH], [ECH, GREASE], [GREASE, ECH], [(0xFFCE, bytes(300))]])
