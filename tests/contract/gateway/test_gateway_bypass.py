@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import mock
 
 import pytest
 from gateway_world import client_hello, echo, in_loop, world
@@ -37,6 +38,7 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 # As a browser's decoy is built: outer, HKDF-SHA256, AES-128-GCM, a random id, key and payload (RFC 9849, 6.2).
 ECH = (0xFE0D, bytes.fromhex("00000100015a0020") + bytes(range(32)) + bytes.fromhex("0090") + bytes(144))
 
+SUPPORTED_VERSIONS = 43
 GREASE = (0x3A3A, b"")
 
 
@@ -129,3 +131,17 @@ def test_where_tls_is_looked_into_the_name_that_can_be_read_is_the_one_that_is_r
         assert b"\xfe\x0d" not in w.recorder.everything
 
     in_loop(scenario())
+
+
+def test_where_the_sandbox_has_a_certificate_the_guest_is_told_why() -> None:
+    """Python offers no encrypted hello, so an extension that it does send stands for one."""
+
+    async def scenario() -> None:
+        async with inside_world(Rule(HOST)) as w:
+            answer = await w.ask(get("/v1", CLOSE))
+            (line,) = await w.quiet()
+        assert answer.startswith(b"HTTP/1.1 403 ") and b"(ECH)" in answer and b"`intercept: true`" in answer
+        assert (line["verdict"], line["how"]) == ("refused", "refuse") and w.recorder.everything == b""
+
+    with mock.patch("engine.gateway.clienthello._HIDDEN", frozenset({SUPPORTED_VERSIONS})):
+        in_loop(scenario())
