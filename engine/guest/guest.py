@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
+from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway, start_gateway
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 BOOT_S = {"tcg": 240.0}  # a cold boot under emulation takes 30 s here; a busy CI host has taken four times that
 BOOT_ACCELERATED_S = 60.0
 HELLO_S = 20.0
+NAMES = "/etc/sandbox/hosts.d/endpoints"  # dnsmasq sees it change by itself
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ async def open_guest(
     console_log: Path | None = None,
     secret_of: Secrets | None = None,
     certified: bool = False,
+    proxies: Proxies | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
@@ -106,15 +109,16 @@ async def open_guest(
     `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
     the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
     with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request.
-    Raises VmmError with the console's last lines when nothing answers.
+    `proxies` are those of the host. Raises VmmError with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
         authority = make_authority(name) if certified or policy.looks_inside else None
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
         gateway = await stack.enter_async_context(
-            start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority)
+            start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority, proxies=proxies)
         )
+        identity = replace(identity, files=(*identity.files, names_file(gateway)))
         descriptor = await _memory(stack, base.shape, parent)
         spec = _machine(base, name, disk, descriptor, gateway, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
@@ -129,6 +133,11 @@ async def open_guest(
         yield Guest(machine, channel, gateway, descriptor)
 
 
+def names_file(gateway: Gateway) -> tuple[str, int, str]:
+    """(path, mode, text) of the file in which the guest's resolver finds the names with an address of their own."""
+    return NAMES, 0o644, "".join(f"{address} {name}\n" for name, address in gateway.names.items())
+
+
 def make_authority(name: str) -> Authority:
     """The certificate authority of one sandbox. Its library is loaded for those only that need one."""
     from engine.gateway.authority import Authority
@@ -138,7 +147,7 @@ def make_authority(name: str) -> Authority:
 
 def _machine(base: Base, name: str, disk: Path, memory: int, gateway: Gateway, parent: Snapshot | None) -> MachineSpec:
     """The machine as every guest has it. `memory` is the descriptor of its memory."""
-    forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
+    forwards = tuple(GuestForward(door.port, path, door.address) for door, path in sorted(gateway.doors.items()))
     return MachineSpec(
         name=name,
         accelerator=base.shape.accelerator,

@@ -22,6 +22,7 @@ from engine.build.image.initramfs import INITRAMFS
 from engine.build.image.recipe import ROOT
 from engine.errors import EngineError
 from engine.files import make_private
+from engine.gateway.proxies import Proxies, host_variables
 from engine.guest.guest import Identity
 from engine.lifecycle.agent import Dressed, dress
 from engine.lifecycle.credentials import Credentials
@@ -85,7 +86,9 @@ async def start(
             )
             record = _record(built, launch, dressed.call, supervisor.pid)
             image = str(built.entries["image"])
-            save_running(layout, name, Running(blueprint.configuration, launch.policy().ports(), image))
+            policy = launch.policy()
+            names = tuple(f"{host}:{port}" for host, port in policy.raw_endpoints())
+            save_running(layout, name, Running(blueprint.configuration, policy.ports(), image, gateway_names=names))
             save_instance(layout, record)
             await supervisor.send(launch)
             services = await supervisor.ready(on_event)
@@ -240,6 +243,7 @@ def _launch(built: Built, name: str, credentials: Credentials, dressed: Dressed,
         compose=compose.configuration() if compose else None,
         unconfined_mounts=unconfined_mounts,
         secrets=credentials.places,
+        proxies=_proxies(),
     )
 
 
@@ -251,11 +255,20 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def _proxies() -> dict[str, str]:
+    """Raises EngineError for a variable that the gateway could not use."""
+    variables = host_variables(os.environ)
+    Proxies(variables)
+    return variables
+
+
 def _environment(layout: Layout) -> dict[str, str]:
     """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
     # Those that are set are paths, and the supervisor works in another directory.
     variables = {name: str(Path(os.environ[name]).absolute()) for name in PASSED_ON if os.environ.get(name)}
-    return clean_environment({**variables, **layout.to_environment()})
+    environment = clean_environment({**variables, **layout.to_environment()})
+    # Proxies come with the Launch: others may read the environment of a process, and those may hold credentials.
+    return {name: value for name, value in environment.items() if not name.lower().endswith("_proxy")}
 
 
 def _tail(path: Path, lines: int = 20) -> str:
