@@ -42,9 +42,13 @@ class Refusal:
             )
         if decision.rule.deny:
             return "A rule that denies beats every rule that allows."
+        where = decision.rule.place or f"{decision.rule.label} in Sandboxfile.yaml"
+        if decision.rule.purpose or decision.edit:
+            purpose = f"This endpoint is for {decision.rule.purpose}." if decision.rule.purpose else ""
+            edit = f"To allow it, change {where}: {decision.edit}" if decision.edit else ""
+            return "\n".join(filter(None, (purpose, edit, self.hint)))
         if decision.needed is not None:
             method, path = decision.needed
-            where = decision.rule.place or f"{decision.rule.label} in Sandboxfile.yaml"
             parts = [f"`methods` must name {method}"] if decision.rule.methods else []
             parts += [f"`paths` must match {path}"] if decision.rule.paths else []
             return f"To allow it, change {where}: {' and '.join(parts)}."

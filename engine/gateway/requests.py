@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from engine.gateway.body_checks import BodyRefused, HeldBody
 from engine.gateway.context import Context, Refused
 from engine.gateway.injection import (
     CredentialRefused,
@@ -25,12 +26,23 @@ _PACKED = frozenset({b"accept-encoding", b"sec-websocket-extensions"})
 
 @dataclass(frozen=True)
 class Approved:
-    """`headers` are the guest's without rivals, `added` ours, to come behind them."""
+    """`headers` are the guest's without rivals, `added` ours, to come behind them.
+
+    With a `body`, nothing goes upstream before that is open.
+    """
 
     decision: Decision
     headers: Headers
     added: Headers
     redactor: Redactor
+    body: HeldBody | None = None
+
+
+def refused_body(decision: Decision, error: BodyRefused) -> Refused:
+    """What a refusal is in words of the policy."""
+    rule = decision.rule
+    reason = f"{rule.label if rule else 'the policy'} does not allow {error.brief}"
+    return Refused(reason, decision=replace(decision, allowed=False, reason=reason, edit=error.hint or ""))
 
 
 def approve(
@@ -57,7 +69,13 @@ def approve(
     if values:
         headers = [(name, value) for name, value in headers if name.lower() not in _PACKED]
         credentials.headers.append((b"accept-encoding", b"identity"))
-    return Approved(decision, headers, credentials.headers, Redactor(values))
+    try:
+        body = HeldBody(decision.checks, headers) if decision.checks else None
+    except BodyRefused as error:
+        raise refused_body(decision, error) from None
+    if body is not None:  # who waits for `100 Continue` is answered by us
+        headers = [(name, value) for name, value in headers if name.lower() != b"expect"]
+    return Approved(decision, headers, credentials.headers, Redactor(values), body)
 
 
 def note_redaction(entry: JournalLine, redactor: Redactor) -> None:

@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from sandboxfile.checks.host_ports import published
+from sandboxfile.checks.presets import check_presets
 from sandboxfile.checks.rules import allows, check_rules
 from sandboxfile.compose.agreement import named_services
 from sandboxfile.compose.images import DOCKER_HUB, image_hosts
@@ -64,6 +65,7 @@ def _endpoints(sandbox: Sandbox) -> Iterator[Problem]:
         if not any(endpoint.secret == name for endpoint in sandbox.endpoints):
             hint = f"use it: endpoints: [{{host: ..., secret: {name}}}]"
             yield Problem(("secrets", name), "is used by no endpoint", hint, True, "warning")
+    yield from check_presets(sandbox.endpoints)
     yield from check_rules(sandbox.endpoints)
     yield from _twice(
         (("endpoints", index, "as"), endpoint.as_, f"is named {quote(endpoint.as_)}")

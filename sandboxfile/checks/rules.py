@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sandboxfile.diagnostics import Problem
 from sandboxfile.positions import render_path
+from sandboxfile.presets.expansion import hosts_of
 from sandboxfile.sections.endpoints import Endpoint
 
 _WEB = {"https": {443}, "http": {80}}
@@ -41,10 +42,12 @@ def check_rules(endpoints: Sequence[Endpoint]) -> Iterator[Problem]:
 def allows(endpoints: Sequence[Endpoint], host: str) -> bool:
     """Whether the rules for hosts allow `host`, which is HOST or HOST:PORT; the default port is 443.
 
-    Named groups are not looked into.
+    Named groups of registries are not looked into.
     """
     name, _, text = host.partition(":")
     port = int(text or 443)
+    if port == 443 and any(_host_covers(each, name) for rule in endpoints for each in hosts_of(rule)):
+        return True
     rules = [rule for rule in endpoints if _host_covers(rule.host or "", name) and port in _ports(rule)]
     return any(not rule.deny for rule in rules) and not any(
         rule.deny and not (rule.methods or rule.paths) for rule in rules
@@ -61,8 +64,9 @@ def _ports(rule: Endpoint) -> set[int]:
 
 def _covers(wide: Endpoint, narrow: Endpoint, *, strictly: bool = False) -> bool:
     """Whether `wide` applies to every request that `narrow` applies to; `strictly`: and also to more."""
-    if wide.group or narrow.group:
-        same = wide.group is not None and wide.group == narrow.group
+    if wide.host is None or narrow.host is None:
+        # Of presets, checks/presets.py says what is too much.
+        same = wide.group is not None and wide.group == narrow.group and not (wide.access or narrow.access)
     else:
         same = _host_covers(wide.host or "", narrow.host or "") and _ports(narrow) <= _ports(wide)
     methods = not wide.methods or bool(narrow.methods and set(narrow.methods) <= set(wide.methods))
@@ -81,7 +85,7 @@ def _host_covers(wide: str, narrow: str) -> bool:
 
 def _meet(one: Endpoint, other: Endpoint) -> bool:
     """Whether both rules may apply to the same request. The hosts of a named group are not known here."""
-    if one.group or other.group:
+    if one.host is None or other.host is None:
         return True
     hosts = _host_covers(one.host or "", other.host or "") or _host_covers(other.host or "", one.host or "")
     return hosts and bool(_ports(one) & _ports(other))

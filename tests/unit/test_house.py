@@ -31,7 +31,7 @@ FLOORS = (
     "sandboxfile sandboxfile.pages",
     "sandboxfile.load",
     "sandboxfile.checks",
-    "sandboxfile.compose sandboxfile.writing",
+    "sandboxfile.compose sandboxfile.presets sandboxfile.writing",
     "sandboxfile.reading sandboxfile.sections",
     "sandboxfile.diagnostics",
     "sandboxfile.names sandboxfile.positions sandboxfile.quantities",
