@@ -24,6 +24,13 @@ def complete_hosts(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return _beginning([*_refused(), *NAMED], incomplete)
 
 
+def complete_presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The groups and presets."""
+    from sandboxfile.names import PRESETS
+
+    return _beginning(PRESETS, incomplete)
+
+
 def complete_secrets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The secrets that the file declares."""
     return _beginning(_section(ctx, "secrets"), incomplete)

@@ -33,14 +33,7 @@ def check_shape(data: Any) -> Sandbox | list[Problem]:
     try:
         return Sandbox.model_validate(data)
     except ValidationError as error:
-        findings = error.errors(include_url=False)
-        # Of a list whose entries are wrong the model also says that it is too short.
-        around = {details["loc"][:length] for details in findings for length in range(len(details["loc"]))}
-        return [
-            _problem(details, data)
-            for details in findings
-            if details["type"] != "too_short" or details["loc"] not in around
-        ]
+        return [_problem(details, data) for details in error.errors(include_url=False)]
 
 
 def _problem(details: ErrorDetails, data: Any) -> Problem:

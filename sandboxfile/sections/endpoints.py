@@ -23,7 +23,7 @@ from sandboxfile.sections.fields import (
     long_or_short,
     refuse,
 )
-from sandboxfile.sections.preset_keys import Accesses, Changes, RefPatterns, Repositories, check_preset_keys
+from sandboxfile.sections.preset_keys import Accesses, Changes, RefPatterns, Repositories
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
@@ -149,7 +149,7 @@ class Endpoint(Part):
         of_host = ["port", "protocol", "as_", *(["secret"] if self.group in GROUPS else [])]
         if self.host is None and (key := next((key for key in of_host if getattr(self, key)), None)):
             raise refuse("belongs to a host, not to a group", "list the host instead", key.rstrip("_"))
-        check_preset_keys(self)
+        self._check_preset()
         if self.protocol == "tcp":
             if self.port is None:
                 raise refuse("tcp needs a port", key="protocol")
@@ -159,6 +159,21 @@ class Endpoint(Part):
             raise refuse("has no use for a host that is denied", key="secret" if self.secret else "as")
         self._check_host_service()
         return self
+
+    def _check_preset(self) -> None:
+        preset = bool(self.github or self.access) or self.group not in (None, *GROUPS)
+        if not self.github and (key := next((key for key in ("push", "changes") if getattr(self, key)), None)):
+            raise refuse("belongs to a repository", "such as {github: acme/shop, push: [agent/*]}", key)
+        if self.access and self.host is not None:
+            hint = "a host has `methods` and `paths`"
+            raise refuse("belongs to a group or a repository, not to a host", hint, "access")
+        if self.changes and not self.push:
+            hint = "name the branches: push: [agent/*]"
+            raise refuse("says what pushes may do, and nothing is pushed", hint, "changes")
+        if preset and (key := next((key for key in ("methods", "paths") if getattr(self, key)), None)):
+            raise refuse("belongs to a host", "`access` says which requests there are", key)
+        if self.deny and (self.github or self.access):
+            raise refuse("has no use here", "what no endpoint allows is refused anyway", "deny")
 
     def _check_host_service(self) -> None:
         local = self.host is not None and (self.host == "localhost" or self.host.endswith(".localhost"))
@@ -179,5 +194,11 @@ class Endpoint(Part):
         pattern = rf"^({'|'.join(NAMED)}|{host})$"
         reference = long_or_short(schema, handler, ShortForm(("string",), description, pattern))
         long_form = handler.resolve_ref_schema(reference)["anyOf"][1]
-        long_form["oneOf"] = [{"required": [key]} for key in ("host", "group", *PARAMETERISED)]
+        properties = long_form["properties"]
+        filled = [
+            {"required": [key], "properties": {key: {"minItems": 1, "description": properties[key]["description"]}}}
+            for key in PARAMETERISED
+        ]
+        long_form["oneOf"] = [{"required": ["host"]}, {"required": ["group"]}, *filled]
+        long_form["dependentRequired"] = {"push": ["github"], "changes": ["push"]}
         return reference

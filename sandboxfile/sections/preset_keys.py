@@ -6,16 +6,13 @@ What a preset's accesses are is in its file, which only checks/presets.py reads:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, Strict
 
 from sandboxfile.diagnostics import quote
-from sandboxfile.names import ACCESS, CHANGES, GROUPS
+from sandboxfile.names import ACCESS, CHANGES
 from sandboxfile.sections.fields import Grammar, OneOf, Text, refuse
-
-if TYPE_CHECKING:
-    from sandboxfile.sections.endpoints import Endpoint
 
 _URL = re.compile(r"(?:https?://|git@|ssh://git@)?github\.com[/:](?P<name>[^/]+/[^/]+?)(?:\.git)?/?")
 
@@ -43,13 +40,13 @@ Repository = Annotated[
 ]
 Repositories = Annotated[
     tuple[Repository, ...],
-    Field(min_length=1, max_length=100),
+    Field(max_length=100),
     BeforeValidator(_listed, json_schema_input_type=Repository | tuple[Repository, ...]),
 ]
 AccessWord = Annotated[str, OneOf(ACCESS)]
 Accesses = Annotated[
     tuple[AccessWord, ...],
-    Field(min_length=1, max_length=len(ACCESS)),
+    Field(max_length=len(ACCESS)),
     BeforeValidator(_listed, json_schema_input_type=AccessWord | tuple[AccessWord, ...]),
 ]
 RefPattern = Annotated[
@@ -62,26 +59,8 @@ RefPattern = Annotated[
 ]
 RefPatterns = Annotated[
     tuple[RefPattern, ...],
-    Field(min_length=1, max_length=100),
+    Field(max_length=100),
     BeforeValidator(_listed, json_schema_input_type=RefPattern | tuple[RefPattern, ...]),
 ]
 Change = Annotated[str, OneOf(CHANGES)]
-Changes = Annotated[tuple[Change, ...], Field(min_length=1, max_length=len(CHANGES))]
-
-
-def check_preset_keys(endpoint: Endpoint) -> None:
-    """Raises the model's error where the keys do not fit together."""
-    named = bool(endpoint.github) or (endpoint.group is not None and endpoint.group not in GROUPS)
-    judged = bool(endpoint.github or endpoint.access) or named
-    if not endpoint.github:
-        for key in ("push", "changes"):
-            if getattr(endpoint, key):
-                raise refuse("belongs to a repository", "such as {github: acme/shop, push: [agent/*]}", key)
-    if endpoint.access and endpoint.host is not None:
-        raise refuse("belongs to a group or a repository, not to a host", "a host has `methods` and `paths`", "access")
-    if endpoint.changes and not endpoint.push:
-        raise refuse("says what pushes may do, and nothing is pushed", "name the branches: push: [agent/*]", "changes")
-    if judged and (wrong := next((key for key in ("methods", "paths") if getattr(endpoint, key)), None)):
-        raise refuse("belongs to a host", "`access` says which requests there are", wrong)
-    if endpoint.deny and (endpoint.github or endpoint.access):
-        raise refuse("has no use here", "what no endpoint allows is refused anyway", "deny")
+Changes = Annotated[tuple[Change, ...], Field(max_length=len(CHANGES))]
