@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from h2_world import Connection, Server
 from inside_world import InsideWorld, fields_of, guest_authority, inside_world, server_authority
 
 from engine.gateway.policy import Rule
@@ -72,6 +73,20 @@ class GitServer:
                 lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
                 writer.write(f"HTTP/1.1 {status} X\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body)
                 await writer.drain()
+
+    async def serve_h2(self, server: Server, connection: Connection, number: int) -> None:
+        """The answer to one request by HTTP/2."""
+        request = connection.requests[number]
+        while not request.ended:
+            connection.moved.clear()
+            await connection.moved.wait()
+        headers = {name: request.get(name) for name, _ in request.headers}
+        seen = Seen(headers[":method"][0], headers[":path"][0], headers, bytes(request.body))
+        self.requests.append(seen)
+        status, fields, body = await self.answer(seen)
+        extra = [(name.lower(), value) for name, value in fields]
+        connection.respond(number, status=status, end=False, extra=extra)
+        await connection.send(number, body, end=True)
 
     async def answer(self, seen: Seen) -> tuple[int, list[tuple[str, str]], bytes]:
         """By git's own program for servers."""
@@ -178,17 +193,18 @@ def make_origin(root: Path) -> None:
 
 
 @asynccontextmanager
-async def git_world(tmp_path: Path, *endpoints: str, server: GitServer | None = None) -> AsyncIterator[GitWorld]:
+async def git_world(tmp_path: Path, *endpoints: str, alpn: str = "http/1.1") -> AsyncIterator[GitWorld]:
     """A guest with these endpoints in its file."""
     root, directory = tmp_path / "server", tmp_path / "guest"
     directory.mkdir()
     make_origin(root)
     (directory / "ca.pem").write_text(guest_authority().certificate)
     rules = [rule for endpoint in endpoints for rule in rules_of(endpoint)]
-    backend = server or GitServer(root)
+    backend = GitServer(root)
+    handler = Server(backend.serve_h2).serve if alpn == "h2" else backend.serve
     secrets = {"github": TOKEN}.get
-    certificate = server_authority().context(GITHUB, "http/1.1")
-    async with inside_world(*rules, handler=backend.serve, secrets=secrets, server=certificate) as inside:
+    certificate = server_authority().context(GITHUB, alpn)
+    async with inside_world(*rules, handler=handler, secrets=secrets, server=certificate) as inside:
         async with connect_proxy(inside) as proxy:
             yield GitWorld(inside, backend, directory, proxy)
 

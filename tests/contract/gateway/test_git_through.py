@@ -190,3 +190,20 @@ def test_tags_are_refs_of_their_own(tmp_path: Path) -> None:
         assert {name for name in w.refs() if "tags" in name} == {"refs/tags/agent-1"}
 
     in_loop(scenario())
+
+
+@pytest.mark.parametrize(("ref", "allowed"), [("agent/x", True), ("main", False)])
+def test_the_same_by_http2(tmp_path: Path, ref: str, allowed: bool) -> None:
+    async def scenario() -> None:
+        async with git_world(tmp_path, PUSH, alpn="h2") as w:
+            await w.clone("-c", "http.version=HTTP/2")
+            await w.git("config", "http.version", "HTTP/2")
+            before = w.refs()
+            await w.commit("three")
+            await w.git("push", "origin", f"HEAD:{ref}", fails=not allowed)
+            lines = await w.inside.quiet()
+        assert (w.refs() != before) == allowed and len(w.server.pushes) == allowed
+        assert {seen.headers[":scheme"][0] for seen in w.server.requests} == {"https"}
+        assert [line["verdict"] for line in lines].count("refused") == (not allowed)
+
+    in_loop(scenario())
