@@ -7,7 +7,7 @@ does this by the same `HeldBody`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,8 +16,16 @@ from engine.gateway.errors import GatewayError
 MOST_HELD = 256 << 10  # bytes; less than the window of an HTTP/2 stream, so that its end always comes
 
 
+Reply = Callable[[str], tuple[str, bytes] | None]
+"""A refusal's text in the words of a protocol: media type and body; None where the client would not understand it."""
+
+
 class BodyRefused(GatewayError):
     """The body asks for something that no rule allows. `hint` says which edit would."""
+
+    def __init__(self, brief: str, *, hint: str | None = None, reply: Reply | None = None) -> None:
+        super().__init__(brief, hint=hint)
+        self.reply = reply
 
 
 class Inspector(Protocol):

@@ -29,7 +29,7 @@ class HeldBodies:
             try:
                 approved.body.end()
             except BodyRefused as error:
-                raise refused_body(approved.decision, error) from None
+                raise refused_body(approved.decision, error, approved.headers) from None
             return False
         self._approved[number] = approved
         if any(name == b"expect" for name, _ in headers):  # it waits for a word, which the server cannot say yet
@@ -49,7 +49,7 @@ class HeldBodies:
             if ended:
                 approved.body.end()
         except BodyRefused as error:
-            raise refused_body(approved.decision, error) from None
+            raise refused_body(approved.decision, error, approved.headers) from None
         return approved if approved.body.open else None
 
     def release(self, number: int) -> bytes:

@@ -264,7 +264,7 @@ class Relay:
 
     def _refusal(self, error: Refused) -> Refusal:
         status = error.decision.status if error.decision else 403
-        return Refusal(status, error.brief, self._host, self._port, error.decision, error.hint)
+        return Refusal(status, error.brief, self._host, self._port, error.decision, error.hint, error.reply)
 
     def _go_on(self, stream: Stream, side: Side, approved: Approved) -> None:
         added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
@@ -289,7 +289,7 @@ class Relay:
     def _say(self, number: int, refusal: Refusal, head: RequestHead | None) -> None:
         media_type, body = refusal.body(head.accept if head else "")
         headers = [
-            (b":status", b"%d" % refusal.status),
+            (b":status", b"%d" % refusal.sent_status),
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),

@@ -164,8 +164,8 @@ class HttpSession:
                 await exchange.relay_websocket()
                 return False
         except BodyRefused as error:
-            refused = refused_body(approved.decision, error)
-            refusal = Refusal(403, refused.brief, entry.host, entry.port, refused.decision, refused.hint)
+            refused = refused_body(approved.decision, error, approved.headers)
+            refusal = Refusal(403, refused.brief, entry.host, entry.port, refused.decision, reply=refused.reply)
             return await self._refuse(entry, refusal, head)
         except UpstreamBroke as error:
             entry.reason = str(error)

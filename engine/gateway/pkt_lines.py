@@ -15,6 +15,11 @@ class BadLine(GatewayError):
     """Bytes that are no pkt-line, or one that readers take differently."""
 
 
+def write_line(text: bytes) -> bytes:
+    """A pkt-line of up to LONGEST - 4 bytes."""
+    return b"%04x" % (len(text) + 4) + text
+
+
 class PktLines:
     """`rest` is what has come and was not read: the beginning of a line, or what follows where the reader stopped."""
 

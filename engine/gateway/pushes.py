@@ -20,6 +20,7 @@ from engine.gateway.body_checks import BodyRefused
 from engine.gateway.errors import GatewayError
 from engine.gateway.paths import glob
 from engine.gateway.pkt_lines import BadLine, PktLines
+from engine.gateway.push_reports import MEDIA_TYPE, report
 
 CREATE, UPDATE, DELETE = CHANGES = ("create", "update", "delete")
 _BRANCH = "refs/heads/"
@@ -28,6 +29,7 @@ _SHALLOW = re.compile(rb"shallow (?:[0-9a-f]{40}|[0-9a-f]{64})")
 _CAPABILITIES = re.compile(rb"[ -~]*")
 # What would be a second instruction, which nobody here understands.
 _REFUSED = {b"push-options": "push options", b"push-cert": "a signed push"}
+_REFUSED_REF, _WITH_OTHERS = "refused by the sandbox", "refused by the sandbox, with the others"
 # git-check-ref-format, for a name of which the letters are known to be printable, and no space.
 _BAD_NAME = re.compile(r"\.\.|[~^:?*\[\\]|@\{|//|/\.|\.lock(?:/|$)|[./]$")
 
@@ -76,7 +78,9 @@ class PushInspector:
         self.accepted = False
         self._allowed = allowed
         self._lines = PktLines()
-        self._commands = 0
+        self._refs: list[str] = []
+        self._refused: dict[str, BodyRefused] = {}
+        self._capabilities: frozenset[bytes] = frozenset()
         self._over = False  # the flush has come
 
     def feed(self, data: bytes) -> None:
@@ -90,11 +94,14 @@ class PushInspector:
                     self._over = True
                     break
                 self._read(line)
-            if self._over and not self._commands and self._lines.rest:
+            if self._over and not self._refs and self._lines.rest:
                 raise BadLine("a body that goes on after an empty list of commands")
         except BadLine as error:
             raise BodyRefused(f"not a push as git writes it: {error.brief}") from None
-        self.accepted = self._over and bool(self._commands)
+        if self._over and self._refused:
+            first = next(iter(self._refused.values()))
+            raise BodyRefused(first.brief, hint=first.hint, reply=self._report)
+        self.accepted = self._over and bool(self._refs)
 
     def end(self) -> None:
         # git asks whether it may push at all with a flush alone, before it sends a large pack.
@@ -104,7 +111,7 @@ class PushInspector:
 
     def _read(self, line: bytes) -> None:
         text = line.removesuffix(b"\n")
-        if _SHALLOW.fullmatch(text) and not self._commands:
+        if _SHALLOW.fullmatch(text) and not self._refs:
             return
         text, mark, capabilities = text.partition(b"\0")
         if text == b"push-cert":
@@ -120,17 +127,27 @@ class PushInspector:
             raise BadLine("a ref that is not UTF-8") from None
         if not ref.startswith("refs/") or not ref.isprintable() or _BAD_NAME.search(ref):
             raise BadLine("a name that no ref can have")
-        self._commands += 1
-        self._allowed.check(command[1], command[2], ref)
+        self._refs.append(ref)
+        try:
+            self._allowed.check(command[1], command[2], ref)
+        except BodyRefused as error:
+            self._refused.setdefault(ref, error)
 
     def _check_capabilities(self, text: bytes) -> None:
-        if self._commands:
+        if self._refs:
             raise BadLine("capabilities at a command that is not the first")
         if not _CAPABILITIES.fullmatch(text):
             raise BadLine("capabilities with control characters")
         for word in text.split():
             if refused := _REFUSED.get(word.partition(b"=")[0]):
                 raise BodyRefused(f"{refused} in a push", hint="push without --push-option and with --no-signed")
+        self._capabilities = frozenset(text.split())
+
+    def _report(self, text: str) -> tuple[str, bytes] | None:
+        """The refusal for git's own eyes."""
+        why = {ref: _REFUSED_REF if ref in self._refused else _WITH_OTHERS for ref in self._refs}
+        words = report(why, self._capabilities, text)
+        return None if words is None else (MEDIA_TYPE, words)
 
 
 def whole_ref(pattern: str) -> str:

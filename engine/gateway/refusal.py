@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from engine.gateway.body_checks import Reply
 from engine.gateway.policy import WEB_PORTS, Decision
 
 _PROBLEM = "application/problem+json"
@@ -15,7 +16,10 @@ _PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request goes nowhere. `decision` is set where the policy said so."""
+    """Why a request goes nowhere. `decision` is set where the policy said so.
+
+    `reply` says it in the words of the client's protocol, in which it is an answer like any other.
+    """
 
     status: int
     reason: str
@@ -23,6 +27,15 @@ class Refusal:
     port: int = 0
     decision: Decision | None = None
     hint: str | None = None
+    reply: Reply | None = None
+
+    @property
+    def sent_status(self) -> int:
+        """The status of the answer."""
+        return 200 if self._spoken() else self.status
+
+    def _spoken(self) -> tuple[str, bytes] | None:
+        return self.reply(self.text()) if self.reply is not None else None
 
     def text(self) -> str:
         """With a decision of the policy it names the line to add to the file, and the command that does."""
@@ -79,6 +92,8 @@ class Refusal:
 
     def body(self, accept: str = "") -> tuple[str, bytes]:
         """Media type and text, in the form that an Accept header asks for."""
+        if spoken := self._spoken():
+            return spoken
         if wants_problem(accept):
             return _PROBLEM, json.dumps(self.problem(), indent=2).encode() + b"\n"
         return "text/plain; charset=utf-8", self.text().encode()
@@ -87,7 +102,7 @@ class Refusal:
         """A complete HTTP/1.1 answer that ends the connection."""
         media_type, body = self.body(accept)
         head = (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"HTTP/1.1 {self.sent_status} {HTTPStatus(self.sent_status).phrase}\r\n"
             f"Content-Type: {media_type}\r\n"
             f"Content-Length: {len(body)}\r\n"
             "Cache-Control: no-store\r\n"

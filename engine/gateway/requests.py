@@ -18,8 +18,10 @@ from engine.gateway.injection import (
 )
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
+from engine.gateway.push_reports import MEDIA_TYPE
 from engine.gateway.redaction import Redactor
 
+_MOST_SENT = 1 << 20  # bytes; what git sends in one piece
 # An answer must be readable for us where it could hold a value of ours.
 _PACKED = frozenset({b"accept-encoding", b"sec-websocket-extensions"})
 
@@ -38,11 +40,20 @@ class Approved:
     body: HeldBody | None = None
 
 
-def refused_body(decision: Decision, error: BodyRefused) -> Refused:
-    """What a refusal is in words of the policy."""
+def refused_body(decision: Decision, error: BodyRefused, headers: Headers) -> Refused:
+    """What a refusal is in words of the policy.
+
+    A reply in the protocol's own words is for who waits for one, and has little to send: of a long body, clients send
+    all before they read an answer that looks like success.
+    """
     rule = decision.rule
     reason = f"{rule.label if rule else 'the policy'} does not allow {error.brief}"
-    return Refused(reason, decision=replace(decision, allowed=False, reason=reason, edit=error.hint or ""))
+    refused = replace(decision, allowed=False, reason=reason, edit=error.hint or "")
+    lengths = [value for name, value in headers if name.lower() == b"content-length"]
+    short = len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= _MOST_SENT
+    accept = b",".join(value for name, value in headers if name.lower() == b"accept")
+    reply = error.reply if short and MEDIA_TYPE.encode() in accept else None
+    return Refused(reason, decision=refused, reply=reply)
 
 
 def approve(
@@ -72,7 +83,7 @@ def approve(
     try:
         body = HeldBody(decision.checks, headers) if decision.checks else None
     except BodyRefused as error:
-        raise refused_body(decision, error) from None
+        raise refused_body(decision, error, headers) from None
     if body is not None:  # who waits for `100 Continue` is answered by us
         headers = [(name, value) for name, value in headers if name.lower() != b"expect"]
     return Approved(decision, headers, credentials.headers, Redactor(values), body)

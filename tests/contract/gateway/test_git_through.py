@@ -101,7 +101,8 @@ def test_a_push_to_any_other_ref_is_refused_before_a_byte_goes_on(tmp_path: Path
             before = w.refs()
             await w.commit("three")
             text = await w.git("push", "origin", *refspecs, fails=True)
-            assert "403" in text
+            assert text.count("(refused by the sandbox)") == 1 and text.count("[remote rejected]") == len(refspecs)
+            assert "remote: To allow it, change Sandboxfile.yaml:4: write `push: [agent/*, " in text
             lines = await w.inside.quiet()
         assert w.refs() == before
         assert not [seen for seen in w.server.requests if seen.method == "POST" and "receive-pack" in seen.target]
