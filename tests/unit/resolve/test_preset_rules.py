@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from engine.gateway.policy import Decision, Policy
+from engine.decoding import decode
+from engine.gateway.policy import Decision, Policy, Rule
 from engine.gateway.refusal import Refusal
 from engine.resolve import endpoints as module
 from engine.resolve.endpoints import Registries, endpoint_places, looks_inside
@@ -278,3 +281,10 @@ def test_two_endpoints_of_one_service_are_told_apart() -> None:
 def test_a_group_without_access_is_as_it_was() -> None:
     one = policy("npm")
     assert not one.looks_inside and judge(one, "PUT packages.example/a").allowed
+
+
+@pytest.mark.parametrize("endpoint", CASES)
+def test_the_supervisor_gets_the_same_rules(endpoint: str) -> None:
+    rules = tuple(policy(endpoint).rules)
+    sent = json.loads(json.dumps([asdict(rule) for rule in rules]))
+    assert decode(tuple[Rule, ...], sent) == rules
