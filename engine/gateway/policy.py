@@ -9,6 +9,7 @@ from typing import Literal
 
 from engine.gateway.body_checks import BodyCheck
 from engine.gateway.errors import GatewayError
+from engine.gateway.lfs import LfsDownloads
 from engine.gateway.names import BadName, canonical_name
 from engine.gateway.paths import BadTarget, Target, allows, check_pattern, denies, methods_in_query, read_target
 from engine.gateway.pushes import Pushes
@@ -76,7 +77,7 @@ class Rule:
     intercept: bool = False
     place: str = ""
     foreign_credentials: bool = False
-    body: Pushes | None = None
+    body: Pushes | LfsDownloads | None = None
     purpose: str = ""
     offers: tuple[Offer, ...] = ()
 
@@ -195,6 +196,9 @@ class Policy:
         for rule in matching:
             if not rule.deny:
                 return Decision(True, rule, f"{name}:{port} is allowed by {rule.label}")
+        secure = next((rule for rule in self.matching(name, 443) if rule.purpose and not rule.deny), None)
+        if port == 80 and secure is not None:  # to name the host besides would allow everything there
+            return Decision(False, secure, f"{secure.label} is for https alone, and this is {name}:80")
         return Decision(False, None, f"no endpoint names {name}:{port}")
 
     def judge(self, host: str, port: int, method: str, target: str, overrides: Iterable[str] = ()) -> Decision:

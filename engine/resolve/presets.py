@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from engine.gateway.lfs import LfsDownloads
 from engine.gateway.policy import Injection, Offer, Rule
 from engine.gateway.pushes import CREATE, UPDATE, Pushes, whole_ref
 from sandboxfile.presets.definition import REGISTRY, Preset
@@ -39,7 +40,7 @@ def preset_rules(
             for each in alternative.requests
             if each.host == one.host
         )
-        body = _pushes(endpoint) if one.pushes else None
+        body = _BODIES[one.body](endpoint) if one.body else None
         bases = at_registry if one.host == REGISTRY else (Rule(one.host, HTTPS),)
         for base in bases:
             given = injections(base.host) if one.secret else ()
@@ -59,3 +60,9 @@ def preset_rules(
 
 def _pushes(endpoint: Endpoint) -> Pushes:
     return Pushes(tuple(map(whole_ref, endpoint.push)), endpoint.changes or (CREATE, UPDATE))
+
+
+_BODIES: Mapping[str, Callable[[Endpoint], Pushes | LfsDownloads]] = {
+    "push": _pushes,
+    "lfs-download": lambda endpoint: LfsDownloads(),
+}

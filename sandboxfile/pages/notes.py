@@ -111,8 +111,8 @@ from.
 - `push: [agent/*]` adds pushes to these branches, and to no other ref. A pattern is of branches unless it begins with
   `refs/`; `*` stays within a segment, `**` does not. The gateway reads the commands of a push, and nothing of one that
   names another ref goes on. `changes` says what may become of the refs: `create`, `update` and `delete`, by default
-  create and update. An update may be a forced one: that cannot be told apart. Signed pushes, push options and LFS are
-  refused.
+  create and update. An update may be a forced one: that cannot be told apart. Signed pushes, push options and
+  uploads to LFS are refused.
 - GraphQL is refused unless `access` names `graphql`: it is one address for everything that the token may do.
 - `{group: npm, access: read}` is installing without publishing; without `access` a group of registries is everything
   at its hosts. `docker-hub`, `ghcr` and `quay` are for pulling, and vendors of models, such as `anthropic` and

@@ -15,7 +15,7 @@ from sandboxfile.names import ACCESS, GROUPS, PARAMETERISED, PRESET_FOLDER
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.source import Source, read_source
 from sandboxfile.sections.endpoints import Method, check_host
-from sandboxfile.sections.fields import Grammar, Maybe, Name, Part, Text, refuse
+from sandboxfile.sections.fields import Grammar, Maybe, Name, OneOf, Part, Text, refuse
 from sandboxfile.sections.preset_keys import AccessWord
 from sandboxfile.sections.structure import fields_at
 
@@ -34,6 +34,7 @@ PresetPath = Annotated[
     Grammar(r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/{}-]*(\?[A-Za-z0-9._~=&-]+)?$", "must be a path that begins with /"),
 ]
 Date = Annotated[Text, Grammar(r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$", "must be a date such as 2026-11-26")]
+Body = Annotated[str, OneOf(("push", "lfs-download"))]
 Address = Annotated[Text, Grammar(r"^https://[^\s]+$", "must be an https:// address")]
 
 
@@ -62,8 +63,9 @@ class Requests(Part):
     why: Text = Field(description="What they are for, in a few words.")
     source: Name = Field(description="The name of the evidence, in `sources`.")
     secret: Annotated[bool, Strict()] = Field(default=False, description="Whether the endpoint's secret goes to them.")
-    pushes: Annotated[bool, Strict()] = Field(
-        default=False, description="Whether their bodies are pushes, which `push` and `changes` of the endpoint judge."
+    body: Maybe[Body] = Field(
+        default=None,
+        description="What their bodies must be: a push that `push` and `changes` allow, or a batch of LFS to download.",
     )
 
 
@@ -110,7 +112,7 @@ class Preset(Part):
     def _check(self, requests: Requests, *, is_push: bool) -> None:
         if (requests.host == REGISTRY) != self.registry:
             raise refuse(f"{REGISTRY} is the host of groups of registries, and of no others", key="access")
-        if requests.pushes and not is_push:
+        if requests.body == "push" and not is_push:
             raise refuse("bodies are judged as pushes in `push` alone", key="access")
         for path in requests.paths:
             words = set(re.findall(r"\{[^}]*\}?|\}", path))

@@ -20,7 +20,7 @@ class Granted:
     methods: tuple[str, ...]
     paths: tuple[str, ...]
     secret: bool = False
-    pushes: bool = False
+    body: str | None = None
 
 
 def preset_of(endpoint: Endpoint) -> Preset | None:
@@ -45,11 +45,10 @@ def granted(endpoint: Endpoint, preset: Preset) -> tuple[Granted, ...]:
     found: dict[tuple[Any, ...], dict[str, None]] = {}
     for word in words_granted(endpoint, preset):
         for requests in accesses[word].requests:
-            key = (requests.host, tuple(sorted(requests.methods)), requests.secret, requests.pushes, not requests.paths)
+            key = (requests.host, tuple(sorted(requests.methods)), requests.secret, requests.body, not requests.paths)
             found.setdefault(key, {}).update(dict.fromkeys(_paths(endpoint, requests)))
     return tuple(
-        Granted(host, methods, tuple(paths), secret, pushes)
-        for (host, methods, secret, pushes, _), paths in found.items()
+        Granted(host, methods, tuple(paths), secret, body) for (host, methods, secret, body, _), paths in found.items()
     )
 
 
@@ -87,7 +86,7 @@ def alternatives(endpoint: Endpoint, preset: Preset) -> Iterator[Alternative]:
             continue
         wider = _with(endpoint, word, has)
         requests = tuple(
-            Granted(one.host, one.methods, tuple(_paths(endpoint, one)), one.secret, one.pushes)
+            Granted(one.host, one.methods, tuple(_paths(endpoint, one)), one.secret, one.body)
             for one in access.requests
         )
         yield Alternative(f"- {Hand().flow(_written(wider))}", requests, access.note or "")

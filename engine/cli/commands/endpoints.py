@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from sandboxfile.presets.definition import Access, Preset, Requests
 
+_BODIES = {"push": "the body is judged by `push` and `changes`", "lfs-download": "the body must be a download"}
+
 
 @click.group(
     "endpoints",
@@ -96,5 +98,5 @@ def _lines(requests: Requests) -> Iterator[str]:
 
 def _marks(requests: Requests) -> str:
     marks = ["with the secret"] if requests.secret else []
-    marks += ["the body is judged by `push` and `changes`"] if requests.pushes else []
+    marks += [_BODIES[requests.body]] if requests.body else []
     return f" ({'; '.join(marks)})" if marks else ""

@@ -10,6 +10,7 @@ from gateway_world import in_loop, until
 from h2_world import Server, h2_guest, head
 from inside_world import CLOSE, HOST, InsideWorld, inside_world
 
+from engine.gateway.lfs import LfsDownloads
 from engine.gateway.policy import Injection, Policy, Rule
 from engine.gateway.pushes import Pushes
 
@@ -110,6 +111,20 @@ def test_http1_a_compressed_push_is_refused() -> None:
             answer = await w.ask(post(GOOD, f"{CLOSE}Content-Encoding: gzip\r\n"))
         assert answer.startswith(b"HTTP/1.1 403") and b"compressed" in answer
         assert w.recorder.everything == b""
+
+    in_loop(scenario())
+
+
+def test_another_check_of_bodies_is_served_alike() -> None:
+    batch = Rule(HOST, methods=("POST",), paths=("/acme/shop.git/info/lfs/objects/batch",), body=LfsDownloads())
+
+    async def scenario() -> None:
+        path = batch.paths[0]
+        async with inside_world(batch) as w:
+            assert (await w.ask(post(b'{"operation": "upload"}', path=path))).startswith(b"HTTP/1.1 403")
+            assert w.recorder.everything == b""
+            assert (await w.ask(post(b'{"operation": "download"}', path=path))).startswith(b"HTTP/1.1 200")
+        assert [body for _, body in w.recorder.requests] == [b'{"operation": "download"}']
 
     in_loop(scenario())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.decoding import decode
+from engine.gateway.lfs import LfsDownloads
 from engine.gateway.policy import Decision, Policy, Rule
 from engine.gateway.refusal import Refusal
 from engine.resolve import endpoints as module
@@ -49,6 +50,7 @@ GITHUB_READ = """
 GET github.com/acme/shop/info/refs?service=git-upload-pack
 GET github.com/acme/shop.git/info/refs?service=git-upload-pack
 POST github.com/acme/shop.git/git-upload-pack
+POST github.com/acme/shop.git/info/lfs/objects/batch
 GET github.com/acme/shop/archive/refs/heads/main.tar.gz
 GET github.com/acme/shop/releases/download/v1/shop.tar.gz
 HEAD api.github.com/repos/acme/shop
@@ -63,8 +65,9 @@ GET github.com/acme/shop.git/info/refs
 GET github.com/acme/shop.git/info/refs?service=git-upload-pack&service=git-receive-pack
 GET github.com/acme/shop.git/info/refs?service=git%2Dupload-pack
 POST github.com/acme/shop.git/git-receive-pack
-POST github.com/acme/shop.git/info/lfs/objects/batch
 POST github.com/acme/shop.git/info/lfs/locks
+POST github.com/acme/shop.git/info/lfs/locks/verify
+POST github.com/acme/other.git/info/lfs/objects/batch
 POST github.com/acme/other.git/git-upload-pack
 POST github.com/acme%2Fshop/x/git-upload-pack
 POST github.com/acme/shop/../other/git-upload-pack
@@ -288,3 +291,14 @@ def test_the_supervisor_gets_the_same_rules(endpoint: str) -> None:
     rules = tuple(policy(endpoint).rules)
     sent = json.loads(json.dumps([asdict(rule) for rule in rules]))
     assert decode(tuple[Rule, ...], sent) == rules
+
+
+def test_a_batch_of_lfs_must_download() -> None:
+    decision = judge(policy("{github: acme/shop}"), "POST github.com/acme/shop.git/info/lfs/objects/batch")
+    assert decision.checks == (LfsDownloads(),)
+
+
+def test_plain_http_is_not_told_to_name_the_host() -> None:
+    decision = policy("{github: acme/shop}").decide("github.com", 80)
+    text = Refusal(403, decision.reason, "github.com", 80, decision).text()
+    assert "is for https alone" in text and "- github.com" not in text
