@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sandboxfile.names import PARAMETERISED
 from sandboxfile.writing.additions import Addition
 
 _HOST_AND_PORT = re.compile(r"(?P<host>[^:]+):(?P<port>[0-9]{1,5})")
@@ -16,14 +17,17 @@ _HOST_AND_PORT = re.compile(r"(?P<host>[^:]+):(?P<port>[0-9]{1,5})")
 def endpoint_entry(word: str, *, groups: Iterable[str], **rules: Any) -> Any:
     """The entry for an endpoint: a short form, such as `npm` or `api.example.com:8443`, where that can say it all."""
     given = {key: value for key, value in rules.items() if value}
-    if not given:
+    preset, _, rest = word.partition(":")
+    if not given and preset not in PARAMETERISED:
         return word
     if set(given) == {"port"} and ":" not in word and word not in groups:
         return f"{word}:{given['port']}"
     entry: dict[str, Any] = {"group" if word in groups else "host": word}
     if match := _HOST_AND_PORT.fullmatch(word):
         entry = {"host": match["host"], "port": int(match["port"])}
-    order = ("port", "protocol", "as", "methods", "paths", "secret", "deny")
+    elif preset in PARAMETERISED and rest:
+        entry = {preset: rest}
+    order = ("port", "protocol", "as", "access", "push", "methods", "paths", "secret", "deny")
     return entry | {key: given[key] for key in order if key in given}
 
 

@@ -18,6 +18,7 @@ SECTIONS = {
     },
     "The file": {
         "add": "Add an endpoint, mount, service, port or package.",
+        "endpoints": "Show what groups and presets of endpoints stand for.",
         "validate": "Check a Sandboxfile.yaml.",
         "config": "Show the resolved file, and where each value came from.",
         "plan": "Show what `up` would do, and why.",

@@ -19,9 +19,16 @@ _WEB_PORTS = (80, 443)
 
 def complete_hosts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The hosts that the gateway refused to this project's sandbox, the latest first, and the groups."""
-    from sandboxfile.sections.endpoints import GROUPS
+    from sandboxfile.names import NAMED
 
-    return _beginning([*_refused(), *GROUPS], incomplete)
+    return _beginning([*_refused(), *NAMED], incomplete)
+
+
+def complete_presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The groups and presets."""
+    from sandboxfile.names import PRESETS
+
+    return _beginning(PRESETS, incomplete)
 
 
 def complete_secrets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

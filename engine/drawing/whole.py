@@ -45,8 +45,10 @@ def _network(sandbox: Sandbox) -> Iterator[PicturePart]:
 
 def _describe(endpoint: Endpoint) -> tuple[str, str]:
     port = f":{endpoint.port}" if endpoint.port else ""
-    title = f"{endpoint.group or endpoint.host}{port}"
-    rules = [f"as {endpoint.as_}" if endpoint.as_ else "", endpoint.protocol or "", *endpoint.methods, *endpoint.paths]
+    repositories = f"github {', '.join(endpoint.github)}" if endpoint.github else None
+    title = f"{endpoint.group or endpoint.host or repositories}{port}"
+    rules = [*endpoint.access, f"push {', '.join(endpoint.push)}" if endpoint.push else "", *endpoint.changes]
+    rules += [f"as {endpoint.as_}" if endpoint.as_ else "", endpoint.protocol or "", *endpoint.methods, *endpoint.paths]
     rules += [f"with the secret {endpoint.secret}" if endpoint.secret else ""]
     words = ["group" if endpoint.group else "", *rules]
     denied = "deny " if endpoint.deny else ""

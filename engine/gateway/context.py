@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from engine.gateway.body_checks import Reply
 from engine.gateway.errors import GatewayError
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
@@ -32,11 +33,17 @@ _MOST_UNNAMED = 50  # the guest chooses them
 
 
 class Refused(GatewayError):
-    """The guest asked for something it may not have. `decision` is set where the policy said so."""
+    """The guest asked for something it may not have. `decision` is set where the policy said so.
 
-    def __init__(self, brief: str, *, decision: Decision | None = None, hint: str | None = None) -> None:
+    `reply` says it in the words of the client's protocol.
+    """
+
+    def __init__(
+        self, brief: str, *, decision: Decision | None = None, hint: str | None = None, reply: Reply | None = None
+    ) -> None:
         super().__init__(brief, hint=hint)
         self.decision = decision
+        self.reply = reply
 
 
 class Cuttable(Protocol):

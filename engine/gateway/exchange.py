@@ -6,6 +6,7 @@ import asyncio
 
 import h11
 
+from engine.gateway.body_checks import HeldBody
 from engine.gateway.httphead import HOP_BY_HOP, RequestHead
 from engine.gateway.journal import JournalLine
 from engine.gateway.limits import Limits
@@ -34,7 +35,8 @@ class UpstreamBroke(Exception):
 class Exchange:
     """Relays one request. Owns neither connection; counts into the entry.
 
-    `onward` is what goes upstream in the place of `head`; `redactor` sees what comes back.
+    `onward` is what goes upstream in the place of `head`; `redactor` sees what comes back. With a `body`, nothing goes
+    upstream before `judge_body` has returned.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Exchange:
         entry: JournalLine,
         limits: Limits,
         redactor: Redactor,
+        body: HeldBody | None = None,
     ) -> None:
         self._head = head
+        self._body = body
         self._onward = onward
         self._redactor = redactor
         self._guest = guest
@@ -75,13 +79,35 @@ class Exchange:
         states = self._to_upstream.our_state, self._to_upstream.their_state
         return states == (h11.DONE, h11.DONE) and self._to_upstream.trailing_data == (b"", False)
 
-    async def run(self, received: bytes) -> None:
+    def receive(self, data: bytes) -> None:
+        """What came after the head."""
+        if data:
+            self._from_guest.receive_data(data)
+
+    async def judge_body(self) -> None:
+        """Take as much of the body as its checks need. Raises BodyRefused and GuestBroke.
+
+        A guest that waits for `100 Continue` gets it from us: the server must not hear of the request yet.
+        """
+        if self._body is None:
+            return
+        if self._from_guest.they_are_waiting_for_100_continue:
+            await self._write_guest(h11.InformationalResponse(status_code=100, headers=[]))
+            self.answered = False
+        while not self._body.open:
+            event = await self._next_from_guest()
+            if isinstance(event, h11.Data):
+                self._body.feed(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                self._body.end()
+            else:
+                raise GuestBroke("the guest hung up within a request body")
+
+    async def run(self) -> None:
         """Relay until the answer is complete, even if the request is not (a server may refuse a body half-way).
 
-        `received` came after the head. Raises GuestBroke and UpstreamBroke.
+        Raises GuestBroke and UpstreamBroke.
         """
-        if received:
-            self._from_guest.receive_data(received)
         request = asyncio.create_task(self._send_request())
         answer = asyncio.create_task(self._send_answer())
         try:
@@ -105,6 +131,8 @@ class Exchange:
     async def _send_request(self) -> None:
         try:
             await self._write_upstream(self._to_upstream.send(self._onward))
+            if self._body is not None and await self._send_held(self._body):
+                return
             while True:
                 event = await self._next_from_guest()
                 if isinstance(event, h11.Data):
@@ -116,6 +144,15 @@ class Exchange:
                     raise GuestBroke("the guest hung up within a request body")
         except OSError:
             return  # the upstream takes no more; it may still answer, and if not, _send_answer says so
+
+    async def _send_held(self, body: HeldBody) -> bool:
+        """What was held back; True when that is all of the body."""
+        if body.data:
+            await self._write_upstream(self._to_upstream.send(h11.Data(data=bytes(body.data))))
+            body.data.clear()
+        if body.ended:
+            await self._write_upstream(self._to_upstream.send(h11.EndOfMessage()))
+        return body.ended
 
     async def _send_answer(self) -> None:
         while True:

@@ -20,6 +20,7 @@ from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import NOT_TRAILERS
 from engine.gateway.h2head import RequestHead, read_head
+from engine.gateway.h2held import BodyEvent, HeldBodies
 from engine.gateway.h2links import Dial, Links
 from engine.gateway.h2side import GONE, Code, Side
 from engine.gateway.httphead import BadRequest
@@ -72,6 +73,7 @@ class Relay:
         self._guest = Side(guest, client=False)
         self._links = Links(context, self._host, upstream, failure, dial, self._read_upstream, self._fail)
         self._streams: dict[int, Stream] = {}
+        self._held = HeldBodies(self._guest)
         self._running_off: dict[int, int] = {}  # refused streams, and how much of their bodies has come
         self._resets = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -166,6 +168,8 @@ class Relay:
     async def _from_guest(self, side: Side, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):
             await self._request(event)
+        elif isinstance(event, BodyEvent) and event.stream_id in self._held:
+            await self._judge_body(event)
         elif isinstance(event, h2.events.TrailersReceived):
             if other := side.partner.get(event.stream_id):
                 other[0].put(other[1], end=True)  # trailers of requests are not passed on
@@ -216,17 +220,51 @@ class Relay:
             head = read_head(event.headers, self._port, self._host, ended=ended)
             entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
             approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
+            stream = Stream(self, number, head, entry, approved.redactor, ended)
+            if self._held.hold(number, approved, head.headers, ended=ended):
+                self._streams[number] = self._context.live[entry] = stream
+                return
             side = await self._links.reach(entry, approved.decision)
         except BadRequest as error:
             self._refuse(number, entry, Refusal(error.status, error.brief), head, ended)
         except Refused as error:
-            status = error.decision.status if error.decision else 403
-            refusal = Refusal(status, error.brief, self._host, self._port, error.decision, error.hint)
-            self._refuse(number, entry, refusal, head, ended)
+            self._refuse(number, entry, self._refusal(error), head, ended)
         except UpstreamUnreachable:
             self._refuse(number, entry, Refusal(502, entry.reason, self._host, self._port), head, ended)
         else:
-            self._go_on(Stream(self, number, head, entry, approved.redactor, ended), side, approved)
+            self._go_on(stream, side, approved)
+
+    async def _judge_body(self, event: BodyEvent) -> None:
+        """More of a body that is held back. Once it may go on, the request does."""
+        number, ended = event.stream_id, event.stream_ended is not None
+        stream = self._streams[number]
+        try:
+            approved = self._held.take(event)
+            if approved is None:
+                return
+            side = await self._links.reach(stream.entry, approved.decision)
+        except (Refused, UpstreamUnreachable) as error:
+            self._held.drop(number)
+            if self._streams.pop(number, None) is not None:
+                failed = Refusal(502, stream.entry.reason, self._host, self._port)
+                refusal = self._refusal(error) if isinstance(error, Refused) else failed
+                self._refuse(number, stream.entry, refusal, stream.head, ended)
+            return
+        if number not in self._held:
+            return  # a new policy has ended it meanwhile
+        data = self._held.release(number)
+        self._go_on(stream, side, approved)
+        if other := self._guest.partner.get(number):
+            stream.entry.bytes_out += len(data)
+            other[0].put(other[1], data=data, end=ended, source=(self._guest, number))
+            if ended:
+                self._half_over(number, asked=True)
+        else:
+            self._guest.acknowledge(number, len(data))
+
+    def _refusal(self, error: Refused) -> Refusal:
+        status = error.decision.status if error.decision else 403
+        return Refusal(status, error.brief, self._host, self._port, error.decision, error.hint, error.reply)
 
     def _go_on(self, stream: Stream, side: Side, approved: Approved) -> None:
         added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
@@ -252,7 +290,7 @@ class Relay:
     def _say(self, number: int, refusal: Refusal, head: RequestHead | None) -> None:
         media_type, body = refusal.body(head.accept if head else "")
         headers = [
-            (b":status", b"%d" % refusal.status),
+            (b":status", b"%d" % refusal.sent_status),
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
@@ -367,6 +405,7 @@ class Relay:
         self._forget(number, reason)
 
     def _forget(self, number: int, reason: str) -> None:
+        self._held.drop(number)
         if stream := self._streams.pop(number, None):
             self._settle(stream, reason)
 

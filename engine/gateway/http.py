@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 import h11
 
+from engine.gateway.body_checks import BodyRefused
 from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import Exchange, GuestBroke, UpstreamBroke
 from engine.gateway.httphead import BadRequest, RequestHead, head_length, read_head
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
-from engine.gateway.redaction import Redactor
 from engine.gateway.refusal import Refusal
-from engine.gateway.requests import approve, note_redaction
+from engine.gateway.requests import Approved, approve, note_redaction, refused_body
 from engine.gateway.splice import close, hang_up
 from engine.gateway.upstream import Streams, UpstreamUnreachable
 
@@ -106,7 +106,7 @@ class HttpSession:
                 return await self._refuse(entry, refusal, head)
             except UpstreamUnreachable:
                 return await self._give_up(entry, entry.reason, head)
-            return await self._relay(head, onward, entry, approved.redactor)
+            return await self._relay(head, onward, entry, approved)
 
     async def _read_head(self, deadline: float) -> RequestHead:
         """Take one head off the buffer. Raises BadRequest."""
@@ -149,18 +149,24 @@ class HttpSession:
         self._upstream_host = entry.host or ""
         self._fresh = True
 
-    async def _relay(self, head: RequestHead, onward: h11.Request, entry: JournalLine, redactor: Redactor) -> bool:
+    async def _relay(self, head: RequestHead, onward: h11.Request, entry: JournalLine, approved: Approved) -> bool:
         """Pass one request on and its answer back. True when another may follow."""
         assert self._upstream is not None
-        exchange = Exchange(head, onward, self._guest, self._upstream, entry, self._limits, redactor)
-        received = bytes(self._buffer)
+        redactor, body = approved.redactor, approved.body
+        exchange = Exchange(head, onward, self._guest, self._upstream, entry, self._limits, redactor, body)
+        exchange.receive(bytes(self._buffer))
         self._buffer.clear()
         fresh, self._fresh = self._fresh, False
         try:
-            await exchange.run(received)
+            await exchange.judge_body()
+            await exchange.run()
             if exchange.switched:
                 await exchange.relay_websocket()
                 return False
+        except BodyRefused as error:
+            refused = refused_body(approved.decision, error, approved.headers)
+            refusal = Refusal(403, refused.brief, entry.host, entry.port, refused.decision, reply=refused.reply)
+            return await self._refuse(entry, refusal, head)
         except UpstreamBroke as error:
             entry.reason = str(error)
             self.whole = not exchange.answered

@@ -161,8 +161,12 @@ def methods_in_query(query: str | None) -> tuple[str, ...]:
 
 @lru_cache(4096)
 def _glob(pattern: str, fold: bool) -> re.Pattern[str]:
-    """`*` within one segment, `**` any depth, `/x/**` also `/x`; the rest literal, in the spelling of a path."""
-    text = _ESCAPE.sub(_spell, _encode(pattern.partition("?")[0]))
+    """`/x/**` is also `/x`; what is no star is literal, in the spelling of a path."""
+    return re.compile(glob(_ESCAPE.sub(_spell, _encode(pattern.partition("?")[0]))), re.IGNORECASE if fold else 0)
+
+
+def glob(text: str) -> str:
+    """A pattern as a regular expression, to be matched by the whole: `*` stays within a segment, `**` does not."""
     out, at = [], 0
     while at < len(text):
         for token, expression in _TOKENS:
@@ -173,7 +177,7 @@ def _glob(pattern: str, fold: bool) -> re.Pattern[str]:
         else:
             out.append(re.escape(text[at]))
             at += 1
-    return re.compile("".join(out), re.IGNORECASE if fold else 0)
+    return "".join(out)
 
 
 _TOKENS = (("/**", "(?:/.*)?"), ("**/", "(?:[^/]+/)*"), ("**", ".*"), ("*", "[^/]*"))

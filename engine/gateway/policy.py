@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.gateway.body_checks import BodyCheck
 from engine.gateway.errors import GatewayError
+from engine.gateway.lfs import LfsDownloads
 from engine.gateway.names import BadName, canonical_name
 from engine.gateway.paths import BadTarget, Target, allows, check_pattern, denies, methods_in_query, read_target
+from engine.gateway.pushes import Pushes
 
 WEB_PORTS = (80, 443)
 LOCALHOST = "localhost"
@@ -37,6 +40,19 @@ class Injection:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """Requests that a rule does not allow, and an edit of the file that would allow them, for messages."""
+
+    edit: str
+    methods: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+
+    def covers(self, method: str, target: Target) -> bool:
+        named = method in self.methods or (method == "HEAD" and "GET" in self.methods)
+        return named and (not self.paths or allows(self.paths, target))
+
+
+@dataclass(frozen=True)
 class Rule:
     """One endpoint.
 
@@ -46,7 +62,8 @@ class Rule:
     the *host's own* configuration names, not for what a file from a repository says.
     `methods` (upper case) and `paths` (patterns of paths.py) narrow the rule; empty: all. `intercept` asks for a look
     inside TLS, which methods, paths and injections need anyway. `foreign_credentials` lets requests carry credentials
-    that are not ours to a host that gets a secret of ours.
+    that are not ours to a host that gets a secret of ours. `body` judges what the requests say in their bodies.
+    `purpose` says in words what the endpoint allows at all its hosts, `offers` what else it could.
     `raw` is for protocols that name no host (`protocol: tcp`): the name has an address of its own in the guest, and
     nothing else leads there. `target` is the host behind a name that only the guest knows; `localhost` is this very
     host. `bypass` splices TLS although other rules would look inside. `ech` lets a ClientHello hide its server's name.
@@ -68,6 +85,9 @@ class Rule:
     target: str = ""
     bypass: bool = False
     ech: bool = False
+    body: Pushes | LfsDownloads | None = None
+    purpose: str = ""
+    offers: tuple[Offer, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"{self.origin}: " if self.origin else ""
@@ -102,12 +122,12 @@ class Rule:
     @property
     def looks_inside(self) -> bool:
         """Whether TLS to this host is intercepted; without, it is spliced."""
-        return bool(self.methods or self.paths or self.injections or self.intercept)
+        return bool(self.methods or self.paths or self.injections or self.intercept or self.body)
 
     @property
     def is_conditional(self) -> bool:
         """Whether it speaks of some requests to its host only."""
-        return bool(self.methods or self.paths)
+        return bool(self.methods or self.paths or self.body)
 
     @property
     def has_paths(self) -> bool:
@@ -147,7 +167,9 @@ class Decision:
     """What a policy says about one host and port, or one request, and because of which rule (None: because of none).
 
     Of a request that is allowed: `target` is what is sent on, `path` its path for the journal, `injections` what it
-    gets. `status` is what a refused one is answered; `needed` (method, path) what the rule would have to name.
+    gets, `checks` what its body must pass, one of them at least; without one the body may be anything.
+    `status` is what a refused one is answered; `needed` (method, path) what the rule would have to name, or `edit`
+    what would have to be written instead of it.
     """
 
     allowed: bool
@@ -158,6 +180,8 @@ class Decision:
     injections: tuple[Injection, ...] = ()
     status: int = 403
     needed: tuple[str, str] | None = None
+    checks: tuple[BodyCheck, ...] = ()
+    edit: str = ""
 
     def reached(self, host: str) -> str:
         """The host that is really meant by `host`, which may be a name that only the guest knows."""
@@ -214,6 +238,9 @@ class Policy:
         for rule in matching:
             if not rule.deny:
                 return Decision(True, rule, f"{name}:{port} is allowed by {rule.label}")
+        secure = next((rule for rule in self.matching(name, 443) if rule.purpose and not rule.deny), None)
+        if port == 80 and secure is not None:  # to name the host besides would allow everything there
+            return Decision(False, secure, f"{secure.label} is for https alone, and this is {name}:80")
         return Decision(False, None, f"no endpoint names {name}:{port}")
 
     def judge(self, host: str, port: int, method: str, target: str, overrides: Iterable[str] = ()) -> Decision:
@@ -239,12 +266,13 @@ class Policy:
                 return Decision(False, rule, f"{asked} is denied by {rule.label}", path=read.path)
         allowing = [rule for rule in matching if not rule.deny and rule.covers(methods, read)]
         if not allowing:
-            reason = f"{reached.rule.label if reached.rule else name} does not allow {asked}"
-            return Decision(False, reached.rule, reason, path=read.path, needed=(method, read.path))
-        rule = allowing[0]
-        reason = f"{name}:{port} is allowed by {rule.label}"
+            near, edit = next(_offers(matching, method, read), (reached.rule, ""))
+            reason = f"{near.label if near else name} does not allow {asked}"
+            return Decision(False, near, reason, path=read.path, needed=(method, read.path), edit=edit)
         injections = tuple(_injections(allowing, read))
-        return Decision(True, rule, reason, target=read.wire, path=read.path, injections=injections)
+        rule, checks = _body_checks(allowing, injections)
+        reason = f"{name}:{port} is allowed by {rule.label}"
+        return Decision(True, rule, reason, target=read.wire, path=read.path, injections=injections, checks=checks)
 
     def looks_into(self, host: str, port: int) -> bool:
         """Whether some rule about this host (in canonical form) has to look inside TLS.
@@ -285,6 +313,24 @@ def _injections(rules: Iterable[Rule], target: Target) -> Iterator[Injection]:
         if injection.header not in headers and (not injection.paths or allows(injection.paths, target)):
             headers.add(injection.header)
             yield injection
+
+
+def _offers(rules: Iterable[Rule], method: str, target: Target) -> Iterator[tuple[Rule, str]]:
+    return (
+        (rule, offer.edit) for rule in rules if not rule.deny for offer in rule.offers if offer.covers(method, target)
+    )
+
+
+def _body_checks(allowing: Sequence[Rule], injections: Sequence[Injection]) -> tuple[Rule, tuple[BodyCheck, ...]]:
+    """The rule that a request goes by, and what its body must pass.
+
+    Where it gets a credential, only the rules that give one count: a secret is bound to the bodies of its rule, too.
+    """
+    counting = [rule for rule in allowing if not injections or set(rule.injections) & set(injections)]
+    free = next((rule for rule in counting if rule.body is None), None)
+    if free is not None:
+        return free, ()
+    return counting[0], tuple(rule.body for rule in counting if rule.body is not None)
 
 
 def _placeholders(rule: Rule) -> Iterator[str]:

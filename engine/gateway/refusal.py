@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from engine.gateway.body_checks import Reply
 from engine.gateway.policy import WEB_PORTS, Decision
 
 _PROBLEM = "application/problem+json"
@@ -15,7 +16,10 @@ _PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request goes nowhere. `decision` is set where the policy said so."""
+    """Why a request goes nowhere. `decision` is set where the policy said so.
+
+    `reply` says it in the words of the client's protocol, in which it is an answer like any other.
+    """
 
     status: int
     reason: str
@@ -23,6 +27,15 @@ class Refusal:
     port: int = 0
     decision: Decision | None = None
     hint: str | None = None
+    reply: Reply | None = None
+
+    @property
+    def sent_status(self) -> int:
+        """The status of the answer."""
+        return 200 if self._spoken() else self.status
+
+    def _spoken(self) -> tuple[str, bytes] | None:
+        return self.reply(self.text()) if self.reply is not None else None
 
     def text(self) -> str:
         """With a decision of the policy it names the line to add to the file, and the command that does."""
@@ -42,9 +55,13 @@ class Refusal:
             )
         if decision.rule.deny:
             return "A rule that denies beats every rule that allows."
+        where = decision.rule.place or f"{decision.rule.label} in Sandboxfile.yaml"
+        if decision.rule.purpose or decision.edit:
+            purpose = f"This endpoint is for {decision.rule.purpose}." if decision.rule.purpose else ""
+            edit = f"To allow it, change {where}: {decision.edit}" if decision.edit else ""
+            return "\n".join(filter(None, (purpose, edit, self.hint)))
         if decision.needed is not None:
             method, path = decision.needed
-            where = decision.rule.place or f"{decision.rule.label} in Sandboxfile.yaml"
             parts = [f"`methods` must name {method}"] if decision.rule.methods else []
             parts += [f"`paths` must match {path}"] if decision.rule.paths else []
             return f"To allow it, change {where}: {' and '.join(parts)}."
@@ -75,6 +92,8 @@ class Refusal:
 
     def body(self, accept: str = "") -> tuple[str, bytes]:
         """Media type and text, in the form that an Accept header asks for."""
+        if spoken := self._spoken():
+            return spoken
         if wants_problem(accept):
             return _PROBLEM, json.dumps(self.problem(), indent=2).encode() + b"\n"
         return "text/plain; charset=utf-8", self.text().encode()
@@ -83,7 +102,7 @@ class Refusal:
         """A complete HTTP/1.1 answer that ends the connection."""
         media_type, body = self.body(accept)
         head = (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"HTTP/1.1 {self.sent_status} {HTTPStatus(self.sent_status).phrase}\r\n"
             f"Content-Type: {media_type}\r\n"
             f"Content-Length: {len(body)}\r\n"
             "Cache-Control: no-store\r\n"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from engine.gateway.body_checks import BodyRefused, HeldBody
 from engine.gateway.context import Context, Refused
 from engine.gateway.injection import (
     CredentialRefused,
@@ -17,20 +18,42 @@ from engine.gateway.injection import (
 )
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
+from engine.gateway.push_reports import MEDIA_TYPE
 from engine.gateway.redaction import Redactor
 
+_MOST_SENT = 1 << 20  # bytes; what git sends in one piece
 # An answer must be readable for us where it could hold a value of ours.
 _PACKED = frozenset({b"accept-encoding", b"sec-websocket-extensions"})
 
 
 @dataclass(frozen=True)
 class Approved:
-    """`headers` are the guest's without rivals, `added` ours, to come behind them."""
+    """`headers` are the guest's without rivals, `added` ours, to come behind them.
+
+    With a `body`, nothing goes upstream before that is open.
+    """
 
     decision: Decision
     headers: Headers
     added: Headers
     redactor: Redactor
+    body: HeldBody | None = None
+
+
+def refused_body(decision: Decision, error: BodyRefused, headers: Headers) -> Refused:
+    """What a refusal is in words of the policy.
+
+    A reply in the protocol's own words is for who waits for one, and has little to send: of a long body, clients send
+    all before they read an answer that looks like success.
+    """
+    rule = decision.rule
+    reason = f"{rule.label if rule else 'the policy'} does not allow {error.brief}"
+    refused = replace(decision, allowed=False, reason=reason, edit=error.hint or "")
+    lengths = [value for name, value in headers if name.lower() == b"content-length"]
+    short = len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= _MOST_SENT
+    accept = b",".join(value for name, value in headers if name.lower() == b"accept")
+    reply = error.reply if short and MEDIA_TYPE.encode() in accept else None
+    return Refused(reason, decision=refused, reply=reply)
 
 
 def approve(
@@ -61,7 +84,13 @@ def approve(
     if values:
         headers = [(name, value) for name, value in headers if name.lower() not in _PACKED]
         credentials.headers.append((b"accept-encoding", b"identity"))
-    return Approved(decision, headers, credentials.headers, Redactor(values))
+    try:
+        body = HeldBody(decision.checks, headers) if decision.checks else None
+    except BodyRefused as error:
+        raise refused_body(decision, error, headers) from None
+    if body is not None:  # who waits for `100 Continue` is answered by us
+        headers = [(name, value) for name, value in headers if name.lower() != b"expect"]
+    return Approved(decision, headers, credentials.headers, Redactor(values), body)
 
 
 def note_redaction(entry: JournalLine, redactor: Redactor) -> None:

@@ -21,6 +21,7 @@ from engine.report.columns import align
 from engine.report.text import clean_line
 from engine.secrets.secrecy import masked_inputs
 from engine.state.configuration import PARTS, Configuration, Part
+from sandboxfile.names import GROUPS
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.quantities import format_duration, format_size
 
@@ -149,7 +150,12 @@ def _compare_fields(
 
 def _looks_inside(configuration: Configuration) -> bool:
     endpoints = configuration.sandbox.get("endpoints") or ()
-    return any(item["secret"] or item["methods"] or item["paths"] or item.get("intercept") for item in endpoints)
+    keys = ("secret", "methods", "paths", "intercept", "github", "access")  # a record of an older version lacks some
+    return any(item.get(key) for item in endpoints for key in keys) or any(_is_preset(item) for item in endpoints)
+
+
+def _is_preset(endpoint: Mapping[str, Any]) -> bool:
+    return endpoint.get("group") is not None and endpoint["group"] not in GROUPS
 
 
 def _compare_endpoints(

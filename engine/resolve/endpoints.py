@@ -8,11 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Injection, Policy, Rule
 from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import SUITE, source_lines
+from engine.resolve.presets import preset_rules
 from engine.resolve.registries import client_settings, resolve_group
 from sandboxfile import Endpoint, Loaded
+from sandboxfile.names import GROUPS
+from sandboxfile.presets.definition import Preset
+from sandboxfile.presets.expansion import preset_of
 
 _PORTS = {"https": 443, "http": 80}
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -46,6 +50,9 @@ class Registries:
         """
         rules: list[Rule] = []
         for index, endpoint in enumerate(endpoints):
+            if (preset := preset_of(endpoint)) is not None:
+                rules += self._of_preset(endpoint, preset, kinds, f"endpoints[{index}]", place_of(index))
+                continue
             conditions: dict[str, Any] = {"methods": endpoint.methods, "paths": endpoint.paths}
             conditions["intercept"] = endpoint.intercept
             if endpoint.group is not None:
@@ -61,6 +68,21 @@ class Registries:
             conditions |= {"origin": f"endpoints[{index}]", "place": place_of(index)}
             rules.append(_rule_of_host(endpoint, conditions))
         return Policy(rules)
+
+    def _of_preset(
+        self, endpoint: Endpoint, preset: Preset, kinds: Mapping[str, str | None] | None, origin: str, place: str
+    ) -> list[Rule]:
+        def injections(host: str) -> tuple[Injection, ...]:
+            if endpoint.secret is None or kinds is None:
+                return ()
+            from engine.secrets.rules import injections_for
+
+            return injections_for(endpoint.secret, host, kinds.get(endpoint.secret))
+
+        def registry() -> tuple[Rule, ...]:
+            return resolve_group(preset.name, guest_clients=self.guest_clients).rules()
+
+        return preset_rules(endpoint, preset, registry=registry, injections=injections, origin=origin, place=place)
 
 
 def _rule_of_host(endpoint: Endpoint, conditions: Mapping[str, Any]) -> Rule:
@@ -81,7 +103,7 @@ def _rule_of_host(endpoint: Endpoint, conditions: Mapping[str, Any]) -> Rule:
 
 def looks_inside(endpoints: Iterable[Endpoint]) -> bool:
     """Whether a sandbox with these endpoints intercepts TLS. Its builds may not: their requests carry no secrets."""
-    return any(endpoint.secret or endpoint.methods or endpoint.paths or endpoint.intercept for endpoint in endpoints)
+    return any(each.secret or each.methods or each.paths or each.intercept or preset_of(each) for each in endpoints)
 
 
 def endpoint_places(loaded: Loaded) -> Callable[[int], str]:
@@ -99,7 +121,7 @@ def client_files(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int, str], .
 
     Only the groups among `endpoints` have such files. Each client of the host has to be asked, which takes a moment.
     """
-    settings = client_settings({endpoint.group for endpoint in endpoints if endpoint.group})
+    settings = client_settings({endpoint.group for endpoint in endpoints if endpoint.group in GROUPS})
     files = []
     if settings.debian is not None:
         text = "".join(f"{line}\n" for line in source_lines(settings.debian, SUITE))

@@ -8,6 +8,7 @@ from engine.resolve.paths import real_source
 from engine.secrets.errors import SecretError
 from engine.secrets.sources import Source
 from sandboxfile import Loaded
+from sandboxfile.presets.expansion import hosts_of
 from sandboxfile.sections.agent import Secret
 
 
@@ -16,8 +17,9 @@ def used_secrets(loaded: Loaded) -> dict[str, tuple[str, ...]]:
     found: dict[str, dict[str, None]] = {}
     for one in loaded.each():
         for endpoint in one.sandbox.endpoints:
-            if endpoint.secret is not None and endpoint.secret in one.sandbox.secrets and endpoint.host is not None:
-                found.setdefault(endpoint.secret, {})[endpoint.host] = None
+            if endpoint.secret is not None and endpoint.secret in one.sandbox.secrets:
+                hosts = (endpoint.host,) if endpoint.host is not None else hosts_of(endpoint, secret=True)
+                found.setdefault(endpoint.secret, {}).update(dict.fromkeys(hosts))
     return {name: tuple(hosts) for name, hosts in found.items()}
 
 

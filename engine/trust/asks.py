@@ -25,6 +25,8 @@ from engine.trust.places import Places
 from engine.trust.unnamed import Past, can_be_written, digest_of, known_as, lent_by
 from sandboxfile import Loaded
 from sandboxfile.compose.services import published_ports
+from sandboxfile.names import GROUPS
+from sandboxfile.presets.expansion import hosts_of
 from sandboxfile.quantities import format_size
 from sandboxfile.sections.agent import Secret
 from sandboxfile.sections.endpoints import Endpoint
@@ -163,8 +165,12 @@ def _secrets(loaded: Loaded, places: Places) -> Iterator[Ask]:
         source, warnings = _source(loaded, endpoint.secret, secret, places)
         if endpoint.foreign_credentials:
             warnings.append("credentials of others go there, too")
-        if (endpoint.host or "").startswith("*."):
-            warnings.append(f"every host below {(endpoint.host or '')[2:]} gets it")
+        if endpoint.host is None:
+            for host in hosts_of(endpoint, secret=True):
+                yield Ask("secret", source, host, f"called {endpoint.secret}", "; ".join(warnings))
+            continue
+        if endpoint.host.startswith("*."):
+            warnings.append(f"every host below {endpoint.host[2:]} gets it")
         if endpoint.protocol == "http" or endpoint.port == 80:
             warnings.append(f"it goes to {_host(endpoint)} unencrypted")
         yield Ask("secret", source, _host(endpoint), f"called {endpoint.secret}", "; ".join(warnings))
@@ -261,7 +267,8 @@ def _variables(loaded: Loaded) -> Iterator[Ask]:
 
 def groups_of(loaded: Loaded) -> set[str]:
     """The named groups whose package clients in the guest get the configuration of this host's clients."""
-    groups = {endpoint.group for one in loaded.each() for endpoint in one.sandbox.endpoints if endpoint.group}
+    used = {endpoint.group for one in loaded.each() for endpoint in one.sandbox.endpoints}
+    groups = {group for group in GROUPS if group in used}
     return groups | ({"debian"} if any(one.sandbox.packages for one in loaded.each()) else set())
 
 

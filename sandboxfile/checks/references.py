@@ -9,6 +9,7 @@ from typing import Any
 
 from sandboxfile.checks.contradictions import check_contradictions
 from sandboxfile.checks.host_ports import published
+from sandboxfile.checks.presets import check_presets
 from sandboxfile.checks.rules import allows, check_rules
 from sandboxfile.compose.agreement import named_services
 from sandboxfile.compose.images import DOCKER_HUB, image_hosts
@@ -65,6 +66,7 @@ def _endpoints(sandbox: Sandbox) -> Iterator[Problem]:
         if not any(endpoint.secret == name for endpoint in sandbox.endpoints):
             hint = f"use it: endpoints: [{{host: ..., secret: {name}}}]"
             yield Problem(("secrets", name), "is used by no endpoint", hint, True, "warning")
+    yield from check_presets(sandbox.endpoints)
     yield from check_rules(sandbox.endpoints)
     yield from check_contradictions(sandbox.endpoints, sandbox.services)
     yield from _twice(

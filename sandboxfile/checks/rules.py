@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sandboxfile.diagnostics import Problem
 from sandboxfile.positions import render_path
+from sandboxfile.presets.expansion import hosts_of
 from sandboxfile.sections.endpoints import Endpoint
 
 _WEB: Mapping[str | None, frozenset[int]] = {"https": frozenset({443}), "http": frozenset({80})}
@@ -41,10 +42,12 @@ def check_rules(endpoints: Sequence[Endpoint]) -> Iterator[Problem]:
 def allows(endpoints: Sequence[Endpoint], host: str) -> bool:
     """Whether the rules for hosts allow `host`, which is HOST or HOST:PORT; the default port is 443.
 
-    Named groups are not looked into.
+    Named groups of registries are not looked into.
     """
     name, _, text = host.partition(":")
     port = int(text or 443)
+    if port == 443 and any(_host_covers(each, name) for rule in endpoints for each in hosts_of(rule)):
+        return True
     rules = [rule for rule in endpoints if _host_covers(rule.host or "", name) and port in ports_of(rule)]
     rules = [rule for rule in rules if rule.deny or (rule.protocol != "tcp" and rule.as_ is None)]
     return any(not rule.deny for rule in rules) and not any(
@@ -70,8 +73,9 @@ def covers_host(wide: Endpoint, narrow: Endpoint) -> bool:
 
 def _covers(wide: Endpoint, narrow: Endpoint, *, strictly: bool = False) -> bool:
     """Whether `wide` applies to every request that `narrow` applies to; `strictly`: and also to more."""
-    if wide.group or narrow.group:
-        same = wide.group is not None and wide.group == narrow.group
+    if wide.host is None or narrow.host is None:
+        # Of presets, checks/presets.py says what is too much.
+        same = wide.group is not None and wide.group == narrow.group and not (wide.access or narrow.access)
     else:
         same = covers_host(wide, narrow) and ports_of(narrow) <= ports_of(wide)
         same = same and (wide.deny or (wide.protocol == "tcp") == (narrow.protocol == "tcp"))
@@ -91,6 +95,6 @@ def _host_covers(wide: str, narrow: str) -> bool:
 
 def may_meet(one: Endpoint, other: Endpoint) -> bool:
     """Whether both rules may apply to the same request. The hosts of a named group are not known here."""
-    if one.group or other.group:
+    if one.host is None or other.host is None:
         return True
     return (covers_host(one, other) or covers_host(other, one)) and bool(ports_of(one) & ports_of(other))

@@ -65,7 +65,8 @@ addresses cannot be reached.
 - A host without a port stands for its ports 443 and 80.
 - `*.example.com` is every name below `example.com`, and not `example.com` itself.
 - A group stands for the registries that this host's own client is configured with: `npm` for those of your npm, `pypi`
-  for those of your pip, `debian` for those of your apt.
+  for those of your pip, `debian` for those of your apt. Other groups are services, such as `anthropic`: see
+  [Presets](#presets).
 - A rule that denies beats every rule that allows, in any order.
 - `methods`, `paths`, `secret` and `intercept` make the gateway look into requests. All other traffic is passed on
   untouched, and so is what an endpoint with `bypass` speaks of.
@@ -112,6 +113,28 @@ The ports are offered on the host's loopback address only, and only for TCP. Por
 }
 
 CHAPTERS = {
+    "Presets": """
+A preset knows a service: which requests to which hosts are reading, and which are more than that. `sandbox endpoints
+ls` lists them, and `sandbox endpoints show NAME` shows every request that each `access` allows, and where each fact is
+from.
+
+- `{github: acme/shop}` is reading: clone and fetch, GET of the REST API, archives, raw files. `acme/*` is all of an
+  owner's repositories, and a list names several. `access: [read, issues]` adds issues, pull requests and comments.
+- `push: [agent/*]` adds pushes to these branches, and to no other ref. A pattern is of branches unless it begins with
+  `refs/`; `*` stays within a segment, `**` does not. The gateway reads the commands of a push, and nothing of one that
+  names another ref goes on. `changes` says what may become of the refs: `create`, `update` and `delete`, by default
+  create and update. An update may be a forced one: that cannot be told apart. Signed pushes, push options and
+  uploads to LFS are refused.
+- GraphQL is refused unless `access` names `graphql`: it is one address for everything that the token may do.
+- `{group: npm, access: read}` is installing without publishing; without `access` a group of registries is everything
+  at its hosts. `docker-hub`, `ghcr` and `quay` are for pulling, and vendors of models, such as `anthropic` and
+  `openai`, for inference alone: no files, no batches, no account. What a model's own tools do at the vendor is not
+  seen.
+- `secret` goes to the hosts that take it: with `{github: acme/shop, secret: github}` it is Basic for git and Bearer for
+  the API.
+
+A refused request is told what its endpoint is for, and the edit that would allow it.
+""",
     "Layers": """
 These are laid over each other; later ones win:
 

@@ -58,11 +58,14 @@ endpoints:
   - registry.example.com:8443
   - {host: "*.cdn.example.com", methods: [GET]}
   - {host: private.cdn.example.com, deny: true}
-  - {host: api.github.com, paths: ["/repos/acme/**"], secret: github}
+  - {github: acme/shop, access: [read, issues], push: [agent/*], secret: github}
+  - {group: pypi, access: read}
+  - {host: api.example.org, paths: ["/v1/**"], secret: example}
   - {host: db.example.com, port: 5432, protocol: tcp}
   - {host: localhost, port: 11434, as: ollama}
 secrets:
   github: {env: GH_TOKEN}
+  example: {env: EXAMPLE_KEY}
 """,
     "secrets": """\
 secrets:

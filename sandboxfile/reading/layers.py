@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sandboxfile.names import SECTIONS
+from sandboxfile.names import PARAMETERISED, SECTIONS
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.document import Placed
 
@@ -178,9 +178,11 @@ def _endpoint(item: Placed) -> object:
     if isinstance(item.value, str):
         host, _, port = item.value.rpartition(":") if re.search(r":[0-9]+$", item.value) else (item.value, "", "")
         return (host.lower(), port, False)
-    host = _field(item, "host") or _field(item, "group")
+    named = _field(item, "host") or _field(item, "group")
+    if named is None and isinstance(item.value, dict):  # a preset of some repositories, with whatever access
+        named = next((_whole(item.value[name]) for name in PARAMETERISED if name in item.value), None)
     port = _field(item, "port")
-    return (str(host).lower(), "" if port is None else str(port), _field(item, "deny") is True)
+    return (str(named).lower(), "" if port is None else str(port), _field(item, "deny") is True)
 
 
 def _port(item: Placed) -> object:

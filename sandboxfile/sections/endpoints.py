@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, GetJsonSchemaHandler, Strict, model_
 from pydantic_core import CoreSchema
 
 from sandboxfile.diagnostics import did_you_mean, one_of, quote
+from sandboxfile.names import GROUPS, NAMED, PARAMETERISED
 from sandboxfile.sections.fields import (
     Grammar,
     Maybe,
@@ -23,14 +24,15 @@ from sandboxfile.sections.fields import (
     long_or_short,
     refuse,
 )
+from sandboxfile.sections.preset_keys import Accesses, Changes, RefPatterns, Repositories
 
-GROUPS = ("debian", "npm", "pypi")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 # Keys that only some endpoints can have.
 _OF_HTTP = ("methods", "paths", "secret", "intercept", "bypass", "ech", "foreign_credentials")
-_OF_HOSTS = ("port", "protocol", "secret", "as_", "private", "bypass", "ech", "foreign_credentials")
+_OF_HOSTS = ("port", "protocol", "as_", "private", "bypass", "ech", "foreign_credentials")
 _OF_ALLOWED = ("secret", "as_", "private", "intercept", "bypass", "ech", "foreign_credentials")
+_SOME = (*GROUPS, "anthropic")  # for messages: the list is long
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
@@ -72,7 +74,7 @@ def _to_ascii(name: str, text: str) -> str:
         raise refuse(f"is no valid internationalised host name, got {quote(text)}")
 
 
-Group = Annotated[str, OneOf(GROUPS)]
+Group = Annotated[str, OneOf(NAMED)]
 Host = Annotated[
     Text,
     AfterValidator(check_host),
@@ -88,9 +90,25 @@ SecretName = Annotated[
 
 
 class Endpoint(Part):
-    """One rule: a named group, or a host with the requests that it is for."""
+    """One rule: a named group, a repository, or a host with the requests that it is for."""
 
-    group: Maybe[Group] = Field(default=None, description=f"A named group of hosts: {one_of(GROUPS)}.")
+    group: Maybe[Group] = Field(
+        default=None, description="A named group of hosts; `sandbox endpoints ls` lists them, such as npm."
+    )
+    github: Repositories = Field(
+        default=(), description="Repositories of GitHub: OWNER/REPOSITORY or OWNER/*, one or a list."
+    )
+    access: Accesses = Field(
+        default=(),
+        description="What for, of a group or repository, one or a list; `sandbox endpoints show` says what there is.",
+    )
+    push: RefPatterns = Field(
+        default=(), description="Branches, and patterns of branches or whole refs, that may be pushed to."
+    )
+    changes: Changes = Field(
+        default=(),
+        description="What a push may do to them. Default: create and update. An update may be a forced one.",
+    )
     host: Maybe[Host] = Field(default=None, description="The host's name, or *.example.com for all names below it.")
     port: Maybe[PortNumber] = Field(default=None, description="Port. Default: 443 and 80; of https 443, of http 80.")
     protocol: Maybe[Annotated[Literal["https", "http", "tcp"], OneOf(("https", "http", "tcp"))]] = Field(
@@ -138,22 +156,28 @@ class Endpoint(Part):
     def _short_form(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        if value in GROUPS:
+        if value in NAMED:
             return {"group": value}
         host, colon, port = value.rpartition(":")
         if colon and re.fullmatch("[0-9]{1,9}", port) and ":" not in host:
             return {"host": host, "port": int(port)}
         if re.fullmatch(r"[A-Za-z0-9_-]+", value) and value.lower() != "localhost":
-            hint = did_you_mean(value, GROUPS) or f"the groups are {one_of(GROUPS)}; write {{host: {value}}} for a host"
+            hint = did_you_mean(value, NAMED) or (
+                f"groups are such as {one_of(_SOME)} (`sandbox endpoints ls`); write {{host: {value}}} for a host"
+            )
+            if value in PARAMETERISED:
+                hint = f"write {{{value}: OWNER/REPOSITORY}}"
             raise refuse(f"unknown group {quote(value)}", hint)
         return {"host": value}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Endpoint:
-        if (self.group is None) == (self.host is None):
-            raise refuse("needs either `host` or `group`")
-        if self.group and (key := self._first(_OF_HOSTS)):
+        if sum((self.group is not None, self.host is not None, bool(self.github))) != 1:
+            raise refuse("needs either `host` or `group`, or a repository as `github`")
+        of_host = (*_OF_HOSTS, *(["secret"] if self.group in GROUPS else []))
+        if self.host is None and (key := self._first(of_host)):
             raise refuse("belongs to a host, not to a group", "list the host instead", key)
+        self._check_preset()
         if self.protocol == "tcp":
             self._check_tcp()
         if self.deny and (key := self._first(_OF_ALLOWED)):
@@ -181,6 +205,21 @@ class Endpoint(Part):
             hint = "each name gets an address of its own in the guest: list the names"
             raise refuse("tcp needs one exact name", hint, "protocol")
 
+    def _check_preset(self) -> None:
+        preset = bool(self.github or self.access) or self.group not in (None, *GROUPS)
+        if not self.github and (key := self._first(("push", "changes"))):
+            raise refuse("belongs to a repository", "such as {github: acme/shop, push: [agent/*]}", key)
+        if self.access and self.host is not None:
+            hint = "a host has `methods` and `paths`"
+            raise refuse("belongs to a group or a repository, not to a host", hint, "access")
+        if self.changes and not self.push:
+            hint = "name the branches: push: [agent/*]"
+            raise refuse("says what pushes may do, and nothing is pushed", hint, "changes")
+        if preset and (key := self._first(("methods", "paths", "intercept"))):
+            raise refuse("belongs to a host", "`access` says which requests there are", key)
+        if self.deny and (self.github or self.access):
+            raise refuse("has no use here", "what no endpoint allows is refused anyway", "deny")
+
     def _check_host_service(self) -> None:
         local = self.host is not None and (self.host == "localhost" or self.host.endswith(".localhost"))
         if local and (self.host != "localhost" or self.as_ is None or self.port is None) and not self.deny:
@@ -197,12 +236,18 @@ class Endpoint(Part):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        description = f"A group ({one_of(GROUPS)}), HOST, HOST:PORT or *.DOMAIN"
+        description = f"A group (such as {one_of(_SOME)}), HOST, HOST:PORT or *.DOMAIN"
         # A word with a port, or with any character that no label has, such as a dot, is a host. Other words are groups.
         char = r"[^\x00-\x20/\[\]:]"
         host = rf"{char}*[^\x00-\x20/\[\]:A-Za-z0-9_-]{char}*|{char}+:[0-9]{{1,9}}"
-        pattern = rf"^({'|'.join(GROUPS)}|{host})$"
+        pattern = rf"^({'|'.join(NAMED)}|{host})$"
         reference = long_or_short(schema, handler, ShortForm(("string",), description, pattern))
         long_form = handler.resolve_ref_schema(reference)["anyOf"][1]
-        long_form["oneOf"] = [{"required": ["host"]}, {"required": ["group"]}]
+        properties = long_form["properties"]
+        filled = [
+            {"required": [key], "properties": {key: {"minItems": 1, "description": properties[key]["description"]}}}
+            for key in PARAMETERISED
+        ]
+        long_form["oneOf"] = [{"required": ["host"]}, {"required": ["group"]}, *filled]
+        long_form["dependentRequired"] = {"push": ["github"], "changes": ["push"]}
         return reference

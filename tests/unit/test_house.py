@@ -31,6 +31,7 @@ FLOORS = (
     "sandboxfile sandboxfile.pages",
     "sandboxfile.load",
     "sandboxfile.checks",
+    "sandboxfile.presets",
     "sandboxfile.compose sandboxfile.writing",
     "sandboxfile.reading sandboxfile.sections",
     "sandboxfile.diagnostics",

@@ -65,6 +65,7 @@ Examples:
   sandbox add endpoint npm api.example.com db.example.com:5432
   sandbox add endpoint api.github.com --method GET --path '/repos/acme/**' --secret github
   sandbox add endpoint localhost --port 11434 --as ollama
+  sandbox add endpoint github:acme/shop --push 'agent/*' --secret github
   sandbox add endpoint ads.example.com --deny
 """,
 )
@@ -73,19 +74,22 @@ Examples:
 @click.option("--protocol", type=click.Choice(["https", "http", "tcp"]), help="tcp is anything that is not HTTP.")
 @click.option("--method", "methods", multiple=True, help="Allow this HTTP method only; may be given several times.")
 @click.option("--path", "paths", multiple=True, metavar="PATTERN", help="Allow these paths only, such as /v1/**.")
+@click.option("--access", multiple=True, metavar="WORD", help="What a group or repository is for, such as read.")
+@click.option("--push", multiple=True, metavar="REF", help="Branches of a repository to push to, such as 'agent/*'.")
 @click.option("--secret", metavar="NAME", help="The secret that requests carry.", shell_complete=complete_secrets)
 @click.option("--as", "as_", metavar="NAME", help="The guest's name for a service of this host.")
 @click.option("--deny", is_flag=True, help="Refuse instead of allow.")
 @_options()
 def add_endpoint(hosts: tuple[str, ...], agent: str | None, path: Path | None, **rest: Any) -> None:
-    """Let the guest reach HOST: a name, HOST:PORT, *.DOMAIN, or a group such as npm."""
+    """Let the guest reach HOST: a name, HOST:PORT, *.DOMAIN, a group such as npm, or github:OWNER/REPOSITORY."""
     from engine.cli.entries import endpoint_entry
-    from sandboxfile.sections.endpoints import GROUPS
+    from sandboxfile.names import NAMED
 
     rules = {"port": rest["port"], "protocol": rest["protocol"], "as": rest["as_"], "secret": rest["secret"]}
     methods = [method.upper() for method in rest["methods"]]
     rules |= {"methods": methods, "paths": list(rest["paths"]), "deny": rest["deny"]}
-    values = [endpoint_entry(host, groups=GROUPS, **rules) for host in hosts]
+    rules |= {"access": list(rest["access"]), "push": list(rest["push"])}
+    values = [endpoint_entry(host, groups=NAMED, **rules) for host in hosts]
     _add(_listed("endpoints", agent, values), path, rest)
 
 

@@ -16,6 +16,7 @@ from cli_world import DEADLINE_S, CommandLine, write_instance
 
 from engine.cli.names import COMMANDS
 from engine.state.layout import Layout
+from sandboxfile.names import NAMED
 
 FILE = """\
 version: "1"
@@ -119,7 +120,8 @@ def test_in_the_shell(shell: Shell, sandbox: CommandLine, layout: Layout, shell_
     assert offers("sandbox co") == {"config", "console", "completion"}
     assert offers("sandbox down ") >= {"shop"}
     assert offers("sandbox add s") == {"secret", "service"}
-    assert offers("sandbox add endpoint ") == {"new.example.com", "db.example.com:5432", "debian", "npm", "pypi"}
+    assert offers("sandbox add endpoint ") == {"new.example.com", "db.example.com:5432", *NAMED}
+    assert offers("sandbox endpoints show gi") == {"github"}
     assert offers("sandbox add endpoint x --secret ") == {"github"}
     assert offers("sandbox add port 1 --agent f") == {"front"}
     assert offers("sandbox add service x --depends-on ") == {"db", "cache"}
