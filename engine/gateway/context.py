@@ -6,14 +6,15 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from engine.gateway.errors import GatewayError
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Decision, Policy
+from engine.gateway.paths import BadTarget, normal_path
+from engine.gateway.policy import WEB_PORTS, Decision, Policy
 from engine.gateway.upstream import AddressRefused, Connect, Resolver, Streams, UpstreamUnreachable, open_upstream
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Context:
     outer: ssl.SSLContext | None = None  # for connections to servers; made when the first is
     live: dict[JournalLine, Cuttable] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
+    changeable: bool = False  # whether `sandbox allow` reaches this gateway
 
     @contextmanager
     def recording(self, entry: JournalLine) -> Iterator[None]:
@@ -83,7 +85,7 @@ class Context:
     def judge_request(self, entry: JournalLine, overrides: Iterable[str] = ()) -> Decision:
         """The same about the entry's method and target as well."""
         decision = self._judge_again(entry, self.policy, overrides)
-        entry.path = decision.path or entry.path
+        entry.path = _for_people(decision.path or entry.path)
         return self._note(entry, decision)
 
     def _judge_again(self, entry: JournalLine, policy: Policy, overrides: Iterable[str] = ()) -> Decision:
@@ -98,6 +100,8 @@ class Context:
         if not decision.allowed:
             if entry.host and decision.rule is None and len(self.unnamed) < _MOST_UNNAMED:
                 self.unnamed[entry.host, entry.port] = None
+            if entry.host and decision.rule is None and self.changeable:
+                decision = replace(decision, command=f"sandbox allow {_name(entry.host, entry.port)}")
             raise Refused(decision.reason, decision=decision)
         entry.verdict = "allowed"
         return decision
@@ -129,13 +133,15 @@ class Context:
             rule = next(rule for rule in policy.rules if rule.looks_inside)
             raise GatewayError(f"{rule.label} looks inside TLS, and the sandbox has no certificate authority for that")
 
-    def apply(self, policy: Policy) -> None:
+    def apply(self, policy: Policy) -> int:
         """Judge by another policy from now on, and cut what it no longer allows. Raises GatewayError, changing nothing.
 
+        Returns how many connections and requests were cut.
         A spliced connection to a host that the policy looks into is cut, too: nobody could see what goes through it.
         """
         self.require_authority(policy)
         self.policy = policy
+        cut = 0
         for entry, task in list(self.live.items()):
             if entry.verdict != "allowed":
                 continue
@@ -143,3 +149,17 @@ class Context:
             if hidden or not self._judge_again(entry, policy).allowed:
                 entry.reason = "no longer allowed"
                 task.cancel()
+                cut += 1
+        return cut
+
+
+def _name(host: str, port: int) -> str:
+    return host if port in WEB_PORTS else f"{host}:{port}"
+
+
+def _for_people(path: str | None) -> str | None:
+    """The path in normal form, where it has one. What goes upstream is not changed."""
+    try:
+        return path and normal_path(path)
+    except BadTarget:
+        return path

@@ -216,7 +216,10 @@ class Relay:
             head = read_head(event.headers, self._port, self._host, ended=ended)
             entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
             approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
+            policy = self._context.policy
             side = await self._links.reach(entry, approved.decision)
+            if self._context.policy is not policy:  # changed meanwhile, and nothing was there yet to be cut
+                approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
         except BadRequest as error:
             self._refuse(number, entry, Refusal(error.status, error.brief), head, ended)
         except Refused as error:

@@ -128,6 +128,7 @@ class Decision:
 
     Of a request that is allowed: `target` is what is sent on, `path` its path for the journal, `injections` what it
     gets. `status` is what a refused one is answered; `needed` (method, path) what the rule would have to name.
+    `command` is what the user can run to have it allowed at once.
     """
 
     allowed: bool
@@ -138,6 +139,7 @@ class Decision:
     injections: tuple[Injection, ...] = ()
     status: int = 403
     needed: tuple[str, str] | None = None
+    command: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from engine.gateway.http import HttpSession
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy
+from engine.gateway.policy import Policy, Rule
 from engine.gateway.splice import close
 from engine.gateway.tls import FIRST_BYTE, serve_tls
 from engine.gateway.upstream import Connect, Resolver, Streams
@@ -49,11 +49,26 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._closing = False
+        self._filed = context.policy
+        self._temporary: tuple[Rule, ...] = ()
 
     @property
     def policy(self) -> Policy:
         """The policy in force."""
         return self._context.policy
+
+    @property
+    def filed(self) -> Policy:
+        """The policy without the temporary rules."""
+        return self._filed
+
+    @property
+    def journal(self) -> Journal:
+        return self._context.journal
+
+    def accept_temporary(self) -> None:
+        """From now on refusals name `sandbox allow`, which reaches this gateway through its owner."""
+        self._context.changeable = True
 
     @property
     def connections(self) -> int:
@@ -83,8 +98,19 @@ class Gateway:
 
         Returns the ports that it needs and that have no listener: they come with the machine's next start.
         """
-        self._context.apply(policy)
+        self._context.apply(Policy((*policy.rules, *self._temporary)))
+        self._filed = policy
         return tuple(port for port in policy.ports() if port not in self.sockets)
+
+    def set_temporary(self, rules: Iterable[Rule]) -> int:
+        """Judge by these rules beside the policy's, in the place of the last ones.
+
+        Connections that are not allowed any more are cut; returns how many. Raises GatewayError, changing nothing.
+        """
+        rules = tuple(rules)
+        cut = self._context.apply(Policy((*self._filed.rules, *rules)))
+        self._temporary = rules
+        return cut
 
     def _accept(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine, so that the task is ours from the start and not the stream library's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from typing import Any
 
 import click
 
@@ -48,11 +49,17 @@ def render(line: str, *, refused: bool = False, as_json: bool = False) -> str | 
 
     try:
         entry = json.loads(line)
-        if refused and entry["verdict"] == "allowed":
+        if refused and entry["verdict"] in ("allowed", "changed"):
             return None
+        if entry["verdict"] == "changed":
+            return line if as_json else clean_line(f"{entry['time']}  changed   {_words_of_change(entry)}")
         where = f"{entry['protocol'] or 'unknown'}://{entry['host'] or '?'}:{entry['port']}{entry.get('path') or ''}"
         moved = f"{entry['bytes_in']} bytes in, {entry['bytes_out']} out" if entry["verdict"] == "allowed" else ""
         words = (entry["time"], f"{entry['verdict']:<8}", entry.get("method"), where, entry.get("reason"), moved)
     except (ValueError, KeyError, TypeError):
         return clean_line(line)
     return line if as_json else clean_line("  ".join(str(word) for word in words if word))
+
+
+def _words_of_change(entry: dict[str, Any]) -> str:
+    return f"{entry['host']}:{entry['port']}  {entry['reason']}"
