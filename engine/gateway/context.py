@@ -16,6 +16,7 @@ from engine.gateway.limits import Limits
 from engine.gateway.paths import BadTarget, normal_path
 from engine.gateway.policy import WEB_PORTS, Decision, Policy
 from engine.gateway.upstream import AddressRefused, Connect, Resolver, Streams, UpstreamUnreachable, open_upstream
+from engine.gateway.waiting import Waiting
 
 if TYPE_CHECKING:
     from engine.gateway.authority import Authority
@@ -52,6 +53,7 @@ class Context:
     live: dict[JournalLine, Cuttable] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
     changeable: bool = False  # whether `sandbox allow` reaches this gateway
+    waiting: Waiting = field(default_factory=Waiting)
 
     @contextmanager
     def recording(self, entry: JournalLine) -> Iterator[None]:
@@ -78,6 +80,10 @@ class Context:
         self.live.pop(entry, None)
         self.journal.write(entry)
 
+    async def ask(self, entry: JournalLine) -> None:
+        """Before the entry's host is judged: where no rule speaks of it and somebody can be asked, wait for the end."""
+        entry.asked = await self.waiting.hold(entry.host or "", entry.port, self.policy)
+
     def judge(self, entry: JournalLine) -> Decision:
         """Decide about the entry's host and port, and note the verdict. Raises Refused."""
         return self._note(entry, self.policy.decide(entry.host or "", entry.port))
@@ -96,6 +102,8 @@ class Context:
     def _note(self, entry: JournalLine, decision: Decision) -> Decision:
         entry.rule = decision.rule.label if decision.rule else None
         entry.place = (decision.rule.place or None) if decision.rule else None
+        if entry.asked and decision.rule is None:
+            decision = replace(decision, reason=f"{decision.reason}; {entry.asked}")
         entry.reason = decision.reason
         if not decision.allowed:
             if entry.host and decision.rule is None and len(self.unnamed) < _MOST_UNNAMED:
@@ -141,6 +149,7 @@ class Context:
         """
         self.require_authority(policy)
         self.policy = policy
+        self.waiting.review(policy)
         cut = 0
         for entry, task in list(self.live.items()):
             if entry.verdict != "allowed":

@@ -36,6 +36,7 @@ class JournalLine:
     place: str | None = None  # where the rule is in which file
     how: How | None = None
     reason: str = ""
+    asked: str = ""  # what became of a question to the user about the host; not written by itself
     bytes_in: int = 0
     bytes_out: int = 0
     started: float = field(default_factory=time.monotonic)

@@ -26,6 +26,7 @@ from engine.gateway.policy import Policy, Rule
 from engine.gateway.splice import close
 from engine.gateway.tls import FIRST_BYTE, serve_tls
 from engine.gateway.upstream import Connect, Resolver, Streams
+from engine.gateway.waiting import Waiting
 from vmm.connection import drop
 from vmm.errors import VmmError
 from vmm.unix_socket import bind_private
@@ -65,6 +66,11 @@ class Gateway:
     @property
     def journal(self) -> Journal:
         return self._context.journal
+
+    @property
+    def waiting(self) -> Waiting:
+        """The connections that wait for an answer of the user."""
+        return self._context.waiting
 
     def accept_temporary(self) -> None:
         """From now on refusals name `sandbox allow`, which reaches this gateway through its owner."""
@@ -199,13 +205,15 @@ async def start_gateway(
     limits: Limits | None = None,
     secrets: Secrets | None = None,
     authority: Authority | None = None,
+    waiting: Waiting | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on `directory/gw-PORT.sock` (mode 0600) for each of `policy.ports()`; serve until the block ends.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
     `secrets` gives the value of a secret at the moment of a request. With an `authority` that the guest trusts, TLS is
-    intercepted where the policy looks inside, and names that it refuses are told why.
+    intercepted where the policy looks inside, and names that it refuses are told why. `waiting` holds connections while
+    the user is asked about them.
     Raises GatewayError when a socket cannot be made, and for a policy that looks inside without an authority.
     """
     context = Context(
@@ -216,6 +224,7 @@ async def start_gateway(
         limits=_affordable(limits or Limits()),
         secrets=secrets or (lambda name: None),
         authority=authority,
+        waiting=waiting or Waiting(),
     )
     context.require_authority(policy)
     gateway = Gateway(context)

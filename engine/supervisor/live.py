@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from engine.guest.guest import Guest
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.asking import Asking
 from engine.supervisor.temporary import TemporaryRules
 from vmm.channel.relay import Handler
 
@@ -15,4 +16,5 @@ def live_handlers(layout: Layout, name: str, guest: Guest, adjuster: Adjuster) -
     """For the sandbox `name` of this process; `adjuster` is the one that changes what its file says."""
     temporary = TemporaryRules(layout, name, guest, adjuster.arm)
     adjuster.on_endpoints = temporary.revise
-    return {"temporary": temporary.handle}
+    asking = Asking(guest.gateway.waiting)
+    return {"temporary": temporary.handle, "ask": asking.watch, "dismiss": asking.dismiss}

@@ -77,13 +77,9 @@ class _Held:
 
 
 class TemporaryRules:
-    """Those of the sandbox `name` of this process. `arm` gives the gateway a certificate authority, where it needs one.
-
-    `on_change` is called after each change of what is allowed.
-    """
+    """Those of the sandbox `name` of this process. `arm` gives the gateway a certificate authority if it has none."""
 
     def __init__(self, layout: Layout, name: str, guest: Guest, arm: Callable[[], Awaitable[None]]) -> None:
-        self.on_change: Callable[[], None] = lambda: None
         self._layout = layout
         self._name = name
         self._guest = guest
@@ -185,7 +181,6 @@ class TemporaryRules:
 
     def _apply(self) -> int:
         cut = self._gateway.set_temporary(rule for held in self._held for rule in held.endpoint.rules)
-        self.on_change()
         with contextlib.suppress(EngineError):  # such as a full disk: `ls` is behind then, the gateway is not
             if (record := load_instance(self._layout, self._name)) is not None:
                 save_instance(self._layout, record._replace(temporary=self.rows()))

@@ -22,6 +22,7 @@ Examples:
   sandbox journal -f
   sandbox journal --summary     each host: how often, how much, what was asked
   sandbox journal --suggest     the endpoints that this run needed, to paste
+  sandbox journal --ask         beside a sandbox whose agent has another terminal
   sandbox journal --json | jq -r .host | sort | uniq -c
 """,
 )
@@ -34,6 +35,11 @@ Examples:
     help="Print the narrowest endpoints that the run needed so far, as YAML; what was refused is in comments.",
 )
 @click.option("--save", is_flag=True, help="With --suggest: add to the sandbox's file what it does not allow yet.")
+@click.option(
+    "--ask",
+    is_flag=True,
+    help="Ask in this terminal about names that no endpoint names, while their connections wait, until ^C.",
+)
 @json_option("The lines as they are: one JSON object each. Of --summary and --suggest, one object.")
 @name_argument
 def command(name: str | None, follow: bool, as_json: bool, save: bool, **how: bool) -> None:
@@ -44,10 +50,13 @@ def command(name: str | None, follow: bool, as_json: bool, save: bool, **how: bo
     from engine.cli.showing.words import find_words
 
     summary, suggest, refused = how["summary"], how["suggest"], how["refused"]
-    if follow + summary + suggest > 1:
-        raise click.UsageError("-f, --summary and --suggest are three different things: use one of them.")
+    if follow + summary + suggest + how["ask"] > 1:
+        raise click.UsageError("-f, --summary, --suggest and --ask are different things: use one of them.")
     if save and not suggest:
         raise click.UsageError("--save needs --suggest.")
+    if how["ask"]:
+        _ask(name)
+        return
     paths = find_words(name)
     if summary:
         _summarize(paths, refused, as_json)
@@ -66,6 +75,19 @@ def _print(paths: InstancePaths, follow: bool, refused: bool, as_json: bool) -> 
     for file in older:
         print_file(file, shown)
     print_file(path, shown, follow=follow)
+
+
+def _ask(name: str | None) -> None:
+    from engine.cli.asking.names import ask_names, can_ask
+    from engine.cli.running import run
+    from engine.errors import EngineError
+    from engine.lifecycle.selection import choose_running, open_layout
+
+    layout = open_layout()
+    instance, _ = choose_running(layout, name)
+    if not can_ask():
+        raise EngineError("nobody can be asked without a terminal: unknown names are refused as always", exit_code=2)
+    run(ask_names(layout, [instance.name]))
 
 
 def _summarize(paths: InstancePaths, refused: bool, as_json: bool) -> None:

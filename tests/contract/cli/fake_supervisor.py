@@ -5,7 +5,7 @@ With --echo it answers `exec` itself with the request; with --silent it answers 
 `apply` it answers as if all parts had been changed, or, with --breaks=PART, those before that one; with --changing=N
 the first N are told that a context has changed meanwhile. The requests are kept beside the record, the last one in
 `asked.json`, all of them in `asked.jsonl`. --member=NAME is the sandbox of one of several agents. --gateway=RULES has a
-real gateway with these rules (JSON), behind which everything ends at a server that says its name.
+real gateway with these rules (JSON), behind which everything ends at one server; --wait=S bounds its questions.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from engine.decoding import decode
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.server import Gateway, start_gateway
+from engine.gateway.waiting import Waiting
 from engine.guest.guest import Guest
 from engine.state.instances import Instance, save_instance
 from engine.state.layout import Layout
@@ -38,7 +39,7 @@ from vmm.guest.guestd import __main__ as guestd
 
 
 @contextlib.asynccontextmanager
-async def _gateway(layout: Layout, name: str, rules: list[Rule]) -> AsyncIterator[Gateway]:
+async def _gateway(layout: Layout, name: str, rules: list[Rule], waiting: Waiting) -> AsyncIterator[Gateway]:
     """Everything that it connects to ends at one server. It speaks plain HTTP, and of /half it sends the beginning."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +62,7 @@ async def _gateway(layout: Layout, name: str, rules: list[Rule]) -> AsyncIterato
     paths = layout.instance(name)
     paths.directory.mkdir(parents=True, exist_ok=True)
     with Journal(paths.journal, sandbox=name) as journal:
-        ways: dict[str, Any] = {"resolver": resolver, "connect": connect}
+        ways: dict[str, Any] = {"resolver": resolver, "connect": connect, "waiting": waiting}
         async with start_gateway(Policy(rules), paths.sockets.directory, journal, **ways) as gateway:
             yield gateway
     server.close()
@@ -130,7 +131,8 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         await channel.hello(20)
         if "--gateway" in options:
             rules = [decode(Rule, rule) for rule in json.loads(options["--gateway"])]
-            gateway = await stack.enter_async_context(_gateway(layout, name, rules))
+            waiting = Waiting(float(options.get("--wait", 60)))
+            gateway = await stack.enter_async_context(_gateway(layout, name, rules, waiting))
             machine = Guest(cast("Any", None), channel, gateway, -1)
             handlers |= live_handlers(layout, name, machine, Adjuster(layout, name, machine, OpenPorts([])))
         async with Relay(channel, control, handlers):

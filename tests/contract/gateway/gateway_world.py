@@ -18,6 +18,7 @@ from engine.gateway.journal import Journal
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.server import Gateway, start_gateway
+from engine.gateway.waiting import Waiting
 
 DEADLINE_S = 20.0  # for anything that must happen; nothing waits so long in a good run
 PUBLIC = "203.0.113.10"  # what names resolve to unless a test says otherwise
@@ -75,6 +76,7 @@ async def world(
     tls: ssl.SSLContext | None = None,
     secrets: Callable[[str], str | None] | None = None,
     authority: Authority | None = None,
+    waiting: Waiting | None = None,
 ) -> AsyncIterator[World]:
     """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there."""
     dialled: list[tuple[str, int]] = []
@@ -125,6 +127,7 @@ async def world(
                     limits=limits,
                     secrets=secrets,
                     authority=authority,
+                    waiting=waiting,
                 ) as gateway:
                     yield World(gateway, journal, dialled, resolved, addresses)
     finally:

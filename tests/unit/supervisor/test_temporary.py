@@ -104,12 +104,12 @@ def test_a_group_brings_the_settings_of_its_clients(tmp_path: Path) -> None:
 
 def test_the_same_word_again_begins_its_time_anew(tmp_path: Path) -> None:
     async def scenario(rules: TemporaryRules, gateway: Gateway, guest: FakeGuest) -> None:
-        changed = asyncio.Event()
         await rules.handle(ask("a.example", for_s=0.01), STREAM)
         await rules.handle(ask("a.example"), STREAM)
         await rules.handle(ask("b.example", for_s=0.02), STREAM)
-        rules.on_change = changed.set
-        await asyncio.wait_for(changed.wait(), 20)
+        async with asyncio.timeout(20):
+            while len(rules.rows()) > 1:  # noqa: ASYNC110 - nobody but a test waits for that
+                await asyncio.sleep(0.005)
         assert names(rules) == [("a.example", False)]
         assert gateway.policy.decide("a.example", 443).allowed and not gateway.policy.decide("b.example", 443).allowed
 
