@@ -31,6 +31,8 @@ from engine.lifecycle.outcome import Outcome
 from engine.lifecycle.outlook import Outlook, look_ahead
 from engine.lifecycle.project_file import load_file
 from engine.lifecycle.selection import choose, choose_running, open_layout, words_of
+from engine.lifecycle.suggesting import suggest_endpoints
+from engine.lifecycle.suggestion import Suggestion
 from engine.lifecycle.temporary import Said, Saying, say
 from engine.lifecycle.up import agreed, carry_out
 from engine.resolve.preflight import check_host
@@ -56,6 +58,7 @@ __all__ = [
     "Replacement",
     "Said",
     "SandboxfileError",
+    "Suggestion",
     "VmmError",
     "Wishes",
     "allow",
@@ -74,6 +77,7 @@ __all__ = [
     "logs_async",
     "ls",
     "plan",
+    "suggest",
     "up",
     "up_async",
 ]
@@ -217,6 +221,16 @@ def journal(
     """
     paths, _ = words_of(layout or open_layout(), name)
     return journal_lines(paths.journal, refused=refused)
+
+
+def suggest(name: str | None = None, *, layout: Layout | None = None) -> Suggestion:
+    """The narrowest endpoints that a sandbox needed so far, from its journal; its `render()` is YAML to paste.
+
+    Asks the host's package clients, which takes seconds. Raises EngineError.
+    """
+    layout = layout or open_layout()
+    paths, _ = words_of(layout, name)
+    return suggest_endpoints(layout, paths).suggestion
 
 
 async def allow_async(

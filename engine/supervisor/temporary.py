@@ -146,6 +146,7 @@ class TemporaryRules:
             raise EngineError(f"{one.name}: the time must be between a moment and a year", exit_code=2)
         if len(self._held) >= MOST and not any(held.endpoint.is_undone_by(one) for held in self._held):
             raise EngineError(f"{MOST} endpoints are allowed or denied for now already", hint="--end takes one back")
+        self._check_certificate(one)
         if one.deny:
             return
         if place := _denied(one.rules, self._gateway.filed.rules):
@@ -161,6 +162,17 @@ class TemporaryRules:
             ports = ", ".join(map(str, unheard))
             hint = f"`sandbox add endpoint {one.name}`, then `sandbox up --recreate`"
             raise EngineError(f"this machine was started without a way to port {ports}", hint=hint)
+
+    def _check_certificate(self, one: TemporaryEndpoint) -> None:
+        """The first certificate of a sandbox comes too late for its containers, as for a live `up`."""
+        if self._gateway.authority is not None or not any(rule.looks_inside for rule in one.rules):
+            return
+        record = load_instance(self._layout, self._name)
+        if record is not None and record.services:
+            raise EngineError(
+                f"{one.name}: methods and paths need a certificate that containers trust from their start on only",
+                hint=f"leave them out, or `sandbox add endpoint {one.name} --method ...` and `sandbox up --recreate`",
+            )
 
     def _take_back(self, name: str, deny: bool) -> int:
         found = [held for held in self._held if (held.endpoint.name, held.endpoint.deny) == (name, deny)]

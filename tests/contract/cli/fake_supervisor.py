@@ -123,7 +123,9 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         pid=os.getpid(),
         process=describe_process(os.getpid()),
         ports=[{"host": 8080, "guest": 80}],
-        services={"web": {"state": "running", "health": "healthy"}, "db": {"state": "running", "health": ""}},
+        services={"web": {"state": "running", "health": "healthy"}, "db": {"state": "running", "health": ""}}
+        if "--gateway" not in options
+        else {},
         working_directory=str(project),
         agent_name=options.get("--member"),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cli_world import CommandLine, FakeSandbox
 
+from engine import api
 from engine.cli.showing import follow
 from engine.gateway.journal import Journal, JournalLine
 from engine.state.layout import Layout
@@ -85,6 +86,7 @@ def test_a_suggestion_and_what_is_saved_of_it(sandbox: CommandLine, told: Path) 
     ], ran
     assert ran.out.splitlines()[6].startswith("  # - evil.example.net  # 1 time, last 2")
     assert len(ran.out.splitlines()) == 7, "what is no name cannot be suggested"
+    assert api.suggest("shop").render() == ran.out
     saved = sandbox("journal", "--suggest", "--save")
     assert saved.out == "Sandboxfile.yaml:6: added endpoints: new.example.org\n", "the rest is allowed already"
     assert (sandbox.project / "Sandboxfile.yaml").read_text() == f'{FILE}  - "new.example.org"\n'

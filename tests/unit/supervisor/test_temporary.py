@@ -92,6 +92,21 @@ def test_conditions_need_a_certificate_that_the_guest_trusts(tmp_path: Path) -> 
     with_rules(tmp_path, scenario)
 
 
+def test_running_containers_would_not_trust_a_first_certificate(tmp_path: Path) -> None:
+    async def scenario(rules: TemporaryRules, gateway: Gateway, guest: FakeGuest) -> None:
+        layout = Layout.from_environment(os.environ)
+        record = load_instance(layout, "shop")
+        assert record is not None
+        save_instance(layout, record._replace(services={"web": {}}))
+        request = ask("a.example", Rule("a.example", methods=("GET",)), methods=("GET",))
+        with pytest.raises(EngineError, match="containers trust from their start on only"):
+            await rules.handle(request, STREAM)
+        assert gateway.authority is None and rules.rows() == []
+        await rules.handle(ask("a.example"), STREAM)
+
+    with_rules(tmp_path, scenario)
+
+
 def test_a_group_brings_the_settings_of_its_clients(tmp_path: Path) -> None:
     async def scenario(rules: TemporaryRules, gateway: Gateway, guest: FakeGuest) -> None:
         request = ask("npm", Rule("registry.example", private=True), files=(("/etc/npmrc", 0o644, "x"),))
