@@ -83,6 +83,13 @@ def test_the_user_is_asked(sandbox: CommandLine, layout: Layout) -> None:
         assert "whoever was asked did not allow it" in answer_of(*waiting)
         assert fetch(layout, "later.example.com").startswith("HTTP/1.1 403 ")
 
+    names = [row["name"] for row in json.loads(sandbox("ls", "--json").out)[0]["temporary"]]
+    assert names == ["once.example.com", "always.example.com", "never.example.com"]
+
+
+@pytest.mark.usefixtures("shop")
+def test_others_may_answer_and_the_asking_has_an_end(sandbox: CommandLine, layout: Layout) -> None:
+    with terminal(sandbox, "journal", "--ask") as child:
         waiting = attached(layout, child, "elsewhere.example.com")
         assert sandbox("allow", "elsewhere.example.com").code == 0
         child.expect_exact("answered elsewhere")
@@ -96,8 +103,6 @@ def test_the_user_is_asked(sandbox: CommandLine, layout: Layout) -> None:
         child.close()
         assert child.exitstatus == 130
     assert fetch(layout, "last.example.com").startswith("HTTP/1.1 403 "), "at once"
-    names = [row["name"] for row in json.loads(sandbox("ls", "--json").out)[0]["temporary"]]
-    assert names == ["once.example.com", "always.example.com", "never.example.com", "elsewhere.example.com"]
 
 
 def test_nobody_answers(sandbox: CommandLine, layout: Layout) -> None:
