@@ -33,7 +33,7 @@ def test_it_is_lived_with(world: World, tmp_path: Path) -> None:
     assert found["up"][0] == 0, found["up"][1]
 
     # For a while: let through, and cut when the time is over.
-    assert found["refused"] in ("000\n", "403\n") and found["for"] == "lived: api.github.com is allowed for 10s\n"
+    assert found["refused"] in ("000\n", "403\n") and found["for"] == "lived: api.github.com is allowed for 20s\n"
     assert found["while"] == ["open\n", "cut\n"] and found["after"] == found["refused"]
     # Denied: what is open is cut, what comes next is refused.
     assert found["denied"] == ["open\n", "cut\n"] and "; 1 open connection was cut\n" in found["deny"]
