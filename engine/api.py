@@ -31,6 +31,9 @@ from engine.lifecycle.outcome import Outcome
 from engine.lifecycle.outlook import Outlook, look_ahead
 from engine.lifecycle.project_file import load_file
 from engine.lifecycle.selection import choose, choose_running, open_layout, words_of
+from engine.lifecycle.suggesting import suggest_endpoints
+from engine.lifecycle.suggestion import Suggestion
+from engine.lifecycle.temporary import Said, Saying, say
 from engine.lifecycle.up import agreed, carry_out
 from engine.resolve.preflight import check_host
 from engine.state.instances import Instance, Listed, list_instances
@@ -53,11 +56,17 @@ __all__ = [
     "Outcome",
     "Outlook",
     "Replacement",
+    "Said",
     "SandboxfileError",
+    "Suggestion",
     "VmmError",
     "Wishes",
+    "allow",
+    "allow_async",
     "cp",
     "cp_async",
+    "deny",
+    "deny_async",
     "down",
     "down_async",
     "exec",
@@ -68,6 +77,7 @@ __all__ = [
     "logs_async",
     "ls",
     "plan",
+    "suggest",
     "up",
     "up_async",
 ]
@@ -211,6 +221,61 @@ def journal(
     """
     paths, _ = words_of(layout or open_layout(), name)
     return journal_lines(paths.journal, refused=refused)
+
+
+def suggest(name: str | None = None, *, layout: Layout | None = None) -> Suggestion:
+    """The narrowest endpoints that a sandbox needed so far, from its journal; its `render()` is YAML to paste.
+
+    Asks the host's package clients, which takes seconds. Raises EngineError.
+    """
+    layout = layout or open_layout()
+    paths, _ = words_of(layout, name)
+    return suggest_endpoints(layout, paths).suggestion
+
+
+async def allow_async(
+    host: str,
+    name: str | None = None,
+    *,
+    methods: Sequence[str] = (),
+    paths: Sequence[str] = (),
+    for_s: float | None = None,
+    save: bool = False,
+    layout: Layout | None = None,
+) -> Said:
+    """Let the running sandbox `name` reach a host (HOST, HOST:PORT, *.DOMAIN, a group) from its next request on.
+
+    It ends after `for_s` seconds, or with the sandbox; with `save` the sandbox's file has it, too. Raises EngineError
+    (such as for a host that the file denies), SandboxfileError and GuestError; nothing has been changed then.
+    """
+    saying = Saying(host, False, tuple(methods), tuple(paths), for_s, save)
+    return await say(layout or open_layout(), name, saying)
+
+
+def allow(host: str, name: str | None = None, **options: Any) -> Said:
+    """The same for a program without a loop, with the options of `allow_async`."""
+    return asyncio.run(allow_async(host, name, **options))
+
+
+async def deny_async(
+    host: str,
+    name: str | None = None,
+    *,
+    methods: Sequence[str] = (),
+    paths: Sequence[str] = (),
+    for_s: float | None = None,
+    save: bool = False,
+    layout: Layout | None = None,
+) -> Said:
+    """Refuse a host to the running sandbox `name` from its next request on; open connections are cut. Else as
+    `allow_async`."""
+    saying = Saying(host, True, tuple(methods), tuple(paths), for_s, save)
+    return await say(layout or open_layout(), name, saying)
+
+
+def deny(host: str, name: str | None = None, **options: Any) -> Said:
+    """The same for a program without a loop, with the options of `deny_async`."""
+    return asyncio.run(deny_async(host, name, **options))
 
 
 async def down_async(name: str | None = None, *, layout: Layout | None = None) -> None:

@@ -29,6 +29,8 @@ SECTIONS = {
     "Looking closer": {
         "logs": "Show what services printed.",
         "journal": "Show what the network gateway allowed and refused.",
+        "allow": "Let a running sandbox reach one more name.",
+        "deny": "Refuse a name to a running sandbox.",
         "console": "Show the guest's serial console.",
         "doctor": "Show tools, accelerator and directories.",
         "completion": "Print shell completion for bash, zsh or fish.",

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from engine.gateway.body_checks import Reply
@@ -14,7 +14,8 @@ from engine.gateway.errors import GatewayError
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Decision, Policy
+from engine.gateway.paths import BadTarget, normal_path
+from engine.gateway.policy import WEB_PORTS, Decision, Policy
 from engine.gateway.proxies import Proxies
 from engine.gateway.upstream import (
     AddressRefused,
@@ -25,6 +26,7 @@ from engine.gateway.upstream import (
     open_local,
     open_upstream,
 )
+from engine.gateway.waiting import Waiting
 
 if TYPE_CHECKING:
     from engine.gateway.authority import Authority
@@ -68,6 +70,8 @@ class Context:
     proxies: Proxies = field(default_factory=Proxies)
     live: dict[JournalLine, Cuttable] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
+    changeable: bool = False  # whether `sandbox allow` reaches this gateway
+    waiting: Waiting = field(default_factory=Waiting)
 
     @contextmanager
     def recording(self, entry: JournalLine) -> Iterator[None]:
@@ -94,6 +98,10 @@ class Context:
         self.live.pop(entry, None)
         self.journal.write(entry)
 
+    async def ask(self, entry: JournalLine) -> None:
+        """Before the entry's host is judged: where no rule speaks of it and somebody can be asked, wait for the end."""
+        entry.asked = await self.waiting.hold(entry.host or "", entry.port, self.policy)
+
     def judge(self, entry: JournalLine) -> Decision:
         """Decide about the entry's host and port, and note the verdict. Raises Refused."""
         return self._note(entry, self._judge_again(entry, self.policy))
@@ -101,7 +109,7 @@ class Context:
     def judge_request(self, entry: JournalLine, overrides: Iterable[str] = ()) -> Decision:
         """The same about the entry's method and target as well."""
         decision = self._judge_again(entry, self.policy, overrides)
-        entry.path = decision.path or entry.path
+        entry.path = _for_people(decision.path or entry.path)
         return self._note(entry, decision)
 
     def _judge_again(self, entry: JournalLine, policy: Policy, overrides: Iterable[str] = ()) -> Decision:
@@ -112,10 +120,14 @@ class Context:
     def _note(self, entry: JournalLine, decision: Decision) -> Decision:
         entry.rule = decision.rule.label if decision.rule else None
         entry.place = (decision.rule.place or None) if decision.rule else None
+        if entry.asked and decision.rule is None:
+            decision = replace(decision, reason=f"{decision.reason}; {entry.asked}")
         entry.reason = decision.reason
         if not decision.allowed:
             if entry.host and decision.rule is None and len(self.unnamed) < _MOST_UNNAMED:
                 self.unnamed[entry.host, entry.port] = None
+            if entry.host and decision.rule is None and self.changeable:
+                decision = replace(decision, command=f"sandbox allow {_name(entry.host, entry.port)}")
             raise Refused(decision.reason, decision=decision)
         entry.verdict = "allowed"
         return decision
@@ -161,13 +173,16 @@ class Context:
             rule = next(rule for rule in policy.rules if rule.looks_inside)
             raise GatewayError(f"{rule.label} looks inside TLS, and the sandbox has no certificate authority for that")
 
-    def apply(self, policy: Policy) -> None:
+    def apply(self, policy: Policy) -> int:
         """Judge by another policy from now on, and cut what it no longer allows. Raises GatewayError, changing nothing.
 
+        Returns how many connections and requests were cut.
         A spliced connection to a host that the policy looks into is cut, too: nobody could see what goes through it.
         """
         self.require_authority(policy)
         self.policy = policy
+        self.waiting.review(policy)
+        cut = 0
         for entry, task in list(self.live.items()):
             if entry.verdict != "allowed":
                 continue
@@ -175,3 +190,17 @@ class Context:
             if hidden or not self._judge_again(entry, policy).allowed:
                 entry.reason = "no longer allowed"
                 task.cancel()
+                cut += 1
+        return cut
+
+
+def _name(host: str, port: int) -> str:
+    return host if port in WEB_PORTS else f"{host}:{port}"
+
+
+def _for_people(path: str | None) -> str | None:
+    """The path in normal form, where it has one. What goes upstream is not changed."""
+    try:
+        return path and normal_path(path)
+    except BadTarget:
+        return path

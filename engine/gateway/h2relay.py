@@ -218,13 +218,17 @@ class Relay:
         head = None
         try:
             head = read_head(event.headers, self._port, self._host, ended=ended)
-            entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
-            approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
-            stream = Stream(self, number, head, entry, approved.redactor, ended)
-            if self._held.hold(number, approved, head.headers, ended=ended):
-                self._streams[number] = self._context.live[entry] = stream
-                return
-            side = await self._links.reach(entry, approved.decision)
+            while True:
+                policy = self._context.policy
+                entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
+                approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
+                stream = Stream(self, number, head, entry, approved.redactor, ended)
+                if self._held.hold(number, approved, head.headers, ended=ended):
+                    self._streams[number] = self._context.live[entry] = stream
+                    return
+                side = await self._links.reach(entry, approved.decision)
+                if self._context.policy is policy:
+                    break  # else it has changed meanwhile, and nothing was there yet to be cut
         except BadRequest as error:
             self._refuse(number, entry, Refusal(error.status, error.brief), head, ended)
         except Refused as error:

@@ -93,6 +93,8 @@ class HttpSession:
             try:
                 head = await self._read_head(deadline)
                 entry.host, entry.method, entry.path, entry.target = head.host, head.method, head.path, head.target
+                if self._inside is None:
+                    await self._context.ask(entry)
                 approved = approve(
                     self._context, entry, head.headers, head.overrides, inside_tls=self._inside is not None
                 )

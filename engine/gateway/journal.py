@@ -14,7 +14,7 @@ from typing import Literal
 from engine.gateway.errors import GatewayError
 from engine.report.text import cut
 
-Verdict = Literal["allowed", "refused", "failed"]
+Verdict = Literal["allowed", "refused", "failed", "changed"]  # the last: the user has changed what is allowed
 Protocol = Literal["tls", "http", "tcp"]
 How = Literal["splice", "intercept", "refuse"]  # untouched; read and written anew; not at all
 
@@ -30,12 +30,13 @@ class JournalLine:
     protocol: Protocol | None = None  # None: it never said enough to tell
     host: str | None = None
     method: str | None = None
-    path: str | None = None  # in normal form where paths count, without the query, which often carries tokens
+    path: str | None = None  # in normal form where it has one, without the query, which often carries tokens
     target: str | None = None  # as the guest sent it, to be judged again by another policy; not written
     rule: str | None = None  # the rule's origin
     place: str | None = None  # where the rule is in which file
     how: How | None = None
     reason: str = ""
+    asked: str = ""  # what became of a question to the user about the host; not written by itself
     bytes_in: int = 0
     bytes_out: int = 0
     started: float = field(default_factory=time.monotonic)

@@ -169,7 +169,7 @@ class Decision:
     Of a request that is allowed: `target` is what is sent on, `path` its path for the journal, `injections` what it
     gets, `checks` what its body must pass, one of them at least; without one the body may be anything.
     `status` is what a refused one is answered; `needed` (method, path) what the rule would have to name, or `edit`
-    what would have to be written instead of it.
+    what would have to be written instead of it. `command` is what the user can run to have it allowed at once.
     """
 
     allowed: bool
@@ -182,6 +182,7 @@ class Decision:
     needed: tuple[str, str] | None = None
     checks: tuple[BodyCheck, ...] = ()
     edit: str = ""
+    command: str | None = None
 
     def reached(self, host: str) -> str:
         """The host that is really meant by `host`, which may be a name that only the guest knows."""

@@ -52,6 +52,7 @@ class Refusal:
             return (
                 "To allow it, add this line under `endpoints:` in Sandboxfile.yaml:\n\n"
                 f"  {endpoint_line(self.host, self.port)}\n\nor run on the host: {self.command()}"
+                + ("\n(for this run; --save keeps it, --for 1h ends it)" if decision.command else "")
             )
         if decision.rule.deny:
             return "A rule that denies beats every rule that allows."
@@ -71,6 +72,8 @@ class Refusal:
         """What to run on the host to have it allowed; None where no command does that."""
         if self.host is None or self.decision is None or self.decision.rule is not None:
             return None
+        if self.decision.command is not None:
+            return self.decision.command
         return f"sandbox add endpoint {self.host}" + ("" if self.port in WEB_PORTS else f":{self.port}")
 
     def problem(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,12 +23,13 @@ from engine.gateway.http import HttpSession
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy
+from engine.gateway.policy import Policy, Rule
 from engine.gateway.proxies import Proxies
 from engine.gateway.raw import serve_raw
 from engine.gateway.splice import close
 from engine.gateway.tls import FIRST_BYTE, serve_tls
 from engine.gateway.upstream import Connect, Resolver, Streams
+from engine.gateway.waiting import Waiting
 from vmm.connection import drop
 from vmm.errors import VmmError
 from vmm.spec import GATEWAY_ADDRESS
@@ -50,6 +51,8 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._closing = False
+        self._filed = context.policy
+        self._temporary: tuple[Rule, ...] = ()
 
     @property
     def policy(self) -> Policy:
@@ -65,6 +68,24 @@ class Gateway:
     def names(self) -> dict[str, str]:
         """Host name -> address in the guest, of the names with an address of their own; for the guest's resolver."""
         return self._addresses.names(self.policy)
+
+    @property
+    def filed(self) -> Policy:
+        """The policy without the temporary rules."""
+        return self._filed
+
+    @property
+    def journal(self) -> Journal:
+        return self._context.journal
+
+    @property
+    def waiting(self) -> Waiting:
+        """The connections that wait for an answer of the user."""
+        return self._context.waiting
+
+    def accept_temporary(self) -> None:
+        """From now on refusals name `sandbox allow`, which reaches this gateway through its owner."""
+        self._context.changeable = True
 
     @property
     def connections(self) -> int:
@@ -95,9 +116,20 @@ class Gateway:
         Returns the ports that it needs and that have no listener: they come with the machine's next start.
         """
         doors = self._addresses.doors(policy)
-        self._context.apply(policy)
+        self._context.apply(Policy((*policy.rules, *self._temporary)))
+        self._filed = policy
         missing = [door for door in doors if door not in self.doors]
         return tuple(sorted({door.port for door in missing if door.host or door.address == GATEWAY_ADDRESS}))
+
+    def set_temporary(self, rules: Iterable[Rule]) -> int:
+        """Judge by these rules beside the policy's, in the place of the last ones.
+
+        Connections that are not allowed any more are cut; returns how many. Raises GatewayError, changing nothing.
+        """
+        rules = tuple(rules)
+        cut = self._context.apply(Policy((*self._filed.rules, *rules)))
+        self._temporary = rules
+        return cut
 
     def _accept(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine, so that the task is ours from the start and not the stream library's."""
@@ -192,6 +224,7 @@ async def start_gateway(
     secrets: Secrets | None = None,
     authority: Authority | None = None,
     proxies: Proxies | None = None,
+    waiting: Waiting | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on a socket in `directory` (mode 0600) for each door that the policy needs; serve until the block ends.
 
@@ -199,7 +232,8 @@ async def start_gateway(
     replace the way out; the check of the addresses between the two stays. `proxies` are those that this host needs to
     get out. The journal remains the caller's to close.
     `secrets` gives the value of a secret at the moment of a request. With an `authority` that the guest trusts, TLS is
-    intercepted where the policy looks inside, and names that it refuses are told why.
+    intercepted where the policy looks inside, and names that it refuses are told why. `waiting` holds connections while
+    the user is asked about them.
     Raises GatewayError when a socket cannot be made, and for a policy that looks inside without an authority.
     """
     context = Context(
@@ -212,6 +246,7 @@ async def start_gateway(
         secrets=secrets or (lambda name: None),
         authority=authority,
         proxies=proxies or Proxies(),
+        waiting=waiting or Waiting(),
     )
     context.require_authority(policy)
     gateway = Gateway(context)

@@ -36,6 +36,7 @@ async def serve_tls(context: Context, guest: Streams, port: int, first: bytes, d
     with context.recording(entry):
         try:
             hello, received, length = await _read_hello(context, guest, entry, first, deadline)
+            await context.ask(entry)
             try:
                 decision = context.judge(entry)
             except Refused as error:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_NO_REFUSALS = ("allowed", "changed")
+
 
 def journal_files(journal: Path) -> list[Path]:
     """The files of a journal, oldest first.
@@ -27,5 +29,5 @@ def journal_lines(journal: Path, *, refused: bool = False) -> Iterator[dict[str,
             for text in file:
                 with contextlib.suppress(ValueError):
                     line = json.loads(text)
-                    if isinstance(line, dict) and not (refused and line.get("verdict") == "allowed"):
+                    if isinstance(line, dict) and not (refused and line.get("verdict") in _NO_REFUSALS):
                         yield line

@@ -38,7 +38,8 @@ class Instance(NamedTuple):
     `pid` and `process` are those of the supervisor. `process` is the text of `describe_process`: the pid alone may have
     been given to another process since. `plan_key` is the key of the sandbox's Configuration. `agent_name` is the key
     in `agents`, if the file has several. Commands run in `working_directory` of the guest. `ended` says why a sandbox
-    stopped by itself, `error` why it failed, and `warnings` what is wrong while it runs.
+    stopped by itself, `error` why it failed, and `warnings` what is wrong while it runs. `temporary` are the endpoints
+    that are allowed or denied until it ends, or earlier.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Instance(NamedTuple):
     ended: str | None = None
     error: str | None = None
     warnings: list[str] = []  # noqa: RUF012
+    temporary: list[dict[str, Any]] = []  # noqa: RUF012
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:

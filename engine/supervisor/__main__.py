@@ -36,6 +36,7 @@ from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.idle import Use, spell, wait_idle
 from engine.supervisor.launch import Launch
+from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.vaults import open_vault
@@ -257,6 +258,7 @@ async def _live(
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
             handlers = {"down": _down(stop), "status": _status(layout, launch.name), "apply": adjuster.handle}
+            handlers |= live_handlers(layout, launch.name, sandbox.guest, adjuster)
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
                 events.send("ready", services=sandbox.services)
                 up.set()

@@ -51,6 +51,8 @@ class Adjuster:
         self._guest = guest
         self._ports = ports
         self._busy = asyncio.Lock()
+        self._arming = asyncio.Lock()
+        self.on_endpoints: Callable[[], None] = lambda: None  # called when those of the file have changed
 
     async def handle(self, request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
         """The operation `apply`: an Adjustment in, lines of progress, and at the end {applied, failed}.
@@ -90,16 +92,15 @@ class Adjuster:
         log("changing what it may reach")
         policy, gateway = adjustment.policy(), self._guest.gateway
         identity: dict[str, Any] = {}
-        if policy.looks_inside and gateway.authority is None:
-            authority = make_authority(self._name)
-            # The guest trusts it before anything is intercepted.
-            await self._guest.channel.call("identity", timeout_s=FILES_S, certificate=authority.certificate)
-            gateway.arm(authority=authority)
+        if policy.looks_inside:
+            await self.arm()
         if adjustment.secrets.sources:
             gateway.arm(secrets=await open_vault(adjustment.secrets, self._layout, log))
         if adjustment.environment:
             identity["environment"] = dict(adjustment.environment)
-        if unheard := gateway.set_policy(policy):
+        unheard = gateway.set_policy(policy)
+        self.on_endpoints()
+        if unheard:
             ports = ", ".join(map(str, unheard))
             raise EngineError(
                 f"a new machine is needed: this one cannot reach port {ports}",
@@ -109,6 +110,15 @@ class Adjuster:
         files = (*adjustment.files, names_file(gateway))
         identity["files"] = [{"path": path, "mode": mode, "content": text} for path, mode, text in files]
         await self._guest.channel.call("identity", timeout_s=FILES_S, **identity)
+
+    async def arm(self) -> None:
+        """Have a certificate authority, which the guest trusts before anything is intercepted. Raises GuestError."""
+        async with self._arming:
+            if self._guest.gateway.authority is not None:
+                return
+            authority = make_authority(self._name)
+            await self._guest.channel.call("identity", timeout_s=FILES_S, certificate=authority.certificate)
+            self._guest.gateway.arm(authority=authority)
 
     async def _apply_ports(self, adjustment: Adjustment, log: Log) -> None:
         log("changing the host's ports")

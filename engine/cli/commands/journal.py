@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from engine.cli.options import follow_option, json_option, name_argument
+
+if TYPE_CHECKING:
+    from engine.state.layout import InstancePaths
 
 
 @click.command(
@@ -16,27 +20,115 @@ from engine.cli.options import follow_option, json_option, name_argument
 Examples:
   sandbox journal --refused     what to add to endpoints, or to be glad about
   sandbox journal -f
+  sandbox journal --summary     each host: how often, how much, what was asked
+  sandbox journal --suggest     the endpoints that this run needed, to paste
+  sandbox journal --ask         beside a sandbox whose agent has another terminal
   sandbox journal --json | jq -r .host | sort | uniq -c
 """,
 )
 @follow_option
 @click.option("--refused", is_flag=True, help="Only what was refused or failed.")
-@json_option("The lines as they are: one JSON object each.")
+@click.option("--summary", is_flag=True, help="A line for each host, and what was asked of it; what was refused last.")
+@click.option(
+    "--suggest",
+    is_flag=True,
+    help="Print the narrowest endpoints that the run needed so far, as YAML; what was refused is in comments.",
+)
+@click.option("--save", is_flag=True, help="With --suggest: add to the sandbox's file what it does not allow yet.")
+@click.option(
+    "--ask",
+    is_flag=True,
+    help="Ask in this terminal about names that no endpoint names, while their connections wait, until ^C.",
+)
+@json_option("The lines as they are: one JSON object each. Of --summary and --suggest, one object.")
 @name_argument
-def command(name: str | None, follow: bool, refused: bool, as_json: bool) -> None:
+def command(name: str | None, follow: bool, as_json: bool, save: bool, **how: bool) -> None:
     """Show what the network gateway decided: one line for each connection or request.
 
     If the last start of the sandbox failed, this shows the journal of that start.
     """
-    from engine.cli.showing.follow import print_file
     from engine.cli.showing.words import find_words
+
+    summary, suggest, refused = how["summary"], how["suggest"], how["refused"]
+    if follow + summary + suggest + how["ask"] > 1:
+        raise click.UsageError("-f, --summary, --suggest and --ask are different things: use one of them.")
+    if save and not suggest:
+        raise click.UsageError("--save needs --suggest.")
+    if how["ask"]:
+        _ask(name)
+        return
+    paths = find_words(name)
+    if summary:
+        _summarize(paths, refused, as_json)
+    elif suggest:
+        _suggest(paths, save, as_json)
+    else:
+        _print(paths, follow, refused, as_json)
+
+
+def _print(paths: InstancePaths, follow: bool, refused: bool, as_json: bool) -> None:
+    from engine.cli.showing.follow import print_file
     from engine.lifecycle.journal import journal_files
 
-    *older, path = journal_files(find_words(name).journal)
+    *older, path = journal_files(paths.journal)
     shown = functools.partial(render, refused=refused, as_json=as_json)
     for file in older:
         print_file(file, shown)
     print_file(path, shown, follow=follow)
+
+
+def _ask(name: str | None) -> None:
+    from engine.cli.asking.names import ask_names, can_ask
+    from engine.cli.running import run
+    from engine.errors import EngineError
+    from engine.lifecycle.selection import choose_running, open_layout
+
+    layout = open_layout()
+    instance, _ = choose_running(layout, name)
+    if not can_ask():
+        raise EngineError("nobody can be asked without a terminal: unknown names are refused as always", exit_code=2)
+    run(ask_names(layout, [instance.name]))
+
+
+def _summarize(paths: InstancePaths, refused: bool, as_json: bool) -> None:
+    from engine.cli.showing import traffic as shown
+    from engine.lifecycle.journal import journal_lines
+    from engine.lifecycle.traffic import traffic_of
+
+    found = traffic_of(journal_lines(paths.journal))
+    found = [one for one in found if one.refused or (one.is_needed and not refused)]
+    if as_json:
+        hosts = [shown.to_json(one) for one in found]
+        click.echo(json.dumps({"version": 1, "sandbox": paths.directory.name, "hosts": hosts}, indent=2))
+    elif found:
+        click.echo(shown.render(found, refused_only=refused))
+
+
+def _suggest(paths: InstancePaths, save: bool, as_json: bool) -> None:
+    from engine.lifecycle import suggesting
+    from engine.lifecycle.selection import open_layout
+
+    found = suggesting.suggest_endpoints(open_layout(), paths)
+    saved = suggesting.save(found) if save else None
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sandbox": paths.directory.name, **_suggestion(found, saved)}, indent=2))
+    elif saved is None:
+        click.echo(found.suggestion.render(), nl=False)
+    elif saved[1].outcome.added:
+        from engine.cli.showing.additions import tell_entries
+
+        tell_entries(*saved)
+    else:
+        click.echo(f"{saved[0].label} allows all that this run needed")
+
+
+def _suggestion(found: Any, saved: Any) -> dict[str, Any]:
+    def rows(entries: Any) -> list[dict[str, Any]]:
+        return [{"value": one.value, "comment": one.comment} for one in entries]
+
+    added = [entry.value for entry in saved[1].outcome.added] if saved else None
+    of = found.suggestion
+    return {"endpoints": rows(of.endpoints), "refused": rows(of.refused), "unused": list(of.unused), "added": added}
 
 
 def render(line: str, *, refused: bool = False, as_json: bool = False) -> str | None:
@@ -48,9 +140,11 @@ def render(line: str, *, refused: bool = False, as_json: bool = False) -> str | 
 
     try:
         entry = json.loads(line)
-        if refused and entry["verdict"] == "allowed":
+        if refused and entry["verdict"] in ("allowed", "changed"):
             return None
         where = f"{entry['protocol'] or 'unknown'}://{entry['host'] or '?'}:{entry['port']}{entry.get('path') or ''}"
+        if entry["verdict"] == "changed":
+            where = f"{entry['host']}:{entry['port']}"
         moved = f"{entry['bytes_in']} bytes in, {entry['bytes_out']} out" if entry["verdict"] == "allowed" else ""
         words = (entry["time"], f"{entry['verdict']:<8}", entry.get("method"), where, entry.get("reason"), moved)
     except (ValueError, KeyError, TypeError):

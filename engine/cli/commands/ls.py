@@ -29,6 +29,8 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps([to_json(listed) for listed in found], indent=2))
     elif found:
         click.echo(align([("NAME", "STATUS", "PROJECT", "PORTS", "SERVICES"), *map(to_row, found)]))
+        for line in (line for listed in found for line in temporary_lines(listed)):
+            click.echo(line)
     else:
         click.echo("no sandboxes; `sandbox up` starts the one of this project", err=True)
 
@@ -39,7 +41,25 @@ def to_json(listed: Listed) -> dict[str, Any]:
     Where the record cannot be read, the keys that come from it are missing.
     """
     record = {key: getattr(listed.instance, key) for key in KEPT} if listed.instance else {}
+    if listed.instance:
+        record["temporary"] = _temporary(listed)
     return {"name": listed.name, "status": listed.liveness, "message": listed.status, **record}
+
+
+def temporary_lines(listed: Listed) -> list[str]:
+    """What is allowed or denied for now, a line each."""
+    lines = []
+    for row in _temporary(listed):
+        conditions = " ".join(filter(None, (",".join(row["methods"]), ",".join(row["paths"]))))
+        what = f"{'denied' if row['deny'] else 'allowed'}: {row['name']}{f' ({conditions})' if conditions else ''}"
+        lines.append(f"{listed.name}: for now {what}, until {row['until'] or 'the sandbox ends'}")
+    return lines
+
+
+def _temporary(listed: Listed) -> list[dict[str, Any]]:
+    """It ends with the supervisor, also with one that was killed and could not write that down."""
+    running = listed.liveness in ("running", "unresponsive")
+    return list(listed.instance.temporary) if listed.instance and running else []
 
 
 def to_row(listed: Listed) -> tuple[str, ...]:

@@ -49,6 +49,12 @@ Examples:
     is_flag=True,
     help="Serve live mounts even where nothing on this host can confine their file server; `up` asks you once.",
 )
+@click.option(
+    "--ask",
+    is_flag=True,
+    help="When the sandbox is ready, ask here about names that no endpoint names, while their connections wait. Implies"
+    " -d: the agent belongs into another terminal (`sandbox up` there runs it).",
+)
 @click.option("--shell-on-failure", is_flag=True, help="Open a shell in the guest where a setup step failed.")
 @click.option(
     "--keep-failed", is_flag=True, help="Keep a sandbox whose start failed, with its disk, until `sandbox down`."
@@ -80,6 +86,7 @@ def command(
     assignments: tuple[str, ...],
     progress: Mode,
     shell_on_failure: bool,
+    ask: bool,
     **wishes: Any,
 ) -> int:
     """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
@@ -100,7 +107,9 @@ def command(
 
     loaded, layout = load_file(path, files, assignments), open_layout()
     members = choose_members(loaded, layout, name, agent)
-    detach = detach or len(members.each) > 1
+    if ask and as_json:
+        raise click.UsageError("--ask talks to a person, and --json to a program: use one of them.")
+    detach = detach or ask or len(members.each) > 1
 
     def tell(outcome: Outcome) -> None:
         from engine.cli.showing.summary import show_summary
@@ -115,8 +124,20 @@ def command(
     if as_json:
         click.echo(_json(outcomes))
         return 0
+    if ask:
+        _ask_names(layout, [outcome.instance.name for outcome in outcomes])
     instance = outcomes[0].instance
     return _run_agent(layout, instance, instance.agent) if not detach and instance.agent else 0
+
+
+def _ask_names(layout: Layout, names: list[str]) -> None:
+    from engine.cli.asking.names import ask_names, can_ask
+    from engine.cli.running import run
+
+    if can_ask():
+        run(ask_names(layout, names))
+    else:
+        click.echo("note: nobody can be asked without a terminal: unknown names are refused as always", err=True)
 
 
 def _json(outcomes: list[Outcome]) -> str:

@@ -38,14 +38,19 @@ def add(path: Path | None, additions: Sequence[Addition], *, dry_run: bool, as_j
 def _tell(edited: Edited, edit: Edit) -> None:
     from engine.lifecycle.edit import is_up
 
-    for entry in edit.outcome.added:
-        click.echo(f"{edited.label}:{entry.line}: added {_words(entry)}")
-    for entry in edit.outcome.present:
-        click.echo(f"{edited.label}:{entry.line}: already there: {_words(entry)}")
+    tell_entries(edited, edit)
     if edited.before is None:
         click.echo(f"{edited.label} is new: it is for this machine only, keep it out of version control")
     if edit.outcome.added and is_up():
         click.echo("`sandbox up` applies it to the running sandbox")
+
+
+def tell_entries(edited: Edited, edit: Edit) -> None:
+    """A line for each entry, with its place in the file."""
+    for entry in edit.outcome.added:
+        click.echo(f"{edited.label}:{entry.line}: added {_words(entry)}")
+    for entry in edit.outcome.present:
+        click.echo(f"{edited.label}:{entry.line}: already there: {_words(entry)}")
 
 
 def _to_json(edited: Edited, outcome: AddResult, dry_run: bool) -> dict[str, Any]:

@@ -34,12 +34,13 @@ def print_file(path: Path, render: Callable[[str], str | None], *, follow: bool 
 def _print_lines(file: TextIO, path: Path, render: Callable[[str], str | None], follow: bool) -> None:
     part = ""
     while True:
+        growing = follow and _is_still(file, path)  # before the reading: what comes between the two must not be missed
         while text := file.readline():
             part += text
             if part.endswith("\n"):  # a line without its end is still being written
                 _print(render(part[:-1]))
                 part = ""
-        if not follow or not _is_still(file, path):
+        if not growing:
             if part:
                 _print(render(part))
             return

@@ -4,26 +4,68 @@ Writes the record, serves the control socket, says "ready", and ends at `down`, 
 With --echo it answers `exec` itself with the request; with --silent it answers nothing and says "asked" instead.
 `apply` it answers as if all parts had been changed, or, with --breaks=PART, those before that one; with --changing=N
 the first N are told that a context has changed meanwhile. The requests are kept beside the record, the last one in
-`asked.json`, all of them in `asked.jsonl`. --member=NAME is the sandbox of one of several agents.
+`asked.json`, all of them in `asked.jsonl`. --member=NAME is the sandbox of one of several agents. --gateway=RULES has a
+real gateway with these rules (JSON), behind which everything ends at one server; --wait=S bounds its questions.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from engine.decoding import decode
+from engine.gateway.journal import Journal
+from engine.gateway.policy import Policy, Rule
+from engine.gateway.server import Gateway, start_gateway
+from engine.gateway.waiting import Waiting
+from engine.guest.guest import Guest
 from engine.state.instances import Instance, save_instance
 from engine.state.layout import Layout
 from engine.state.processes import describe_process
+from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.live import live_handlers
+from engine.supervisor.ports import OpenPorts
 from vmm.channel.guest import GuestChannel
 from vmm.channel.relay import Relay
 from vmm.guest.guestd import __main__ as guestd
+
+
+@contextlib.asynccontextmanager
+async def _gateway(layout: Layout, name: str, rules: list[Rule], waiting: Waiting) -> AsyncIterator[Gateway]:
+    """Everything that it connects to ends at one server. It speaks plain HTTP, and of /half it sends the beginning."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = 100 if b" /half " in head else 2
+                writer.write(b"HTTP/1.1 200 Fine\r\nContent-Length: %d\r\n\r\nok" % length)
+        writer.close()
+
+    async def resolver(host: str, port: int) -> list[str]:
+        return ["203.0.113.10"]
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    real = server.sockets[0].getsockname()[1]
+
+    async def connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", real)
+
+    paths = layout.instance(name)
+    paths.directory.mkdir(parents=True, exist_ok=True)
+    with Journal(paths.journal, sandbox=name) as journal:
+        ways: dict[str, Any] = {"resolver": resolver, "connect": connect, "waiting": waiting}
+        async with start_gateway(Policy(rules), paths.sockets.directory, journal, **ways) as gateway:
+            yield gateway
+    server.close()
 
 
 async def serve(name: str, project: Path, flags: list[str], guest: socket.socket) -> None:
@@ -67,6 +109,7 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         await asyncio.Event().wait()
         raise AssertionError
 
+    stack = contextlib.AsyncExitStack()
     handlers = {"down": down, "apply": apply, **({"exec": echo} if "--echo" in flags else {})}
     if "--silent" in flags:
         handlers |= dict.fromkeys(("exec", "stat", "ping", "down", "apply"), silence)
@@ -80,12 +123,20 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         pid=os.getpid(),
         process=describe_process(os.getpid()),
         ports=[{"host": 8080, "guest": 80}],
-        services={"web": {"state": "running", "health": "healthy"}, "db": {"state": "running", "health": ""}},
+        services={"web": {"state": "running", "health": "healthy"}, "db": {"state": "running", "health": ""}}
+        if "--gateway" not in options
+        else {},
         working_directory=str(project),
         agent_name=options.get("--member"),
     )
-    async with GuestChannel(*await asyncio.open_connection(sock=guest)) as channel:
+    async with stack, GuestChannel(*await asyncio.open_connection(sock=guest)) as channel:
         await channel.hello(20)
+        if "--gateway" in options:
+            rules = [decode(Rule, rule) for rule in json.loads(options["--gateway"])]
+            waiting = Waiting(float(options.get("--wait", 60)))
+            gateway = await stack.enter_async_context(_gateway(layout, name, rules, waiting))
+            machine = Guest(cast("Any", None), channel, gateway, -1)
+            handlers |= live_handlers(layout, name, machine, Adjuster(layout, name, machine, OpenPorts([])))
         async with Relay(channel, control, handlers):
             save_instance(layout, record)
             print("ready", flush=True)

@@ -19,6 +19,7 @@ from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway, start_gateway
+from engine.gateway.waiting import Waiting
 from vmm.spec import GATEWAY_ADDRESS
 
 DEADLINE_S = 20.0  # for anything that must happen; nothing waits so long in a good run
@@ -83,6 +84,7 @@ async def world(
     secrets: Callable[[str], str | None] | None = None,
     authority: Authority | None = None,
     proxies: Proxies | None = None,
+    waiting: Waiting | None = None,
 ) -> AsyncIterator[World]:
     """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there.
 
@@ -137,6 +139,7 @@ async def world(
                     secrets=secrets,
                     authority=authority,
                     proxies=proxies,
+                    waiting=waiting,
                 ) as gateway:
                     yield World(gateway, journal, dialled, resolved, addresses)
     finally:
