@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import h2.events
@@ -46,7 +45,8 @@ class Stream:
     entry: JournalLine
     redactor: Redactor
     asked: bool  # the guest's half has ended
-    resend: Headers | None = None  # the request, as long as it has no body and no answer
+    resend: Headers | None = None  # the request, as long as it has no body and no answer, and was sent once
+    again: bool = False  # it was sent a second time
     answered: bool = False
     replied: bool = False  # the server's half has ended
 
@@ -81,22 +81,31 @@ class Relay:
         reading = self._spawn(self._read_guest())
         sending = self._spawn(self._guest.send())
         self._links.start()
+        reason = "cut off"
         try:
             done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            reason = "the guest hung up"
             for task in done:
-                with suppress(OSError, h2.exceptions.ProtocolError):
+                try:
                     task.result()
+                except h2.exceptions.ProtocolError:
+                    reason = "what the guest sent is no HTTP/2"
+                except OSError:
+                    reason = "the guest broke off"
         finally:
+            self._abandon(reason)
             try:
-                await finish(*self._tasks, *self._links.tasks)
+                while rest := [*self._tasks, *self._links.tasks]:  # one that ends may have begun another
+                    await finish(*rest)
             finally:
-                self._end_all()
+                self._guest.say_goodbye()
+                self._links.drop_all()
 
-    def _end_all(self) -> None:
+    def _abandon(self, reason: str) -> None:
+        """Settle what is open, before the end of the server's connections looks like its cause."""
         for stream in list(self._streams.values()):
-            self._settle(stream, "" if stream.replied else "the guest hung up")
-        self._guest.say_goodbye()
-        self._links.drop_all()
+            self._settle(stream, "" if stream.replied else reason)
+        self._streams.clear()
 
     def cut(self, stream: Stream) -> None:
         """End a stream that a new policy forbids; its reason is in its entry."""
@@ -115,7 +124,7 @@ class Relay:
         side.h2.send_headers(number, onward, end_stream=stream.asked)  # at once: numbers must go out in their order
         self._guest.partner[stream.number] = side, number
         side.partner[number] = self._guest, stream.number
-        stream.resend = onward if stream.asked else None
+        stream.resend = onward if stream.asked and not stream.again else None
         stream.entry.bytes_out += sum(len(name) + len(value) for name, value in onward)
         side.collect()
         side.wake.set()
@@ -155,6 +164,7 @@ class Relay:
 
     async def _send_again(self, stream: Stream, onward: Headers) -> None:
         decision = self._context.policy.decide(self._host, self._port)
+        stream.again = True  # a server may send away whatever comes, on each of its connections
         try:
             side = await self._links.reach(stream.entry, decision)
             self._start(side, stream, onward)

@@ -82,8 +82,8 @@ class Side:
     ) -> None:
         """Hand on what comes until the end of the connection, or, where it drains, of its last stream.
 
-        Raises TimeoutError for a silence of `idle_s` (`head_s` at the beginning) unless `may_be_silent`, OSError, and
-        ProtocolError for what is no HTTP/2.
+        Raises TimeoutError for a silence of `idle_s` (`head_s` at the beginning) unless `may_be_silent`, and for a peer
+        that takes none of our answers for as long; OSError, and ProtocolError for what is no HTTP/2.
         """
         while data := await self._receive(limits, may_be_silent):
             try:
@@ -103,7 +103,8 @@ class Side:
             if self.client and self.draining and not self.partner:
                 return
             if len(self.out) > MOST_WAITING:
-                await self.sent.wait()  # it makes us answer, and does not read
+                async with asyncio.timeout(limits.idle_s):
+                    await self.sent.wait()  # it makes us answer, and does not read
 
     async def _receive(self, limits: Limits, may_be_silent: Callable[[], bool]) -> bytes:
         while True:
