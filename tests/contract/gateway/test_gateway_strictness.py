@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import h2.events
+import h2.exceptions
 import hpack
 import pytest
 from gateway_world import in_loop
@@ -317,3 +318,13 @@ def test_windows_that_open_again_and_again_are_noted_once() -> None:
         assert list(side._ready) == [1, 3, 5]
 
     in_loop(scenario())
+
+
+def test_a_header_block_is_not_held_beyond_its_limit() -> None:
+    """h2 takes 64 frames for one, and counts no bytes."""
+    side = Side(MemoryStream(alpn="h2").tls, client=False)
+    start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(HEADERS, 1, 1, bytes(40000))
+    assert [len(run) for _, run in side.frames(start)] == [24, 40009]
+    with pytest.raises(h2.exceptions.ProtocolError, match="a header block that is too long"):
+        list(side.frames(frame(CONTINUATION, 0, 1, bytes(40000))))
+    assert side.h2.data_to_send()[-4:] == (6).to_bytes(4, "big")  # GOAWAY: FRAME_SIZE_ERROR
