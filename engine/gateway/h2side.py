@@ -21,7 +21,7 @@ Code = h2.errors.ErrorCodes
 _Setting = h2.settings.SettingCodes
 
 WINDOW = 1 << 20  # bytes of one stream that we take before somebody has taken them from us
-_CONNECTION_WINDOW = 4 << 20
+_CONNECTION_WINDOW = 16 * WINDOW  # so many streams that nobody reads hold up the others
 _FRAME = 64 << 10
 _HEADER_LIST = 64 << 10
 _MOST_STREAMS = 100

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -56,7 +57,12 @@ class Signer:
     def text(self) -> str:
         return self.certificate.public_bytes(Encoding.PEM).decode()
 
-    def server(
+    def server(self, *hosts: str, alpn: Sequence[str] = ("http/1.1",), **about: Any) -> ssl.SSLContext:
+        """A context that answers as these hosts; `about` as issue() has it."""
+        key, chain = self.issue(*hosts, **about)
+        return answering(key + chain, alpn)
+
+    def issue(
         self,
         *hosts: str,
         begin: timedelta = -DAY,
@@ -64,9 +70,8 @@ class Signer:
         usage: ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
         common_name: str = "",
         with_chain: bool = True,
-        alpn: Sequence[str] = ("http/1.1",),
-    ) -> ssl.SSLContext:
-        """A context that answers as these hosts; without any, only the common name says whose it is."""
+    ) -> tuple[bytes, bytes]:
+        """Key and chain (PEM) for these hosts; without any, only the common name says whose it is."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(common_name, key.public_key(), begin, end, self)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -78,7 +83,7 @@ class Signer:
         if self.above is not None and with_chain:
             chain.append(self.certificate)
         text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return answering(text + b"".join(each.public_bytes(Encoding.PEM) for each in chain), alpn)
+        return text, b"".join(each.public_bytes(Encoding.PEM) for each in chain)
 
 
 def answering(chain: bytes, alpn: Sequence[str] = ()) -> ssl.SSLContext:
