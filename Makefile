@@ -16,6 +16,7 @@ lint fast vm e2e wheel: $(VENV)/ready
 
 bench: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
+	$(BIN)/python bench/gateway_load.py
 
 FUZZ_S ?= 600
 

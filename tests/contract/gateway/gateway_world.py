@@ -75,6 +75,7 @@ async def world(
     tls: ssl.SSLContext | None = None,
     secrets: Callable[[str], str | None] | None = None,
     authority: Authority | None = None,
+    deadline_s: float = DEADLINE_S,
 ) -> AsyncIterator[World]:
     """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there."""
     dialled: list[tuple[str, int]] = []
@@ -115,7 +116,7 @@ async def world(
     directory = Path(tempfile.mkdtemp(prefix="gw-"))
     try:
         with Journal(directory / "journal.jsonl", sandbox="shop") as journal:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(deadline_s):
                 async with start_gateway(
                     Policy(rules),
                     directory,

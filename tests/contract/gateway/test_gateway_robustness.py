@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway_world import client_hello, echo, in_loop, until, world
+from gateway_world import DEADLINE_S, client_hello, echo, in_loop, until, world
 from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, get, inside_world
 
 from engine.gateway.policy import Rule
@@ -103,11 +103,12 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+@pytest.mark.timeout(120)  # on a busy machine
 def test_two_thousand_connections_a_third_aborted_leave_nothing_behind() -> None:
     """Ten thousand in bench/gateway_load.py."""
 
     async def scenario() -> None:
-        async with world(Rule(HOST), handler=echo) as w:
+        async with world(Rule(HOST), handler=echo, deadline_s=3 * DEADLINE_S) as w:
             hello = client_hello(HOST)
 
             async def one(number: int) -> None:
