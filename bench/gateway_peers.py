@@ -93,7 +93,8 @@ def make_certificate(directory: Path) -> Path:
     key, certificate, both = (directory / name for name in ("key.pem", "certificate.pem", "both.pem"))
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-subj", "/CN=the server", "-days", "2", "-addext", f"subjectAltName=critical,DNS:{HOST}", "-keyout", str(key), "-out", str(certificate)],
+         "-subj", "/CN=the server", "-days", "2", "-addext",
+         f"subjectAltName=critical,DNS:{HOST}", "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
     both.write_text(key.read_text() + certificate.read_text())

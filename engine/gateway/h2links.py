@@ -58,6 +58,12 @@ class Links:
         if self._current is not None:
             self._attach(self._current)
 
+    @property
+    def ready(self) -> Side | None:
+        """The connection that new streams go to, if there is one; None: `reach` makes one."""
+        usable = self._current is not None and not self._current.draining and not self._dialling.locked()
+        return self._current if usable else None
+
     async def reach(self, entry: JournalLine, decision: Decision) -> Side:
         """The connection that new streams go to. Raises Refused and UpstreamUnreachable."""
         async with self._dialling:

@@ -49,6 +49,7 @@ class Stream:
     again: bool = False  # it was sent a second time
     answered: bool = False
     replied: bool = False  # the server's half has ended
+    early: list[h2.events.Event] | None = None  # what came of its body while a connection to the server is being made
 
     def cancel(self) -> None:
         self.relay.cut(self)
@@ -175,11 +176,9 @@ class Relay:
 
     async def _from_guest(self, side: Side, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):
-            await self._request(event)
+            self._request(event)
         elif isinstance(event, h2.events.TrailersReceived):
-            if other := side.partner.get(event.stream_id):
-                other[0].put(other[1], end=True)  # trailers of requests are not passed on
-                self._half_over(event.stream_id, asked=True)
+            self._trailers(event)
         elif isinstance(event, h2.events.StreamReset):
             self._resets += 1
             if self._resets > _MOST_RESETS:
@@ -216,7 +215,7 @@ class Relay:
 
     # Requests
 
-    async def _request(self, event: h2.events.RequestReceived) -> None:
+    def _request(self, event: h2.events.RequestReceived) -> None:
         number, ended = event.stream_id, event.stream_ended is not None
         entry, self._first = self._first, None
         if entry is None:
@@ -226,28 +225,72 @@ class Relay:
             head = read_head(event.headers, self._port, self._host, ended=ended)
             entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
             approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
-            side = await self._links.reach(entry, approved.decision)
         except BadRequest as error:
             self._refuse(number, entry, Refusal(error.status, error.brief), head, ended)
+            return
         except Refused as error:
-            status = error.decision.status if error.decision else 403
-            refusal = Refusal(status, error.brief, self._host, self._port, error.decision, error.hint)
-            self._refuse(number, entry, refusal, head, ended)
-        except UpstreamUnreachable:
-            self._refuse(number, entry, Refusal(502, entry.reason, self._host, self._port), head, ended)
+            self._refuse(number, entry, self._refusal(error), head, ended)
+            return
+        stream = Stream(self, number, head, entry, approved.redactor, ended)
+        self._streams[number] = stream
+        self._context.live[entry] = stream
+        if (side := self._links.ready) is not None:
+            self._go_on(stream, side, approved)
         else:
-            self._go_on(Stream(self, number, head, entry, approved.redactor, ended), side, approved)
+            stream.early = []
+            self._spawn(self._reach(stream, approved))
+
+    def _refusal(self, error: Refused) -> Refusal:
+        status = error.decision.status if error.decision else 403
+        return Refusal(status, error.brief, self._host, self._port, error.decision, error.hint)
+
+    async def _reach(self, stream: Stream, approved: Approved) -> None:
+        """Wait for a connection to the server, while the other streams go on; then send what has come meanwhile."""
+        refusal = None
+        try:
+            side = await self._links.reach(stream.entry, approved.decision)
+        except Refused as error:
+            refusal = self._refusal(error)
+        except UpstreamUnreachable:
+            refusal = Refusal(502, stream.entry.reason, self._host, self._port)
+        if self._streams.get(stream.number) is not stream:
+            return  # it has ended meanwhile
+        if refusal is not None:
+            del self._streams[stream.number]
+            self._return_early(stream)
+            self._refuse(stream.number, stream.entry, refusal, stream.head, stream.asked)
+            return
+        self._go_on(stream, side, approved)
+        early, stream.early = stream.early or [], None
+        for event in early:
+            if isinstance(event, h2.events.DataReceived):
+                self._data(self._guest, event)
+            elif isinstance(event, h2.events.TrailersReceived):
+                self._trailers(event)
+
+    def _return_early(self, stream: Stream) -> None:
+        """Acknowledge what came of a body that goes nowhere."""
+        for event in stream.early or ():
+            if isinstance(event, h2.events.DataReceived):
+                self._guest.acknowledge(stream.number, event.flow_controlled_length or 0)
+            stream.asked |= event.stream_ended is not None  # type: ignore[attr-defined]
 
     def _go_on(self, stream: Stream, side: Side, approved: Approved) -> None:
         added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
         spoken = self._host if self._port == 443 else f"{self._host}:{self._port}"
         onward = stream.head.onward(spoken, approved.decision.target, [*approved.headers, *added])
-        self._streams[stream.number] = stream
-        self._context.live[stream.entry] = stream
         try:
             self._start(side, stream, onward)
         except GONE:
             self._end(stream.number, Code.REFUSED_STREAM, f"{self._host} takes no more requests at once")
+
+    def _trailers(self, event: h2.events.TrailersReceived) -> None:
+        """Those of requests are not passed on."""
+        if (stream := self._streams.get(event.stream_id)) and stream.early is not None:
+            stream.early.append(event)
+        elif other := self._guest.partner.get(event.stream_id):
+            other[0].put(other[1], end=True)
+            self._half_over(event.stream_id, asked=True)
 
     def _refuse(self, number: int, entry: JournalLine, refusal: Refusal, head: RequestHead | None, ended: bool) -> None:
         if refusal.status != 502:
@@ -278,6 +321,9 @@ class Relay:
         number, data, end = event.stream_id, event.data or b"", event.stream_ended is not None
         length = event.flow_controlled_length or 0
         other = side.partner.get(number)
+        if not side.client and (waiting := self._streams.get(number)) and waiting.early is not None:
+            waiting.early.append(event)  # not acknowledged: a window of it is the most that comes
+            return
         if other is None:
             side.acknowledge(number, length)
             if not side.client and number in self._running_off:
@@ -377,6 +423,7 @@ class Relay:
 
     def _forget(self, number: int, reason: str) -> None:
         if stream := self._streams.pop(number, None):
+            self._return_early(stream)
             self._settle(stream, reason)
 
     def _settle(self, stream: Stream, reason: str = "") -> None:
