@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from gateway_world import DEADLINE_S, client_hello, echo, in_loop, until, world
-from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, get, inside_world
+from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, get, guest_authority, inside_world
 
+from engine.gateway.limits import Limits
 from engine.gateway.policy import Rule
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
@@ -176,5 +177,61 @@ def test_a_hundred_intercepted_at_once_are_all_answered() -> None:
             answers = await asyncio.gather(*(w.ask(get(f"/{number}", extra=CLOSE)) for number in range(100)))
             assert all(answer.endswith(f"/{number}".encode()) for number, answer in enumerate(answers))
         assert len(w.recorder.heads) == 100
+
+    in_loop(scenario())
+
+
+@pytest.mark.parametrize("place", ["resolver", "connect", "server", "handshake"])
+def test_a_server_that_hangs_anywhere_holds_up_nobody_else(place: str) -> None:
+    """One host hangs while names are looked up, while it is connected to, after that, or within its TLS."""
+
+    async def scenario() -> None:
+        never = asyncio.Event()
+
+        async def serve(reader: Reader, writer: Writer) -> None:
+            first = await reader.read(65536)
+            if place == "server" and b"slow.example.com" in first:
+                await never.wait()
+            writer.write(first)
+
+        limits = Limits(resolve_s=0.5, connect_s=0.5, handshake_s=0.5, idle_s=0.5)
+        slow = Rule("slow.example.com", intercept=place == "handshake")
+        authority = guest_authority()
+        async with world(Rule(HOST), slow, handler=serve, limits=limits, authority=authority) as w:
+            context, other = w.gateway._context, client_hello(HOST)
+            resolver, connect = context.resolver, context.connect
+
+            async def resolve(name: str, port: int) -> object:
+                if place == "resolver" and name == "slow.example.com":
+                    await never.wait()
+                w.addresses["slow.example.com"] = ["203.0.113.99"]
+                return await resolver(name, port)
+
+            async def dial(address: str, port: int) -> object:
+                if place in ("connect", "handshake") and address == "203.0.113.99":
+                    await never.wait()
+                return await connect(address, port)
+
+            context.resolver, context.connect = resolve, dial  # type: ignore[assignment]
+            async with w.guest(443) as (reader, writer):
+                writer.write(client_hello("slow.example.com"))
+                hanging = asyncio.create_task(reader.read(-1))
+                count = 0
+                while not hanging.done():
+                    async with w.guest(443) as (other_reader, other_writer):
+                        other_writer.write(other)
+                        assert await other_reader.readexactly(len(other)) == other
+                        count += 1
+                await hanging
+            lines = await w.quiet()
+        (line,) = [line for line in lines if line["host"] == "slow.example.com"]
+        reasons = {
+            "resolver": "cannot resolve slow.example.com: no answer in time",
+            "connect": "cannot connect to slow.example.com:443: 203.0.113.99: no answer in time",
+            "server": "is allowed by slow.example.com",
+            "handshake": "cannot connect to slow.example.com:443: 203.0.113.99: no answer in time",
+        }
+        assert reasons[place] in line["reason"] and count > 1
+        assert {line["verdict"] for line in lines if line["host"] == HOST} == {"allowed"}
 
     in_loop(scenario())

@@ -122,9 +122,10 @@ def test_openssl_itself_is_content(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_a_gateway_that_looks_into_nothing_loads_nothing_of_this() -> None:
+def test_a_supervisor_whose_gateway_looks_into_nothing_loads_nothing_of_this() -> None:
     code = """
 import asyncio, sys, tempfile, pathlib
+import engine.supervisor.__main__
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.server import start_gateway
