@@ -281,7 +281,7 @@ def churn(count: int, road: Road, gateway: Peer) -> None:
         for part in range(5):
             failed += sum(pool.map(one, range(part * count // 5, (part + 1) * count // 5)))
             time.sleep(0.5)
-            marks.append(f"{descriptors()} fd, {gateway.pss_mb:.1f} MB")
+            marks.append(f"{descriptors()} fd, {gateway.pss_mb:.1f} MB, in use {gateway.in_use_mb():.2f}")
     print(f"{count} connections, a third aborted, {road.name}: {failed} errors; after each fifth: {'; '.join(marks)}")
 
 
