@@ -16,12 +16,14 @@ lint fast vm e2e wheel: $(VENV)/ready
 
 bench: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
+	$(BIN)/python bench/gateway_load.py
 
 FUZZ_S ?= 600
 
 fuzz: $(VENV)/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e '.[fuzz]'
 	nice $(BIN)/python tests/fuzz/fuzz_loader.py --seconds $(FUZZ_S)
+	nice $(BIN)/python tests/fuzz/fuzz_gateway.py --seconds $(FUZZ_S)
 
 $(VENV)/ready: pyproject.toml scripts/venv.sh
 	scripts/venv.sh $(VENV)

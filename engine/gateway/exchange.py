@@ -32,6 +32,13 @@ class UpstreamBroke(Exception):
     """The upstream's answer is malformed, or it is gone, or silent for too long."""
 
 
+def how_it_broke(host: str, error: OSError, limits: Limits) -> str:
+    """Why a server's side has ended: a deadline of ours, or what the system says."""
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return f"{host} said nothing for {limits.idle_s:g} s"
+    return f"{host} broke off: {error.strerror or str(error) or type(error).__name__}"
+
+
 class Exchange:
     """Relays one request. Owns neither connection; counts into the entry.
 
@@ -216,7 +223,7 @@ class Exchange:
                 async with asyncio.timeout(self._limits.idle_s):
                     data = await self._upstream[0].read(self._limits.chunk_bytes)
             except OSError as error:
-                raise UpstreamBroke(f"{self._entry.host} broke off: {error or 'silent for too long'}") from error
+                raise UpstreamBroke(how_it_broke(self._entry.host or "", error, self._limits)) from error
             try:
                 self._to_upstream.receive_data(data)
             except h11.RemoteProtocolError as error:

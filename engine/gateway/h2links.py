@@ -13,6 +13,7 @@ import h2.exceptions
 
 from engine.gateway.context import Context
 from engine.gateway.errors import GatewayError
+from engine.gateway.exchange import how_it_broke
 from engine.gateway.h2side import Side
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
@@ -57,6 +58,12 @@ class Links:
         if self._current is not None:
             self._attach(self._current)
 
+    @property
+    def ready(self) -> Side | None:
+        """The connection that new streams go to, if there is one; None: `reach` makes one."""
+        usable = self._current is not None and not self._current.draining and not self._dialling.locked()
+        return self._current if usable else None
+
     async def reach(self, entry: JournalLine, decision: Decision) -> Side:
         """The connection that new streams go to. Raises Refused and UpstreamUnreachable."""
         async with self._dialling:
@@ -97,7 +104,7 @@ class Links:
             done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if isinstance(error := task.exception(), OSError):
-                    reason = f"{self._host} broke off: {error}"
+                    reason = how_it_broke(self._host, error, self._context.limits)
                 elif isinstance(error, h2.exceptions.ProtocolError):
                     reason = f"malformed answer from {self._host}"
                 elif error is not None:

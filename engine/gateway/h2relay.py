@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import h2.events
@@ -47,9 +46,11 @@ class Stream:
     entry: JournalLine
     redactor: Redactor
     asked: bool  # the guest's half has ended
-    resend: Headers | None = None  # the request, as long as it has no body and no answer
+    resend: Headers | None = None  # the request, as long as it has no body and no answer, and was sent once
+    again: bool = False  # it was sent a second time
     answered: bool = False
     replied: bool = False  # the server's half has ended
+    early: list[h2.events.Event] | None = None  # what came of its body while a connection to the server is being made
 
     def cancel(self) -> None:
         self.relay.cut(self)
@@ -83,22 +84,31 @@ class Relay:
         reading = self._spawn(self._read_guest())
         sending = self._spawn(self._guest.send())
         self._links.start()
+        reason = "cut off"
         try:
             done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            reason = "the guest hung up"
             for task in done:
-                with suppress(OSError, h2.exceptions.ProtocolError):
+                try:
                     task.result()
+                except h2.exceptions.ProtocolError:
+                    reason = "what the guest sent is no HTTP/2"
+                except OSError:
+                    reason = "the guest broke off"
         finally:
+            self._abandon(reason)
             try:
-                await finish(*self._tasks, *self._links.tasks)
+                while rest := [*self._tasks, *self._links.tasks]:  # one that ends may have begun another
+                    await finish(*rest)
             finally:
-                self._end_all()
+                self._guest.say_goodbye()
+                self._links.drop_all()
 
-    def _end_all(self) -> None:
+    def _abandon(self, reason: str) -> None:
+        """Settle what is open, before the end of the server's connections looks like its cause."""
         for stream in list(self._streams.values()):
-            self._settle(stream, "" if stream.replied else "the guest hung up")
-        self._guest.say_goodbye()
-        self._links.drop_all()
+            self._settle(stream, "" if stream.replied else reason)
+        self._streams.clear()
 
     def cut(self, stream: Stream) -> None:
         """End a stream that a new policy forbids; its reason is in its entry."""
@@ -117,7 +127,7 @@ class Relay:
         side.h2.send_headers(number, onward, end_stream=stream.asked)  # at once: numbers must go out in their order
         self._guest.partner[stream.number] = side, number
         side.partner[number] = self._guest, stream.number
-        stream.resend = onward if stream.asked else None
+        stream.resend = onward if stream.asked and not stream.again else None
         stream.entry.bytes_out += sum(len(name) + len(value) for name, value in onward)
         side.collect()
         side.wake.set()
@@ -157,6 +167,7 @@ class Relay:
 
     async def _send_again(self, stream: Stream, onward: Headers) -> None:
         decision = self._context.policy.decide(self._host, self._port)
+        stream.again = True  # a server may send away whatever comes, on each of its connections
         try:
             side = await self._links.reach(stream.entry, decision)
             self._start(side, stream, onward)
@@ -167,13 +178,11 @@ class Relay:
 
     async def _from_guest(self, side: Side, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):
-            await self._request(event)
+            self._request(event)
         elif isinstance(event, BodyEvent) and event.stream_id in self._held:
             await self._judge_body(event)
         elif isinstance(event, h2.events.TrailersReceived):
-            if other := side.partner.get(event.stream_id):
-                other[0].put(other[1], end=True)  # trailers of requests are not passed on
-                self._half_over(event.stream_id, asked=True)
+            self._trailers(event)
         elif isinstance(event, h2.events.StreamReset):
             self._resets += 1
             if self._resets > _MOST_RESETS:
@@ -210,7 +219,7 @@ class Relay:
 
     # Requests
 
-    async def _request(self, event: h2.events.RequestReceived) -> None:
+    def _request(self, event: h2.events.RequestReceived) -> None:
         number, ended = event.stream_id, event.stream_ended is not None
         entry, self._first = self._first, None
         if entry is None:
@@ -218,25 +227,25 @@ class Relay:
         head = None
         try:
             head = read_head(event.headers, self._port, self._host, ended=ended)
-            while True:
-                policy = self._context.policy
-                entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
-                approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
-                stream = Stream(self, number, head, entry, approved.redactor, ended)
-                if self._held.hold(number, approved, head.headers, ended=ended):
-                    self._streams[number] = self._context.live[entry] = stream
-                    return
-                side = await self._links.reach(entry, approved.decision)
-                if self._context.policy is policy:
-                    break  # else it has changed meanwhile, and nothing was there yet to be cut
+            entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
+            approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
+            held = self._held.hold(number, approved, head.headers, ended=ended)
         except BadRequest as error:
             self._refuse(number, entry, Refusal(error.status, error.brief), head, ended)
+            return
         except Refused as error:
             self._refuse(number, entry, self._refusal(error), head, ended)
-        except UpstreamUnreachable:
-            self._refuse(number, entry, Refusal(502, entry.reason, self._host, self._port), head, ended)
-        else:
+            return
+        stream = Stream(self, number, head, entry, approved.redactor, ended)
+        self._streams[number] = stream
+        self._context.live[entry] = stream
+        if held:
+            return
+        if (side := self._links.ready) is not None:
             self._go_on(stream, side, approved)
+        else:
+            stream.early = []
+            self._spawn(self._reach(stream, approved))
 
     async def _judge_body(self, event: BodyEvent) -> None:
         """More of a body that is held back. Once it may go on, the request does."""
@@ -270,17 +279,54 @@ class Relay:
         status = error.decision.status if error.decision else 403
         return Refusal(status, error.brief, self._host, self._port, error.decision, error.hint, error.reply)
 
+    async def _reach(self, stream: Stream, approved: Approved) -> None:
+        """Wait for a connection to the server, while the other streams go on; then send what has come meanwhile."""
+        refusal = None
+        try:
+            side = await self._links.reach(stream.entry, approved.decision)
+        except Refused as error:
+            refusal = self._refusal(error)
+        except UpstreamUnreachable:
+            refusal = Refusal(502, stream.entry.reason, self._host, self._port)
+        if self._streams.get(stream.number) is not stream:
+            return  # it has ended meanwhile
+        if refusal is not None:
+            del self._streams[stream.number]
+            self._return_early(stream)
+            self._refuse(stream.number, stream.entry, refusal, stream.head, stream.asked)
+            return
+        self._go_on(stream, side, approved)
+        early, stream.early = stream.early or [], None
+        for event in early:
+            if isinstance(event, h2.events.DataReceived):
+                self._data(self._guest, event)
+            elif isinstance(event, h2.events.TrailersReceived):
+                self._trailers(event)
+
+    def _return_early(self, stream: Stream) -> None:
+        """Acknowledge what came of a body that goes nowhere."""
+        for event in stream.early or ():
+            if isinstance(event, h2.events.DataReceived):
+                self._guest.acknowledge(stream.number, event.flow_controlled_length or 0)
+            stream.asked |= event.stream_ended is not None  # type: ignore[attr-defined]
+
     def _go_on(self, stream: Stream, side: Side, approved: Approved) -> None:
         added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
         reached = approved.decision.reached(self._host)
         spoken = reached if self._port == 443 else f"{reached}:{self._port}"
         onward = stream.head.onward(spoken, approved.decision.target, [*approved.headers, *added])
-        self._streams[stream.number] = stream
-        self._context.live[stream.entry] = stream
         try:
             self._start(side, stream, onward)
         except GONE:
             self._end(stream.number, Code.REFUSED_STREAM, f"{self._host} takes no more requests at once")
+
+    def _trailers(self, event: h2.events.TrailersReceived) -> None:
+        """Those of requests are not passed on."""
+        if (stream := self._streams.get(event.stream_id)) and stream.early is not None:
+            stream.early.append(event)
+        elif other := self._guest.partner.get(event.stream_id):
+            other[0].put(other[1], end=True)
+            self._half_over(event.stream_id, asked=True)
 
     def _refuse(self, number: int, entry: JournalLine, refusal: Refusal, head: RequestHead | None, ended: bool) -> None:
         if refusal.status != 502:
@@ -311,6 +357,9 @@ class Relay:
         number, data, end = event.stream_id, event.data or b"", event.stream_ended is not None
         length = event.flow_controlled_length or 0
         other = side.partner.get(number)
+        if not side.client and (waiting := self._streams.get(number)) and waiting.early is not None:
+            waiting.early.append(event)  # not acknowledged: a window of it is the most that comes
+            return
         if other is None:
             side.acknowledge(number, length)
             if not side.client and number in self._running_off:
@@ -411,6 +460,7 @@ class Relay:
     def _forget(self, number: int, reason: str) -> None:
         self._held.drop(number)
         if stream := self._streams.pop(number, None):
+            self._return_early(stream)
             self._settle(stream, reason)
 
     def _settle(self, stream: Stream, reason: str = "") -> None:

@@ -21,14 +21,15 @@ Code = h2.errors.ErrorCodes
 _Setting = h2.settings.SettingCodes
 
 WINDOW = 1 << 20  # bytes of one stream that we take before somebody has taken them from us
-_CONNECTION_WINDOW = 4 << 20
+_CONNECTION_WINDOW = 16 * WINDOW  # so many streams that nobody reads hold up the others
 _FRAME = 64 << 10
 _HEADER_LIST = 64 << 10
 _MOST_STREAMS = 100
 _BUDGET = 128 << 10  # moved into h2 at once
 _TOGETHER = 32 << 10  # small frames that came together leave together
 MOST_WAITING = 256 << 10  # bytes of our own making (answers to PING and the like) before we stop reading
-_GOAWAY = 7
+_HEADERS, _PUSH, _GOAWAY, _CONTINUATION = 1, 5, 7, 9
+_END_HEADERS = 4
 _RAW = 128 << 10  # bytes read at once
 _PREFACE = 24
 
@@ -68,8 +69,9 @@ class Side:
         self.sent.set()
         self.out = bytearray()
         self._queues: dict[int, deque[Item]] = {}
-        self._ready: deque[int] = deque()
+        self._ready: dict[int, None] = {}  # in their turn; a flood of windows adds none twice
         self._raw = bytearray()
+        self._block = 0  # bytes of a header block that is not whole
         self.started = client  # whether the client's preface is behind us
         self.collect()
 
@@ -82,8 +84,8 @@ class Side:
     ) -> None:
         """Hand on what comes until the end of the connection, or, where it drains, of its last stream.
 
-        Raises TimeoutError for a silence of `idle_s` (`head_s` at the beginning) unless `may_be_silent`, OSError, and
-        ProtocolError for what is no HTTP/2.
+        Raises TimeoutError for a silence of `idle_s` (`head_s` at the beginning) unless `may_be_silent`, and for a peer
+        that takes none of our answers for as long; OSError, and ProtocolError for what is no HTTP/2.
         """
         while data := await self._receive(limits, may_be_silent):
             try:
@@ -103,7 +105,8 @@ class Side:
             if self.client and self.draining and not self.partner:
                 return
             if len(self.out) > MOST_WAITING:
-                await self.sent.wait()  # it makes us answer, and does not read
+                async with asyncio.timeout(limits.idle_s):
+                    await self.sent.wait()  # it makes us answer, and does not read
 
     async def _receive(self, limits: Limits, may_be_silent: Callable[[], bool]) -> bytes:
         while True:
@@ -119,7 +122,10 @@ class Side:
         self.out += self.h2.data_to_send()
 
     def frames(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
-        """(False, whole frames) and (True, one GOAWAY). h2 takes one for the end, and open streams go on after it."""
+        """(False, whole frames) and (True, one GOAWAY). h2 takes one for the end, and open streams go on after it.
+
+        Raises ProtocolError for a frame or a header block that is too long, of which h2 would wait for the end.
+        """
         raw = self._raw
         raw += data
         if not self.started:
@@ -132,9 +138,15 @@ class Side:
         while len(raw) - at >= 9:
             end = at + 9 + int.from_bytes(raw[at : at + 3], "big")
             if end - at - 9 > _FRAME:
-                end = len(raw)  # h2 says no
-            elif len(raw) < end:
+                raise self._too_long("a frame")
+            if len(raw) < end:
                 break
+            if raw[at + 3] in (_HEADERS, _PUSH, _CONTINUATION):
+                self._block += end - at - 9
+                if self._block > _HEADER_LIST:
+                    raise self._too_long("a header block")
+                if raw[at + 4] & _END_HEADERS:
+                    self._block = 0
             if raw[at + 3] == _GOAWAY and end - at >= 17:
                 if at > start:
                     yield False, bytes(raw[start:at])
@@ -144,6 +156,10 @@ class Side:
         if at > start:
             yield False, bytes(raw[start:at])
         del raw[:at]
+
+    def _too_long(self, what: str) -> h2.exceptions.ProtocolError:
+        self.h2.close_connection(Code.FRAME_SIZE_ERROR)
+        return h2.exceptions.ProtocolError(f"{what} that is too long")
 
     def put(
         self,
@@ -169,26 +185,25 @@ class Side:
             last.end = end
         else:
             queue.append(Item(headers, bytearray(data), end, source))
-        self._ready.append(stream)
+        self._ready[stream] = None
         self.wake.set()
 
     def open_again(self, stream: int | None) -> None:
         """A window has opened: of a stream, or (None) of the connection."""
-        self._ready.extend([stream] if stream else list(self._queues))
+        self._ready.update(dict.fromkeys([stream] if stream else self._queues))
         self.wake.set()
 
     def fill(self) -> tuple[bool, list[tuple[Side, int, int]]]:
         """Move what waits into h2, as far as windows allow: whether more could go, and what to acknowledge to whom."""
         taken: list[tuple[Side, int, int]] = []
         budget = _BUDGET
-        for _ in range(len(self._ready)):
-            stream = self._ready.popleft()
+        for stream in list(self._ready):
+            if budget <= 0:
+                return True, taken
+            del self._ready[stream]
             queue = self._queues.get(stream)
             if not queue:
                 continue
-            if budget <= 0:
-                self._ready.append(stream)
-                return True, taken
             try:
                 budget -= self._fill_stream(stream, queue, budget, taken)
             except GONE:
@@ -209,7 +224,7 @@ class Side:
                 if size <= 0:
                     return moved
                 if moved >= budget:
-                    self._ready.append(stream)
+                    self._ready[stream] = None
                     return moved
                 self.h2.send_data(stream, bytes(item.data[:size]), end_stream=item.end and size == len(item.data))
                 del item.data[:size]

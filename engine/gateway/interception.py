@@ -62,6 +62,7 @@ async def intercept(
         if inside.alpn == HTTP_2:
             await _serve_h2(context, inside, entry, found, failure)
             return
+        again = tuple(protocol for protocol in offers if protocol == HTTP_1)  # a session goes on as it began
         session = HttpSession(
             context,
             inside.streams,
@@ -71,7 +72,7 @@ async def intercept(
                 entry=entry,
                 upstream=found.streams if found else None,
                 failure=failure,
-                dial=lambda line, allowed: _redial(context, line, allowed, offers),
+                dial=lambda line, allowed: _redial(context, line, allowed, again),
             ),
         )
         await session.serve(asyncio.get_running_loop().time() + context.limits.head_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
 import time
@@ -46,7 +46,7 @@ class Journal:
     """Appends entries to `path`; at `max_bytes` the file becomes `path.1` and so on, `keep` old files stay.
 
     Raises GatewayError when the file cannot be opened. A line that cannot be written later (a full disk) is lost: the
-    gateway does not stop.
+    gateway does not stop. The next line that can be written is preceded by one that says how many were.
     """
 
     def __init__(self, path: Path, max_bytes: int = 16 << 20, keep: int = 2, *, sandbox: str = "") -> None:
@@ -55,20 +55,33 @@ class Journal:
         self.keep = keep
         self.sandbox = sandbox
         self._fd = -1
+        self._lost = 0
         try:
             self._open()
         except OSError as error:
             raise GatewayError(f"cannot open the journal {self.path}", str(error)) from error
 
     def write(self, entry: JournalLine) -> None:
-        """Append one line. When it returns, the line is with the kernel."""
-        line = self._format(entry)
-        with contextlib.suppress(OSError):
-            if self._fd < 0:
-                self._open()
-            if self._size and self._size + len(line) > self.max_bytes:
-                self._rotate()
-            self._size += os.write(self._fd, line)
+        """Append one line. When it returns, the line is with the kernel, or counted as lost."""
+        try:
+            if self._lost:
+                gap = JournalLine(port=0, reason=f"lines that could not be written before this one: {self._lost}")
+                self._append(self._format(gap))
+                self._lost = 0
+            self._append(self._format(entry))
+        except OSError:
+            self._lost += 1
+
+    def _append(self, line: bytes) -> None:
+        if self._fd < 0:
+            self._open()
+        if self._size and self._size + len(line) > self.max_bytes:
+            self._rotate()
+        written = os.write(self._fd, line)
+        if written < len(line):  # the disk took the beginning only, which no reader could read
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            raise OSError(errno.ENOSPC, "no room for the whole line")
+        self._size += written
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""

@@ -189,7 +189,10 @@ class Gateway:
         listener = _bind(path)
         try:
             server = await asyncio.start_unix_server(
-                partial(self._accept, door), sock=listener, limit=self._context.limits.chunk_bytes
+                partial(self._accept, door),
+                sock=listener,
+                limit=self._context.limits.chunk_bytes,
+                backlog=self._context.limits.connections,  # who comes when it is full gets an error, and does not wait
             )
         except BaseException:
             listener.close()

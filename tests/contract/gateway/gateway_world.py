@@ -85,6 +85,7 @@ async def world(
     authority: Authority | None = None,
     proxies: Proxies | None = None,
     waiting: Waiting | None = None,
+    deadline_s: float = DEADLINE_S,
 ) -> AsyncIterator[World]:
     """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there.
 
@@ -128,7 +129,7 @@ async def world(
     directory = Path(tempfile.mkdtemp(prefix="gw-"))
     try:
         with Journal(directory / "journal.jsonl", sandbox="shop") as journal:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(deadline_s):
                 async with start_gateway(
                     Policy(rules),
                     directory,

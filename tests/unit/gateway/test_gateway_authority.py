@@ -5,6 +5,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from engine.gateway import authority
 from engine.gateway.authority import Authority
 
 
-def shake_hands(server: ssl.SSLContext, trusted: str, name: str) -> bytes:
+def shake_hands(server: ssl.SSLContext, trusted: str, name: str, *, verify: bool = True) -> bytes:
     """The certificate that a strict client accepts, as DER."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = verify
+    client.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     client.load_verify_locations(cadata=trusted)
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -70,9 +73,26 @@ def test_contexts_are_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     ours.context("b.example", None)  # the oldest gives way
     assert ours.context("a.example", "h2") is not first
     kept = ours.context("a.example", "h2")
-    now = authority.time.monotonic()
-    monkeypatch.setattr(authority.time, "monotonic", lambda: now + 16 * 86400)
-    assert ours.context("a.example", "h2") is not kept
+    for days in (16, -3):  # a machine that slept, a clock that was set back
+        jump_clock(monkeypatch, days * 86400)
+        assert ours.context("a.example", "h2") is not kept
+        monkeypatch.undo()
+
+
+def jump_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    now = time.time()
+    monkeypatch.setattr(authority.time, "time", lambda: now + seconds)
+
+
+def test_a_leaf_is_valid_after_a_clock_has_jumped(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Authority.create("shop")
+    ours.context("a.example", None)
+    jump_clock(monkeypatch, 40 * 86400)
+    found = shake_hands(ours.context("a.example", None), ours.certificate, "a.example", verify=False)
+    monkeypatch.undo()
+    leaf = x509.load_der_x509_certificate(found)
+    later = datetime.now(UTC) + timedelta(days=40)
+    assert leaf.not_valid_before_utc < later < leaf.not_valid_after_utc
 
 
 def test_no_key_is_left_on_any_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,9 +122,10 @@ def test_openssl_itself_is_content(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_a_gateway_that_looks_into_nothing_loads_nothing_of_this() -> None:
+def test_a_supervisor_whose_gateway_looks_into_nothing_loads_nothing_of_this() -> None:
     code = """
 import asyncio, sys, tempfile, pathlib
+import engine.supervisor.__main__
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.server import start_gateway

@@ -1,0 +1,153 @@
+"""HTTP/2 while a new connection to the server is being made: the other streams go on, and nothing is lost or late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from gateway_world import in_loop, until
+from h2_world import Client, Connection, Server, h2_guest, head
+from inside_world import HOST, LOOK, InsideWorld, inside_world
+
+from engine.gateway.policy import Policy, Rule
+from engine.gateway.upstream import Streams
+
+GOAWAY = bytes([0, 0, 8, 7, 0, 0, 0, 0, 0])
+BLOCK = bytes(1 << 16)
+
+
+@dataclass
+class Redial:
+    """A server whose first connection drains under a download, and whose second one is only made when it may be."""
+
+    w: InsideWorld
+    client: Client
+    server: Server
+    download: int
+    dialled: asyncio.Event
+    may: asyncio.Event
+    more: asyncio.Event
+    error: Exception | None = None
+
+    async def still_flows(self) -> None:
+        """The download moves by more than all windows hold."""
+        reply = self.client.replies[self.download]
+        before = len(reply.body)
+        self.more.set()
+        await self.client.until(lambda: len(reply.body) - before >= 3 << 20)
+
+
+@asynccontextmanager
+async def redial() -> AsyncIterator[Redial]:
+    more = asyncio.Event()
+
+    async def answer(server: Server, connection: Connection, stream: int) -> None:
+        request = connection.requests[stream]
+        if request.get(":path") != ["/download"]:
+            while not request.ended and request.reset is None:
+                connection.moved.clear()
+                await connection.moved.wait()
+            connection.respond(stream, b"got " + bytes(request.body))
+            return
+        connection.respond(stream, b"begun", end=False)
+        connection.writer.write(GOAWAY + stream.to_bytes(4, "big") + bytes(4))
+        await more.wait()
+        for _ in range(64):
+            await connection.send(stream, BLOCK, end=False)
+
+    server = Server(answer)
+    async with inside_world(LOOK, handler=server.serve, alpn="h2") as w:
+        async with h2_guest(w) as client:
+            download = client.ask(head("/download"))
+            await client.until(lambda: bytes(client.replies[download].body) == b"begun")
+            found = Redial(w, client, server, download, asyncio.Event(), asyncio.Event(), more)
+            context = w.plain.gateway._context
+            really = context.connect
+
+            async def connect(address: str, port: int) -> Streams:
+                found.dialled.set()
+                await found.may.wait()
+                if found.error:
+                    raise found.error
+                return await really(address, port)
+
+            context.connect = connect
+            await until(lambda: any(True for _ in server.connections))
+            # What the GOAWAY says is known when the guest has got what came behind it.
+            client.h2.ping(bytes(8))
+            client.flush()
+            yield found
+
+
+def test_the_other_streams_go_on_and_the_new_one_loses_nothing() -> None:
+    async def scenario() -> None:
+        async with redial() as r:
+            number = r.client.ask(head("/up", "POST"), body=b"early, ", end=False)
+            await r.dialled.wait()
+            r.client.h2.send_data(number, b"late", end_stream=True)
+            r.client.flush()
+            await r.still_flows()
+            assert len(r.server.connections) == 1
+            r.may.set()
+            assert bytes((await r.client.reply(number)).body) == b"got early, late"
+        (request,) = r.server.connections[1].requests.values()
+        assert bytes(request.body) == b"early, late" and request.ended
+
+    in_loop(scenario())
+
+
+def test_a_server_that_cannot_be_reached_again_is_told_to_the_new_stream_alone() -> None:
+    async def scenario() -> None:
+        async with redial() as r:
+            number = r.client.ask(head("/up", "POST"), body=b"early", end=False)
+            await r.dialled.wait()
+            r.error = ConnectionRefusedError(111, "Connection refused")
+            r.may.set()
+            reply = await r.client.reply(number)
+            assert reply.status == "502" and b"cannot connect to api.example.com:443" in reply.body
+            await r.still_flows()
+            lines = r.w.plain.lines()
+        assert [line["verdict"] for line in lines if line["path"] == "/up"] == ["failed"]
+
+    in_loop(scenario())
+
+
+@pytest.mark.parametrize("how", ["the guest cancels", "a new policy", "the guest hangs up"])
+def test_what_ends_a_stream_ends_one_that_waits(how: str) -> None:
+    async def scenario() -> None:
+        async with redial() as r:
+            number = r.client.ask(head("/up", "POST"), body=b"early", end=False)
+            await r.dialled.wait()
+            reply: Any = r.client.replies[number]
+            if how == "the guest cancels":
+                r.client.h2.reset_stream(number, 8)
+                r.client.flush()
+                await r.still_flows()
+            elif how == "a new policy":
+                r.w.plain.gateway.set_policy(Policy([Rule(HOST, paths=("/download", "/after"))]))
+                await r.client.until(lambda: reply.reset is not None)
+                assert reply.reset == 8
+                await r.still_flows()
+            else:
+                r.client.writer.transport.abort()
+                await until(lambda: r.w.plain.gateway.connections == 0)
+            r.may.set()
+            if how != "the guest hangs up":
+                assert bytes((await r.client.get("/after")).body)
+            lines = await r.w.quiet() if how == "the guest hangs up" else r.w.plain.lines()
+        reasons = {
+            "the guest cancels": "the guest cancelled it",
+            "a new policy": "no longer allowed",
+            "the guest hangs up": "the guest broke off",  # without a word of TLS
+        }
+        assert [line["reason"] for line in lines if line["path"] == "/up"] == [reasons[how]]
+        paths = [
+            request.get(":path") for connection in r.server.connections[1:] for request in connection.requests.values()
+        ]
+        assert ["/up"] not in paths
+
+    in_loop(scenario())
