@@ -25,6 +25,8 @@ PROGRAMS = (
 # what stands in front of a process that is shut in: it starts in milliseconds, and loads nothing of anybody else
 CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/system_calls.py")
 GUESTD = "vmm.guest.guestd"
+# runs in the guest, too, sent there as text
+ATTACKS = "engine.attacks.guest"
 CONFINED_OWN = ("vmm.fileserver", "vmm.confine", "vmm.system_calls")
 # what reads, writes and edits YAML
 YAML = ("sandboxfile/reading/source.py", "sandboxfile/writing/dump.py", "sandboxfile/writing/outline.py")
@@ -83,6 +85,7 @@ def guestd_complaints(where: str, source: str) -> Iterator[str]:
 def complaints(where: str, source: str) -> Iterator[str]:
     """`where` is the path from the repository's root."""
     yield from guestd_complaints(where, source)
+    yield from attack_complaints(where, source)
     package = where.split("/")[0]
     in_cli = where.startswith("engine/cli/")
     for line, module in imports(where, source):
@@ -103,6 +106,13 @@ def complaints(where: str, source: str) -> Iterator[str]:
             yield f"{where}:{line}: a confined process has the standard library and its own modules only, not {module}"
 
 
+def attack_complaints(where: str, source: str) -> Iterator[str]:
+    if where.startswith("engine/attacks/guest/"):
+        for line, module in imports(where, source):
+            if module.split(".")[0] not in sys.stdlib_module_names and not module.startswith(f"{ATTACKS}."):
+                yield f"{where}:{line}: the guest has its standard library and {ATTACKS}, not {module}"
+
+
 def is_own(module: str, source: str, line: int) -> bool:
     """Whether it is a module of the confined processes; `from vmm import ...` is judged by what it takes."""
     if module != "vmm":
@@ -113,7 +123,7 @@ def is_own(module: str, source: str, line: int) -> bool:
 
 def forbidden_calls(where: str, source: str) -> Iterator[str]:
     """Printing and ending the process are the command line's, and those of programs of their own."""
-    is_program = where.startswith(("engine/cli/", "vmm/guest/")) or where in PROGRAMS
+    is_program = where.startswith(("engine/cli/", "vmm/guest/", "engine/attacks/guest/")) or where in PROGRAMS
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
@@ -165,6 +175,7 @@ def test_calls(path: Path) -> None:
         ("engine/guest/a.py", "import vmm.guest.guestd.docker"),
         ("engine/store.py", "from .cli import main"),
         ("vmm/fileserver/files.py", "import pydantic"),
+        ("engine/attacks/guest/talk.py", "from engine.errors import EngineError"),
         ("vmm/fileserver/main.py", "from vmm.process import spawn"),
         ("vmm/fileserver/main.py", "from vmm import confine, virtiofs"),
         ("vmm/confine.py", "import vmm"),

@@ -1,0 +1,92 @@
+"""What became of attempts: held or broken, by what the guest saw and by what the gateway wrote meanwhile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.attacks.case import Case
+from engine.attacks.guest.runner import BOOKMARK
+
+Line = Mapping[str, Any]
+Names = Mapping[str, str]
+_LATE = 3  # attempts later: a connection that was allowed is written down when it has ended
+
+
+@dataclass
+class Outcome:
+    """One attempt: what its guest said, the gateway's lines about it, and what is wrong with either."""
+
+    case: Case
+    said: str
+    lines: list[Line] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        return "BROKEN" if self.complaints else "held"
+
+
+def judge(cases: Sequence[Case], said: Mapping[str, str], journal: Iterable[Line], names: Names) -> list[Outcome]:
+    """`said` is by label; `journal` is of the time of the batch, with the bookmarks in it. `names` are the stage's."""
+    outcomes = [Outcome(case, said.get(case.label, "nothing: it was not run")) for case in cases]
+    at = -1
+    for line in journal:
+        match = BOOKMARK.fullmatch(line["host"] or "")
+        if match:
+            at = int(match[1])
+        elif 0 <= at < len(outcomes):
+            _attribute(outcomes, at, line, names)
+    for outcome in outcomes:
+        _complain(outcome, names)
+    return outcomes
+
+
+def _attribute(outcomes: Sequence[Outcome], at: int, line: Line, names: Names) -> None:
+    """To the attempt that expects it: the one of the moment, or one shortly before."""
+    for outcome in reversed(outcomes[max(0, at - _LATE) : at + 1]):
+        if any(_fits(line, wanted, names) for wanted in outcome.case.journal):
+            outcome.lines.append(line)
+            return
+    outcomes[at].lines.append(line)
+
+
+def _complain(outcome: Outcome, names: Names) -> None:
+    case = outcome.case
+    if not re.search(_filled(case.guest, names), outcome.said, re.DOTALL):
+        outcome.complaints.append(f"the guest saw {outcome.said[:600]!r} and not {case.guest!r}")
+    for wanted in case.journal:
+        if not any(_fits(line, wanted, names) for line in outcome.lines):
+            outcome.complaints.append(f"no line of the journal is {dict(wanted)}")
+    for line in outcome.lines:
+        if not any(_fits(line, wanted, names) for wanted in case.journal):
+            shown = {key: line.get(key) for key in ("verdict", "host", "port", "how", "method", "path", "reason")}
+            outcome.complaints.append(f"the journal has {shown}")
+
+
+def _fits(line: Line, wanted: Mapping[str, str], names: Names) -> bool:
+    for key, pattern in wanted.items():
+        value = str(line.get(key))
+        match = re.search if key == "reason" else re.fullmatch
+        if not match(_filled(pattern, names), value):
+            return False
+    return True
+
+
+def _filled(pattern: str, names: Names) -> str:
+    """With `{name}` replaced by what the stage calls so."""
+    for name, value in names.items():
+        pattern = pattern.replace(f"{{{name}}}", re.escape(value))
+    return pattern
+
+
+def summary(outcomes: Iterable[Outcome], state: str) -> str:
+    """A line for each attempt: state, group, name, verdict, claim; of a broken one what is wrong, too."""
+    rows = []
+    for outcome in outcomes:
+        case = outcome.case
+        rows.append(f"{outcome.verdict:<6} {state:<12} {case.label:<58} {case.claim}")
+        rows += [f"       {complaint}" for complaint in outcome.complaints]
+    return "\n".join(rows)
