@@ -12,12 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 DEBIAN, PYPI, NPM, CRATES, GO = (f"{name}.example.com" for name in ("apt", "pypi", "npm", "crates", "go"))
+COMPANY = "packages.example.com"
 HOSTS = (DEBIAN, PYPI, NPM, CRATES, GO)
 
 
 def make_package_site(site: Path) -> None:
-    """Make the files of all HOSTS."""
-    for host, files in ((DEBIAN, apt()), (PYPI, pypi()), (NPM, npm()), (CRATES, crates()), (GO, go())):
+    """Make the files of all HOSTS, and of one company that has several clients' packages under one name."""
+    several = {**pypi(), **{f"npm/{name}": content for name, content in npm(f"https://{COMPANY}/npm").items()}}
+    for host, files in (
+        (COMPANY, several),
+        (DEBIAN, apt()),
+        (PYPI, pypi()),
+        (NPM, npm()),
+        (CRATES, crates()),
+        (GO, go()),
+    ):
         for name, content in files.items():
             (site / host / name).parent.mkdir(parents=True, exist_ok=True)
             (site / host / name).write_bytes(content)
@@ -46,12 +55,12 @@ def pypi() -> dict[str, bytes]:
     return {name: made.getvalue(), "simple/tiny/index.html": f'<a href="/{name}">{name}</a>'.encode()}
 
 
-def npm() -> dict[str, bytes]:
+def npm(registry: str = f"https://{NPM}") -> dict[str, bytes]:
     about = {"name": "tiny", "version": "1.0.0", "main": "index.js"}
     files = {"package/package.json": json.dumps(about).encode(), "package/index.js": b"module.exports = 'tiny 1.0.0'\n"}
     tarball = packed(files)
     integrity = f"sha512-{base64.b64encode(hashlib.sha512(tarball).digest()).decode()}"
-    place = {"tarball": f"https://{NPM}/tiny/-/tiny-1.0.0.tgz", "integrity": integrity}
+    place = {"tarball": f"{registry}/tiny/-/tiny-1.0.0.tgz", "integrity": integrity}
     dist = {**place, "shasum": hashlib.sha1(tarball).hexdigest()}
     versions = {"1.0.0": {**about, "dist": dist}}
     # The clients do not take a version that was published within the last days.

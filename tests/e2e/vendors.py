@@ -17,7 +17,7 @@ from world import UP_S, World
 
 HERE = Path(__file__).parent
 KEY = "real-and-never-in-the-guest"
-SECRETS = {"VENDOR_KEY": KEY, "GH_TOKEN": KEY}
+SECRETS = dict.fromkeys(("VENDOR_KEY", "GH_TOKEN", "PACKAGES_TOKEN", "REGISTRY_TOKEN"), KEY)
 MUST_BE_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="the vendors' network is made by root")
 
 
@@ -58,7 +58,7 @@ def build(world: World, project: Path) -> None:
 
 @contextlib.contextmanager
 def start_vendors(world: World, names: Sequence[str]) -> Iterator[Vendors]:
-    """The servers, and the world's commands within their network, with KEY in VENDOR_KEY and GH_TOKEN."""
+    """The servers, and the world's commands within their network, with SECRETS in their environment."""
     directory = world.base / "vendors"
     directory.mkdir(exist_ok=True)
     argv = ["unshare", "-m", "-n", sys.executable, str(HERE / "vendor_network.py"), str(directory)]
