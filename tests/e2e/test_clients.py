@@ -35,7 +35,7 @@ endpoints:
 """
 INSTALL = (
     "- {run: \"pip install -q --no-cache-dir uv 'httpx[http2]' requests aiohttp websockets grpcio\", user: root}",
-    '- {run: "npm install -g --silent pnpm@12 yarn@1", user: root}',
+    '- {run: "npm install -g --silent pnpm@10 yarn@1", user: root}',
 )
 
 
