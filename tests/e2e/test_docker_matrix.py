@@ -71,7 +71,7 @@ def check_pull(world: World, project: Path, vendors: Vendors) -> None:
     for way in WAYS[:3]:
         world.run(project, f"docker pull -q {way}.example.com/tiny").ok()
     pulled = world.run(project, "docker pull -q denied.example.com/tiny")
-    assert pulled.code != 0 and "403" in pulled.err, pulled
+    assert pulled.code != 0 and "sandbox: refused denied.example.com:443" in pulled.err, pulled
     # A manifest and two blobs of each: the layers differ.
     got = vendors.got()
     assert reached(got, "/v2/tiny/blobs/") == {(way, "GET") for way in WAYS[:3]}
@@ -90,10 +90,8 @@ def check_push(world: World, project: Path, vendors: Vendors) -> None:
         world.run(project, f"docker tag alpine {way}.example.com/alpine").ok()
     world.run(project, "docker push -q secret.example.com/alpine").ok()
     assert ("secret", "PUT") in reached(vendors.got(), "/v2/alpine/manifests/")
-    refused = world.run(
-        project, "docker tag alpine limited.example.com/alpine && docker push limited.example.com/alpine"
-    )
-    assert refused.code != 0 and "403" in refused.err, refused
+    refused = world.run(project, "docker push limited.example.com/alpine")
+    assert refused.code != 0 and "`methods` must name POST" in refused.err, refused
     assert {method for _, method in reached(vendors.got(), "/v2/alpine/")} <= {"GET", "HEAD"}
     # What was pushed is what is pulled.
     world.run(project, "docker rmi -f alpine limited.example.com/alpine secret.example.com/alpine").ok()
@@ -114,7 +112,7 @@ def check_compose(world: World, project: Path, vendors: Vendors) -> None:
     for service, other in (("alpine", "debian"), ("debian", "alpine")):
 
         def logs(service: str = service) -> list[str]:
-            return world.run(project, f"{COMPOSE} logs --no-log-prefix {service}").ok().out.splitlines()
+            return world.run(project, f"docker logs matrix-{service}-1").ok().out.splitlines()
 
         done = f"reached {other}"
         assert wait_until(logs, lambda lines, done=done: done in lines, f"{service} is not done") == [*expected(), done]
