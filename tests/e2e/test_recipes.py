@@ -25,7 +25,7 @@ ALLOWED = {
     "git clone -q https://github.com/acme/shop.git ~/shop": "POST github.com/acme/shop.git/git-upload-pack",
     f"cd ~ && {NPM} install --silent tiny && node -p 'require(\"tiny\")'": "GET packages.example.com/npm/tiny",
     f"cd ~ && pip download -q --no-deps -i {PACKAGES}/simple tiny": "GET packages.example.com/simple/tiny/",
-    "docker pull -q registry.example.com/tiny": "GET registry.example.com/v2/tiny/manifests/latest",
+    "docker pull -q registry.example.com/tiny": "HEAD registry.example.com/v2/tiny/manifests/latest",
 }
 COMMIT = "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x"
 TOKEN = 'npm config set "//packages.example.com/npm/:_authToken" "$PACKAGES_TOKEN"'
