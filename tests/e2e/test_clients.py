@@ -91,11 +91,7 @@ CLIENTS = {
 COMPILERS = {
     "go": (
         "golang-go",
-        Client(
-            "sh -eu go.sh",
-            "tiny 1.0.0 HTTP/2.0 POST /go 4\n",
-            (api("2", "/go"), "2 GET go.example.com/tiny.example.com/tiny/@v/v1.0.0.zip"),
-        ),
+        Client("sh -eu go.sh", "tiny 1.0.0\n", ("2 GET go.example.com/tiny.example.com/tiny/@v/v1.0.0.zip",)),
     ),
     "cargo": (
         "cargo",
