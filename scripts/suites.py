@@ -38,6 +38,12 @@ def e2e(scratch: Path) -> list[list[str]]:
     return [[*PYTEST, "tests/e2e", "--timeout", "2400", "-rs", "--durations", "5"]]
 
 
+def clients(scratch: Path) -> list[list[str]]:
+    """All clients that have to work through the gateway, compilers too, which `e2e` leaves out."""
+    files = [f"tests/e2e/test_{name}.py" for name in ("clients", "docker_matrix", "recipes")]
+    return [["env", "SANDBOX_TEST_CLIENTS=1", *PYTEST, *files, "--timeout", "2400", "-rs", "--durations", "5"]]
+
+
 def wheel(scratch: Path) -> list[list[str]]:
     """The built wheel, in a clean environment of its own, validates every example and has its templates."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -63,7 +69,7 @@ def wheel(scratch: Path) -> list[list[str]]:
     ]
 
 
-SUITES = {"lint": lint, "fast": fast, "wheel": wheel, "vm": vm, "e2e": e2e}
+SUITES = {"lint": lint, "fast": fast, "wheel": wheel, "vm": vm, "e2e": e2e, "clients": clients}
 
 
 def main(names: list[str]) -> int:

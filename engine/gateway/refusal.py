@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 from engine.gateway.body_checks import Reply
-from engine.gateway.policy import WEB_PORTS, Decision
+from engine.gateway.paths import read_target
+from engine.gateway.policy import WEB_PORTS, Decision, Rule
 
 _PROBLEM = "application/problem+json"
 
@@ -63,9 +64,7 @@ class Refusal:
             return "\n".join(filter(None, (purpose, edit, self.hint)))
         if decision.needed is not None:
             method, path = decision.needed
-            parts = [f"`methods` must name {method}"] if decision.rule.methods else []
-            parts += [f"`paths` must match {path}"] if decision.rule.paths else []
-            return f"To allow it, change {where}: {' and '.join(parts)}."
+            return f"To allow it, change {where}: {' and '.join(_missing(decision.rule, method, path))}."
         return self.hint or ""
 
     def command(self) -> str | None:
@@ -112,6 +111,14 @@ class Refusal:
             "Connection: close\r\n\r\n"
         )
         return head.encode("ascii") + (b"" if head_only else body)
+
+
+def _missing(rule: Rule, method: str, path: str) -> list[str]:
+    """What the rule does not say yet."""
+    target = read_target(path, strict=bool(rule.paths))
+    parts = [] if replace(rule, paths=()).covers([method], target) else [f"`methods` must name {method}"]
+    parts += [] if replace(rule, methods=()).covers([method], target) else [f"`paths` must match {path}"]
+    return parts or ["`methods` must name every method that the request names, in headers and query too"]
 
 
 def wants_problem(accept: str) -> bool:

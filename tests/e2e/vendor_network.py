@@ -1,8 +1,11 @@
-"""A vendor's host in a network of its own: `vendor_network.py DIRECTORY COMMAND...`, as root, in new namespaces.
+"""Vendors' hosts in a network of their own: `vendor_network.py DIRECTORY [--server FILE NAME,NAME...] [COMMAND...]`, as
+root, in new namespaces.
 
-It puts a second namespace beside this one, with the vendor's address in it, and names that lead there into /etc/hosts;
-this host is not touched. The vendor answers every request over TLS, with a certificate of a CA that `SSL_CERT_FILE` of
-the command has, and writes what it got to DIRECTORY/requests, one JSON object a line.
+It puts a second namespace beside this one, with the vendors' addresses in it, and names that lead there into
+/etc/hosts; this host is not touched. The server answers every request over TLS, with a certificate of a CA that
+`SSL_CERT_FILE` of the command has, and writes what it got to DIRECTORY/requests, one JSON object a line. By default
+it is the one of this file; FILE is started as `FILE DIRECTORY ADDRESS...`, and prints a line when it serves. Without a
+command the network stays until standard input ends (vendors.py).
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 NAMES = ("api.anthropic.com", "api.github.com", "other.example.com")
-OURS, THEIRS = "45.33.32.1", "45.33.32.156"  # no address that the gateway refuses; nothing leaves the namespaces
+# No address that the gateway refuses; nothing leaves the namespaces. Names that begin with `grpc.` have the last one.
+OURS, THEIRS, OF_GRPC = "45.33.32.1", "45.33.32.156", "45.33.32.157"
 
 
 def ip(*words: str) -> None:
@@ -28,12 +33,12 @@ def openssl(*words: str) -> None:
     subprocess.run(["openssl", *words], check=True, capture_output=True)
 
 
-def make_certificates(directory: Path) -> None:
+def make_certificates(directory: Path, names: Sequence[str]) -> None:
     subject = ["-subj", "/CN=test vendor"]
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     openssl("req", "-x509", *curve, "-keyout", f"{directory}/ca.key", "-out", f"{directory}/ca.crt", *subject)
     openssl("req", *curve, "-keyout", f"{directory}/leaf.key", "-out", f"{directory}/leaf.csr", *subject)
-    (directory / "san").write_text(f"subjectAltName={','.join(f'DNS:{name}' for name in NAMES)}\n")
+    (directory / "san").write_text(f"subjectAltName={','.join(f'DNS:{name}' for name in names)}\n")
     signed = ["-CA", f"{directory}/ca.crt", "-CAkey", f"{directory}/ca.key", "-CAcreateserial"]
     openssl(
         "x509", "-req", "-in", f"{directory}/leaf.csr", *signed, "-extfile", f"{directory}/san", "-out",
@@ -64,12 +69,16 @@ class Vendor(BaseHTTPRequestHandler):
     def log_message(self, *words: object) -> None: ...
 
 
-def serve(directory: Path) -> None:
-    """In the vendor's own namespace, when its end of the cable is there: a line on standard input says so."""
+def serve(directory: Path, program: str | None) -> None:
+    """In the vendors' own namespace, when its end of the cable is there: a line on standard input says so."""
     print("here", flush=True)
     sys.stdin.readline()
-    ip("addr", "add", f"{THEIRS}/24", "dev", "vendor")
-    ip("link", "set", "vendor", "up")
+    for address in (THEIRS, OF_GRPC):
+        ip("addr", "add", f"{address}/24", "dev", "vendor")
+    for link in ("lo", "vendor"):
+        ip("link", "set", link, "up")
+    if program is not None:
+        os.execv(sys.executable, [sys.executable, program, str(directory), THEIRS, OF_GRPC])
     Vendor.requests = directory / "requests"
     server = ThreadingHTTPServer((THEIRS, 443), Vendor)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -82,15 +91,19 @@ def serve(directory: Path) -> None:
 
 def main() -> int:
     directory, command = Path(sys.argv[1]), sys.argv[2:]
-    if command == ["--serve"]:
-        serve(directory)
+    if command[:1] == ["--serve"]:
+        serve(directory, *(command[1:] or [None]))
         return 0
-    make_certificates(directory)
+    names, program = NAMES, []
+    if command[:1] == ["--server"]:
+        program, names, command = [command[1]], tuple(command[2].split(",")), command[3:]
+    make_certificates(directory, names)
     hosts = directory / "hosts"
-    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{THEIRS} {name}\n" for name in NAMES))
+    lines = (f"{OF_GRPC if name.startswith('grpc.') else THEIRS} {name}\n" for name in names)
+    hosts.write_text("127.0.0.1 localhost\n" + "".join(lines))
     subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
     ip("link", "set", "lo", "up")
-    argv = ["unshare", "-n", sys.executable, __file__, str(directory), "--serve"]
+    argv = ["unshare", "-n", sys.executable, __file__, str(directory), "--serve", *program]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as vendor:
         assert vendor.stdin is not None and vendor.stdout is not None
         assert vendor.stdout.readline() == "here\n"
@@ -101,8 +114,13 @@ def main() -> int:
         vendor.stdin.write("go\n")
         vendor.stdin.flush()
         assert vendor.stdout.readline() == "serving\n"
-        trusting = {**os.environ, "SSL_CERT_FILE": str(directory / "ca.crt")}
-        code = subprocess.run(command, env=trusting, stdin=subprocess.DEVNULL).returncode
+        if command:
+            trusting = {**os.environ, "SSL_CERT_FILE": str(directory / "ca.crt")}
+            code = subprocess.run(command, env=trusting, stdin=subprocess.DEVNULL).returncode
+        else:
+            print("serving", flush=True)
+            sys.stdin.read()
+            code = 0
         vendor.stdin.close()
     return code
 

@@ -39,6 +39,7 @@ class World:
 
     base: Path
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    within: Callable[[Path], list[str]] = lambda cwd: []  # words before each command in a directory (vendors.py)
 
     def project(self, text: str, files: dict[str, str] | None = None, directory: str = "project") -> Path:
         """A directory with a Sandboxfile.yaml of `text` and `files`."""
@@ -54,7 +55,7 @@ class World:
         """Run `sandbox ARGV...` in `cwd` as a user would."""
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "engine.cli.main", *argv],
+            [*self.within(cwd), sys.executable, "-m", "engine.cli.main", *argv],
             cwd=cwd,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,

@@ -76,6 +76,8 @@ def test_the_image_boots_into_a_complete_guest(tmp_path: Path) -> None:
             assert await succeed(guest, "sudo -n id -u", user="agent") == "0"
             assert await succeed(guest, "id -u; id -nG", user="agent") == "1000\nagent docker"
             assert await succeed(guest, "stat -c %U /workspace") == "agent"
+            # Java's packages link to pages in here, and cannot be installed where there is no directory.
+            await succeed(guest, "test -d /usr/share/man/man1")
             # Nobody can log in on the console, and nothing runs at times of its own.
             assert await succeed(guest, "systemctl list-timers --no-legend") == ""
             assert "getty" not in await succeed(guest, "systemctl list-units --no-legend --type=service")
@@ -132,9 +134,8 @@ def test_every_name_is_the_gateway_in_the_guest_and_in_containers(tmp_path: Path
             await succeed(guest, "docker network create own")
             assert (await succeed(guest, container.format("--network own"))).split()[0] == "10.0.2.100"
             await succeed(guest, "docker compose version && docker buildx version")
-            await succeed(
-                guest, "docker run --rm localhost/debian:13 sh -c 'apt-get --version; test -f /etc/apt/sources.list'"
-            )
+            inside = "apt-get --version; test -f /etc/apt/sources.list -a -d /usr/share/man/man1"
+            await succeed(guest, f"docker run --rm localhost/debian:13 sh -c '{inside}'")
 
     asyncio.run(run())
 

@@ -9,6 +9,8 @@ if ls /build/certificates/*.crt > /dev/null 2>&1; then
     cp /build/certificates/*.crt "$root/usr/local/share/ca-certificates/"
 fi
 chroot "$root" update-ca-certificates
+# No manual is installed, but Java links to pages of its own there, and cannot be installed without these.
+for section in 1 2 3 4 5 6 7 8; do mkdir -p "$root/usr/share/man/man$section"; done
 echo "==> packing the container base image"
 mkdir -p "$root/usr/share/sandbox"
 # Services must not start when packages are installed into a container: mmdebstrap's policy-rc.d stays in, on purpose.

@@ -1,0 +1,3 @@
+FROM localhost/debian:13
+COPY fetch.sh vendor.crt /
+RUN sh /fetch.sh build apt > /said
