@@ -53,7 +53,8 @@ def _bypass(index: int, rule: Endpoint, others: Sequence[tuple[int, Endpoint]]) 
 def _tcp(index: int, rule: Endpoint, others: Sequence[tuple[int, Endpoint]]) -> Iterator[Problem]:
     path = ("endpoints", index, "protocol")
     for at, other in others:
-        if other.group or other.protocol == "tcp" or not may_meet(rule, other):
+        # Which hosts groups and repositories have is not known here.
+        if other.host is None or other.protocol == "tcp" or not may_meet(rule, other):
             continue
         if other.deny and (other.methods or other.paths):
             yield Problem(path, f"nobody could see what {_place(at)} denies of it", "deny the whole port")

@@ -61,6 +61,7 @@ class _World:
             journal=cast(Journal, self.journal),
             resolver=cast(Any, None),
             connect=cast(Any, None),
+            connect_local=cast(Any, None),
             limits=_LIMITS,
             secrets=lambda name: VALUE,
         )

@@ -59,10 +59,11 @@ def test_links_inside_a_page_lead_to_a_heading(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_in_a_page_are_valid(page: Path, tmp_path: Path) -> None:
-    (tmp_path / "compose.yaml").write_text("services: {db: {image: postgres:17}}\n")  # some include it
+    (tmp_path / "shop").mkdir()  # sandboxes are called by it
+    (tmp_path / "shop" / "compose.yaml").write_text("services: {db: {image: postgres:17}}\n")  # some include it
     for example in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.M | re.S):
         whole = example if re.search("^version:", example, re.M) else f'version: "1"\n{example}'
-        assert parse(whole, tmp_path / "Sandboxfile.yaml").sandbox
+        assert parse(whole, tmp_path / "shop" / "Sandboxfile.yaml").sandbox
 
 
 @pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: f"{page.parent.name} {page.name}")

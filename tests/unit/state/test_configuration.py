@@ -12,10 +12,12 @@ from engine.build.blueprint import Blueprint
 from engine.decoding import decode
 from engine.gateway.policy import Rule
 from engine.guest.compose_project import ComposeProject
+from engine.lifecycle.agent import dress
+from engine.lifecycle.credentials import Credentials
 from engine.project.pieces import Piece
 from engine.project.tree import opened
 from engine.resolve.compose import CONFIGS_LABEL, Compose
-from engine.resolve.mounts_and_ports import agent_call, wanted_forwards
+from engine.resolve.mounts_and_ports import wanted_forwards
 from engine.state.configuration import PARTS, Configuration, Running, load_running, save_running
 from engine.state.instances import AgentCall
 from engine.state.layout import Layout
@@ -170,6 +172,6 @@ def test_a_port_that_was_picked_stays(tmp_path: Path) -> None:
 
 
 def test_the_agent_in_the_record(tmp_path: Path) -> None:
-    assert agent_call(load(tmp_path, "")) is None
+    assert dress(load(tmp_path, ""), Credentials()).call is None
     loaded = load(tmp_path, "agent: {command: [a, b], args: [c], env: {X: y}, user: root}\n")
-    assert agent_call(loaded) == AgentCall(["a", "b", "c"], "root", {"X": "y"})
+    assert dress(loaded, Credentials()).call == AgentCall(["a", "b", "c"], "root", {"X": "y"})
