@@ -92,7 +92,7 @@ class Exchange:
             self._from_guest.receive_data(data)
 
     async def judge_body(self) -> None:
-        """Take as much of the body as its checks need. Raises BodyRefused and GuestBroke.
+        """Take as much of the body as its checks need, for `held_s`. Raises BodyRefused and GuestBroke.
 
         A guest that waits for `100 Continue` gets it from us: the server must not hear of the request yet.
         """
@@ -101,14 +101,18 @@ class Exchange:
         if self._from_guest.they_are_waiting_for_100_continue:
             await self._write_guest(h11.InformationalResponse(status_code=100, headers=[]))
             self.answered = False
-        while not self._body.open:
-            event = await self._next_from_guest()
-            if isinstance(event, h11.Data):
-                self._body.feed(bytes(event.data))
-            elif isinstance(event, h11.EndOfMessage):
-                self._body.end()
-            else:
-                raise GuestBroke("the guest hung up within a request body")
+        try:
+            async with asyncio.timeout(self._limits.held_s):
+                while not self._body.open:
+                    event = await self._next_from_guest()
+                    if isinstance(event, h11.Data):
+                        self._body.feed(bytes(event.data))
+                    elif isinstance(event, h11.EndOfMessage):
+                        self._body.end()
+                    else:
+                        raise GuestBroke("the guest hung up within a request body")
+        except TimeoutError:
+            raise GuestBroke(f"what has to be judged did not come within {self._limits.held_s:g} s") from None
 
     async def run(self) -> None:
         """Relay until the answer is complete, even if the request is not (a server may refuse a body half-way).

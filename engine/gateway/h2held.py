@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import h2.events
 
 from engine.gateway.body_checks import BodyRefused
+from engine.gateway.context import Context
 from engine.gateway.h2side import Side
 from engine.gateway.requests import Approved, refused_body
 
@@ -12,11 +16,17 @@ BodyEvent = h2.events.DataReceived | h2.events.TrailersReceived
 
 
 class HeldBodies:
-    """Of one connection of the guest. What is held is not acknowledged, so each stream holds less than its window."""
+    """Of one connection of the guest. What is held is not acknowledged, so each stream holds less than its window.
 
-    def __init__(self, guest: Side) -> None:
+    `expire` is called with the number of a request of which too little has come for `held_s`.
+    """
+
+    def __init__(self, context: Context, guest: Side, expire: Callable[[int], None]) -> None:
+        self._context = context
         self._guest = guest
+        self._expire = expire
         self._approved: dict[int, Approved] = {}
+        self._timers: dict[int, asyncio.TimerHandle] = {}
 
     def __contains__(self, number: object) -> bool:
         return number in self._approved
@@ -32,6 +42,8 @@ class HeldBodies:
                 raise refused_body(approved.decision, error, approved.headers) from None
             return False
         self._approved[number] = approved
+        loop = asyncio.get_running_loop()
+        self._timers[number] = loop.call_later(self._context.limits.held_s, self._expire, number)
         if any(name == b"expect" for name, _ in headers):  # it waits for a word, which the server cannot say yet
             self._guest.put(number, headers=[(b":status", b"100")])
         return True
@@ -50,10 +62,13 @@ class HeldBodies:
                 approved.body.end()
         except BodyRefused as error:
             raise refused_body(approved.decision, error, approved.headers) from None
+        if approved.body.open:
+            approved.check_policy(self._context)
         return approved if approved.body.open else None
 
     def release(self, number: int) -> bytes:
         """What was held of a body that goes on now; whoever sends it acknowledges it."""
+        self._timers.pop(number).cancel()
         body = self._approved.pop(number).body
         return bytes(body.data) if body is not None else b""
 
@@ -61,3 +76,8 @@ class HeldBodies:
         """The request is over: its bytes are given back."""
         if number in self._approved:
             self._guest.acknowledge(number, len(self.release(number)))
+
+    def drop_all(self) -> None:
+        """The connection is over."""
+        for number in list(self._approved):
+            self.release(number)

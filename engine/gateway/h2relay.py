@@ -74,7 +74,7 @@ class Relay:
         self._guest = Side(guest, client=False)
         self._links = Links(context, self._host, upstream, failure, dial, self._read_upstream, self._fail)
         self._streams: dict[int, Stream] = {}
-        self._held = HeldBodies(self._guest)
+        self._held = HeldBodies(context, self._guest, self._expire)
         self._running_off: dict[int, int] = {}  # refused streams, and how much of their bodies has come
         self._resets = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,6 +109,7 @@ class Relay:
         for stream in list(self._streams.values()):
             self._settle(stream, "" if stream.replied else reason)
         self._streams.clear()
+        self._held.drop_all()
 
     def cut(self, stream: Stream) -> None:
         """End a stream that a new policy forbids; its reason is in its entry."""
@@ -257,11 +258,8 @@ class Relay:
                 return
             side = await self._links.reach(stream.entry, approved.decision)
         except (Refused, UpstreamUnreachable) as error:
-            self._held.drop(number)
-            if self._streams.pop(number, None) is not None:
-                failed = Refusal(502, stream.entry.reason, self._host, self._port)
-                refusal = self._refusal(error) if isinstance(error, Refused) else failed
-                self._refuse(number, stream.entry, refusal, stream.head, ended)
+            failed = Refusal(502, stream.entry.reason, self._host, self._port)
+            self._refuse_held(number, self._refusal(error) if isinstance(error, Refused) else failed, ended)
             return
         if number not in self._held:
             return  # a new policy has ended it meanwhile
@@ -274,6 +272,15 @@ class Relay:
                 self._half_over(number, asked=True)
         else:
             self._guest.acknowledge(number, len(data))
+
+    def _refuse_held(self, number: int, refusal: Refusal, ended: bool) -> None:
+        self._held.drop(number)
+        if stream := self._streams.pop(number, None):
+            self._refuse(number, stream.entry, refusal, stream.head, ended)
+
+    def _expire(self, number: int) -> None:
+        reason = f"what has to be judged did not come within {self._context.limits.held_s:g} s"
+        self._refuse_held(number, Refusal(408, reason, self._host, self._port), ended=False)
 
     def _refusal(self, error: Refused) -> Refusal:
         status = error.decision.status if error.decision else 403

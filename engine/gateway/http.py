@@ -103,9 +103,7 @@ class HttpSession:
             except BadRequest as error:
                 return await self._refuse(entry, Refusal(error.status, error.brief), head)
             except Refused as error:
-                status = error.decision.status if error.decision else 403
-                refusal = Refusal(status, error.brief, entry.host, entry.port, error.decision, error.hint)
-                return await self._refuse(entry, refusal, head)
+                return await self._refuse_by_rule(entry, error, head)
             except UpstreamUnreachable:
                 return await self._give_up(entry, entry.reason, head)
             return await self._relay(head, onward, entry, approved)
@@ -161,14 +159,16 @@ class HttpSession:
         fresh, self._fresh = self._fresh, False
         try:
             await exchange.judge_body()
+            if body is not None:
+                approved.check_policy(self._context)
             await exchange.run()
             if exchange.switched:
                 await exchange.relay_websocket()
                 return False
         except BodyRefused as error:
-            refused = refused_body(approved.decision, error, approved.headers)
-            refusal = Refusal(403, refused.brief, entry.host, entry.port, refused.decision, reply=refused.reply)
-            return await self._refuse(entry, refusal, head)
+            return await self._refuse_by_rule(entry, refused_body(approved.decision, error, approved.headers), head)
+        except Refused as error:
+            return await self._refuse_by_rule(entry, error, head)
         except UpstreamBroke as error:
             entry.reason = str(error)
             self.whole = not exchange.answered
@@ -211,6 +211,11 @@ class HttpSession:
             return False
         self._buffer += guest.result()
         return bool(self._buffer)
+
+    async def _refuse_by_rule(self, entry: JournalLine, error: Refused, head: RequestHead | None) -> bool:
+        status = error.decision.status if error.decision else 403
+        refusal = Refusal(status, error.brief, entry.host, entry.port, error.decision, error.hint, error.reply)
+        return await self._refuse(entry, refusal, head)
 
     async def _refuse(self, entry: JournalLine, refusal: Refusal, head: RequestHead | None) -> bool:
         entry.verdict, entry.reason, entry.how = "refused", refusal.reason, "refuse"

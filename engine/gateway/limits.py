@@ -12,6 +12,7 @@ class Limits:
     connections: int = 512  # at once; lowered when the process may not open as many files
     head_bytes: int = 16 << 10  # a ClientHello, or an HTTP request's head
     head_s: float = 10.0  # from its first chance to send to a complete head
+    held_s: float = 30.0  # from a request's head to the end of what its body must be judged by
     handshake_s: float = 10.0  # of TLS, on either side
     resolve_s: float = 10.0
     connect_s: float = 10.0  # for each address

@@ -17,7 +17,7 @@ from engine.gateway.injection import (
     without_rivals,
 )
 from engine.gateway.journal import JournalLine
-from engine.gateway.policy import Decision
+from engine.gateway.policy import Decision, Policy
 from engine.gateway.push_reports import MEDIA_TYPE
 from engine.gateway.redaction import Redactor
 
@@ -30,14 +30,20 @@ _PACKED = frozenset({b"accept-encoding", b"sec-websocket-extensions"})
 class Approved:
     """`headers` are the guest's without rivals, `added` ours, to come behind them.
 
-    With a `body`, nothing goes upstream before that is open.
+    With a `body`, nothing goes upstream before that is open, and only if `policy` is still in force then.
     """
 
     decision: Decision
     headers: Headers
     added: Headers
     redactor: Redactor
+    policy: Policy
     body: HeldBody | None = None
+
+    def check_policy(self, context: Context) -> None:
+        """Raises Refused where other rules have come while the body was held: they may not allow it."""
+        if context.policy is not self.policy:
+            raise Refused("the sandbox's rules have changed while the request was sent", hint="send it again")
 
 
 def refused_body(decision: Decision, error: BodyRefused, headers: Headers) -> Refused:
@@ -90,7 +96,7 @@ def approve(
         raise refused_body(decision, error, headers) from None
     if body is not None:  # who waits for `100 Continue` is answered by us
         headers = [(name, value) for name, value in headers if name.lower() != b"expect"]
-    return Approved(decision, headers, credentials.headers, Redactor(values), body)
+    return Approved(decision, headers, credentials.headers, Redactor(values), context.policy, body)
 
 
 def note_redaction(entry: JournalLine, redactor: Redactor) -> None:

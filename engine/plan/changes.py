@@ -21,6 +21,7 @@ from engine.report.columns import align
 from engine.report.text import clean_line
 from engine.secrets.secrecy import masked_inputs
 from engine.state.configuration import PARTS, Configuration, Part
+from sandboxfile import Endpoint
 from sandboxfile.names import GROUPS
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.quantities import format_duration, format_size
@@ -161,6 +162,9 @@ def _is_preset(endpoint: Mapping[str, Any]) -> bool:
 def _compare_endpoints(
     old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], without_listener: Collection[int | str]
 ) -> Iterator[Change]:
+    # The record of an older version lacks keys that are newer than it.
+    blank = Endpoint(host="blank.example").model_dump(mode="json", by_alias=True)
+    old = [{**blank, **item} for item in old]
     removed, added = removed_and_added(old, new)
     for item in removed:
         yield Change("endpoints", "endpoints", f"- {_describe_item(item)}")
@@ -242,7 +246,7 @@ def _idle(seconds: int | None) -> str:
 
 def _describe_item(item: Mapping[str, Any]) -> str:
     """An endpoint, port, mount or setup step: first what identifies it, then its other values, without defaults."""
-    heads = ("host", "guest") if "guest" in item else ("group", "host", "port", "source", "target", "run")
+    heads = ("host", "guest") if "guest" in item else ("group", "github", "host", "port", "source", "target", "run")
     head = ":".join(describe(item[key]) for key in heads if item.get(key))
     rest = [
         key if value is True else f"{key}={describe(value, (key,))}"

@@ -41,9 +41,9 @@ Address = Annotated[Text, Grammar(r"^https://[^\s]+$", "must be an https:// addr
 class Evidence(Part):
     """Where a fact is from: a page, or what a client did when it was watched."""
 
-    url: Maybe[Address] = Field(default=None, description="The page that says so.")
+    url: Maybe[Address] = Field(default=None, description="The page of the makers to check it against.")
     seen: Maybe[Text] = Field(default=None, description="What was watched instead: the client and its version.")
-    date: Date = Field(description="When it was read or seen.")
+    date: Date = Field(description="When the fact was written down, or seen.")
 
     @model_validator(mode="after")
     def _one(self) -> Evidence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from dataclasses import replace
 
 import pytest
 from gateway_world import in_loop, until
@@ -11,6 +12,7 @@ from h2_world import Server, h2_guest, head
 from inside_world import CLOSE, HOST, InsideWorld, inside_world
 
 from engine.gateway.lfs import LfsDownloads
+from engine.gateway.limits import Limits
 from engine.gateway.policy import Injection, Policy, Rule
 from engine.gateway.pushes import Pushes
 
@@ -221,6 +223,57 @@ def test_http2_a_stream_that_is_cancelled_or_cut_while_it_is_held_gives_its_byte
         assert lines[-1]["reason"] == "no longer allowed" and len(lines) == 501
 
     in_loop(scenario())
+
+
+def test_other_rules_that_come_while_a_body_is_held_end_it() -> None:
+    other = Policy((replace(RULE, body=Pushes(("refs/heads/docs",))),))
+
+    async def by_http1() -> None:
+        async with inside_world(RULE) as w:
+            async with w.guest() as (reader, writer):
+                writer.write(post(GOOD)[: -len(GOOD)] + GOOD[:20])
+                await until(lambda: any(entry.path == PATH for entry in w.plain.gateway._context.live))
+                w.plain.gateway.set_policy(other)
+                writer.write(GOOD[20:])
+                assert b"rules have changed" in await reader.read(-1)
+        assert w.recorder.everything == b""
+
+    async def by_http2() -> None:
+        server = Server()
+        async with inside_world(RULE, handler=server.serve, alpn="h2") as w:
+            async with h2_guest(w) as client:
+                number = client.ask(head(PATH, "POST"), body=GOOD[:20], end=False)
+                await until(lambda: any(entry.path == PATH for entry in w.plain.gateway._context.live))
+                w.plain.gateway.set_policy(other)
+                client.h2.send_data(number, GOOD[20:], end_stream=True)
+                client.flush()
+                reply = await client.reply(number)
+                assert reply.status == "403" and b"rules have changed" in reply.body
+        assert server.requests == []
+
+    in_loop(by_http1())
+    in_loop(by_http2())
+
+
+def test_a_body_of_which_nothing_comes_is_not_held_for_ever() -> None:
+    limits = Limits(held_s=0.05)
+
+    async def by_http1() -> None:
+        async with inside_world(RULE, limits=limits) as w:
+            answer = await w.ask(post(GOOD)[: -len(GOOD)] + GOOD[:20])
+        assert answer.startswith(b"HTTP/1.1 400") and b"did not come within 0.05 s" in answer
+        assert w.recorder.everything == b""
+
+    async def by_http2() -> None:
+        server = Server()
+        async with inside_world(RULE, handler=server.serve, alpn="h2", limits=limits) as w:
+            async with h2_guest(w) as client:
+                number = client.ask(head(PATH, "POST"), body=GOOD[:20], end=False)
+                assert (await client.reply(number)).status == "408"
+        assert server.requests == []
+
+    in_loop(by_http1())
+    in_loop(by_http2())
 
 
 async def push_slowly(w: InsideWorld, size: int) -> None:

@@ -219,6 +219,19 @@ def test_a_section_that_an_older_record_has_not() -> None:
     assert [change.what for change in compare(without, new)] == ["+ a.b"]
 
 
+def test_a_key_of_endpoints_that_an_older_record_has_not() -> None:
+    before, now = configuration("endpoints: [npm, a.example.com]"), configuration("endpoints: [npm, a.example.com]")
+    sandbox = copy.deepcopy(before.sandbox)
+    for item in sandbox["endpoints"]:
+        del item["github"], item["access"]
+    assert list(compare(dataclasses.replace(before, sandbox=sandbox), now)) == []
+
+
+def test_an_endpoint_with_a_preset_is_named_by_it() -> None:
+    now = "endpoints: [{github: [acme/shop, acme/web], access: [read, issues], push: [agent/*]}]"
+    assert found("", now) == [("endpoints", "live", "+ acme/shop acme/web access=read issues push=agent/*")]
+
+
 def test_an_agent_that_comes_or_goes() -> None:
     assert found("", "agent: {command: sh}") == [("agent", "live", "added")]
     assert found("agent: {command: sh}", "") == [("agent", "live", "removed")]
