@@ -9,7 +9,8 @@ from typing import Literal
 GUEST_ADDRESS = "10.0.2.15"
 GUEST_MAC = "52:54:00:12:34:56"
 ROUTER_ADDRESS = "10.0.2.2"
-GATEWAY_ADDRESS = "10.0.2.100"  # every name resolves to this one in the guest
+GATEWAY_ADDRESS = "10.0.2.100"  # every name resolves to this one in the guest, but for those with one of their own
+FIRST_OWN_ADDRESS, LAST_OWN_ADDRESS = "10.0.2.101", "10.0.2.199"
 CHANNEL_PORT_NAME = "org.sandbox.agent"
 SPARE_PORTS = 8  # PCIe root ports for hot-plugged mounts; part of the machine's shape, so of every snapshot
 

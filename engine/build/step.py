@@ -6,6 +6,7 @@ No third-party code runs on the host, and the gateway lets each step reach its o
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,7 @@ from engine.build.context import BuildContext
 from engine.build.foundation import DISK, load_base
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
+from engine.gateway.proxies import Proxies, host_variables
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest, Identity, open_guest
 from engine.guest.services import run_logged
@@ -87,6 +89,7 @@ class InGuest:
                 journal=journal,
                 console_log=context.directory / "console.log",
                 certified=self.certified,
+                proxies=Proxies(host_variables(os.environ)),
                 on_step=context.log,
             ) as guest:
                 yield guest

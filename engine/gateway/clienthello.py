@@ -1,7 +1,9 @@
 """The server name and the protocols in a TLS ClientHello: a small, strict, incremental parser (RFC 8446, RFC 6066).
 
 No library on hand reads a ClientHello that it is not itself going to answer, and of the message we need two fields.
-With Encrypted ClientHello the outer server name decides: it is the host the connection is really made to.
+A ClientHello may carry another one, encrypted (ECH, RFC 9849), with the name that the client really asks for: then the
+server name that can be read is not the one that is reached. Browsers send a decoy of it with each hello (GREASE), made
+so that nobody but the server can tell the two apart; so for us there is only "carries one".
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from engine.gateway.errors import GatewayError
 _HANDSHAKE_RECORD = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
+_HIDDEN = frozenset({0xFE0D, 0xFFCE})  # encrypted_client_hello, and the encrypted_server_name of its drafts
 _ALPN = 16  # RFC 7301
 _HOST_NAME = 0
 _LONGEST_RECORD = 1 << 14
@@ -28,6 +31,7 @@ class ClientHello:
 
     server_name: str | None
     alpn: tuple[str, ...] = ()
+    hides_name: bool = False  # it carries an encrypted hello, or a decoy of one
 
 
 class ClientHelloParser:
@@ -140,7 +144,8 @@ def _read_hello(body: _Bytes) -> ClientHello:
             raise MalformedHello(f"extension {kind} appears twice in the ClientHello")
         seen[kind] = content
     name = _read_server_name(seen[_SERVER_NAME]) if _SERVER_NAME in seen else None
-    return ClientHello(name, _read_protocols(seen[_ALPN]) if _ALPN in seen else ())
+    protocols = _read_protocols(seen[_ALPN]) if _ALPN in seen else ()
+    return ClientHello(name, protocols, hides_name=not _HIDDEN.isdisjoint(seen))
 
 
 def _read_protocols(content: bytes) -> tuple[str, ...]:

@@ -14,7 +14,16 @@ from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Decision, Policy
-from engine.gateway.upstream import AddressRefused, Connect, Resolver, Streams, UpstreamUnreachable, open_upstream
+from engine.gateway.proxies import Proxies
+from engine.gateway.upstream import (
+    AddressRefused,
+    Connect,
+    Resolver,
+    Streams,
+    UpstreamUnreachable,
+    open_local,
+    open_upstream,
+)
 
 if TYPE_CHECKING:
     from engine.gateway.authority import Authority
@@ -44,10 +53,12 @@ class Context:
     journal: Journal
     resolver: Resolver
     connect: Connect
+    connect_local: Connect  # to a service of this host that is declared
     limits: Limits
     secrets: Secrets = lambda name: None
     authority: Authority | None = None
     outer: ssl.SSLContext | None = None  # for connections to servers; made when the first is
+    proxies: Proxies = field(default_factory=Proxies)
     live: dict[JournalLine, Cuttable] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
 
@@ -78,7 +89,7 @@ class Context:
 
     def judge(self, entry: JournalLine) -> Decision:
         """Decide about the entry's host and port, and note the verdict. Raises Refused."""
-        return self._note(entry, self.policy.decide(entry.host or "", entry.port))
+        return self._note(entry, self._judge_again(entry, self.policy))
 
     def judge_request(self, entry: JournalLine, overrides: Iterable[str] = ()) -> Decision:
         """The same about the entry's method and target as well."""
@@ -88,7 +99,7 @@ class Context:
 
     def _judge_again(self, entry: JournalLine, policy: Policy, overrides: Iterable[str] = ()) -> Decision:
         if entry.method is None:
-            return policy.decide(entry.host or "", entry.port)
+            return policy.decide(entry.host or "", entry.port, raw=entry.protocol == "tcp")
         return policy.judge(entry.host or "", entry.port, entry.method, entry.target or "", overrides)
 
     def _note(self, entry: JournalLine, decision: Decision) -> Decision:
@@ -105,10 +116,16 @@ class Context:
     async def dial(self, entry: JournalLine, decision: Decision) -> Streams:
         """Connect to the host that the decision allowed. Raises Refused and UpstreamUnreachable."""
         try:
+            rule = decision.rule
+            if rule is not None and rule.is_local:
+                return await open_local(entry.port, connect=self.connect_local, limits=self.limits)
+            host = decision.reached(entry.host or "")
+            if (proxy := self.proxies.of(host, entry.protocol)) is not None:
+                return await self.proxies.open(proxy, host, entry.port, self.limits, self.trust)
             return await open_upstream(
-                entry.host or "",
+                host,
                 entry.port,
-                private=decision.rule is not None and decision.rule.private,
+                private=rule is not None and rule.private,
                 resolver=self.resolver,
                 connect=self.connect,
                 limits=self.limits,
@@ -118,6 +135,14 @@ class Context:
         except UpstreamUnreachable as error:
             self.note_failure(entry, error)
             raise
+
+    async def trust(self) -> ssl.SSLContext:
+        """What verifies servers. Made with the first use, in 50 ms."""
+        from engine.gateway.outer import verifying_context
+
+        if self.outer is None:
+            self.outer = await asyncio.to_thread(verifying_context)
+        return self.outer
 
     def note_failure(self, entry: JournalLine, error: UpstreamUnreachable) -> None:
         entry.verdict = "failed"

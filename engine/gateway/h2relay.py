@@ -230,7 +230,8 @@ class Relay:
 
     def _go_on(self, stream: Stream, side: Side, approved: Approved) -> None:
         added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
-        spoken = self._host if self._port == 443 else f"{self._host}:{self._port}"
+        reached = approved.decision.reached(self._host)
+        spoken = reached if self._port == 443 else f"{reached}:{self._port}"
         onward = stream.head.onward(spoken, approved.decision.target, [*approved.headers, *added])
         self._streams[stream.number] = stream
         self._context.live[stream.entry] = stream

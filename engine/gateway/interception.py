@@ -15,7 +15,7 @@ from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.http import HttpSession, Inside
 from engine.gateway.journal import JournalLine
-from engine.gateway.outer import secure, verifying_context
+from engine.gateway.outer import secure
 from engine.gateway.policy import Decision
 from engine.gateway.splice import close
 from engine.gateway.tlsio import TlsStream, start_tls
@@ -26,19 +26,24 @@ _SPOKEN = (HTTP_2, HTTP_1)
 
 
 async def intercept(
-    context: Context, guest: Streams, entry: JournalLine, hello: ClientHello, received: bytes, decision: Decision | None
+    context: Context,
+    guest: Streams,
+    entry: JournalLine,
+    hello: ClientHello,
+    received: bytes,
+    decision: Decision | None,
+    failure: GatewayError | None = None,
 ) -> None:
     """Serve a connection of which `received` was read, beginning with `hello`. Leaves the guest's side to the caller.
 
-    `decision` None: the host is refused, and the guest is told so. The entry is that of the first request; until there
-    is one it says what became of the connection.
+    `decision` None: the host is refused, and the guest is told so; with a `failure` it is told that. The entry is that
+    of the first request; until there is one it says what became of the connection.
     """
     assert context.authority is not None
     host = entry.host or ""
     offers = [protocol for protocol in _SPOKEN if protocol in hello.alpn]
     upstream: TlsStream | None = None
-    failure: GatewayError | None = None
-    if decision is None:
+    if decision is None or failure is not None:
         entry.verdict, entry.how = "refused", "refuse"
     else:
         entry.how = "intercept"
@@ -123,11 +128,10 @@ async def _redial(context: Context, entry: JournalLine, decision: Decision, offe
 
 async def _dial(context: Context, entry: JournalLine, decision: Decision, offers: Sequence[str]) -> TlsStream:
     """A verified connection to the entry's host. Raises Refused and UpstreamUnreachable, noted in the entry."""
-    if context.outer is None:
-        context.outer = await asyncio.to_thread(verifying_context)
+    trusted = await context.trust()
     below = await context.dial(entry, decision)
     try:
-        return await secure(below, context.outer, entry.host or "", offers, context.limits)
+        return await secure(below, trusted, decision.reached(entry.host or ""), offers, context.limits)
     except BaseException as error:
         await close(below, context.limits)
         if isinstance(error, UpstreamUnreachable):

@@ -15,7 +15,7 @@ from engine.gateway.errors import GatewayError
 from engine.report.text import cut
 
 Verdict = Literal["allowed", "refused", "failed"]
-Protocol = Literal["tls", "http"]
+Protocol = Literal["tls", "http", "tcp"]
 How = Literal["splice", "intercept", "refuse"]  # untouched; read and written anew; not at all
 
 _LONGEST = 1024  # characters of one field: the guest chooses them

@@ -12,6 +12,7 @@ from engine.gateway.names import BadName, canonical_name
 from engine.gateway.paths import BadTarget, Target, allows, check_pattern, denies, methods_in_query, read_target
 
 WEB_PORTS = (80, 443)
+LOCALHOST = "localhost"
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # a token of RFC 9110 without lower case
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -45,7 +46,11 @@ class Rule:
     the *host's own* configuration names, not for what a file from a repository says.
     `methods` (upper case) and `paths` (patterns of paths.py) narrow the rule; empty: all. `intercept` asks for a look
     inside TLS, which methods, paths and injections need anyway. `foreign_credentials` lets requests carry credentials
-    that are not ours to a host that gets a secret of ours. Raises GatewayError when it makes no sense.
+    that are not ours to a host that gets a secret of ours.
+    `raw` is for protocols that name no host (`protocol: tcp`): the name has an address of its own in the guest, and
+    nothing else leads there. `target` is the host behind a name that only the guest knows; `localhost` is this very
+    host. `bypass` splices TLS although other rules would look inside. `ech` lets a ClientHello hide its server's name.
+    A deny is for every protocol at its port. Raises GatewayError when it makes no sense.
     """
 
     host: str
@@ -59,12 +64,17 @@ class Rule:
     intercept: bool = False
     place: str = ""
     foreign_credentials: bool = False
+    raw: bool = False
+    target: str = ""
+    bypass: bool = False
+    ech: bool = False
 
     def __post_init__(self) -> None:
         where = f"{self.origin}: " if self.origin else ""
         wildcard = self.host.startswith("*.")
         try:
             name = canonical_name(self.host[2:] if wildcard else self.host)
+            target = canonical_name(self.target) if self.target else ""
             self._check_conditions()
         except (BadName, BadTarget) as error:
             raise GatewayError(f"{where}{error.brief}", error.details, error.hint) from error
@@ -72,6 +82,11 @@ class Rule:
             raise GatewayError(f"{where}'*.{name}' is too wide", hint="name at least two labels, such as *.example.com")
         if self.port is not None and not 1 <= self.port <= 65535:
             raise GatewayError(f"{where}port {self.port} is not between 1 and 65535")
+        if (self.raw or target) and not self.deny and (wildcard or self.port is None):
+            raise GatewayError(f"{where}{self.host} needs one exact name and a port")
+        if (self.raw or self.bypass) and self.looks_inside:
+            raise GatewayError(f"{where}{self.host} cannot be passed on untouched and looked into")
+        object.__setattr__(self, "target", target)
         object.__setattr__(self, "host", f"*.{name}" if wildcard else name)
 
     def _check_conditions(self) -> None:
@@ -97,6 +112,11 @@ class Rule:
     @property
     def has_paths(self) -> bool:
         return bool(self.paths or any(injection.paths for injection in self.injections))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a service of this very host is behind it."""
+        return self.target == LOCALHOST
 
     @property
     def label(self) -> str:
@@ -139,6 +159,10 @@ class Decision:
     status: int = 403
     needed: tuple[str, str] | None = None
 
+    def reached(self, host: str) -> str:
+        """The host that is really meant by `host`, which may be a name that only the guest knows."""
+        return (self.rule.target if self.rule else "") or host
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -154,20 +178,39 @@ class Policy:
         """Whether any rule needs an authority."""
         return any(rule.looks_inside for rule in self.rules)
 
-    def matching(self, host: str, port: int) -> tuple[Rule, ...]:
-        """The rules that speak about this host (in canonical form) and port, in their order."""
-        return tuple(rule for rule in self.rules if rule.matches(host, port))
+    def matching(self, host: str, port: int, *, raw: bool = False) -> tuple[Rule, ...]:
+        """The rules that speak about this host (in canonical form) and port, in their order.
 
-    def decide(self, host: str, port: int) -> Decision:
-        """Judge a name as the guest wrote it: may it be reached at all? Never raises and looks nothing up."""
+        Those that deny speak of every protocol, and also of what is behind a name that only the guest knows. Of a host
+        that is bypassed, those that allow it after a look inside say nothing: it gets none of their secrets, either.
+        """
+        found = [rule for rule in self.rules if rule.matches(host, port) and (rule.deny or rule.raw == raw)]
+        if any(rule.bypass for rule in found):
+            found = [rule for rule in found if rule.deny or not rule.looks_inside]
+        targets = {rule.target for rule in found if rule.target}
+        if not targets:
+            return tuple(found)
+        return tuple(
+            rule
+            for rule in self.rules
+            if rule in found or (rule.deny and any(rule.matches(target, port) for target in targets))
+        )
+
+    def decide(self, host: str, port: int, *, raw: bool = False) -> Decision:
+        """Judge a name as the guest wrote it: may it be reached at all? Never raises and looks nothing up.
+
+        `raw`: by the address of its own that the name has in the guest, and with any protocol.
+        """
         try:
             name = canonical_name(host)
         except BadName as error:
             return Decision(False, None, error.brief)
-        matching = self.matching(name, port)
+        matching = self.matching(name, port, raw=raw)
         for rule in matching:
-            if rule.deny and not rule.is_conditional:
+            if rule.deny and (raw or not rule.is_conditional):
                 return Decision(False, rule, f"{name}:{port} is denied by {rule.label}")
+        if raw and (inside := next((rule for rule in self.matching(name, port) if rule.looks_inside), None)):
+            return Decision(False, inside, f"{inside.label} looks into what goes to {name}:{port}")
         for rule in matching:
             if not rule.deny:
                 return Decision(True, rule, f"{name}:{port} is allowed by {rule.label}")
@@ -204,8 +247,15 @@ class Policy:
         return Decision(True, rule, reason, target=read.wire, path=read.path, injections=injections)
 
     def looks_into(self, host: str, port: int) -> bool:
-        """Whether some rule about this host (in canonical form) has to look inside TLS."""
+        """Whether some rule about this host (in canonical form) has to look inside TLS.
+
+        Those that deny a part of a host do even where it is bypassed: nobody could see that part in what is spliced.
+        """
         return any(rule.looks_inside for rule in self.matching(host, port))
+
+    def may_hide(self, host: str, port: int) -> bool:
+        """Whether a ClientHello for this host (in canonical form) may carry an encrypted one."""
+        return any(rule.ech for rule in self.matching(host, port))
 
     def foreign_placeholders(self, host: str, port: int) -> frozenset[str]:
         """The placeholders of secrets that this host does not get."""
@@ -214,7 +264,13 @@ class Policy:
 
     def ports(self) -> tuple[int, ...]:
         """The guest ports that need a listener, sorted. 80 and 443 always: a refusal there must be heard."""
-        return tuple(sorted({*WEB_PORTS, *(rule.port for rule in self.rules if rule.port and not rule.deny)}))
+        ports = (rule.port for rule in self.rules if rule.port and not rule.deny and not rule.raw)
+        return tuple(sorted({*WEB_PORTS, *ports}))
+
+    def raw_endpoints(self) -> tuple[tuple[str, int], ...]:
+        """(host, port) of what needs an address of its own in the guest, in the order of the rules."""
+        raw = ((rule.host, rule.port) for rule in self.rules if rule.raw and rule.port and not rule.deny)
+        return tuple(dict.fromkeys(raw))
 
 
 def _upper(methods: Iterable[str]) -> Iterator[str]:

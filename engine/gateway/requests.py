@@ -54,6 +54,10 @@ def approve(
     bound = [injection for rule in rules for injection in rule.injections]
     values = needles(bound, context.secrets) if inside_tls else []
     headers = without_rivals(headers, injections)
+    if (reached := decision.reached(host)) != host:
+        # Services that only their own host talks to refuse requests for any other name (DNS rebinding).
+        spoken = (reached if port == (443 if inside_tls else 80) else f"{reached}:{port}").encode("ascii")
+        headers = [(name, spoken if name.lower() == b"host" else value) for name, value in headers]
     if values:
         headers = [(name, value) for name, value in headers if name.lower() not in _PACKED]
         credentials.headers.append((b"accept-encoding", b"identity"))

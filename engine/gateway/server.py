@@ -1,8 +1,8 @@
-"""The gateway of one sandbox: a listener for each guest port, and everything that runs behind them.
+"""The gateway of one sandbox: a listener for each of its doors, and everything that runs behind them.
 
 The guest resolves every name to one address. Connections to port N at that address arrive at the listener for N: a
 socket in the guest's own empty network (vmm/carrier.py), or a unix socket that QEMU's user network leads to.
-TLS and plain HTTP share the listeners: the first byte tells them apart.
+TLS and plain HTTP share the listeners: the first byte tells them apart. What names no host has a door of its own.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from typing import TYPE_CHECKING
 
 from engine.gateway import upstream
 from engine.gateway.context import Context
+from engine.gateway.doors import Addresses, Door
 from engine.gateway.errors import GatewayError
 from engine.gateway.http import HttpSession
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy
+from engine.gateway.proxies import Proxies
+from engine.gateway.raw import serve_raw
 from engine.gateway.splice import close
 from engine.gateway.tls import FIRST_BYTE, serve_tls
 from engine.gateway.upstream import Connect, Resolver, Streams
 from vmm.connection import drop
 from vmm.errors import VmmError
+from vmm.spec import GATEWAY_ADDRESS
 from vmm.unix_socket import bind_private
 
 if TYPE_CHECKING:
@@ -37,17 +41,14 @@ if TYPE_CHECKING:
 _FILES_FOR_OTHERS = 128  # descriptors left to the rest of the process
 
 
-def socket_name(port: int) -> str:
-    return f"gw-{port}.sock"
-
-
 class Gateway:
-    """A running gateway. `sockets` maps guest ports to socket paths."""
+    """A running gateway. `doors` maps doors to socket paths."""
 
     def __init__(self, context: Context) -> None:
-        self.sockets: dict[int, Path] = {}
-        self._listening: set[int] = set()
+        self.doors: dict[Door, Path] = {}
+        self._listening: set[Door] = set()
         self._context = context
+        self._addresses = Addresses()
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._closing = False
@@ -56,6 +57,16 @@ class Gateway:
     def policy(self) -> Policy:
         """The policy in force."""
         return self._context.policy
+
+    @property
+    def sockets(self) -> dict[int, Path]:
+        """The sockets at the address that every name has, by the guest's port."""
+        return {door.port: path for door, path in self.doors.items() if door.address == GATEWAY_ADDRESS}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Host name -> address in the guest, of the names with an address of their own; for the guest's resolver."""
+        return self._addresses.names(self.policy)
 
     @property
     def connections(self) -> int:
@@ -85,22 +96,24 @@ class Gateway:
 
         Returns the ports that it needs and that have no listener: they come with the machine's next start.
         """
+        doors = self._addresses.doors(policy)
         self._context.apply(policy)
-        return tuple(port for port in policy.ports() if port not in self._listening)
+        missing = [door for door in doors if door not in self._listening]
+        return tuple(sorted({door.port for door in missing if door.host or door.address == GATEWAY_ADDRESS}))
 
-    def _accept(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine, so that the task is ours from the start and not the stream library's."""
         if self._closing:  # accepted just before the listener closed
             drop(writer)
             return
         limit = self._context.limits.connections
         if len(self._tasks) >= limit:
-            entry = JournalLine(port=port, verdict="refused", how="refuse")
+            entry = JournalLine(port=door.port, verdict="refused", how="refuse", host=door.host or None)
             entry.reason = f"{limit} connections are open already"
             self._context.journal.write(entry)
             drop(writer)
             return
-        task = asyncio.create_task(self._serve((reader, writer), port), name=f"gateway connection to port {port}")
+        task = asyncio.create_task(self._serve((reader, writer), door), name=f"gateway connection to port {door.port}")
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
@@ -111,20 +124,25 @@ class Gateway:
             context = {"message": "gateway connection failed", "exception": error, "task": task}
             task.get_loop().call_exception_handler(context)
 
-    async def _serve(self, guest: Streams, port: int) -> None:
-        limits = self._context.limits
-        deadline = asyncio.get_running_loop().time() + limits.head_s
+    async def _serve(self, guest: Streams, door: Door) -> None:
         try:
-            first, why = await self._first_bytes(guest, deadline)
-            if not first:
-                self._context.journal.write(JournalLine(port=port, reason=why))
-            elif first[0] == FIRST_BYTE:
-                await serve_tls(self._context, guest, port, first, deadline)
+            if door.host:
+                await serve_raw(self._context, guest, door)
             else:
-                await HttpSession(self._context, guest, port, first).serve(deadline)
-            await close(guest, limits)
+                await self._serve_web(guest, door.port)
+            await close(guest, self._context.limits)
         finally:
             drop(guest[1])
+
+    async def _serve_web(self, guest: Streams, port: int) -> None:
+        deadline = asyncio.get_running_loop().time() + self._context.limits.head_s
+        first, why = await self._first_bytes(guest, deadline)
+        if not first:
+            self._context.journal.write(JournalLine(port=port, reason=why))
+        elif first[0] == FIRST_BYTE:
+            await serve_tls(self._context, guest, port, first, deadline)
+        else:
+            await HttpSession(self._context, guest, port, first).serve(deadline)
 
     async def _first_bytes(self, guest: Streams, deadline: float) -> tuple[bytes, str]:
         """What the guest says first, or nothing and why."""
@@ -136,36 +154,36 @@ class Gateway:
         except OSError:
             return b"", "broke off before it named a host"
 
-    async def _listen(self, port: int, directory: Path) -> None:
-        path = directory / socket_name(port)
+    async def _listen(self, door: Door, directory: Path) -> None:
+        path = directory / door.socket_name
         listener = _bind(path)
         try:
             server = await asyncio.start_unix_server(
-                partial(self._accept, port), sock=listener, limit=self._context.limits.chunk_bytes
+                partial(self._accept, door), sock=listener, limit=self._context.limits.chunk_bytes
             )
         except BaseException:
             listener.close()
             path.unlink(missing_ok=True)
             raise
-        self.sockets[port] = path
-        self._listening.add(port)
+        self.doors[door] = path
+        self._listening.add(door)
         self._servers.append(server)
 
-    async def _take(self, port: int, listener: socket.socket) -> None:
+    async def _take(self, door: Door, listener: socket.socket) -> None:
         server = await asyncio.start_server(
-            partial(self._accept, port),
+            partial(self._accept, door),
             sock=listener.dup(),
             limit=self._context.limits.chunk_bytes,
             backlog=self._context.limits.connections,
         )
-        self._listening.add(port)
+        self._listening.add(door)
         self._servers.append(server)
 
     async def _close(self) -> None:
         self._closing = True
         for server in self._servers:
             server.close()
-        for path in self.sockets.values():
+        for path in self.doors.values():
             path.unlink(missing_ok=True)
         while self._tasks:
             for task in self._tasks:
@@ -186,14 +204,16 @@ async def start_gateway(
     limits: Limits | None = None,
     secrets: Secrets | None = None,
     authority: Authority | None = None,
+    proxies: Proxies | None = None,
     listeners: Mapping[tuple[str, int], socket.socket] | None = None,
 ) -> AsyncIterator[Gateway]:
-    """Listen on `directory/gw-PORT.sock` (mode 0600) for each of `policy.ports()`; serve until the block ends.
+    """Listen on a socket in `directory` (mode 0600) for each door that the policy needs; serve until the block ends.
 
     With `listeners`, sockets by the guest's address and port that remain the caller's, it uses those alone.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
-    replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
+    replace the way out; the check of the addresses between the two stays. `proxies` are those that this host needs to
+    get out. The journal remains the caller's to close.
     `secrets` gives the value of a secret at the moment of a request. With an `authority` that the guest trusts, TLS is
     intercepted where the policy looks inside, and names that it refuses are told why.
     Raises GatewayError when a socket cannot be made, and for a policy that looks inside without an authority.
@@ -203,19 +223,20 @@ async def start_gateway(
         journal=journal,
         resolver=resolver or upstream.resolve,
         connect=connect or upstream.connect,
+        connect_local=connect or upstream.connect_local,
         limits=_affordable(limits or Limits()),
         secrets=secrets or (lambda name: None),
         authority=authority,
+        proxies=proxies or Proxies(),
     )
     context.require_authority(policy)
     gateway = Gateway(context)
     try:
-        if listeners is not None:
-            for (_, port), listener in listeners.items():
-                await gateway._take(port, listener)
-        else:
-            for port in policy.ports():
-                await gateway._listen(port, directory)
+        for door in gateway._addresses.doors(policy):
+            if listeners is None:
+                await gateway._listen(door, directory)
+            else:
+                await gateway._take(door, listeners[door.address, door.port])
         yield gateway
     finally:
         await gateway._close()

@@ -20,6 +20,11 @@ from engine.gateway.upstream import Streams, UpstreamUnreachable
 FIRST_BYTE = 0x16
 _ACCESS_DENIED = 49
 _INTERNAL_ERROR = 80
+_HIDDEN = "ClientHello may hide the name that is asked for (ECH)"
+_IN_CLEAR = (
+    "browsers send that, or a decoy that looks the same, unless told otherwise; `intercept: true` at the endpoint"
+    " makes it harmless, `ech: allow` lets it through"
+)
 
 
 async def serve_tls(context: Context, guest: Streams, port: int, first: bytes, deadline: float) -> None:
@@ -41,10 +46,17 @@ async def serve_tls(context: Context, guest: Streams, port: int, first: bytes, d
             if context.policy.looks_into(entry.host or "", port):
                 await _intercept(context, guest, entry, hello, received, decision)
                 return
+            if hello.hides_name and not context.policy.may_hide(entry.host or "", port):
+                hidden = Refused(f"the {_HIDDEN}", hint=_IN_CLEAR)
+                if context.authority is None:
+                    raise hidden
+                await _intercept(context, guest, entry, hello, received, decision, hidden)
+                return
             entry.how = "splice"
             upstream = await context.dial(entry, decision)
         except Refused as error:
-            await _refuse(context, guest, entry, error.brief)
+            reason = f"{error.brief}; {error.hint}" if error.hint else error.brief
+            await _refuse(context, guest, entry, reason)
             return
         except UpstreamUnreachable:
             context.settle(entry)
@@ -65,17 +77,19 @@ async def _intercept(
     hello: ClientHello,
     received: bytes,
     decision: Decision | None,
+    failure: Refused | None = None,
 ) -> None:
     from engine.gateway.interception import intercept  # nothing of it is loaded where no rule looks inside
 
-    await intercept(context, guest, entry, hello, received, decision)
+    await intercept(context, guest, entry, hello, received, decision, failure)
 
 
 async def _splice(
     context: Context, guest: Streams, upstream: Streams, entry: JournalLine, hello: bytes, rest: bytes
 ) -> None:
     """Raises Refused and MalformedHello for what a further hello says."""
-    watch = HelloWatch(lambda further: _judge_further(further, entry), context.limits.head_bytes)
+    may_hide = context.policy.may_hide(entry.host or "", entry.port)
+    watch = HelloWatch(lambda further: _judge_further(further, entry, may_hide), context.limits.head_bytes)
     hello += watch.from_client(rest)
     upstream[1].write(hello)
     entry.bytes_out += len(hello)
@@ -89,8 +103,10 @@ async def _refuse(context: Context, guest: Streams, entry: JournalLine, reason: 
     await hang_up(guest, _alert(_ACCESS_DENIED), context.limits)
 
 
-def _judge_further(hello: ClientHello, entry: JournalLine) -> None:
+def _judge_further(hello: ClientHello, entry: JournalLine, may_hide: bool) -> None:
     """Raises Refused for another name than the one that was judged."""
+    if hello.hides_name and not may_hide:
+        raise Refused(f"a further {_HIDDEN}")
     try:
         same = hello.server_name is not None and canonical_name(hello.server_name) == entry.host
     except BadName:

@@ -20,6 +20,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 Connect = Callable[[str, int], Awaitable[Streams]]
 """(IP address, port) -> a stream pair; raises OSError or AddressRefused."""
 
+LOOPBACK = ("127.0.0.1", "::1")
 _BUFFER_BYTES = Limits.chunk_bytes  # twice that is held of what a guest does not take
 
 
@@ -48,6 +49,23 @@ async def connect(address: str, port: int) -> Streams:
         drop(writer)
         raise AddressRefused(f"{address} is an address of this host")
     return reader, writer
+
+
+async def connect_local(address: str, port: int) -> Streams:
+    """A TCP connection to a service of this host."""
+    return await asyncio.open_connection(address, port, limit=_BUFFER_BYTES)
+
+
+async def open_local(port: int, *, connect: Connect, limits: Limits) -> Streams:
+    """Connect to a port of this host's loopback, IPv4 first. Raises UpstreamUnreachable."""
+    problems = []
+    for address in LOOPBACK:
+        try:
+            async with asyncio.timeout(limits.connect_s):
+                return await connect(address, port)
+        except OSError as error:
+            problems.append(f"{address}: {error.strerror or str(error) or 'no answer in time'}")
+    raise UpstreamUnreachable(f"no service of this host answers on port {port}", "; ".join(problems))
 
 
 async def open_upstream(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
+from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway
 from engine.guest.network import open_network
 from vmm.channel.guest import GuestChannel
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 BOOT_S = {"tcg": 240.0}  # a cold boot under emulation takes 30 s here; a busy CI host has taken four times that
 BOOT_ACCELERATED_S = 60.0
 HELLO_S = 20.0
+NAMES = "/etc/sandbox/hosts.d/endpoints"  # dnsmasq sees it change by itself
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ async def open_guest(
     console_log: Path | None = None,
     secret_of: Secrets | None = None,
     certified: bool = False,
+    proxies: Proxies | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
@@ -100,7 +103,7 @@ async def open_guest(
     `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
     the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
     with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request.
-    Raises VmmError with the console's last lines when nothing answers.
+    `proxies` are those of the host. Raises VmmError with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
         authority = make_authority(name) if certified or policy.looks_inside else None
@@ -108,8 +111,9 @@ async def open_guest(
             identity = replace(identity, certificate=authority.certificate)
         memory = await stack.enter_async_context(_memory(base.shape, parent))
         net = await stack.enter_async_context(
-            open_network(base.tools, policy, runtime, journal, secrets=secret_of, authority=authority)
+            open_network(base.tools, policy, runtime, journal, secrets=secret_of, authority=authority, proxies=proxies)
         )
+        identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
         descriptor = await asyncio.shield(memory)  # it was made while the network was
         spec = _machine(base, name, disk, descriptor, net.network, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
@@ -122,6 +126,11 @@ async def open_guest(
         await _answered(machine, channel, booting=parent is None)
         await channel.call("identity", timeout_s=HELLO_S, **identity.request())
         yield Guest(machine, channel, net.gateway, descriptor)
+
+
+def names_file(gateway: Gateway) -> tuple[str, int, str]:
+    """(path, mode, text) of the file in which the guest's resolver finds the names with an address of their own."""
+    return NAMES, 0o644, "".join(f"{address} {name}\n" for name, address in gateway.names.items())
 
 
 def make_authority(name: str) -> Authority:

@@ -140,14 +140,18 @@ def _rules(loaded: Loaded, running: Running, credentials: Credentials) -> tuple[
     return tuple(policy.rules)
 
 
-def _ports_without_listener(blueprint: Blueprint, running: Running) -> set[int]:
-    """The ports that new endpoints need and that the machine was not started with: QEMU cannot add any later."""
+def _ports_without_listener(blueprint: Blueprint, running: Running) -> set[int | str]:
+    """The ports that new endpoints need, and the names (NAME:PORT) that need an address of their own, that the machine
+    was not started with: QEMU cannot add any later.
+    """
     known = running.configuration.sandbox.get("endpoints", ())
     endpoints = blueprint.loaded.sandbox.endpoints
     added = [one for one in endpoints if one.model_dump(mode="json", by_alias=True) not in known]
     if not added:
         return set()
-    return set(_registries(running).policy(added).ports()).difference(running.gateway_ports)
+    policy = _registries(running).policy(added)
+    names = {f"{host}:{port}" for host, port in policy.raw_endpoints()}
+    return {*set(policy.ports()).difference(running.gateway_ports), *names.difference(running.gateway_names)}
 
 
 def _registries(running: Running) -> Registries:

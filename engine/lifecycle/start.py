@@ -22,6 +22,7 @@ from engine.build.image.initramfs import INITRAMFS
 from engine.build.image.recipe import ROOT
 from engine.errors import EngineError
 from engine.files import make_private
+from engine.gateway.proxies import Proxies, host_variables
 from engine.guest.guest import Identity
 from engine.lifecycle.credentials import Credentials
 from engine.resolve.endpoints import Registries, client_files, endpoint_places
@@ -84,7 +85,9 @@ async def start(
             )
             record = _record(built, launch, supervisor.pid)
             image = str(built.entries["image"])
-            save_running(layout, name, Running(blueprint.configuration, launch.policy().ports(), image))
+            policy = launch.policy()
+            names = tuple(f"{host}:{port}" for host, port in policy.raw_endpoints())
+            save_running(layout, name, Running(blueprint.configuration, policy.ports(), image, gateway_names=names))
             save_instance(layout, record)
             await supervisor.send(launch)
             services = await supervisor.ready(on_event)
@@ -237,6 +240,7 @@ def _launch(built: Built, name: str, credentials: Credentials, unconfined_mounts
         compose=compose.configuration() if compose else None,
         unconfined_mounts=unconfined_mounts,
         secrets=credentials.places,
+        proxies=_proxies(),
     )
 
 
@@ -248,10 +252,19 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def _proxies() -> dict[str, str]:
+    """Raises EngineError for a variable that the gateway could not use."""
+    variables = host_variables(os.environ)
+    Proxies(variables)
+    return variables
+
+
 def _environment(layout: Layout) -> dict[str, str]:
     """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return clean_environment({**variables, **layout.to_environment()})
+    environment = clean_environment({**variables, **layout.to_environment()})
+    # Proxies come with the Launch: others may read the environment of a process, and those may hold credentials.
+    return {name: value for name, value in environment.items() if not name.lower().endswith("_proxy")}
 
 
 def _tail(path: Path, lines: int = 20) -> str:

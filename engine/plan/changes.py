@@ -85,13 +85,18 @@ class Change(NamedTuple):
 
 
 def compare(
-    old: Configuration, new: Configuration, *, without_listener: Collection[int] = (), unfinished: Collection[str] = ()
+    old: Configuration,
+    new: Configuration,
+    *,
+    without_listener: Collection[int | str] = (),
+    unfinished: Collection[str] = (),
 ) -> tuple[Change, ...]:
     """Every difference, in the order of the file's model.
 
-    `without_listener` are ports that the new endpoints need and on which the gateway does not listen; it cannot begin
-    to while the machine runs. `unfinished` are the parts whose last change did not come to its end: each counts as
-    changed, whatever the file says.
+    `without_listener` are ports that the new endpoints need and on which the gateway does not listen, and names
+    (NAME:PORT) with an address of their own that it does not have; it cannot begin to while the machine runs.
+    `unfinished` are the parts whose last change did not come to its end: each counts as changed, whatever the file
+    says.
     """
     changes = [*_compare_fields(old, new, without_listener), *_compare_contents(old, new), *_compare_build(old, new)]
     due = {change.part for change in changes}
@@ -119,7 +124,9 @@ def render(changes: Sequence[Change]) -> str:
     return "".join(f"{line}\n" for line in align(rows, indent="  ").splitlines())
 
 
-def _compare_fields(old: Configuration, new: Configuration, without_listener: Collection[int]) -> Iterator[Change]:
+def _compare_fields(
+    old: Configuration, new: Configuration, without_listener: Collection[int | str]
+) -> Iterator[Change]:
     agents = (old.sandbox.get("agent"), new.sandbox.get("agent"))
     if None in agents and agents[0] != agents[1]:
         part: Part | None = None if any(agent and agent.get("use") for agent in agents) else "record"
@@ -142,25 +149,29 @@ def _compare_fields(old: Configuration, new: Configuration, without_listener: Co
 
 def _looks_inside(configuration: Configuration) -> bool:
     endpoints = configuration.sandbox.get("endpoints") or ()
-    return any(item["secret"] or item["methods"] or item["paths"] for item in endpoints)
+    return any(item["secret"] or item["methods"] or item["paths"] or item.get("intercept") for item in endpoints)
 
 
 def _compare_endpoints(
-    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], without_listener: Collection[int]
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], without_listener: Collection[int | str]
 ) -> Iterator[Change]:
     removed, added = removed_and_added(old, new)
     for item in removed:
         yield Change("endpoints", "endpoints", f"- {_describe_item(item)}")
     for item in added:
-        if item["port"] in without_listener:
+        if _door(item) in without_listener:
             yield Change("endpoints", None, f"+ {_describe_item(item)} {_NEW_PORT}")
         else:
             yield Change("endpoints", "endpoints", f"+ {_describe_item(item)}")
     if list(old) != list(new) and not removed and not added:
         yield Change("endpoints", "endpoints", ANOTHER_ORDER)
     # The remaining ports are those of a named group: its registry is now at another port.
-    for port in sorted(set(without_listener).difference(item["port"] for item in new)):
+    for port in sorted({port for port in without_listener if isinstance(port, int)}.difference(map(_door, new))):
         yield Change("endpoints", None, f"port {port} {_NEW_PORT}")
+
+
+def _door(item: Mapping[str, Any]) -> int | str | None:
+    return f"{item['as'] or item['host']}:{item['port']}" if item["protocol"] == "tcp" else item["port"]
 
 
 def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:

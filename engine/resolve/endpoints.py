@@ -14,6 +14,7 @@ from engine.resolve.debian import SUITE, source_lines
 from engine.resolve.registries import client_settings, resolve_group
 from sandboxfile import Endpoint, Loaded
 
+_PORTS = {"https": 443, "http": 80}
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -46,6 +47,7 @@ class Registries:
         rules: list[Rule] = []
         for index, endpoint in enumerate(endpoints):
             conditions: dict[str, Any] = {"methods": endpoint.methods, "paths": endpoint.paths}
+            conditions["intercept"] = endpoint.intercept
             if endpoint.group is not None:
                 group = resolve_group(endpoint.group, guest_clients=self.guest_clients).rules()
                 rules += [replace(rule, deny=endpoint.deny, place=place_of(index), **conditions) for rule in group]
@@ -57,13 +59,29 @@ class Registries:
                 kind = kinds.get(endpoint.secret)
                 conditions["injections"] = injections_for(endpoint.secret, endpoint.host, kind)
             conditions |= {"origin": f"endpoints[{index}]", "place": place_of(index)}
-            rules.append(Rule(endpoint.host, endpoint.port, endpoint.deny, **conditions))
+            rules.append(_rule_of_host(endpoint, conditions))
         return Policy(rules)
+
+
+def _rule_of_host(endpoint: Endpoint, conditions: Mapping[str, Any]) -> Rule:
+    assert endpoint.host is not None
+    return Rule(
+        endpoint.as_ or endpoint.host,
+        endpoint.port or _PORTS.get(endpoint.protocol or ""),
+        endpoint.deny,
+        target=endpoint.host if endpoint.as_ else "",
+        raw=endpoint.protocol == "tcp",
+        private=endpoint.private,
+        bypass=endpoint.bypass,
+        ech=endpoint.ech is not None,
+        foreign_credentials=endpoint.foreign_credentials is not None,
+        **conditions,
+    )
 
 
 def looks_inside(endpoints: Iterable[Endpoint]) -> bool:
     """Whether a sandbox with these endpoints intercepts TLS. Its builds may not: their requests carry no secrets."""
-    return any(endpoint.secret or endpoint.methods or endpoint.paths for endpoint in endpoints)
+    return any(endpoint.secret or endpoint.methods or endpoint.paths or endpoint.intercept for endpoint in endpoints)
 
 
 def endpoint_places(loaded: Loaded) -> Callable[[int], str]:

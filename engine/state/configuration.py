@@ -50,7 +50,8 @@ class Configuration:
 class Running:
     """What is recorded about a running sandbox, besides its Instance.
 
-    `gateway_ports` are the ports on which the machine can reach the gateway; they are fixed when it starts. `image` is
+    `gateway_ports` are the ports on which the machine can reach the gateway, `gateway_names` (NAME:PORT) the names that
+    have an address of their own there; they are fixed when it starts. `image` is
     the cache entry of the guest image. `unfinished` are the parts whose last change was begun and not finished.
     """
 
@@ -58,6 +59,7 @@ class Running:
     gateway_ports: tuple[int, ...]
     image: str
     unfinished: tuple[str, ...] = ()
+    gateway_names: tuple[str, ...] = ()
 
 
 def save_running(layout: Layout, name: str, running: Running) -> None:

@@ -24,10 +24,11 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
+from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest, open_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
-from engine.secrets.redaction import redact_held
+from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import InstancePaths, Layout
@@ -177,6 +178,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 journal=journal,
                 console_log=paths.console_log,
                 secret_of=secret_of,
+                proxies=_proxies(launch, ports),
                 on_step=events.step,
             )
         )
@@ -200,6 +202,13 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
             services = await wait_healthy(guest.channel, launch.project_name, launch.services)
         await stack.enter_async_context(ports.serving(guest.channel))
         yield RunningSandbox(launch, guest, ports, services)
+
+
+def _proxies(launch: Launch, ports: OpenPorts) -> Proxies:
+    proxies = Proxies(launch.proxies, lambda: {forward.host_port for forward in ports.forwards})
+    for password in proxies.passwords:
+        hold(password)
+    return proxies
 
 
 async def supervise(connection: socket.socket) -> int:

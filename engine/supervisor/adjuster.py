@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, make_authority
+from engine.guest.guest import Guest, make_authority, names_file
 from engine.guest.services import (
     get_images,
     look_at_services,
@@ -105,10 +105,10 @@ class Adjuster:
                 f"a new machine is needed: this one cannot reach port {ports}",
                 hint="`sandbox up --recreate` replaces it",
             )
-        if adjustment.files:  # those of groups that went away stay: what they name is refused
-            identity["files"] = [{"path": path, "mode": mode, "content": text} for path, mode, text in adjustment.files]
-        if identity:
-            await self._guest.channel.call("identity", timeout_s=FILES_S, **identity)
+        # The files of groups that went away stay: what they name is refused.
+        files = (*adjustment.files, names_file(gateway))
+        identity["files"] = [{"path": path, "mode": mode, "content": text} for path, mode, text in files]
+        await self._guest.channel.call("identity", timeout_s=FILES_S, **identity)
 
     async def _apply_ports(self, adjustment: Adjustment, log: Log) -> None:
         log("changing the host's ports")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,8 @@ class Launch:
 
     `late` are the services that wait for the mounts, `services` all of them; `compose` is the project's file, in the
     guest already when no service is late. `unconfined_mounts` serves mounts where this host confines nothing, too.
-    `secrets` are those that endpoints use. `roots` are the layout's variables.
+    `secrets` are those that endpoints use. `roots` are the layout's variables. `proxies` are those of the user's
+    environment; they may hold credentials, and so travel over the socket only.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Launch:
     compose: str | None
     unconfined_mounts: bool = False
     secrets: SecretPlaces = field(default_factory=SecretPlaces)
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

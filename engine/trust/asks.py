@@ -2,7 +2,8 @@
 
 A file is a stranger's until its user agrees to it. The user has to agree to everything that reaches beyond the machine:
 directories of the host that the guest sees, secrets that are sent to another host, services and ports of the host,
-every name below a domain, variables of the user's environment, and most of the host's memory, processors or disk.
+every name below a domain, names in the user's private network or hidden from the gateway, variables of the user's
+environment, and most of the host's memory, processors or disk.
 Nobody is asked about named groups and single names of the network: almost every file has some.
 """
 
@@ -32,6 +33,8 @@ from sandboxfile.sections.mounts import Mount
 Kind = Literal[
     "machine",
     "wildcard",
+    "private",
+    "hidden",
     "port",
     "service",
     "input",
@@ -158,6 +161,8 @@ def _secrets(loaded: Loaded, places: Places) -> Iterator[Ask]:
         if endpoint.secret is None or (secret := loaded.sandbox.secrets.get(endpoint.secret)) is None:
             continue
         source, warnings = _source(loaded, endpoint.secret, secret, places)
+        if endpoint.foreign_credentials:
+            warnings.append("credentials of others go there, too")
         if (endpoint.host or "").startswith("*."):
             warnings.append(f"every host below {(endpoint.host or '')[2:]} gets it")
         if endpoint.protocol == "http" or endpoint.port == 80:
@@ -192,6 +197,10 @@ def _network(loaded: Loaded) -> Iterator[Ask]:
             yield Ask("service", _host(endpoint), "", f"as {endpoint.as_}")
         elif endpoint.host.startswith("*."):
             yield Ask("wildcard", _host(endpoint))
+        if endpoint.private:
+            yield Ask("private", _host(endpoint))
+        if endpoint.ech:
+            yield Ask("hidden", _host(endpoint))
 
 
 def _ports(loaded: Loaded) -> Iterator[Ask]:

@@ -19,10 +19,4 @@ def not_yet(sandbox: Sandbox) -> list[tuple[KeyPath, str]]:
             for key in ("hide", "local")
             if getattr(mount, key)
         ]
-    for index, endpoint in enumerate(sandbox.endpoints):
-        place: KeyPath = ("endpoints", index)
-        if endpoint.protocol == "tcp":
-            found.append(((*place, "protocol"), "endpoints of protocol tcp are not implemented yet"))
-        if endpoint.as_ is not None:
-            found.append(((*place, "as"), "services of the host are not implemented yet"))
     return found

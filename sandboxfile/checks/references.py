@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from sandboxfile.checks.contradictions import check_contradictions
 from sandboxfile.checks.host_ports import published
 from sandboxfile.checks.rules import allows, check_rules
 from sandboxfile.compose.agreement import named_services
@@ -65,6 +66,7 @@ def _endpoints(sandbox: Sandbox) -> Iterator[Problem]:
             hint = f"use it: endpoints: [{{host: ..., secret: {name}}}]"
             yield Problem(("secrets", name), "is used by no endpoint", hint, True, "warning")
     yield from check_rules(sandbox.endpoints)
+    yield from check_contradictions(sandbox.endpoints, sandbox.services)
     yield from _twice(
         (("endpoints", index, "as"), endpoint.as_, f"is named {quote(endpoint.as_)}")
         for index, endpoint in enumerate(sandbox.endpoints)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sandboxfile.diagnostics import Problem
 from sandboxfile.positions import render_path
 from sandboxfile.sections.endpoints import Endpoint
 
-_WEB = {"https": {443}, "http": {80}}
+_WEB: Mapping[str | None, frozenset[int]] = {"https": frozenset({443}), "http": frozenset({80})}
 
 
 def check_rules(endpoints: Sequence[Endpoint]) -> Iterator[Problem]:
@@ -22,7 +22,7 @@ def check_rules(endpoints: Sequence[Endpoint]) -> Iterator[Problem]:
             continue
         seen[rule] = index
         if rule.deny:
-            if not any(_meet(rule, other) for _, other in allowances):
+            if not any(may_meet(rule, other) for _, other in allowances):
                 hint = "what no endpoint allows is refused anyway"
                 yield Problem(("endpoints", index), "denies what nothing allows", hint, severity="warning")
             continue
@@ -45,7 +45,8 @@ def allows(endpoints: Sequence[Endpoint], host: str) -> bool:
     """
     name, _, text = host.partition(":")
     port = int(text or 443)
-    rules = [rule for rule in endpoints if _host_covers(rule.host or "", name) and port in _ports(rule)]
+    rules = [rule for rule in endpoints if _host_covers(rule.host or "", name) and port in ports_of(rule)]
+    rules = [rule for rule in rules if rule.deny or (rule.protocol != "tcp" and rule.as_ is None)]
     return any(not rule.deny for rule in rules) and not any(
         rule.deny and not (rule.methods or rule.paths) for rule in rules
     )
@@ -55,8 +56,16 @@ def _place(index: int) -> str:
     return render_path(("endpoints", index))
 
 
-def _ports(rule: Endpoint) -> set[int]:
-    return {rule.port} if rule.port else _WEB.get(rule.protocol or "", {80, 443})
+def ports_of(rule: Endpoint) -> frozenset[int]:
+    """The ports that a rule speaks about."""
+    return frozenset({rule.port}) if rule.port else _WEB.get(rule.protocol, frozenset({80, 443}))
+
+
+def covers_host(wide: Endpoint, narrow: Endpoint) -> bool:
+    """Whether `wide` speaks about every host that `narrow` speaks about. One that denies knows a host by each name."""
+    if wide.deny:
+        return any(_host_covers(wide.host or "", name) for name in (narrow.host or "", narrow.as_ or ""))
+    return _host_covers(wide.host or "", narrow.host or "") and wide.as_ == narrow.as_
 
 
 def _covers(wide: Endpoint, narrow: Endpoint, *, strictly: bool = False) -> bool:
@@ -64,7 +73,8 @@ def _covers(wide: Endpoint, narrow: Endpoint, *, strictly: bool = False) -> bool
     if wide.group or narrow.group:
         same = wide.group is not None and wide.group == narrow.group
     else:
-        same = _host_covers(wide.host or "", narrow.host or "") and _ports(narrow) <= _ports(wide)
+        same = covers_host(wide, narrow) and ports_of(narrow) <= ports_of(wide)
+        same = same and (wide.deny or (wide.protocol == "tcp") == (narrow.protocol == "tcp"))
     methods = not wide.methods or bool(narrow.methods and set(narrow.methods) <= set(wide.methods))
     paths = not wide.paths or bool(narrow.paths and set(narrow.paths) <= set(wide.paths))
     if not (same and methods and paths):
@@ -79,9 +89,8 @@ def _host_covers(wide: str, narrow: str) -> bool:
     return wide.startswith("*.") and narrow.removeprefix("*").endswith(wide[1:])
 
 
-def _meet(one: Endpoint, other: Endpoint) -> bool:
+def may_meet(one: Endpoint, other: Endpoint) -> bool:
     """Whether both rules may apply to the same request. The hosts of a named group are not known here."""
     if one.group or other.group:
         return True
-    hosts = _host_covers(one.host or "", other.host or "") or _host_covers(other.host or "", one.host or "")
-    return hosts and bool(_ports(one) & _ports(other))
+    return (covers_host(one, other) or covers_host(other, one)) and bool(ports_of(one) & ports_of(other))

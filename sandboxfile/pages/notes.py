@@ -67,8 +67,20 @@ addresses cannot be reached.
 - A group stands for the registries that this host's own client is configured with: `npm` for those of your npm, `pypi`
   for those of your pip, `debian` for those of your apt.
 - A rule that denies beats every rule that allows, in any order.
-- `methods`, `paths` and `secret` make the gateway look into requests. All other traffic is passed on untouched.
-- `host: localhost` with `port` and `as` is a service of this host; `as` is its name in the guest.
+- `methods`, `paths`, `secret` and `intercept` make the gateway look into requests. All other traffic is passed on
+  untouched, and so is what an endpoint with `bypass` speaks of.
+- With `protocol: tcp` the name has an address of its own in the guest, which leads to this one host and port, whatever
+  the protocol. A sandbox that runs can lose such an endpoint and get it back; a new one needs a new machine.
+- `host: localhost` with `port` and `as` is a service of this host; `as` is its name in the guest. It hears requests as
+  those for `localhost`. Without `protocol: tcp` it must speak HTTP. Nothing else of this host is reached.
+- A name that leads to a private address is refused, unless its endpoint says `private`; loopback, link-local and
+  metadata addresses always are.
+- A client may hide the name that it asks for behind another (ECH). Browsers send a decoy of that with every
+  connection, and nobody but the server can tell the two apart; so both are refused where TLS is passed on untouched.
+  With `intercept` they have no effect, and with `ech: allow` they pass: then the guest reaches every name of the same
+  servers.
+- The gateway goes out through the proxy that `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY` name when `up` is called, but
+  for the names in `NO_PROXY`; of `protocol: tcp` only `ALL_PROXY` speaks. It may be http, https or socks5.
 """,
     "secrets": """
 The file has only the name of a secret. You have its value: in a variable, in a file, or in your keyring. The gateway

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, Strict, model_validator
@@ -25,6 +26,11 @@ from sandboxfile.sections.fields import (
 
 GROUPS = ("debian", "npm", "pypi")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+# Keys that only some endpoints can have.
+_OF_HTTP = ("methods", "paths", "secret", "intercept", "bypass", "ech", "foreign_credentials")
+_OF_HOSTS = ("port", "protocol", "secret", "as_", "private", "bypass", "ech", "foreign_credentials")
+_OF_ALLOWED = ("secret", "as_", "private", "intercept", "bypass", "ech", "foreign_credentials")
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
@@ -86,9 +92,10 @@ class Endpoint(Part):
 
     group: Maybe[Group] = Field(default=None, description=f"A named group of hosts: {one_of(GROUPS)}.")
     host: Maybe[Host] = Field(default=None, description="The host's name, or *.example.com for all names below it.")
-    port: Maybe[PortNumber] = Field(default=None, description="Port. Default: 443 and 80.")
+    port: Maybe[PortNumber] = Field(default=None, description="Port. Default: 443 and 80; of https 443, of http 80.")
     protocol: Maybe[Annotated[Literal["https", "http", "tcp"], OneOf(("https", "http", "tcp"))]] = Field(
-        default=None, description="https, http, or tcp for anything else."
+        default=None,
+        description="https, http, or tcp for anything else, such as ssh or a database, by an exact name and a port.",
     )
     methods: Annotated[tuple[Method, ...], Field(max_length=20)] = Field(
         default=(), description="HTTP methods. Default: all."
@@ -100,7 +107,29 @@ class Endpoint(Part):
         default=None, description="The secret, from `secrets`, that requests to this host carry."
     )
     as_: Maybe[Name] = Field(
-        default=None, alias="as", description="The name by which the guest reaches a service of the host."
+        default=None,
+        alias="as",
+        description="The name by which the guest reaches a service of the host (host: localhost), or another host.",
+    )
+    private: Annotated[bool, Strict()] = Field(
+        default=False, description="The name may lead into your private network. `up` asks about that."
+    )
+    intercept: Annotated[bool, Strict()] = Field(
+        default=False, description="Look inside TLS although no secret, method or path needs it."
+    )
+    bypass: Annotated[bool, Strict()] = Field(
+        default=False,
+        description="Never look inside TLS, even if an endpoint such as *.example.com does: for clients that pin"
+        " certificates.",
+    )
+    ech: Maybe[Annotated[Literal["allow"], OneOf(("allow",))]] = Field(
+        default=None,
+        description="allow: a client may encrypt the name it asks for (ECH), so that it could reach any name of the"
+        " same servers. Default: refused, unless TLS is looked into.",
+    )
+    foreign_credentials: Maybe[Annotated[Literal["allow"], OneOf(("allow",))]] = Field(
+        default=None,
+        description="allow: requests may carry other credentials than the secret. Default: they are refused.",
     )
     deny: Annotated[bool, Strict()] = Field(default=False, description="Refuse instead of allow. Deny beats allow.")
 
@@ -123,26 +152,46 @@ class Endpoint(Part):
     def _fits_together(self) -> Endpoint:
         if (self.group is None) == (self.host is None):
             raise refuse("needs either `host` or `group`")
-        if self.group and (self.port or self.protocol or self.as_ or self.secret):
-            key = next(key for key in ("port", "protocol", "secret", "as_") if getattr(self, key)).rstrip("_")
+        if self.group and (key := self._first(_OF_HOSTS)):
             raise refuse("belongs to a host, not to a group", "list the host instead", key)
         if self.protocol == "tcp":
-            if self.port is None:
-                raise refuse("tcp needs a port", key="protocol")
-            if rules := [key for key in ("methods", "paths", "secret") if getattr(self, key)]:
-                raise refuse("belongs to http and https, not to tcp", key=rules[0])
-        if self.deny and (self.secret or self.as_):
-            raise refuse("has no use for a host that is denied", key="secret" if self.secret else "as")
+            self._check_tcp()
+        if self.deny and (key := self._first(_OF_ALLOWED)):
+            raise refuse("has no use for a host that is denied", key=key)
+        if self.bypass and (key := self._first(("secret", "methods", "paths", "intercept"))):
+            raise refuse("needs a look inside TLS, which `bypass` forbids", "give one of the two up", key)
+        if self.protocol == "http" and (key := self._first(("intercept", "bypass", "ech"))):
+            raise refuse("belongs to https, not to http", key=key)
+        if self.foreign_credentials and self.secret is None:
+            hint = "without a secret of ours, requests may carry any credential"
+            raise refuse("belongs to a host that gets a secret", hint, "foreign_credentials")
         self._check_host_service()
         return self
+
+    def _first(self, keys: Iterable[str]) -> str | None:
+        """The first of these keys, as the file spells it, that has a value."""
+        return next((key.rstrip("_") for key in keys if getattr(self, key)), None)
+
+    def _check_tcp(self) -> None:
+        if self.port is None:
+            raise refuse("tcp needs a port", key="protocol")
+        if key := self._first(_OF_HTTP):
+            raise refuse("belongs to http and https, not to tcp", key=key)
+        if (self.host or "").startswith("*.") and not self.deny:
+            hint = "each name gets an address of its own in the guest: list the names"
+            raise refuse("tcp needs one exact name", hint, "protocol")
 
     def _check_host_service(self) -> None:
         local = self.host is not None and (self.host == "localhost" or self.host.endswith(".localhost"))
         if local and (self.host != "localhost" or self.as_ is None or self.port is None) and not self.deny:
             hint = "such as {host: localhost, port: 11434, as: ollama}"
             raise refuse("a service of the host itself needs the host localhost, a port and a name of its own", hint)
+        if local and self.private:
+            raise refuse("belongs to a name of the network, not to this host", key="private")
         if self.as_ == "localhost":
             raise refuse("localhost is the guest itself", "choose another name", "as")
+        if self.as_ and (self.as_.isdecimal() or self.as_.endswith("-")):
+            raise refuse(f"is no host's name, got {quote(self.as_)}", "such as ollama", "as")
         if self.as_ and (self.port is None or (self.host or "").startswith("*.")):
             raise refuse("a name of its own needs one exact host and a port", key="as")
 

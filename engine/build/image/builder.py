@@ -18,6 +18,7 @@ from engine.build.image.native import explain
 from engine.build.image.recipe import PACKAGES, ROOT, ImageError, RecipeProgress
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy, Rule
+from engine.gateway.proxies import Proxies, host_variables
 from engine.guest.network import open_network
 from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import DebianMirrors
@@ -74,7 +75,9 @@ async def run_in_builder(
             own = tempfile.TemporaryDirectory(prefix="sandbox-", dir=_short_directory())
             sockets = Path(stack.enter_context(own))
         journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl")))
-        net = await stack.enter_async_context(open_network(tools, policy, sockets, journal))
+        net = await stack.enter_async_context(
+            open_network(tools, policy, sockets, journal, proxies=Proxies(host_variables(os.environ)))
+        )
         spec = MachineSpec(
             name="builder",
             accelerator=accelerator,

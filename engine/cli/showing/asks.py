@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 TITLES = {
     "machine": "more of this host than a sandbox should need",
     "wildcard": "every name below a domain",
+    "private": "hosts of your private network",
+    "hidden": "hosts at which a client may hide which name it asks for",
     "port": "ports of this host's loopback address",
     "service": "services of this host",
     "input": "files that are read with it, and that its sandbox can write",

@@ -17,7 +17,9 @@ from engine.gateway.authority import Authority
 from engine.gateway.journal import Journal
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy, Rule
+from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway, start_gateway
+from vmm.spec import GATEWAY_ADDRESS
 
 DEADLINE_S = 20.0  # for anything that must happen; nothing waits so long in a good run
 PUBLIC = "203.0.113.10"  # what names resolve to unless a test says otherwise
@@ -34,8 +36,13 @@ class World:
     addresses: dict[str, Sequence[str]] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def guest(self, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        reader, writer = await asyncio.open_unix_connection(str(self.gateway.sockets[port]))
+    async def guest(
+        self, port: int, name: str | None = None
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection of the guest to the port at the address that its resolver gives for the name."""
+        address = self.gateway.names.get(name or "", GATEWAY_ADDRESS)
+        path = next(path for door, path in self.gateway.doors.items() if (door.address, door.port) == (address, port))
+        reader, writer = await asyncio.open_unix_connection(str(path))
         try:
             yield reader, writer
         finally:
@@ -75,8 +82,12 @@ async def world(
     tls: ssl.SSLContext | None = None,
     secrets: Callable[[str], str | None] | None = None,
     authority: Authority | None = None,
+    proxies: Proxies | None = None,
 ) -> AsyncIterator[World]:
-    """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there."""
+    """Everything the gateway connects to ends at `handler`, behind `tls`; with `dead`, nothing answers there.
+
+    What it reaches through `proxies` is not in the world's lists: those are really connected to.
+    """
     dialled: list[tuple[str, int]] = []
     resolved: list[str] = []
     addresses: dict[str, Sequence[str]] = {}
@@ -125,6 +136,7 @@ async def world(
                     limits=limits,
                     secrets=secrets,
                     authority=authority,
+                    proxies=proxies,
                 ) as gateway:
                     yield World(gateway, journal, dialled, resolved, addresses)
     finally:

@@ -19,6 +19,7 @@ from gateway_world import Handler, World, world
 from engine.gateway.authority import Authority
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Injection, Rule
+from engine.gateway.proxies import Proxies
 from engine.gateway.tlsio import end_strictly
 
 HOST = "api.example.com"
@@ -150,6 +151,7 @@ async def inside_world(
     server: ssl.SSLContext | None = None,
     alpn: str | None = "http/1.1",
     dead: bool = False,
+    proxies: Proxies | None = None,
 ) -> AsyncIterator[InsideWorld]:
     """What the gateway connects to is the recorder (or `handler`), behind TLS as api.example.com unless `server`."""
     recorder = Recorder(replies or {})
@@ -162,6 +164,7 @@ async def inside_world(
             authority=guest_authority(),
             limits=limits,
             dead=dead,
+            proxies=proxies,
         ) as plain:
             yield InsideWorld(plain, recorder)
 

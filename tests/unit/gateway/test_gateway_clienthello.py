@@ -65,9 +65,15 @@ def test_a_hello_spread_over_records(size: int, step: int) -> None:
     assert parse(records(message, size), step) == ClientHello("api.example.com")
 
 
-def test_grease_and_encrypted_hello_are_passed_over() -> None:
-    grease, ech = extension(0x1A1A, b"\0"), extension(0xFE0D, bytes(200))
-    assert parse(records(hello(grease, ech, server_name(b"outer.example.com")))) == ClientHello("outer.example.com")
+def test_grease_is_passed_over() -> None:
+    grease = extension(0x1A1A, b"\0")
+    assert parse(records(hello(grease, server_name(b"a.example.com")))) == ClientHello("a.example.com")
+
+
+@pytest.mark.parametrize("kind", [0xFE0D, 0xFFCE])
+def test_a_hello_that_may_carry_an_encrypted_one_is_told(kind: int) -> None:
+    found = parse(records(hello(extension(kind, bytes(200)), server_name(b"outer.example.com"))))
+    assert found == ClientHello("outer.example.com", hides_name=True)
 
 
 def test_no_extensions_at_all() -> None:

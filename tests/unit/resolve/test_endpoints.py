@@ -76,3 +76,30 @@ def test_the_kind_of_the_value_decides_about_the_header() -> None:
         for kind in ("key", "oauth")
     }
     assert headers == {"key": "x-api-key", "oauth": "authorization"}
+
+
+def test_other_protocols_and_services_of_the_host() -> None:
+    tcp, local, other = policy(
+        "  - {host: db.example.com, port: 5432, protocol: tcp, private: true}\n"
+        "  - {host: localhost, port: 11434, as: ollama}\n"
+        "  - {host: inner.example.com, port: 6379, as: cache, protocol: tcp}\n"
+    ).rules
+    assert (tcp.host, tcp.port, tcp.raw, tcp.private, tcp.target) == ("db.example.com", 5432, True, True, "")
+    assert (local.host, local.raw, local.is_local) == ("ollama", False, True)
+    assert (other.host, other.raw, other.target, other.is_local) == ("cache", True, "inner.example.com", False)
+
+
+def test_what_an_endpoint_says_about_tls() -> None:
+    (one,) = policy("  - {host: a.example.com, bypass: true, ech: allow}\n").rules
+    assert (one.bypass, one.ech, one.looks_inside) == (True, True, False)
+    text = "  - {host: a.example.com, intercept: true}\n  - {group: npm, intercept: true}\n"
+    assert [rule.looks_inside for rule in policy(text).rules] == [True, True]
+    assert looks_inside(read(text).sandbox.endpoints)
+    text = "  - {host: api.anthropic.com, secret: anthropic, foreign_credentials: allow}\n"
+    assert [rule.foreign_credentials for rule in policy(text, {"anthropic": None}).rules] == [True]
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("https", 443), ("http", 80)])
+def test_the_port_of_a_protocol_that_is_named(protocol: str, port: int) -> None:
+    one = policy(f"  - {{host: a.example.com, protocol: {protocol}}}\n")
+    assert [number for number in (80, 443) if one.decide("a.example.com", number).allowed] == [port]

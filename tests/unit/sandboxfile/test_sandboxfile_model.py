@@ -179,8 +179,6 @@ def test_what_is_not_implemented_is_listed_with_its_path() -> None:
         ("mounts", 0, "mode"),
         ("mounts", 0, "hide"),
         ("mounts", 0, "local"),
-        ("endpoints", 1, "protocol"),
-        ("endpoints", 2, "as"),
     }
     for path, message in not_yet(value.sandbox):
         found = value.diagnostic(path, message)

@@ -10,9 +10,10 @@ import platformdirs
 import pytest
 
 from engine.errors import EngineError
-from engine.gateway.server import socket_name
+from engine.gateway.doors import Door
 from engine.state import layout as layout_module
 from engine.state.layout import PATHS, SOCKET_PATH_MAX, Layout, platform_root
+from vmm.spec import LAST_OWN_ADDRESS
 from vmm.unix_socket import PATH_MAX
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -158,7 +159,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.secrets_lock,
         layout.secret_settings,
         instance.sockets.control,
-        instance.sockets.directory / socket_name(443),
+        instance.sockets.directory / Door(LAST_OWN_ADDRESS, 65535, "x").socket_name,
         instance.sockets.mount(3),
         instance.sockets.mount(3).with_suffix(""),
         build.directory,

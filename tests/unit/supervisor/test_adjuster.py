@@ -51,6 +51,7 @@ class Fake(FakeGuest):
         self.policy: Policy | None = None
         self.authority: Any = None
         self.secret_of: Callable[[str], str | None] = lambda name: None
+        self.names = {"db.example.com": "10.0.2.101"}
         self.identities: list[dict[str, Any]] = []
         self.unnamed = list(unnamed)
         self.forwards: list[HostForward] = []

@@ -84,6 +84,9 @@ endpoints:
   - {host: a.example.com, secret: three}
   - {host: localhost, port: 11434, as: ollama}
   - {host: db.example.com, port: 5432, as: db}
+  - {host: localhost, port: 6379, as: cache, protocol: tcp}
+  - {host: db.corp.example, port: 5432, protocol: tcp, private: true}
+  - {host: cdn.example.com, ech: allow}
 secrets: {one: {env: GH_TOKEN}, two: {file: ../key}, three: {}, unused: {env: UNUSED}}
 ports: ['3000:80', 9000, 443]
 services: {web: {image: x, ports: ['8000-8001:80-81', '127.0.0.1:8002:82', '90']}}
@@ -98,6 +101,8 @@ name: '${MY_TOKEN}'
         ("wildcard", "*.example.com", ""),
         ("wildcard", "*.example.info (http)", ""),
         ("wildcard", "*.example.net:8443", ""),
+        ("private", "db.corp.example:5432 (tcp)", ""),
+        ("hidden", "cdn.example.com", ""),
         ("port", "any free port", "for port 443"),
         ("port", "any free port", "for port 9000"),
         ("port", "3000", ""),
@@ -105,6 +110,7 @@ name: '${MY_TOKEN}'
         ("port", "8001", ""),
         ("port", "8002", ""),
         ("service", "localhost:11434", ""),
+        ("service", "localhost:6379 (tcp)", ""),
         ("variable", "CPUS", ""),
         ("variable", "MY_TOKEN", ""),
         ("directory", str(home / "docs"), "rw"),

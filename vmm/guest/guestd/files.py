@@ -28,7 +28,8 @@ def write_file(path: str, content: bytes, mode: int, owner: str | int | None = N
     for directory in reversed(missing):
         os.mkdir(directory, 0o755)
         os.chown(directory, uid, gid)
-    temporary = f"{path}.{os.getpid()}.new"
+    # Hidden: dnsmasq reads every other file that appears in its directory.
+    temporary = os.path.join(parent, f".{os.path.basename(path)}.{os.getpid()}.new")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:
