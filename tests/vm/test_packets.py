@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import os
 import random
+import select
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,12 @@ from open_memory import open_memory
 from vmm.carrier import CARRIER_VARIABLE, Carrier, open_carrier, start_passt
 from vmm.machine import Machine, start_machine
 from vmm.spec import MachineSpec, Memory, kernel_arguments
+from vmm.tools import to_json
 
 DOOR = ("10.0.2.100", 80)
 SIZE = 128 * 1024 * 1024
 LIMIT_S = 120.0
+ROOT = Path(__file__).parents[2]
 
 
 def run(main: Any) -> Any:
@@ -226,3 +231,55 @@ def test_a_machine_restores_with_either_what_it_saved_with_one(
 
     with open_memory(SIZE) as memory:
         run(main(memory))
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from vmm.carrier import open_carrier
+from vmm.machine import start_machine
+from vmm.spec import MachineSpec, Memory
+from vmm.tools import from_json
+
+async def main(description, directory):
+    tools = from_json(description.read_text(), directory)
+    async with open_carrier(tools, [("10.0.2.100", 80)]) as carrier:
+        memory, network = Memory(128 * 2**20), carrier.network({})
+        spec = MachineSpec("killed", "tcg", 1, memory, tools.kernel, description, "", (), network, incoming=True)
+        async with start_machine(spec, tools, carrier) as machine:
+            print(carrier.kind, flush=True)
+            await machine.wait()
+
+asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def children(parent: int) -> dict[int, str]:
+    """The living children of a process, with the user that each runs as."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found[int(entry.name)] = (entry / "status").read_text().partition("Uid:")[2].split()[0]
+    return found
+
+
+def test_passt_and_qemu_end_with_the_supervisor(tmp_path: Path) -> None:
+    """Killed with -9. Root's passt has become nobody, and no longer dies with its parent by itself: QEMU does."""
+    tools = asyncio.run(shared_tools())
+    (tmp_path / "tools.json").write_text(to_json(tools, tmp_path))
+    argv = [sys.executable, "-c", OWNER, str(tmp_path / "tools.json"), str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        owner = stack.enter_context(subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT))
+        stack.callback(owner.kill)
+        assert owner.stdout and owner.stdout.readline() == b"passt\n"
+        started = children(owner.pid)
+        assert sorted(started.values()) == sorted(
+            ["65534" if os.geteuid() == 0 else str(os.getuid()), str(os.getuid())]
+        )
+        holds = [os.pidfd_open(pid) for pid in started]
+        for hold in holds:
+            stack.callback(os.close, hold)
+        owner.kill()
+        for hold in holds:
+            assert select.select([hold], [], [], LIMIT_S)[0], "it is left"
