@@ -1,14 +1,15 @@
-"""The gateway of one sandbox: a unix socket for each of its doors, and everything that runs behind them.
+"""The gateway of one sandbox: a listener for each of its doors, and everything that runs behind them.
 
-The guest resolves every name to one address; QEMU hands each connection to port N at that address to the socket for
-N. TLS and plain HTTP share the sockets: the first byte tells them apart. What names no host has a door of its own.
+The guest resolves every name to one address. Connections to port N at that address arrive at the listener for N: a
+socket in the guest's own empty network (vmm/carrier.py), or a unix socket that QEMU's user network leads to.
+TLS and plain HTTP share the listeners: the first byte tells them apart. What names no host has a door of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -46,6 +47,7 @@ class Gateway:
 
     def __init__(self, context: Context) -> None:
         self.doors: dict[Door, Path] = {}
+        self._listening: set[Door] = set()
         self._context = context
         self._addresses = Addresses()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,7 +120,7 @@ class Gateway:
         doors = self._addresses.doors(policy)
         self._context.apply(Policy((*policy.rules, *self._temporary)))
         self._filed = policy
-        missing = [door for door in doors if door not in self.doors]
+        missing = [door for door in doors if door not in self._listening]
         return tuple(sorted({door.port for door in missing if door.host or door.address == GATEWAY_ADDRESS}))
 
     def set_temporary(self, rules: Iterable[Rule]) -> int:
@@ -199,6 +201,17 @@ class Gateway:
             path.unlink(missing_ok=True)
             raise
         self.doors[door] = path
+        self._listening.add(door)
+        self._servers.append(server)
+
+    async def _take(self, door: Door, listener: socket.socket) -> None:
+        server = await asyncio.start_server(
+            partial(self._accept, door),
+            sock=listener.dup(),
+            limit=self._context.limits.chunk_bytes,
+            backlog=self._context.limits.connections,
+        )
+        self._listening.add(door)
         self._servers.append(server)
 
     async def _close(self) -> None:
@@ -228,8 +241,11 @@ async def start_gateway(
     authority: Authority | None = None,
     proxies: Proxies | None = None,
     waiting: Waiting | None = None,
+    listeners: Mapping[tuple[str, int], socket.socket] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on a socket in `directory` (mode 0600) for each door that the policy needs; serve until the block ends.
+
+    With `listeners`, sockets by the guest's address and port that remain the caller's, it uses those alone.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. `proxies` are those that this host needs to
@@ -255,7 +271,10 @@ async def start_gateway(
     gateway = Gateway(context)
     try:
         for door in gateway._addresses.doors(policy):
-            await gateway._listen(door, directory)
+            if listeners is None:
+                await gateway._listen(door, directory)
+            else:
+                await gateway._take(door, listeners[door.address, door.port])
         yield gateway
     finally:
         await gateway._close()
