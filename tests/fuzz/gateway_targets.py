@@ -1,7 +1,7 @@
 """What of the gateway is fuzzed. Each target takes any bytes and raises whatever is wrong with us.
 
-A further reader gets a function, seeds and a line in TARGETS. What a search has found worth keeping is in corpus/NAME.txt,
-an input a line, in base64.
+A further reader gets a function, seeds and a line in TARGETS. What a search has found worth keeping is in
+corpus/NAME.txt, an input a line, in base64.
 """
 
 from __future__ import annotations

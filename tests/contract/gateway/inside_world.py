@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gateway_world import Handler, World, world
+from gateway_world import DEADLINE_S, Handler, World, world
 
 from engine.gateway.authority import Authority
 from engine.gateway.limits import Limits
@@ -150,6 +150,7 @@ async def inside_world(
     server: ssl.SSLContext | None = None,
     alpn: str | None = "http/1.1",
     dead: bool = False,
+    deadline_s: float = DEADLINE_S,
 ) -> AsyncIterator[InsideWorld]:
     """What the gateway connects to is the recorder (or `handler`), behind TLS as api.example.com unless `server`."""
     recorder = Recorder(replies or {})
@@ -162,6 +163,7 @@ async def inside_world(
             authority=guest_authority(),
             limits=limits,
             dead=dead,
+            deadline_s=deadline_s,
         ) as plain:
             yield InsideWorld(plain, recorder)
 
