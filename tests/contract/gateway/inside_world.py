@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gateway_world import Handler, World, world
+from gateway_world import DEADLINE_S, Handler, World, world
 
 from engine.gateway.authority import Authority
 from engine.gateway.limits import Limits
@@ -152,6 +152,7 @@ async def inside_world(
     alpn: str | None = "http/1.1",
     dead: bool = False,
     proxies: Proxies | None = None,
+    deadline_s: float = DEADLINE_S,
 ) -> AsyncIterator[InsideWorld]:
     """What the gateway connects to is the recorder (or `handler`), behind TLS as api.example.com unless `server`."""
     recorder = Recorder(replies or {})
@@ -165,6 +166,7 @@ async def inside_world(
             limits=limits,
             dead=dead,
             proxies=proxies,
+            deadline_s=deadline_s,
         ) as plain:
             yield InsideWorld(plain, recorder)
 

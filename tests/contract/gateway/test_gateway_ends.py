@@ -71,8 +71,8 @@ SERVERS: dict[str, tuple[Callable[[Reader, Writer], Awaitable[None]], bytes, str
     "a reset before the answer": (before_it_answers, b"HTTP/1.1 502 ", "broke off: "),
     "a reset in the head": (in_head, b"HTTP/1.1 502 ", "broke off: "),
     "a reset in the answer": (in_answer, b"HTTP/1.1 200 ", "broke off: "),
-    "silence": (says_nothing, b"HTTP/1.1 502 ", "api.example.com said nothing for 0.5 s"),
-    "silence in the answer": (stops_in_answer, b"HTTP/1.1 200 ", "api.example.com said nothing for 0.5 s"),
+    "silence": (says_nothing, b"HTTP/1.1 502 ", "api.example.com said nothing for 1 s"),
+    "silence in the answer": (stops_in_answer, b"HTTP/1.1 200 ", "api.example.com said nothing for 1 s"),
     "another protocol": (is_no_http, b"HTTP/1.1 502 ", "malformed answer"),
 }
 
@@ -99,7 +99,7 @@ def test_a_server_that_breaks_off_or_hangs_and_nobody_else_suffers(
                     count += 1
                 return count
 
-        async with inside_world(LOOK, handler=serve, limits=Limits(idle_s=0.5)) as w:
+        async with inside_world(LOOK, handler=serve, limits=Limits(idle_s=1.0)) as w:
             well = asyncio.create_task(be_well(w))
             async with w.guest() as (reader, writer):
                 writer.write(get("/x"))
@@ -122,12 +122,12 @@ def test_a_server_that_breaks_off_or_hangs_and_nobody_else_suffers(
 def test_a_server_of_http2_that_hangs_is_told_and_its_streams_end() -> None:
     async def scenario() -> None:
         server = Server(lambda *_: asyncio.sleep(0))
-        async with inside_world(LOOK, handler=server.serve, alpn="h2", limits=Limits(idle_s=0.3)) as w:
+        async with inside_world(LOOK, handler=server.serve, alpn="h2", limits=Limits(idle_s=0.5)) as w:
             async with h2_guest(w) as client:
                 reply = await client.get("/x")
-                assert reply.status == "502" and b"api.example.com said nothing for 0.3 s" in reply.body
+                assert reply.status == "502" and b"api.example.com said nothing for 0.5 s" in reply.body
             (line,) = await w.quiet()
-        assert (line["verdict"], line["reason"]) == ("failed", "api.example.com said nothing for 0.3 s")
+        assert (line["verdict"], line["reason"]) == ("failed", "api.example.com said nothing for 0.5 s")
         assert [request.get(":path") for request in server.requests] == [["/x"]]
 
     in_loop(scenario())
@@ -273,7 +273,7 @@ def test_an_idle_connection_ends(alpn: str) -> None:
     async def scenario() -> None:
         server = Server()
         handler = server.serve if alpn == "h2" else None
-        async with inside_world(LOOK, handler=handler, alpn=alpn, limits=Limits(idle_s=0.2)) as w:
+        async with inside_world(LOOK, handler=handler, alpn=alpn, limits=Limits(idle_s=0.5)) as w:
             if alpn == "h2":
                 async with h2_guest(w) as client:
                     assert (await client.get("/x")).status == "200"
@@ -289,19 +289,19 @@ def test_an_idle_connection_ends(alpn: str) -> None:
 
 
 def test_a_guest_of_http2_that_makes_us_talk_and_never_reads_is_dropped_in_the_end() -> None:
-    """PING and SETTINGS must be answered; whoever takes no answers is not read from, and then not kept."""
+    """PING must be answered; whoever takes no answers is not read from, and then not kept."""
 
     async def scenario() -> None:
-        frames = {"ping": bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + bytes(8), "settings": bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])}
-        for frame in frames.values():
-            async with inside_world(LOOK, handler=Server().serve, alpn="h2", limits=Limits(idle_s=0.5)) as w:
-                async with h2_guest(w) as client:
-                    client.reader._transport.pause_reading()  # type: ignore[attr-defined]
-                    with pytest.raises(OSError):
-                        while True:
-                            client.writer.write(frame * 1000)
-                            await client.writer.drain()
-                await w.quiet()
+        ping = bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + bytes(8)
+        limits = Limits(idle_s=0.5, linger_s=0.2)
+        async with inside_world(LOOK, handler=Server().serve, alpn="h2", limits=limits, deadline_s=50.0) as w:
+            async with h2_guest(w) as client:
+                client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+                with pytest.raises(OSError):
+                    while True:
+                        client.writer.write(ping * 1000)
+                        await client.writer.drain()
+            await w.quiet()
 
     in_loop(scenario())
 

@@ -123,7 +123,7 @@ def test_large_bodies_both_ways_over_http2_in_flat_memory() -> None:
         for _ in range(SIZE // len(BLOCK)):
             wanted.update(BLOCK)
         server = Server(answer)
-        async with inside_world(SECRET_RULE, handler=server.serve, alpn="h2") as w:
+        async with inside_world(SECRET_RULE, handler=server.serve, alpn="h2", deadline_s=50.0) as w:
             async with h2_guest(w) as client:
                 assert (await client.reply(client.ask(head("/up", "POST"), body=b""))).status == "200"
                 before = peak = resident_bytes()

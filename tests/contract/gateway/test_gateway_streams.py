@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway_world import in_loop, until
+from gateway_world import DEADLINE_S, in_loop, until
 from inside_world import (
     CLOSE,
     HOST,
@@ -330,6 +330,7 @@ def resident_bytes() -> int:
 SIZE = 100 << 20
 
 
+@pytest.mark.timeout(120)  # on a busy machine
 def test_large_bodies_both_ways_in_flat_memory() -> None:
     async def both(reader: Reader, writer: Writer) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -352,7 +353,7 @@ def test_large_bodies_both_ways_in_flat_memory() -> None:
         wanted = hashlib.sha256()
         for _ in range(SIZE // len(BLOCK)):
             wanted.update(BLOCK)
-        async with inside_world(SECRET_RULE, handler=both) as w:
+        async with inside_world(SECRET_RULE, handler=both, deadline_s=4 * DEADLINE_S) as w:
             before, peak = resident_bytes(), 0
             async with w.guest() as (reader, writer):
                 writer.write(get("/up", extra=f"Content-Length: {SIZE}\r\n", method="POST"))
