@@ -109,6 +109,7 @@ async def serve(directory: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "leaf.crt", directory / "leaf.key")
     context.sni_callback = remember
+    context.set_alpn_protocols(["h2", "http/1.1"])
     answer = partial(careless_server.serve, keep=keep)
     async with (
         await asyncio.start_server(answer, VENDOR, 80),

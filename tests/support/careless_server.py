@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+HTTP_2 = b"PRI * HTTP/2.0\r\n\r\n"
+NO_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 REDIRECTED_TO = "https://other.example.com/steal"
 
 
@@ -33,12 +35,31 @@ async def serve(
         await writer.wait_closed()
 
 
+async def _listen(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, keep: Callable[[bytes, bytes], None]
+) -> None:
+    """HTTP/2 as far as it takes to be sent a request; there should be none."""
+    writer.write(NO_SETTINGS)
+    await reader.readexactly(len("SM\r\n\r\n"))
+    while True:
+        try:
+            frame = await reader.readexactly(9)
+            content = await reader.readexactly(int.from_bytes(frame[:3], "big"))
+        except asyncio.IncompleteReadError:
+            return
+        if frame[3] == 1:  # HEADERS
+            keep(b"HTTP/2 ", content)
+
+
 async def _answer(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, keep: Callable[[bytes, bytes], None]
 ) -> bool:
     head = body = b""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
+        if head == HTTP_2:
+            await _listen(reader, writer, keep)
+            return False
         fields = fields_of(head)
         if "transfer-encoding" in fields:
             while not body.endswith(b"0\r\n\r\n"):
