@@ -6,12 +6,13 @@ import asyncio
 
 import h11
 
+from engine.gateway.answers import AnswerRefused, Incoming
 from engine.gateway.httphead import HOP_BY_HOP, RequestHead
 from engine.gateway.journal import JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.redaction import Redactor
 from engine.gateway.splice import finish, splice
 from engine.gateway.upstream import Streams
+from engine.gateway.websocket import Frames
 
 _LONGEST_ANSWER_HEAD = 64 << 10
 # Not for the guest: how its connection ends is ours to say, and other services could not be reached.
@@ -34,7 +35,7 @@ class UpstreamBroke(Exception):
 class Exchange:
     """Relays one request. Owns neither connection; counts into the entry.
 
-    `onward` is what goes upstream in the place of `head`; `redactor` sees what comes back.
+    `onward` is what goes upstream in the place of `head`; `incoming` sees what comes back.
     """
 
     def __init__(
@@ -45,11 +46,11 @@ class Exchange:
         upstream: Streams,
         entry: JournalLine,
         limits: Limits,
-        redactor: Redactor,
+        incoming: Incoming,
     ) -> None:
         self._head = head
         self._onward = onward
-        self._redactor = redactor
+        self._incoming = incoming
         self._guest = guest
         self._upstream = upstream
         self._entry = entry
@@ -78,7 +79,7 @@ class Exchange:
     async def run(self, received: bytes) -> None:
         """Relay until the answer is complete, even if the request is not (a server may refuse a body half-way).
 
-        `received` came after the head. Raises GuestBroke and UpstreamBroke.
+        `received` came after the head. Raises GuestBroke, UpstreamBroke and AnswerRefused.
         """
         if received:
             self._from_guest.receive_data(received)
@@ -94,13 +95,14 @@ class Exchange:
 
     async def relay_websocket(self) -> None:
         """After a run that has switched: bytes both ways until the end."""
-        early = self._redactor.feed(self._to_upstream.trailing_data[0])
+        frames = Frames(self._incoming)
+        early = frames.feed(self._to_upstream.trailing_data[0])
         late = self.surplus
         self._guest[1].write(early)
         self._upstream[1].write(late)
         self._entry.bytes_in += len(early)
         self._entry.bytes_out += len(late)
-        await splice(self._guest, self._upstream, self._entry, self._limits, incoming=self._redactor.feed)
+        await splice(self._guest, self._upstream, self._entry, self._limits, incoming=frames.feed)
 
     async def _send_request(self) -> None:
         try:
@@ -126,10 +128,10 @@ class Exchange:
                     self.switched = True
                     return
             elif isinstance(event, h11.Data):
-                if data := self._redactor.feed(bytes(event.data)):
+                if data := self._incoming.feed(bytes(event.data)):
                     await self._write_guest(h11.Data(data=data))
             elif isinstance(event, h11.EndOfMessage):
-                if held := self._redactor.finish():
+                if held := self._incoming.finish():
                     await self._write_guest(h11.Data(data=held))
                 await self._write_guest(h11.EndOfMessage(headers=self._trailers(event)))
                 return
@@ -138,19 +140,23 @@ class Exchange:
 
     def _change_head(self, event: h11.InformationalResponse | h11.Response) -> h11.Event:
         raw = event.headers.raw_items()
-        headers = [(name, self._redactor.clean(value)) for name, value in raw if name.lower() not in _NOT_BACK]
+        if isinstance(event, h11.Response):
+            self._incoming.begin(event.status_code, raw, bodiless=self._head.method == "HEAD")
+        headers = [(name, self._incoming.clean(value)) for name, value in raw if name.lower() not in _NOT_BACK]
         if event.status_code == 101:
             accepts = [value for name, value in event.headers if name == b"sec-websocket-accept"]
             if self._head.websocket is None or accepts != [self._head.websocket]:
                 raise UpstreamBroke(f"{self._entry.host} switched protocols without having understood the request")
+            if self._incoming and any(name == b"sec-websocket-extensions" for name, _ in event.headers):
+                raise AnswerRefused(f"{self._entry.host} speaks WebSocket with extensions that nobody asked for")
             headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-        return type(event)(status_code=event.status_code, headers=headers, reason=self._redactor.clean(event.reason))
+        return type(event)(status_code=event.status_code, headers=headers, reason=self._incoming.clean(event.reason))
 
     def _trailers(self, event: h11.EndOfMessage) -> list[tuple[bytes, bytes]]:
         if self._head.version == "1.0":  # it gets no chunks, so there is no place for them
             return []
         raw = event.headers.raw_items()
-        return [(name, self._redactor.clean(value)) for name, value in raw if name.lower() not in NOT_TRAILERS]
+        return [(name, self._incoming.clean(value)) for name, value in raw if name.lower() not in NOT_TRAILERS]
 
     async def _next_from_guest(self) -> object:
         while True:
@@ -187,7 +193,7 @@ class Exchange:
 
     def _malformed(self, error: h11.ProtocolError) -> UpstreamBroke:
         """h11 quotes what it was sent, which may be a value of ours."""
-        text = self._redactor.clean(str(error).encode()).decode()
+        text = self._incoming.clean(str(error).encode()).decode()
         return UpstreamBroke(f"malformed answer from {self._entry.host}: {text}")
 
     async def _write_upstream(self, data: bytes | None) -> None:

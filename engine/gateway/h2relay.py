@@ -16,6 +16,7 @@ import h2.events
 import h2.exceptions
 from hpack import NeverIndexedHeaderTuple
 
+from engine.gateway.answers import AnswerRefused, Incoming
 from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import NOT_TRAILERS
@@ -24,7 +25,6 @@ from engine.gateway.h2links import Dial, Links
 from engine.gateway.h2side import GONE, Code, Side
 from engine.gateway.httphead import BadRequest
 from engine.gateway.journal import JournalLine
-from engine.gateway.redaction import Redactor
 from engine.gateway.refusal import Refusal
 from engine.gateway.requests import Approved, approve, note_redaction
 from engine.gateway.splice import finish
@@ -44,7 +44,7 @@ class Stream:
     number: int
     head: RequestHead
     entry: JournalLine
-    redactor: Redactor
+    incoming: Incoming
     asked: bool  # the guest's half has ended
     resend: Headers | None = None  # the request, as long as it has no body and no answer
     answered: bool = False
@@ -226,7 +226,7 @@ class Relay:
         except UpstreamUnreachable:
             self._refuse(number, entry, Refusal(502, entry.reason, self._host, self._port), head, ended)
         else:
-            self._go_on(Stream(self, number, head, entry, approved.redactor, ended), side, approved)
+            self._go_on(Stream(self, number, head, entry, approved.incoming, ended), side, approved)
 
     def _go_on(self, stream: Stream, side: Side, approved: Approved) -> None:
         added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
@@ -283,7 +283,12 @@ class Relay:
             return
         stream = self._streams.get(other[1])
         if stream is not None:
-            data = stream.redactor.feed(data) + (stream.redactor.finish() if end else b"")
+            try:
+                data = stream.incoming.feed(data) + (stream.incoming.finish() if end else b"")
+            except AnswerRefused as error:
+                side.acknowledge(number, len(data))
+                self._refuse_answer(stream, error)
+                return
             stream.entry.bytes_in += len(data)
         other[0].put(other[1], data=data, end=end, source=(side, number))
         if end:
@@ -309,10 +314,17 @@ class Relay:
             return
         end = not isinstance(event, h2.events.InformationalResponseReceived) and event.stream_ended is not None
         banned = NOT_TRAILERS if isinstance(event, h2.events.TrailersReceived) else {b"alt-svc", b"proxy-authenticate"}
+        if isinstance(event, h2.events.ResponseReceived):
+            status = int(dict(event.headers).get(b":status", b"0"))
+            try:
+                stream.incoming.begin(status, event.headers, bodiless=end or stream.head.method == "HEAD")
+            except AnswerRefused as error:
+                self._refuse_answer(stream, error)
+                return
         stream.resend, stream.answered = None, True
-        if held := stream.redactor.finish():  # before trailers
+        if held := stream.incoming.finish():  # before trailers
             other[0].put(other[1], data=held, source=(side, event.stream_id))
-        fields = [(bytes(name), stream.redactor.clean(bytes(value))) for name, value in event.headers]
+        fields = [(bytes(name), stream.incoming.clean(bytes(value))) for name, value in event.headers]
         fields = [(name, value) for name, value in fields if name not in banned]
         stream.entry.bytes_in += sum(len(name) + len(value) for name, value in fields)
         if fields or not end:
@@ -361,6 +373,18 @@ class Relay:
         if not stream.asked:
             self._running_off[number] = 0
 
+    def _refuse_answer(self, stream: Stream, error: AnswerRefused) -> None:
+        """The guest must not have it: it is told so, or, if it has a part, its stream is reset."""
+        stream.entry.verdict = "refused"
+        self._part(stream.number, Code.CANCEL)
+        if stream.answered:
+            self._end(stream.number, Code.INTERNAL_ERROR, error.brief)
+            return
+        self._forget(stream.number, error.brief)
+        self._say(stream.number, Refusal(502, error.brief, self._host, self._port), stream.head)
+        if not stream.asked:
+            self._running_off[stream.number] = 0
+
     def _end(self, number: int, code: int, reason: str = "") -> None:
         self._guest.reset(number, code)
         self._forget(number, reason)
@@ -374,5 +398,5 @@ class Relay:
         if stream.entry in self._context.live:
             if reason:
                 stream.entry.reason = reason
-            note_redaction(stream.entry, stream.redactor)
+            note_redaction(stream.entry, stream.incoming)
             self._context.settle(stream.entry)

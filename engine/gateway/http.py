@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import h11
 
+from engine.gateway.answers import AnswerRefused, Incoming
 from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import Exchange, GuestBroke, UpstreamBroke
 from engine.gateway.httphead import BadRequest, RequestHead, head_length, read_head
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
-from engine.gateway.redaction import Redactor
 from engine.gateway.refusal import Refusal
 from engine.gateway.requests import approve, note_redaction
 from engine.gateway.splice import close, hang_up
@@ -106,7 +106,7 @@ class HttpSession:
                 return await self._refuse(entry, refusal, head)
             except UpstreamUnreachable:
                 return await self._give_up(entry, entry.reason, head)
-            return await self._relay(head, onward, entry, approved.redactor)
+            return await self._relay(head, onward, entry, approved.incoming)
 
     async def _read_head(self, deadline: float) -> RequestHead:
         """Take one head off the buffer. Raises BadRequest."""
@@ -149,10 +149,10 @@ class HttpSession:
         self._upstream_host = entry.host or ""
         self._fresh = True
 
-    async def _relay(self, head: RequestHead, onward: h11.Request, entry: JournalLine, redactor: Redactor) -> bool:
+    async def _relay(self, head: RequestHead, onward: h11.Request, entry: JournalLine, incoming: Incoming) -> bool:
         """Pass one request on and its answer back. True when another may follow."""
         assert self._upstream is not None
-        exchange = Exchange(head, onward, self._guest, self._upstream, entry, self._limits, redactor)
+        exchange = Exchange(head, onward, self._guest, self._upstream, entry, self._limits, incoming)
         received = bytes(self._buffer)
         self._buffer.clear()
         fresh, self._fresh = self._fresh, False
@@ -161,6 +161,12 @@ class HttpSession:
             if exchange.switched:
                 await exchange.relay_websocket()
                 return False
+        except AnswerRefused as error:
+            entry.verdict, entry.reason = "refused", error.brief
+            self.whole = not exchange.answered
+            return not exchange.answered and await self._say(
+                entry, Refusal(502, error.brief, entry.host, entry.port), head
+            )
         except UpstreamBroke as error:
             entry.reason = str(error)
             self.whole = not exchange.answered
@@ -175,7 +181,7 @@ class HttpSession:
                 return await self._refuse(entry, Refusal(400, str(error)), head)
             return False
         finally:
-            note_redaction(entry, redactor)
+            note_redaction(entry, incoming)
         if not exchange.upstream_reusable:
             await self._drop_upstream()
         self._buffer += exchange.surplus

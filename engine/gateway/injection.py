@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
 from engine.gateway.errors import GatewayError
+from engine.gateway.forms import forms_of
 from engine.gateway.policy import Injection, Rule
 
 Secrets = Callable[[str], str | None]
@@ -112,17 +113,9 @@ def without_rivals(headers: Headers, injections: Sequence[Injection]) -> Headers
 
 
 def needles(injections: Iterable[Injection], secrets: Secrets) -> list[bytes]:
-    """What must not come back to the guest: each value as it is, and as Basic credentials write it."""
-    found: list[bytes] = []
-    for injection in injections:
-        value = secrets(injection.secret)
-        if not value:
-            continue
-        found.append(value.encode())
-        content = _format(injection, value)
-        if injection.form == "basic" and content is not None:
-            found.append(content.removeprefix(b"Basic "))
-    return list(dict.fromkeys(found))
+    """What must not come back to the guest: each value as it is, and in what encodings make of it."""
+    values = {value.encode() for injection in injections if (value := secrets(injection.secret))}
+    return list(dict.fromkeys(form for value in sorted(values) for form in forms_of(value)))
 
 
 def _format(injection: Injection, value: str) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from engine.gateway.answers import Incoming
 from engine.gateway.context import Context, Refused
 from engine.gateway.injection import (
     CredentialRefused,
@@ -17,7 +18,6 @@ from engine.gateway.injection import (
 )
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
-from engine.gateway.redaction import Redactor
 
 # An answer must be readable for us where it could hold a value of ours.
 _PACKED = frozenset({b"accept-encoding", b"sec-websocket-extensions"})
@@ -30,7 +30,7 @@ class Approved:
     decision: Decision
     headers: Headers
     added: Headers
-    redactor: Redactor
+    incoming: Incoming
 
 
 def approve(
@@ -57,10 +57,10 @@ def approve(
     if values:
         headers = [(name, value) for name, value in headers if name.lower() not in _PACKED]
         credentials.headers.append((b"accept-encoding", b"identity"))
-    return Approved(decision, headers, credentials.headers, Redactor(values))
+    return Approved(decision, headers, credentials.headers, Incoming(values, host))
 
 
-def note_redaction(entry: JournalLine, redactor: Redactor) -> None:
+def note_redaction(entry: JournalLine, incoming: Incoming) -> None:
     """Say in the journal that an answer held a value."""
-    if redactor.found:
+    if incoming.found:
         entry.reason += "; a secret's value in the answer was overwritten"
