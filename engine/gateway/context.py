@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -15,9 +15,13 @@ from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Decision, Policy
 from engine.gateway.upstream import AddressRefused, Connect, Resolver, Streams, UpstreamUnreachable, open_upstream
+from engine.gateway.whole import Held
 
 if TYPE_CHECKING:
     from engine.gateway.authority import Authority
+
+Keep = Callable[[Mapping[str, str]], Awaitable[None]]
+"""Keeps new values of secrets (name -> value), which count from the call on."""
 
 _MOST_UNNAMED = 50  # the guest chooses them
 
@@ -46,10 +50,17 @@ class Context:
     connect: Connect
     limits: Limits
     secrets: Secrets = lambda name: None
+    keep: Keep | None = None
     authority: Authority | None = None
     outer: ssl.SSLContext | None = None  # for connections to servers; made when the first is
     live: dict[JournalLine, Cuttable] = field(default_factory=dict)
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
+    held: Held = field(default_factory=Held)
+    turns: dict[str, asyncio.Lock] = field(default_factory=dict)  # who renews which secret
+
+    def turn(self, secret: str) -> asyncio.Lock:
+        """What is held by the one who renews this secret."""
+        return self.turns.setdefault(secret, asyncio.Lock())
 
     @contextmanager
     def recording(self, entry: JournalLine) -> Iterator[None]:

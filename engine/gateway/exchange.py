@@ -6,13 +6,15 @@ import asyncio
 
 import h11
 
-from engine.gateway.answers import AnswerRefused, Incoming
+from engine.gateway.answers import AnswerRefused
 from engine.gateway.httphead import HOP_BY_HOP, RequestHead
 from engine.gateway.journal import JournalLine
 from engine.gateway.limits import Limits
+from engine.gateway.requests import Approved
 from engine.gateway.splice import finish, splice
 from engine.gateway.upstream import Streams
 from engine.gateway.websocket import Frames
+from engine.gateway.whole import LONGEST_ANSWER, Mask
 
 _LONGEST_ANSWER_HEAD = 64 << 10
 # Not for the guest: how its connection ends is ours to say, and other services could not be reached.
@@ -35,7 +37,8 @@ class UpstreamBroke(Exception):
 class Exchange:
     """Relays one request. Owns neither connection; counts into the entry.
 
-    `onward` is what goes upstream in the place of `head`; `incoming` sees what comes back.
+    `onward` is what goes upstream in the place of `head`; `approved` sees what is in the bodies. `body` is the
+    request's where it has been collected.
     """
 
     def __init__(
@@ -46,11 +49,15 @@ class Exchange:
         upstream: Streams,
         entry: JournalLine,
         limits: Limits,
-        incoming: Incoming,
+        approved: Approved,
+        body: bytes | None = None,
     ) -> None:
         self._head = head
         self._onward = onward
-        self._incoming = incoming
+        self._incoming = approved.incoming
+        self._outgoing = approved.outgoing
+        self._mask = approved.whole.mask if approved.whole is not None else None
+        self._body = body
         self._guest = guest
         self._upstream = upstream
         self._entry = entry
@@ -79,7 +86,8 @@ class Exchange:
     async def run(self, received: bytes) -> None:
         """Relay until the answer is complete, even if the request is not (a server may refuse a body half-way).
 
-        `received` came after the head. Raises GuestBroke, UpstreamBroke and AnswerRefused.
+        `received` came after the head. Raises GuestBroke, UpstreamBroke, AnswerRefused
+        and CredentialRefused, for a body that carries a stranger's placeholder.
         """
         if received:
             self._from_guest.receive_data(received)
@@ -107,9 +115,15 @@ class Exchange:
     async def _send_request(self) -> None:
         try:
             await self._write_upstream(self._to_upstream.send(self._onward))
+            if self._body is not None:
+                if self._body:
+                    await self._write_upstream(self._to_upstream.send(h11.Data(data=self._body)))
+                await self._write_upstream(self._to_upstream.send(h11.EndOfMessage()))
+                return
             while True:
                 event = await self._next_from_guest()
                 if isinstance(event, h11.Data):
+                    self._outgoing.look(bytes(event.data))
                     await self._write_upstream(self._to_upstream.send(h11.Data(data=event.data)))
                 elif isinstance(event, h11.EndOfMessage):
                     await self._write_upstream(self._to_upstream.send(h11.EndOfMessage()))
@@ -122,6 +136,9 @@ class Exchange:
     async def _send_answer(self) -> None:
         while True:
             event = await self._next_from_upstream()
+            if self._mask is not None and isinstance(event, h11.Response):
+                await self._send_masked(event, self._mask)
+                return
             if isinstance(event, h11.InformationalResponse | h11.Response):
                 await self._write_guest(self._change_head(event))
                 if event.status_code == 101:
@@ -137,6 +154,22 @@ class Exchange:
                 return
             else:
                 raise UpstreamBroke(f"{self._entry.host} hung up before the end of its answer")
+
+    async def _send_masked(self, response: h11.Response, mask: Mask) -> None:
+        """An answer that goes on as a whole, or not at all."""
+        body = bytearray()
+        while not isinstance(event := await self._next_from_upstream(), h11.EndOfMessage):
+            if not isinstance(event, h11.Data):
+                raise AnswerRefused(f"{self._entry.host} hung up before the end of an answer that has to be masked")
+            body += event.data
+            if len(body) > LONGEST_ANSWER:
+                raise AnswerRefused(f"the answer of {self._entry.host} is too long to be masked")
+        masked = await mask(response.status_code, list(response.headers), bytes(body))
+        headers = [*masked.headers, (b"content-length", b"%d" % len(masked.body))]
+        await self._write_guest(h11.Response(status_code=response.status_code, headers=headers))
+        if masked.body:
+            await self._write_guest(h11.Data(data=masked.body))
+        await self._write_guest(h11.EndOfMessage())
 
     def _change_head(self, event: h11.InformationalResponse | h11.Response) -> h11.Event:
         raw = event.headers.raw_items()

@@ -24,7 +24,9 @@ from engine.gateway.h2head import RequestHead, read_head
 from engine.gateway.h2links import Dial, Links
 from engine.gateway.h2side import GONE, Code, Side
 from engine.gateway.httphead import BadRequest
+from engine.gateway.injection import CredentialRefused
 from engine.gateway.journal import JournalLine
+from engine.gateway.outgoing import Outgoing
 from engine.gateway.refusal import Refusal
 from engine.gateway.requests import Approved, approve, note_redaction
 from engine.gateway.splice import finish
@@ -45,6 +47,7 @@ class Stream:
     head: RequestHead
     entry: JournalLine
     incoming: Incoming
+    outgoing: Outgoing
     asked: bool  # the guest's half has ended
     resend: Headers | None = None  # the request, as long as it has no body and no answer
     answered: bool = False
@@ -215,6 +218,9 @@ class Relay:
         try:
             head = read_head(event.headers, self._port, self._host, ended=ended)
             entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
+            if self._context.policy.needs_bodies(self._host, self._port):
+                self._send_to_http_1(number, entry)  # since a new policy: no such connection is HTTP/2 from its start
+                return
             approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
             side = await self._links.reach(entry, approved.decision)
         except BadRequest as error:
@@ -226,12 +232,18 @@ class Relay:
         except UpstreamUnreachable:
             self._refuse(number, entry, Refusal(502, entry.reason, self._host, self._port), head, ended)
         else:
-            self._go_on(Stream(self, number, head, entry, approved.incoming, ended), side, approved)
+            self._go_on(Stream(self, number, head, entry, approved.incoming, approved.outgoing, ended), side, approved)
+
+    def _send_to_http_1(self, number: int, entry: JournalLine) -> None:
+        entry.verdict, entry.how = "refused", "refuse"
+        entry.reason = "the body has to be seen as a whole, for which HTTP/1.1 alone is spoken"
+        self._context.write(entry)
+        self._guest.reset(number, Code.HTTP_1_1_REQUIRED)
 
     def _go_on(self, stream: Stream, side: Side, approved: Approved) -> None:
         added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
         spoken = self._host if self._port == 443 else f"{self._host}:{self._port}"
-        onward = stream.head.onward(spoken, approved.decision.target, [*approved.headers, *added])
+        onward = stream.head.onward(spoken, approved.target, [*approved.headers, *added])
         self._streams[stream.number] = stream
         self._context.live[stream.entry] = stream
         try:
@@ -276,6 +288,12 @@ class Relay:
         side.acknowledge(number, length - len(data))  # padding
         if not side.client:
             if stream := self._streams.get(number):
+                try:
+                    stream.outgoing.look(data)
+                except CredentialRefused as error:
+                    side.acknowledge(number, len(data))
+                    self._refuse_body(stream, error, end)
+                    return
                 stream.entry.bytes_out += len(data)
             other[0].put(other[1], data=data, end=end, source=(side, number))
             if end:
@@ -372,6 +390,17 @@ class Relay:
         self._say(number, Refusal(502, reason, self._host, self._port), stream.head)
         if not stream.asked:
             self._running_off[number] = 0
+
+    def _refuse_body(self, stream: Stream, error: CredentialRefused, end: bool) -> None:
+        """What of it has gone on is all that the server gets."""
+        self._part(stream.number, Code.CANCEL)
+        if stream.answered:
+            stream.entry.verdict = "refused"
+            self._end(stream.number, Code.CANCEL, error.brief)
+            return
+        del self._streams[stream.number]
+        refusal = Refusal(403, error.brief, self._host, self._port)
+        self._refuse(stream.number, stream.entry, refusal, stream.head, end)
 
     def _refuse_answer(self, stream: Stream, error: AnswerRefused) -> None:
         """The guest must not have it: it is told so, or, if it has a part, its stream is reset."""

@@ -24,15 +24,42 @@ class Injection:
     `secret` is its name in the file, `header` the one it goes into (lower case). `form` raw: the value itself; bearer:
     `Bearer VALUE`; basic: base64 of `user:VALUE`. `drop` are rival headers, removed (lower case); `header` always is.
     `paths` are the only ones it is sent to; empty: all. `placeholders` are the texts that the guest holds instead.
+    `sigv4` (AWS): the value is a pair of keys, with which the guest's signature is made anew; `header` has it.
     """
 
     secret: str
     header: str
-    form: Literal["raw", "bearer", "basic"]
+    form: Literal["raw", "bearer", "basic", "sigv4"]
     user: str = ""
     drop: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     placeholders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """A secret whose value takes the place of its placeholder, where that is a whole parameter of the query or a whole
+    field of the body."""
+
+    secret: str
+    placeholder: str
+    query: bool = False
+    body: bool = False
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A token endpoint (RFC 6749, 6) at the one path of its rule.
+
+    `secret` has the access token and `renewing` the refresh token, which the request's field `asked` must have the
+    `placeholder` of. `answered` are fields of the answer: which token each has, and what the guest gets in its place.
+    """
+
+    secret: str
+    renewing: str
+    placeholder: str
+    asked: str = "refresh_token"
+    answered: tuple[tuple[str, Literal["access", "refresh", "identity"], str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +73,7 @@ class Rule:
     `methods` (upper case) and `paths` (patterns of paths.py) narrow the rule; empty: all. `intercept` asks for a look
     inside TLS, which methods, paths and injections need anyway. `foreign_credentials` lets requests carry credentials
     that are not ours to a host that gets a secret of ours. Raises GatewayError when it makes no sense.
+    `substitutions` put values into queries and bodies; a rule with a `renewal` is that of a token endpoint.
     """
 
     host: str
@@ -59,6 +87,8 @@ class Rule:
     intercept: bool = False
     place: str = ""
     foreign_credentials: bool = False
+    substitutions: tuple[Substitution, ...] = ()
+    renewal: Renewal | None = None
 
     def __post_init__(self) -> None:
         where = f"{self.origin}: " if self.origin else ""
@@ -87,7 +117,21 @@ class Rule:
     @property
     def looks_inside(self) -> bool:
         """Whether TLS to this host is intercepted; without, it is spliced."""
-        return bool(self.methods or self.paths or self.injections or self.intercept)
+        asked = self.methods or self.paths or self.injections or self.intercept
+        return bool(asked or self.substitutions or self.renewal)
+
+    @property
+    def needs_bodies(self) -> bool:
+        """Whether bodies of requests have to be seen as a whole, which HTTP/1.1 alone is spoken for."""
+        signed = any(injection.form == "sigv4" for injection in self.injections)
+        return signed or self.renewal is not None or any(each.body for each in self.substitutions)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Those whose values requests to its host may carry."""
+        names = [injection.secret for injection in self.injections] + [each.secret for each in self.substitutions]
+        names += [self.renewal.secret, self.renewal.renewing] if self.renewal else []
+        return tuple(dict.fromkeys(names))
 
     @property
     def is_conditional(self) -> bool:
@@ -136,6 +180,8 @@ class Decision:
     target: str = ""
     path: str = ""
     injections: tuple[Injection, ...] = ()
+    substitutions: tuple[Substitution, ...] = ()
+    renewal: Renewal | None = None
     status: int = 403
     needed: tuple[str, str] | None = None
 
@@ -201,11 +247,24 @@ class Policy:
         rule = allowing[0]
         reason = f"{name}:{port} is allowed by {rule.label}"
         injections = tuple(_injections(allowing, read))
-        return Decision(True, rule, reason, target=read.wire, path=read.path, injections=injections)
+        return Decision(
+            True,
+            rule,
+            reason,
+            target=read.wire,
+            path=read.path,
+            injections=injections,
+            substitutions=tuple(dict.fromkeys(each for one in allowing for each in one.substitutions)),
+            renewal=next((one.renewal for one in allowing if one.renewal is not None), None),
+        )
 
     def looks_into(self, host: str, port: int) -> bool:
         """Whether some rule about this host (in canonical form) has to look inside TLS."""
         return any(rule.looks_inside for rule in self.matching(host, port))
+
+    def needs_bodies(self, host: str, port: int) -> bool:
+        """Whether some rule about this host (in canonical form) has to see bodies of requests as a whole."""
+        return any(rule.needs_bodies for rule in self.matching(host, port))
 
     def foreign_placeholders(self, host: str, port: int) -> frozenset[str]:
         """The placeholders of secrets that this host does not get."""
@@ -232,4 +291,7 @@ def _injections(rules: Iterable[Rule], target: Target) -> Iterator[Injection]:
 
 
 def _placeholders(rule: Rule) -> Iterator[str]:
-    return (text for injection in rule.injections for text in injection.placeholders if text)
+    yield from (text for injection in rule.injections for text in injection.placeholders if text)
+    yield from (each.placeholder for each in rule.substitutions)
+    if rule.renewal is not None:
+        yield rule.renewal.placeholder

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.gateway import upstream
-from engine.gateway.context import Context
+from engine.gateway.context import Context, Keep
 from engine.gateway.errors import GatewayError
 from engine.gateway.http import HttpSession
 from engine.gateway.injection import Secrets
@@ -71,12 +71,17 @@ class Gateway:
         """What mints the certificates of intercepted names."""
         return self._context.authority
 
-    def arm(self, *, authority: Authority | None = None, secrets: Secrets | None = None) -> None:
-        """Give it what the next policy needs: an authority that the guest trusts by now, where secrets come from."""
+    def arm(
+        self, *, authority: Authority | None = None, secrets: Secrets | None = None, keep: Keep | None = None
+    ) -> None:
+        """Give it what the next policy needs: an authority that the guest trusts by now, where secrets come from, and
+        what keeps those that are renewed."""
         if authority is not None:
             self._context.authority = authority
         if secrets is not None:
             self._context.secrets = secrets
+        if keep is not None:
+            self._context.keep = keep
 
     def set_policy(self, policy: Policy) -> tuple[int, ...]:
         """Judge by this policy from now on; connections that it does not allow are cut. Raises GatewayError as a start.
@@ -172,14 +177,16 @@ async def start_gateway(
     connect: Connect | None = None,
     limits: Limits | None = None,
     secrets: Secrets | None = None,
+    keep: Keep | None = None,
     authority: Authority | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on `directory/gw-PORT.sock` (mode 0600) for each of `policy.ports()`; serve until the block ends.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
-    `secrets` gives the value of a secret at the moment of a request. With an `authority` that the guest trusts, TLS is
-    intercepted where the policy looks inside, and names that it refuses are told why.
+    `secrets` gives the value of a secret at the moment of a request, `keep` takes those that are renewed. With an
+    `authority` that the guest trusts, TLS is intercepted where the policy looks inside, and names that it refuses are
+    told why.
     Raises GatewayError when a socket cannot be made, and for a policy that looks inside without an authority.
     """
     context = Context(
@@ -189,6 +196,7 @@ async def start_gateway(
         connect=connect or upstream.connect,
         limits=_affordable(limits or Limits()),
         secrets=secrets or (lambda name: None),
+        keep=keep,
         authority=authority,
     )
     context.require_authority(policy)
