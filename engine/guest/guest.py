@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.gateway.context import Keep
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
@@ -91,6 +92,7 @@ async def open_guest(
     journal: Journal,
     console_log: Path | None = None,
     secret_of: Secrets | None = None,
+    keep: Keep | None = None,
     certified: bool = False,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
@@ -98,7 +100,8 @@ async def open_guest(
 
     `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
     the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
-    with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request.
+    with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request, `keep`
+    takes those that are renewed.
     Raises VmmError with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -106,7 +109,7 @@ async def open_guest(
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
         gateway = await stack.enter_async_context(
-            start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority)
+            start_gateway(policy, runtime, journal, secrets=secret_of, keep=keep, authority=authority)
         )
         descriptor = await _memory(stack, base.shape, parent)
         spec = _machine(base, name, disk, descriptor, gateway, parent)

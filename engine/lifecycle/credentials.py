@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from engine.resolve.secrets import sources_of, used_secrets
+from engine.resolve.secrets import own_source, sources_of, used_secrets
 from engine.secrets.places import SecretPlaces
-from engine.secrets.rules import environment, kind_of
+from engine.secrets.rules import environment, kind_of, renewal_for, renewing_name
 from engine.secrets.settings import load_settings
 from engine.secrets.sources import needed_environment, read_first
 from engine.secrets.store import Store
@@ -18,7 +18,8 @@ from sandboxfile import Loaded
 
 @dataclass(frozen=True)
 class Credentials:
-    """`kinds` says of each secret that endpoints use which kind of its vendor's credentials the value is.
+    """`kinds` says of each secret that endpoints use which kind of its vendor's credentials the value is; a token that
+    renews one is in it under a name of its own (`renewing_name`).
 
     `placeholders` are the variables of the guest that carry what stands for a value there. No value is in here but in
     the environment of `places`, which nothing shows.
@@ -39,12 +40,19 @@ def read_credentials(loaded: Loaded, layout: Layout) -> Credentials:
         return Credentials()
     store, settings = Store(layout.secrets, layout.secrets_lock), load_settings(layout.secret_settings)
     sources = {name: places for name, places in sources_of(loaded, settings).items() if name in used}
+    entries = store.entries()
     kinds: dict[str, str | None] = {}
+    answers: dict[str, str] = {}
     placeholders: dict[str, str] = {}
-    for name, places in sources.items():
-        value, _ = read_first(name, places, os.environ, store)
+    for name, places in list(sources.items()):
+        value, found = read_first(name, places, os.environ, store)
+        if found.kind == "command":
+            answers[name] = value
         host = used[name][0]
         kinds[name] = kind_of(name, value, host)
         placeholders |= environment(name, kinds[name], host, loaded.sandbox.secrets[name].env)
+        renewing = renewing_name(name)
+        if renewal_for(name, kinds[name], host) is not None and (renewing in entries or renewing in settings):
+            sources[renewing], kinds[renewing] = (own_source(renewing, settings),), None
     needed = needed_environment([place for each in sources.values() for place in each], os.environ)
-    return Credentials(SecretPlaces(sources, needed), kinds, placeholders)
+    return Credentials(SecretPlaces(sources, needed, answers), kinds, placeholders)

@@ -96,7 +96,8 @@ class Adjuster:
             await self._guest.channel.call("identity", timeout_s=FILES_S, certificate=authority.certificate)
             gateway.arm(authority=authority)
         if adjustment.secrets.sources:
-            gateway.arm(secrets=await open_vault(adjustment.secrets, self._layout, log))
+            vault = await open_vault(adjustment.secrets, self._layout, log)
+            gateway.arm(secrets=vault.value, keep=vault.keep)
         if adjustment.environment:
             identity["environment"] = dict(adjustment.environment)
         if unheard := gateway.set_policy(policy):

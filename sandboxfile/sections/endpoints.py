@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from sandboxfile.diagnostics import did_you_mean, one_of, quote
@@ -24,6 +32,7 @@ from sandboxfile.sections.fields import (
 )
 
 GROUPS = ("debian", "npm", "pypi")
+SECRET_PLACES = ("header", "query", "body")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -81,6 +90,38 @@ SecretName = Annotated[
 ]
 
 
+def _one_place(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) != len(value):
+        raise refuse("names a place twice")
+    return value
+
+
+SecretPlace = Annotated[Literal["header", "query", "body"], OneOf(SECRET_PLACES)]
+SecretPlaces = Annotated[
+    tuple[SecretPlace, ...],
+    Field(min_length=1, max_length=len(SECRET_PLACES)),
+    BeforeValidator(_one_place),
+    AfterValidator(_each_once),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(SECRET_PLACES)},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "enum": list(SECRET_PLACES)},
+                    "minItems": 1,
+                    "uniqueItems": True,
+                },
+            ]
+        }
+    ),
+]
+
+
 class Endpoint(Part):
     """One rule: a named group, or a host with the requests that it is for."""
 
@@ -98,6 +139,10 @@ class Endpoint(Part):
     )
     secret: Maybe[SecretName] = Field(
         default=None, description="The secret, from `secrets`, that requests to this host carry."
+    )
+    secret_in: SecretPlaces = Field(
+        default=("header",),
+        description="Where requests carry the secret: header, or in the place of its placeholder in query or body.",
     )
     as_: Maybe[Name] = Field(
         default=None, alias="as", description="The name by which the guest reaches a service of the host."
@@ -133,6 +178,8 @@ class Endpoint(Part):
                 raise refuse("belongs to http and https, not to tcp", key=rules[0])
         if self.deny and (self.secret or self.as_):
             raise refuse("has no use for a host that is denied", key="secret" if self.secret else "as")
+        if self.secret_in != ("header",) and self.secret is None:
+            raise refuse("says where a secret goes, and there is no `secret`", "add it: secret: NAME", "secret_in")
         self._check_host_service()
         return self
 
