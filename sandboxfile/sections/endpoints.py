@@ -95,6 +95,8 @@ def _one_place(value: Any) -> Any:
 
 
 def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise refuse("must not be empty", f"the places are {one_of(SECRET_PLACES)}")
     if len(set(value)) != len(value):
         raise refuse("names a place twice")
     return value
@@ -103,7 +105,6 @@ def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
 SecretPlace = Annotated[Literal["header", "query", "body"], OneOf(SECRET_PLACES)]
 SecretPlaces = Annotated[
     tuple[SecretPlace, ...],
-    Field(min_length=1, max_length=len(SECRET_PLACES)),
     BeforeValidator(_one_place),
     AfterValidator(_each_once),
     WithJsonSchema(
