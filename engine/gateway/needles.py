@@ -27,4 +27,4 @@ def _secret_parts(value: str) -> list[str]:
         keys = read_keys(value)
     except CredentialRefused:
         return [value]
-    return [value, keys.secret, *([keys.token] if keys.token else [])]
+    return [keys.secret, *([keys.token] if keys.token else [])]

@@ -40,7 +40,6 @@ def read_credentials(loaded: Loaded, layout: Layout) -> Credentials:
         return Credentials()
     store, settings = Store(layout.secrets, layout.secrets_lock), load_settings(layout.secret_settings)
     sources = {name: places for name, places in sources_of(loaded, settings).items() if name in used}
-    entries = store.entries()
     kinds: dict[str, str | None] = {}
     answers: dict[str, str] = {}
     placeholders: dict[str, str] = {}
@@ -52,7 +51,8 @@ def read_credentials(loaded: Loaded, layout: Layout) -> Credentials:
         kinds[name] = kind_of(name, value, host)
         placeholders |= environment(name, kinds[name], host, loaded.sandbox.secrets[name].env)
         renewing = renewing_name(name)
-        if renewal_for(name, kinds[name], host) is not None and (renewing in entries or renewing in settings):
+        renews = renewal_for(name, kinds[name], host) is not None
+        if renews and (renewing in settings or store.find(renewing) is not None):
             sources[renewing], kinds[renewing] = (own_source(renewing, settings),), None
     needed = needed_environment([place for each in sources.values() for place in each], os.environ)
     return Credentials(SecretPlaces(sources, needed, answers), kinds, placeholders)

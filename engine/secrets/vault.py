@@ -6,6 +6,7 @@ what is removed is gone at once. A variable cannot change: the process has its e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -156,8 +157,9 @@ class _Secret:
         return self._value
 
     def renew(self, value: str) -> None:
-        if self._source.kind == "keyring" and self._find() is None:
-            return  # it was removed meanwhile
+        with contextlib.suppress(SecretError):  # what cannot be looked at now has not been removed
+            if self._source.kind == "keyring" and self._find() is None:
+                return
         with self._lock:
             self._generation += 1
             self._superseded, self._value = self._value, value

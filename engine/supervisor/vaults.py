@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from engine.gateway.context import Keep
 from engine.gateway.injection import Secrets
+from engine.secrets.errors import SecretError
 from engine.secrets.places import SecretPlaces
 from engine.state.layout import Layout
 
@@ -39,7 +40,11 @@ async def open_vault(places: SecretPlaces, layout: Layout, tell: Callable[[str],
     )
 
     async def keep(values: Mapping[str, str]) -> None:
-        vault.renew(values)
+        try:
+            vault.renew(values)
+        except SecretError as error:
+            tell(f"what was renewed is lost: {error.brief}")
+            return
         loop, kept = asyncio.get_running_loop(), asyncio.Event()
 
         def write() -> None:

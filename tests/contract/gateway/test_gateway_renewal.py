@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlencode
 
 import pytest
 from gateway_world import in_loop, until
-from inside_world import CLOSE, HOST, InsideWorld, fields_of, get, inside_world
+from inside_world import CLOSE, HOST, InsideWorld, fields_of, get, inside_world, server_authority
 
 from engine.gateway.policy import Renewal, Rule
 from engine.secrets.rules import renewal_rule
@@ -281,9 +281,12 @@ def test_http_2_is_not_offered_where_bodies_have_to_be_whole() -> None:
     kept = Kept()
 
     async def scenario() -> None:
-        async with inside_world(TOKENS, secrets=lambda name: kept.values.get(name), alpn=None) as w:
+        both = server_authority().context(HOST, "http/1.1")
+        both.set_alpn_protocols(["h2", "http/1.1"])
+        async with inside_world(TOKENS, secrets=lambda name: kept.values.get(name), server=both) as w:
             async with w.guest(alpn=("h2", "http/1.1")) as (_, writer):
-                assert writer.get_extra_info("ssl_object").selected_alpn_protocol() in (None, "http/1.1")
+                assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        assert w.recorder.alpn == ["http/1.1"]
 
     in_loop(scenario())
 

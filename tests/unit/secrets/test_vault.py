@@ -363,3 +363,17 @@ def test_what_a_command_has_just_said_is_not_asked_for_again(store: Store, clock
     vault.value("github")
     vault.settle(WAIT_S)
     assert vault.value("github") == NEW and asked.read_text() == "x"
+
+
+def test_a_store_that_is_damaged_while_a_login_is_renewed_loses_nothing(
+    store: Store, clock: Clock, heard: list[str]
+) -> None:
+    store.set("github", OLD)
+    vault = Vault({"github": [Source("keyring", "github")]}, {}, store, heard.append, clock)
+    good = store.path.read_bytes()
+    store.path.write_text("{")
+    renew(vault, "github", NEW)
+    assert "is in memory only" in heard[-1] and "is damaged" in heard[-1]
+    store.path.write_bytes(good)
+    clock.now += LOOK_S
+    assert vault.value("github") == NEW  # what is kept is the old one

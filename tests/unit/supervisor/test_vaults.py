@@ -39,6 +39,8 @@ def test_what_was_renewed_counts_at_once_and_is_kept_when_the_guest_is_answered(
         vault = await open_vault(places, layout, heard.append)
         assert vault.value("login") == OLD
         await vault.keep({"login": NEW, "login@refresh": f"{NEW}-2", "unknown": NEW})
+        await vault.keep({"login": "no\r\nheader"})
+        assert heard[-1].startswith("what was renewed is lost: ")
         assert vault.value("login") == NEW and vault.value("login@refresh") == f"{NEW}-2"
 
     asyncio.run(scenario())
