@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import h11
 
@@ -175,7 +176,7 @@ class Exchange:
         raw = event.headers.raw_items()
         if isinstance(event, h11.Response):
             self._incoming.begin(event.status_code, raw, bodiless=self._head.method == "HEAD")
-        headers = [(name, self._incoming.clean(value)) for name, value in raw if name.lower() not in _NOT_BACK]
+        headers = self._cleaned(raw, _NOT_BACK)
         if event.status_code == 101:
             accepts = [value for name, value in event.headers if name == b"sec-websocket-accept"]
             if self._head.websocket is None or accepts != [self._head.websocket]:
@@ -185,11 +186,15 @@ class Exchange:
             headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
         return type(event)(status_code=event.status_code, headers=headers, reason=self._incoming.clean(event.reason))
 
+    def _cleaned(self, raw: Iterable[tuple[bytes, bytes]], banned: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+        clean = self._incoming.clean
+        return [(clean(name), clean(value)) for name, value in raw if name.lower() not in banned]
+
     def _trailers(self, event: h11.EndOfMessage) -> list[tuple[bytes, bytes]]:
         if self._head.version == "1.0":  # it gets no chunks, so there is no place for them
             return []
         raw = event.headers.raw_items()
-        return [(name, self._incoming.clean(value)) for name, value in raw if name.lower() not in NOT_TRAILERS]
+        return self._cleaned(raw, NOT_TRAILERS)
 
     async def _next_from_guest(self) -> object:
         while True:
