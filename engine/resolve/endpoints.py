@@ -62,7 +62,7 @@ class Registries:
 def _credentials(endpoint: Endpoint, secret: str, host: str, kind: str | None) -> dict[str, Any]:
     from engine.secrets.rules import injections_for, substitution_for
 
-    places = endpoint.secret_in
+    places = endpoint.secret_in or ("header",)
     found: dict[str, Any] = {"injections": injections_for(secret, host, kind)} if "header" in places else {}
     if "query" in places or "body" in places:
         query, body = "query" in places, "body" in places

@@ -142,8 +142,8 @@ class Endpoint(Part):
         default=None, description="The secret, from `secrets`, that requests to this host carry."
     )
     secret_in: SecretPlaces = Field(
-        default=("header",),
-        description="Where requests carry the secret: header, or in the place of its placeholder in query or body.",
+        default=(),
+        description="Where requests carry it: header, or query or body, in its placeholder's place. Default: header.",
     )
     as_: Maybe[Name] = Field(
         default=None, alias="as", description="The name by which the guest reaches a service of the host."
@@ -179,7 +179,7 @@ class Endpoint(Part):
                 raise refuse("belongs to http and https, not to tcp", key=rules[0])
         if self.deny and (self.secret or self.as_):
             raise refuse("has no use for a host that is denied", key="secret" if self.secret else "as")
-        if self.secret_in != ("header",) and self.secret is None:
+        if self.secret_in and self.secret is None:
             raise refuse("says where a secret goes, and there is no `secret`", "add it: secret: NAME", "secret_in")
         self._check_host_service()
         return self
