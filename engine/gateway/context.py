@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -27,9 +27,13 @@ from engine.gateway.upstream import (
     open_upstream,
 )
 from engine.gateway.waiting import Waiting
+from engine.gateway.whole import Held
 
 if TYPE_CHECKING:
     from engine.gateway.authority import Authority
+
+Keep = Callable[[Mapping[str, str]], Awaitable[None]]
+"""Keeps new values of secrets (name -> value), which count from the call on."""
 
 _MOST_UNNAMED = 50  # the guest chooses them
 
@@ -65,6 +69,7 @@ class Context:
     connect_local: Connect  # to a service of this host that is declared
     limits: Limits
     secrets: Secrets = lambda name: None
+    keep: Keep | None = None
     authority: Authority | None = None
     outer: ssl.SSLContext | None = None  # for connections to servers; made when the first is
     proxies: Proxies = field(default_factory=Proxies)
@@ -72,6 +77,12 @@ class Context:
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
     changeable: bool = False  # whether `sandbox allow` reaches this gateway
     waiting: Waiting = field(default_factory=Waiting)
+    held: Held = field(default_factory=Held)
+    turns: dict[str, asyncio.Lock] = field(default_factory=dict)  # who renews which secret
+
+    def turn(self, secret: str) -> asyncio.Lock:
+        """What is held by the one who renews this secret."""
+        return self.turns.setdefault(secret, asyncio.Lock())
 
     @contextmanager
     def recording(self, entry: JournalLine) -> Iterator[None]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import h11
 
+from engine.gateway.answers import AnswerRefused
 from engine.gateway.body_checks import HeldBody
 from engine.gateway.httphead import HOP_BY_HOP, RequestHead
 from engine.gateway.journal import JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.redaction import Redactor
+from engine.gateway.requests import Approved
 from engine.gateway.splice import finish, splice
 from engine.gateway.upstream import Streams
+from engine.gateway.websocket import Frames
+from engine.gateway.whole import LONGEST_ANSWER, Mask
 
 _LONGEST_ANSWER_HEAD = 64 << 10
 # Not for the guest: how its connection ends is ours to say, and other services could not be reached.
@@ -42,8 +46,9 @@ def how_it_broke(host: str, error: OSError, limits: Limits) -> str:
 class Exchange:
     """Relays one request. Owns neither connection; counts into the entry.
 
-    `onward` is what goes upstream in the place of `head`; `redactor` sees what comes back. With a `body`, nothing goes
-    upstream before `judge_body` has returned.
+    `onward` is what goes upstream in the place of `head`; `approved` sees what is in the bodies. `collected` is the
+    request's body where it was taken as a whole. With a body to be judged, nothing goes upstream before `judge_body`
+    has returned.
     """
 
     def __init__(
@@ -54,13 +59,16 @@ class Exchange:
         upstream: Streams,
         entry: JournalLine,
         limits: Limits,
-        redactor: Redactor,
-        body: HeldBody | None = None,
+        approved: Approved,
+        collected: bytes | None = None,
     ) -> None:
         self._head = head
-        self._body = body
         self._onward = onward
-        self._redactor = redactor
+        self._incoming = approved.incoming
+        self._outgoing = approved.outgoing
+        self._mask = approved.whole.mask if approved.whole is not None else None
+        self._body = approved.body
+        self._collected = collected
         self._guest = guest
         self._upstream = upstream
         self._entry = entry
@@ -117,7 +125,8 @@ class Exchange:
     async def run(self) -> None:
         """Relay until the answer is complete, even if the request is not (a server may refuse a body half-way).
 
-        Raises GuestBroke and UpstreamBroke.
+        Raises GuestBroke, UpstreamBroke, AnswerRefused and CredentialRefused, for a body that carries a stranger's
+        placeholder.
         """
         request = asyncio.create_task(self._send_request())
         answer = asyncio.create_task(self._send_answer())
@@ -131,22 +140,29 @@ class Exchange:
 
     async def relay_websocket(self) -> None:
         """After a run that has switched: bytes both ways until the end."""
-        early = self._redactor.feed(self._to_upstream.trailing_data[0])
+        frames = Frames(self._incoming)
+        early = frames.feed(self._to_upstream.trailing_data[0])
         late = self.surplus
         self._guest[1].write(early)
         self._upstream[1].write(late)
         self._entry.bytes_in += len(early)
         self._entry.bytes_out += len(late)
-        await splice(self._guest, self._upstream, self._entry, self._limits, incoming=self._redactor.feed)
+        await splice(self._guest, self._upstream, self._entry, self._limits, incoming=frames.feed)
 
     async def _send_request(self) -> None:
         try:
             await self._write_upstream(self._to_upstream.send(self._onward))
+            if self._collected is not None:
+                if self._collected:
+                    await self._write_upstream(self._to_upstream.send(h11.Data(data=self._collected)))
+                await self._write_upstream(self._to_upstream.send(h11.EndOfMessage()))
+                return
             if self._body is not None and await self._send_held(self._body):
                 return
             while True:
                 event = await self._next_from_guest()
                 if isinstance(event, h11.Data):
+                    self._outgoing.look(bytes(event.data))
                     await self._write_upstream(self._to_upstream.send(h11.Data(data=event.data)))
                 elif isinstance(event, h11.EndOfMessage):
                     await self._write_upstream(self._to_upstream.send(h11.EndOfMessage()))
@@ -159,6 +175,7 @@ class Exchange:
     async def _send_held(self, body: HeldBody) -> bool:
         """What was held back; True when that is all of the body."""
         if body.data:
+            self._outgoing.look(bytes(body.data))
             await self._write_upstream(self._to_upstream.send(h11.Data(data=bytes(body.data))))
             body.data.clear()
         if body.ended:
@@ -168,37 +185,64 @@ class Exchange:
     async def _send_answer(self) -> None:
         while True:
             event = await self._next_from_upstream()
+            if self._mask is not None and isinstance(event, h11.Response):
+                await self._send_masked(event, self._mask)
+                return
             if isinstance(event, h11.InformationalResponse | h11.Response):
                 await self._write_guest(self._change_head(event))
                 if event.status_code == 101:
                     self.switched = True
                     return
             elif isinstance(event, h11.Data):
-                if data := self._redactor.feed(bytes(event.data)):
+                if data := self._incoming.feed(bytes(event.data)):
                     await self._write_guest(h11.Data(data=data))
             elif isinstance(event, h11.EndOfMessage):
-                if held := self._redactor.finish():
+                if held := self._incoming.finish():
                     await self._write_guest(h11.Data(data=held))
                 await self._write_guest(h11.EndOfMessage(headers=self._trailers(event)))
                 return
             else:
                 raise UpstreamBroke(f"{self._entry.host} hung up before the end of its answer")
 
+    async def _send_masked(self, response: h11.Response, mask: Mask) -> None:
+        """An answer that goes on as a whole, or not at all."""
+        body = bytearray()
+        while not isinstance(event := await self._next_from_upstream(), h11.EndOfMessage):
+            if not isinstance(event, h11.Data):
+                raise AnswerRefused(f"{self._entry.host} hung up before the end of an answer that has to be masked")
+            body += event.data
+            if len(body) > LONGEST_ANSWER:
+                raise AnswerRefused(f"the answer of {self._entry.host} is too long to be masked")
+        masked = await mask(response.status_code, list(response.headers), bytes(body))
+        headers = [*masked.headers, (b"content-length", b"%d" % len(masked.body))]
+        await self._write_guest(h11.Response(status_code=response.status_code, headers=headers))
+        if masked.body:
+            await self._write_guest(h11.Data(data=masked.body))
+        await self._write_guest(h11.EndOfMessage())
+
     def _change_head(self, event: h11.InformationalResponse | h11.Response) -> h11.Event:
         raw = event.headers.raw_items()
-        headers = [(name, self._redactor.clean(value)) for name, value in raw if name.lower() not in _NOT_BACK]
+        if isinstance(event, h11.Response):
+            self._incoming.begin(event.status_code, raw, bodiless=self._head.method == "HEAD")
+        headers = self._cleaned(raw, _NOT_BACK)
         if event.status_code == 101:
             accepts = [value for name, value in event.headers if name == b"sec-websocket-accept"]
             if self._head.websocket is None or accepts != [self._head.websocket]:
                 raise UpstreamBroke(f"{self._entry.host} switched protocols without having understood the request")
+            if self._incoming and any(name == b"sec-websocket-extensions" for name, _ in event.headers):
+                raise AnswerRefused(f"{self._entry.host} speaks WebSocket with extensions that nobody asked for")
             headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-        return type(event)(status_code=event.status_code, headers=headers, reason=self._redactor.clean(event.reason))
+        return type(event)(status_code=event.status_code, headers=headers, reason=self._incoming.clean(event.reason))
+
+    def _cleaned(self, raw: Iterable[tuple[bytes, bytes]], banned: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+        clean = self._incoming.clean
+        return [(clean(name), clean(value)) for name, value in raw if name.lower() not in banned]
 
     def _trailers(self, event: h11.EndOfMessage) -> list[tuple[bytes, bytes]]:
         if self._head.version == "1.0":  # it gets no chunks, so there is no place for them
             return []
         raw = event.headers.raw_items()
-        return [(name, self._redactor.clean(value)) for name, value in raw if name.lower() not in NOT_TRAILERS]
+        return self._cleaned(raw, NOT_TRAILERS)
 
     async def _next_from_guest(self) -> object:
         while True:
@@ -235,7 +279,7 @@ class Exchange:
 
     def _malformed(self, error: h11.ProtocolError) -> UpstreamBroke:
         """h11 quotes what it was sent, which may be a value of ours."""
-        text = self._redactor.clean(str(error).encode()).decode()
+        text = self._incoming.clean(str(error).encode()).decode()
         return UpstreamBroke(f"malformed answer from {self._entry.host}: {text}")
 
     async def _write_upstream(self, data: bytes | None) -> None:

@@ -15,6 +15,7 @@ import h2.events
 import h2.exceptions
 from hpack import NeverIndexedHeaderTuple
 
+from engine.gateway.answers import AnswerRefused, Incoming
 from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import NOT_TRAILERS
@@ -23,8 +24,9 @@ from engine.gateway.h2held import BodyEvent, HeldBodies
 from engine.gateway.h2links import Dial, Links
 from engine.gateway.h2side import GONE, Code, Side
 from engine.gateway.httphead import BadRequest
+from engine.gateway.injection import CredentialRefused
 from engine.gateway.journal import JournalLine
-from engine.gateway.redaction import Redactor
+from engine.gateway.outgoing import Outgoing
 from engine.gateway.refusal import Refusal
 from engine.gateway.requests import Approved, approve, note_redaction
 from engine.gateway.splice import finish
@@ -44,7 +46,8 @@ class Stream:
     number: int
     head: RequestHead
     entry: JournalLine
-    redactor: Redactor
+    incoming: Incoming
+    outgoing: Outgoing
     asked: bool  # the guest's half has ended
     resend: Headers | None = None  # the request, as long as it has no body and no answer, and was sent once
     again: bool = False  # it was sent a second time
@@ -229,6 +232,9 @@ class Relay:
         try:
             head = read_head(event.headers, self._port, self._host, ended=ended)
             entry.method, entry.target, entry.path = head.method, head.target, head.target.partition("?")[0]
+            if self._context.policy.needs_bodies(self._host, self._port):
+                self._send_to_http_1(number, entry)  # since a new policy: no such connection is HTTP/2 from its start
+                return
             approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=True)
             held = self._held.hold(number, approved, head.headers, ended=ended)
         except BadRequest as error:
@@ -237,7 +243,7 @@ class Relay:
         except Refused as error:
             self._refuse(number, entry, self._refusal(error), head, ended)
             return
-        stream = Stream(self, number, head, entry, approved.redactor, ended)
+        stream = Stream(self, number, head, entry, approved.incoming, approved.outgoing, ended)
         self._streams[number] = stream
         self._context.live[entry] = stream
         if held:
@@ -247,6 +253,12 @@ class Relay:
         else:
             stream.early = []
             self._spawn(self._reach(stream, approved))
+
+    def _send_to_http_1(self, number: int, entry: JournalLine) -> None:
+        entry.verdict, entry.how = "refused", "refuse"
+        entry.reason = "the body has to be seen as a whole, for which HTTP/1.1 alone is spoken"
+        self._context.write(entry)
+        self._guest.reset(number, Code.HTTP_1_1_REQUIRED)
 
     async def _judge_body(self, event: BodyEvent) -> None:
         """More of a body that is held back. Once it may go on, the request does."""
@@ -264,6 +276,12 @@ class Relay:
         if number not in self._held:
             return  # a new policy has ended it meanwhile
         data = self._held.release(number)
+        try:
+            stream.outgoing.look(data)
+        except CredentialRefused as error:
+            self._guest.acknowledge(number, len(data))
+            self._refuse_body(stream, error, ended)
+            return
         self._go_on(stream, side, approved)
         if other := self._guest.partner.get(number):
             stream.entry.bytes_out += len(data)
@@ -321,7 +339,7 @@ class Relay:
         added = [NeverIndexedHeaderTuple(name, value) for name, value in approved.added]
         reached = approved.decision.reached(self._host)
         spoken = reached if self._port == 443 else f"{reached}:{self._port}"
-        onward = stream.head.onward(spoken, approved.decision.target, [*approved.headers, *added])
+        onward = stream.head.onward(spoken, approved.target, [*approved.headers, *added])
         try:
             self._start(side, stream, onward)
         except GONE:
@@ -375,6 +393,12 @@ class Relay:
         side.acknowledge(number, length - len(data))  # padding
         if not side.client:
             if stream := self._streams.get(number):
+                try:
+                    stream.outgoing.look(data)
+                except CredentialRefused as error:
+                    side.acknowledge(number, len(data))
+                    self._refuse_body(stream, error, end)
+                    return
                 stream.entry.bytes_out += len(data)
             other[0].put(other[1], data=data, end=end, source=(side, number))
             if end:
@@ -382,7 +406,12 @@ class Relay:
             return
         stream = self._streams.get(other[1])
         if stream is not None:
-            data = stream.redactor.feed(data) + (stream.redactor.finish() if end else b"")
+            try:
+                data = stream.incoming.feed(data) + (stream.incoming.finish() if end else b"")
+            except AnswerRefused as error:
+                side.acknowledge(number, len(data))
+                self._refuse_answer(stream, error)
+                return
             stream.entry.bytes_in += len(data)
         other[0].put(other[1], data=data, end=end, source=(side, number))
         if end:
@@ -408,10 +437,17 @@ class Relay:
             return
         end = not isinstance(event, h2.events.InformationalResponseReceived) and event.stream_ended is not None
         banned = NOT_TRAILERS if isinstance(event, h2.events.TrailersReceived) else {b"alt-svc", b"proxy-authenticate"}
+        if isinstance(event, h2.events.ResponseReceived):
+            status = int(dict(event.headers).get(b":status", b"0"))
+            try:
+                stream.incoming.begin(status, event.headers, bodiless=end or stream.head.method == "HEAD")
+            except AnswerRefused as error:
+                self._refuse_answer(stream, error)
+                return
         stream.resend, stream.answered = None, True
-        if held := stream.redactor.finish():  # before trailers
+        if held := stream.incoming.finish():  # before trailers
             other[0].put(other[1], data=held, source=(side, event.stream_id))
-        fields = [(bytes(name), stream.redactor.clean(bytes(value))) for name, value in event.headers]
+        fields = [(bytes(name), stream.incoming.clean(bytes(value))) for name, value in event.headers]
         fields = [(name, value) for name, value in fields if name not in banned]
         stream.entry.bytes_in += sum(len(name) + len(value) for name, value in fields)
         if fields or not end:
@@ -460,6 +496,29 @@ class Relay:
         if not stream.asked:
             self._running_off[number] = 0
 
+    def _refuse_body(self, stream: Stream, error: CredentialRefused, end: bool) -> None:
+        """What of it has gone on is all that the server gets."""
+        self._part(stream.number, Code.CANCEL)
+        if stream.answered:
+            stream.entry.verdict = "refused"
+            self._end(stream.number, Code.CANCEL, error.brief)
+            return
+        del self._streams[stream.number]
+        refusal = Refusal(403, error.brief, self._host, self._port)
+        self._refuse(stream.number, stream.entry, refusal, stream.head, end)
+
+    def _refuse_answer(self, stream: Stream, error: AnswerRefused) -> None:
+        """The guest must not have it: it is told so, or, if it has a part, its stream is reset."""
+        stream.entry.verdict = "refused"
+        self._part(stream.number, Code.CANCEL)
+        if stream.answered:
+            self._end(stream.number, Code.INTERNAL_ERROR, error.brief)
+            return
+        self._forget(stream.number, error.brief)
+        self._say(stream.number, Refusal(502, error.brief, self._host, self._port), stream.head)
+        if not stream.asked:
+            self._running_off[stream.number] = 0
+
     def _end(self, number: int, code: int, reason: str = "") -> None:
         self._guest.reset(number, code)
         self._forget(number, reason)
@@ -475,5 +534,5 @@ class Relay:
         if stream.entry in self._context.live:
             if reason:
                 stream.entry.reason = reason
-            note_redaction(stream.entry, stream.redactor)
+            note_redaction(stream.entry, stream.incoming)
             self._context.settle(stream.entry)

@@ -13,21 +13,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import h11
 
+from engine.gateway.answers import AnswerRefused
 from engine.gateway.body_checks import BodyRefused
 from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import Exchange, GuestBroke, UpstreamBroke
 from engine.gateway.httphead import BadRequest, RequestHead, head_length, read_head
+from engine.gateway.injection import CredentialRefused
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
 from engine.gateway.refusal import Refusal
 from engine.gateway.requests import Approved, approve, note_redaction, refused_body
 from engine.gateway.splice import close, hang_up
 from engine.gateway.upstream import Streams, UpstreamUnreachable
+from engine.gateway.whole import ANSWER_S, Onward, Whole, collect
 
 Dial = Callable[[JournalLine, Decision], Awaitable[Streams]]
 """A new connection to the entry's host; raises Refused and UpstreamUnreachable."""
@@ -89,24 +93,43 @@ class HttpSession:
             entry = JournalLine(port=self._port, protocol="tls" if self._inside else "http", how="intercept")
             entry.host = self._inside.host if self._inside else None
         with self._context.recording(entry):
-            head = None
-            try:
-                head = await self._read_head(deadline)
-                entry.host, entry.method, entry.path, entry.target = head.host, head.method, head.path, head.target
-                if self._inside is None:
-                    await self._context.ask(entry)
-                approved = approve(
-                    self._context, entry, head.headers, head.overrides, inside_tls=self._inside is not None
-                )
-                onward = head.onward(approved.decision.target, [*approved.headers, *approved.added])
-                await self._reach(entry, approved.decision)
-            except BadRequest as error:
-                return await self._refuse(entry, Refusal(error.status, error.brief), head)
-            except Refused as error:
-                return await self._refuse_by_rule(entry, error, head)
-            except UpstreamUnreachable:
-                return await self._give_up(entry, entry.reason, head)
-            return await self._relay(head, onward, entry, approved)
+            async with AsyncExitStack() as stack:
+                return await self._serve_judged(entry, deadline, stack)
+
+    async def _serve_judged(self, entry: JournalLine, deadline: float, stack: AsyncExitStack) -> bool:
+        """`stack` ends with the answer."""
+        head = None
+        try:
+            head = await self._read_head(deadline)
+            entry.host, entry.method, entry.path, entry.target = head.host, head.method, head.path, head.target
+            if self._inside is None:
+                await self._context.ask(entry)
+            approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=self._inside is not None)
+            if approved.whole is None:
+                body, onward = None, head.onward(approved.target, [*approved.headers, *approved.added])
+            else:
+                changed = await self._take_whole(head, approved.whole, stack)
+                body, onward = changed.body, head.onward(changed.target, changed.headers)
+            await self._reach(entry, approved.decision)
+        except BadRequest as error:
+            return await self._refuse(entry, Refusal(error.status, error.brief), head)
+        except Refused as error:
+            return await self._refuse_by_rule(entry, error, head)
+        except UpstreamUnreachable:
+            return await self._give_up(entry, entry.reason, head)
+        return await self._relay(head, onward, entry, approved, body)
+
+    async def _take_whole(self, head: RequestHead, whole: Whole, stack: AsyncExitStack) -> Onward:
+        """Collect the body, wait for one's turn, and make of it what is sent. Raises BadRequest and Refused."""
+        room = stack.enter_context(self._context.held.room())
+        received = bytes(self._buffer)
+        self._buffer.clear()
+        body = await collect(head.guest, self._guest, received, whole.longest, room, self._limits)
+        await stack.enter_async_context(whole.turn)
+        try:
+            return whole.change(body)
+        except CredentialRefused as error:
+            raise Refused(error.brief, hint=error.hint) from None
 
     async def _read_head(self, deadline: float) -> RequestHead:
         """Take one head off the buffer. Raises BadRequest."""
@@ -149,19 +172,21 @@ class HttpSession:
         self._upstream_host = entry.host or ""
         self._fresh = True
 
-    async def _relay(self, head: RequestHead, onward: h11.Request, entry: JournalLine, approved: Approved) -> bool:
+    async def _relay(
+        self, head: RequestHead, onward: h11.Request, entry: JournalLine, approved: Approved, body: bytes | None
+    ) -> bool:
         """Pass one request on and its answer back. True when another may follow."""
         assert self._upstream is not None
-        redactor, body = approved.redactor, approved.body
-        exchange = Exchange(head, onward, self._guest, self._upstream, entry, self._limits, redactor, body)
+        exchange = Exchange(head, onward, self._guest, self._upstream, entry, self._limits, approved, body)
         exchange.receive(bytes(self._buffer))
         self._buffer.clear()
         fresh, self._fresh = self._fresh, False
         try:
             await exchange.judge_body()
-            if body is not None:
+            if approved.body is not None:
                 approved.check_policy(self._context)
-            await exchange.run()
+            async with asyncio.timeout(ANSWER_S if approved.whole and approved.whole.mask else None):
+                await exchange.run()
             if exchange.switched:
                 await exchange.relay_websocket()
                 return False
@@ -169,6 +194,18 @@ class HttpSession:
             return await self._refuse_by_rule(entry, refused_body(approved.decision, error, approved.headers), head)
         except Refused as error:
             return await self._refuse_by_rule(entry, error, head)
+        except TimeoutError:
+            return await self._give_up(entry, f"{entry.host} did not answer within {ANSWER_S:g} s", head)
+        except CredentialRefused as error:
+            self.whole = not exchange.answered
+            refusal = Refusal(403, error.brief, entry.host, entry.port)
+            return not exchange.answered and await self._refuse(entry, refusal, head)
+        except AnswerRefused as error:
+            entry.verdict, entry.reason = "refused", error.brief
+            self.whole = not exchange.answered
+            return not exchange.answered and await self._say(
+                entry, Refusal(502, error.brief, entry.host, entry.port), head
+            )
         except UpstreamBroke as error:
             entry.reason = str(error)
             self.whole = not exchange.answered
@@ -183,7 +220,7 @@ class HttpSession:
                 return await self._refuse(entry, Refusal(400, str(error)), head)
             return False
         finally:
-            note_redaction(entry, redactor)
+            note_redaction(entry, approved.incoming)
         if not exchange.upstream_reusable:
             await self._drop_upstream()
         self._buffer += exchange.surplus

@@ -64,9 +64,11 @@ def check_foreign(headers: Headers, target: str, rules: Sequence[Rule], injectio
     guest holds instead of the secret.
     """
     ours = [injection for rule in rules for injection in rule.injections]
-    if not ours:
+    substitutions = [each for rule in rules for each in rule.substitutions]
+    if not ours and not substitutions:
         return False
     known = [text.encode() for injection in ours for text in injection.placeholders]
+    known += [each.placeholder.encode() for each in substitutions]
     names_of_ours = {name for injection in ours for name in _removed(injection)}
     names = _CREDENTIALS | names_of_ours
     replaced = {name for each in injections if not each.placeholders for name in _removed(each)}
@@ -89,15 +91,21 @@ def credentials_for(injections: Sequence[Injection], secrets: Secrets) -> Creden
     """The headers to add. Raises CredentialRefused when a value is missing or fits into no header."""
     headers: Headers = []
     for injection in injections:
-        value = secrets(injection.secret)
-        if not value:
-            hint = f"set it on the host: sandbox secret set {injection.secret}"
-            raise CredentialRefused(f"the secret {injection.secret} has no value", hint=hint)
+        if injection.form == "sigv4":  # signing.py's, once the request is whole
+            continue
+        value = value_of(injection.secret, secrets)
         content = _format(injection, value)
         if content is None:
             raise CredentialRefused(f"the secret {injection.secret} has a value that fits into no header")
         headers.append((injection.header.encode("ascii"), content))
     return Credentials(headers, tuple(injection.secret for injection in injections))
+
+
+def value_of(name: str, secrets: Secrets) -> str:
+    """Raises CredentialRefused when there is none."""
+    if value := secrets(name):
+        return value
+    raise CredentialRefused(f"the secret {name} has no value", hint=f"set it on the host: sandbox secret set {name}")
 
 
 def without_rivals(headers: Headers, injections: Sequence[Injection]) -> Headers:
@@ -109,20 +117,6 @@ def without_rivals(headers: Headers, injections: Sequence[Injection]) -> Headers
         for name, value in headers
         if (key := header_key(name)) not in rivals and not (key in _CREDENTIALS and _holds(value, placeholders))
     ]
-
-
-def needles(injections: Iterable[Injection], secrets: Secrets) -> list[bytes]:
-    """What must not come back to the guest: each value as it is, and as Basic credentials write it."""
-    found: list[bytes] = []
-    for injection in injections:
-        value = secrets(injection.secret)
-        if not value:
-            continue
-        found.append(value.encode())
-        content = _format(injection, value)
-        if injection.form == "basic" and content is not None:
-            found.append(content.removeprefix(b"Basic "))
-    return list(dict.fromkeys(found))
 
 
 def _format(injection: Injection, value: str) -> bytes | None:

@@ -41,7 +41,9 @@ async def intercept(
     """
     assert context.authority is not None
     host = entry.host or ""
-    offers = [protocol for protocol in _SPOKEN if protocol in hello.alpn]
+    # Where bodies have to be seen as a whole, as a signature covers them, HTTP/1.1 alone is spoken: all clients do.
+    spoken = (HTTP_1,) if context.policy.needs_bodies(host, entry.port) else _SPOKEN
+    offers = [protocol for protocol in spoken if protocol in hello.alpn]
     upstream: TlsStream | None = None
     if decision is None or failure is not None:
         entry.verdict, entry.how = "refused", "refuse"

@@ -28,11 +28,12 @@ class Injection:
     `secret` is its name in the file, `header` the one it goes into (lower case). `form` raw: the value itself; bearer:
     `Bearer VALUE`; basic: base64 of `user:VALUE`. `drop` are rival headers, removed (lower case); `header` always is.
     `paths` are the only ones it is sent to; empty: all. `placeholders` are the texts that the guest holds instead.
+    `sigv4` (AWS): the value is a pair of keys, with which the guest's signature is made anew; `header` has it.
     """
 
     secret: str
     header: str
-    form: Literal["raw", "bearer", "basic"]
+    form: Literal["raw", "bearer", "basic", "sigv4"]
     user: str = ""
     drop: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
@@ -53,6 +54,32 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class Substitution:
+    """A secret whose value takes the place of its placeholder, where that is a whole parameter of the query or a whole
+    field of the body."""
+
+    secret: str
+    placeholder: str
+    query: bool = False
+    body: bool = False
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A token endpoint (RFC 6749, 6) at the one path of its rule.
+
+    `secret` has the access token and `renewing` the refresh token, which the request's field `asked` must have the
+    `placeholder` of. `answered` are fields of the answer: which token each has, and what the guest gets in its place.
+    """
+
+    secret: str
+    renewing: str
+    placeholder: str
+    asked: str = "refresh_token"
+    answered: tuple[tuple[str, Literal["access", "refresh", "identity"], str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Rule:
     """One endpoint.
 
@@ -67,6 +94,7 @@ class Rule:
     `raw` is for protocols that name no host (`protocol: tcp`): the name has an address of its own in the guest, and
     nothing else leads there. `target` is the host behind a name that only the guest knows; `localhost` is this very
     host. `bypass` splices TLS although other rules would look inside. `ech` lets a ClientHello hide its server's name.
+    `substitutions` put values into queries and bodies; a rule with a `renewal` is that of a token endpoint.
     A deny is for every protocol at its port. Raises GatewayError when it makes no sense.
     """
 
@@ -88,6 +116,8 @@ class Rule:
     body: Pushes | LfsDownloads | None = None
     purpose: str = ""
     offers: tuple[Offer, ...] = ()
+    substitutions: tuple[Substitution, ...] = ()
+    renewal: Renewal | None = None
 
     def __post_init__(self) -> None:
         where = f"{self.origin}: " if self.origin else ""
@@ -122,7 +152,21 @@ class Rule:
     @property
     def looks_inside(self) -> bool:
         """Whether TLS to this host is intercepted; without, it is spliced."""
-        return bool(self.methods or self.paths or self.injections or self.intercept or self.body)
+        asked = self.methods or self.paths or self.injections or self.intercept or self.body
+        return bool(asked or self.substitutions or self.renewal)
+
+    @property
+    def needs_bodies(self) -> bool:
+        """Whether bodies of requests have to be seen as a whole, which HTTP/1.1 alone is spoken for."""
+        signed = any(injection.form == "sigv4" for injection in self.injections)
+        return signed or self.renewal is not None or any(each.body for each in self.substitutions)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Those whose values requests to its host may carry."""
+        names = [injection.secret for injection in self.injections] + [each.secret for each in self.substitutions]
+        names += [self.renewal.secret, self.renewal.renewing] if self.renewal else []
+        return tuple(dict.fromkeys(names))
 
     @property
     def is_conditional(self) -> bool:
@@ -178,6 +222,8 @@ class Decision:
     target: str = ""
     path: str = ""
     injections: tuple[Injection, ...] = ()
+    substitutions: tuple[Substitution, ...] = ()
+    renewal: Renewal | None = None
     status: int = 403
     needed: tuple[str, str] | None = None
     checks: tuple[BodyCheck, ...] = ()
@@ -273,7 +319,17 @@ class Policy:
         injections = tuple(_injections(allowing, read))
         rule, checks = _body_checks(allowing, injections)
         reason = f"{name}:{port} is allowed by {rule.label}"
-        return Decision(True, rule, reason, target=read.wire, path=read.path, injections=injections, checks=checks)
+        return Decision(
+            True,
+            rule,
+            reason,
+            target=read.wire,
+            path=read.path,
+            injections=injections,
+            substitutions=tuple(dict.fromkeys(each for one in allowing for each in one.substitutions)),
+            renewal=next((one.renewal for one in allowing if one.renewal is not None), None),
+            checks=checks,
+        )
 
     def looks_into(self, host: str, port: int) -> bool:
         """Whether some rule about this host (in canonical form) has to look inside TLS.
@@ -285,6 +341,10 @@ class Policy:
     def may_hide(self, host: str, port: int) -> bool:
         """Whether a ClientHello for this host (in canonical form) may carry an encrypted one."""
         return any(rule.ech for rule in self.matching(host, port))
+
+    def needs_bodies(self, host: str, port: int) -> bool:
+        """Whether some rule about this host (in canonical form) has to see bodies of requests as a whole."""
+        return any(rule.needs_bodies for rule in self.matching(host, port))
 
     def foreign_placeholders(self, host: str, port: int) -> frozenset[str]:
         """The placeholders of secrets that this host does not get."""
@@ -335,4 +395,7 @@ def _body_checks(allowing: Sequence[Rule], injections: Sequence[Injection]) -> t
 
 
 def _placeholders(rule: Rule) -> Iterator[str]:
-    return (text for injection in rule.injections for text in injection.placeholders if text)
+    yield from (text for injection in rule.injections for text in injection.placeholders if text)
+    yield from (each.placeholder for each in rule.substitutions)
+    if rule.renewal is not None:
+        yield rule.renewal.placeholder

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_SHORTEST = 8  # of a value that can be looked for; and what may pass of a value that a pause cuts in two
+from engine.gateway.forms import SHORTEST  # also what may pass of a value that a pause cuts in two
+
 _STAR = b"*"
 
 
@@ -16,13 +17,18 @@ class Redactor:
     """
 
     def __init__(self, values: Iterable[bytes]) -> None:
-        self._values = sorted({value for value in values if len(value) >= _SHORTEST}, key=len, reverse=True)
+        self._values = sorted({value for value in values if len(value) >= SHORTEST}, key=len, reverse=True)
         self._passed = b""  # the end of what has gone on, which a value may begin in
         self._held = b""
         self.found = False
 
     def __bool__(self) -> bool:
         return bool(self._values)
+
+    @property
+    def holds(self) -> bool:
+        """Whether something is held back now."""
+        return bool(self._held)
 
     def feed(self, data: bytes) -> bytes:
         """What may go on now."""
@@ -32,7 +38,7 @@ class Redactor:
         window = self._passed + self._held + data
         clean = self.clean(window)
         tail = self._tail(clean)
-        keep = tail if tail >= _SHORTEST else 0
+        keep = tail if tail >= SHORTEST else 0
         # What has gone on stays as it was sent: the guest has it, and a value that began in it ends in stars.
         end = max(before, len(clean) - keep)
         self._held = clean[end:]
@@ -56,7 +62,13 @@ class Redactor:
         """The length of the longest end of the data that some value begins with."""
         longest = 0
         for value in self._values:
-            for size in range(min(len(value) - 1, len(data)), longest, -1):
+            at = data.find(value[:SHORTEST], max(0, len(data) - len(value) + 1))
+            while at >= 0 and not value.startswith(data[at:]):
+                at = data.find(value[:SHORTEST], at + 1)
+            if at >= 0:
+                longest = max(longest, len(data) - at)
+                continue
+            for size in range(min(SHORTEST - 1, len(data)), longest, -1):
                 if data.endswith(value[:size]):
                     longest = size
                     break

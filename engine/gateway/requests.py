@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
+from engine.gateway.answers import Incoming
 from engine.gateway.body_checks import BodyRefused, HeldBody
 from engine.gateway.context import Context, Refused
 from engine.gateway.injection import (
@@ -13,13 +14,14 @@ from engine.gateway.injection import (
     check_foreign,
     credentials_for,
     find_placeholder,
-    needles,
     without_rivals,
 )
 from engine.gateway.journal import JournalLine
-from engine.gateway.policy import Decision, Policy
+from engine.gateway.needles import needles
+from engine.gateway.outgoing import Outgoing
+from engine.gateway.policy import Decision, Policy, Rule
 from engine.gateway.push_reports import MEDIA_TYPE
-from engine.gateway.redaction import Redactor
+from engine.gateway.whole import Whole
 
 _MOST_SENT = 1 << 20  # bytes; what git sends in one piece
 # An answer must be readable for us where it could hold a value of ours.
@@ -28,16 +30,20 @@ _PACKED = frozenset({b"accept-encoding", b"sec-websocket-extensions"})
 
 @dataclass(frozen=True)
 class Approved:
-    """`headers` are the guest's without rivals, `added` ours, to come behind them.
+    """`headers` are the guest's without rivals, `added` ours, to come behind them; `target` may have a value, too.
 
-    With a `body`, nothing goes upstream before that is open, and only if `policy` is still in force then.
+    With a `body`, nothing goes upstream before that is open, and only if `policy` is still in force then. With `whole`
+    the body has to be collected, and what is sent is what comes of it.
     """
 
     decision: Decision
+    target: str = field(repr=False)
     headers: Headers
-    added: Headers
-    redactor: Redactor
+    added: Headers = field(repr=False)
+    incoming: Incoming
+    outgoing: Outgoing
     policy: Policy
+    whole: Whole | None = None
     body: HeldBody | None = None
 
     def check_policy(self, context: Context) -> None:
@@ -69,37 +75,75 @@ def approve(
     decision = context.judge_request(entry, overrides)
     host, port, target = entry.host or "", entry.port, entry.target or ""
     rules = context.policy.matching(host, port)
-    if find_placeholder(headers, target, context.policy.foreign_placeholders(host, port)):
+    strangers = context.policy.foreign_placeholders(host, port)
+    if find_placeholder(headers, target, strangers):
         raise Refused(f"the request carries the placeholder of a secret that {host} does not get")
-    injections = decision.injections
     try:
-        if check_foreign(headers, target, rules, injections):
-            injections = ()  # a rule permits it to come with its own
-        if injections and not inside_tls:
-            raise CredentialRefused(f"the secret {injections[0].secret} goes out by TLS only", hint="use https")
-        credentials = credentials_for(injections, context.secrets)
+        return _with_credentials(context, entry, decision, headers, rules, inside_tls, Outgoing(strangers, host))
     except CredentialRefused as error:
         raise Refused(error.brief, hint=error.hint) from None
-    bound = [injection for rule in rules for injection in rule.injections]
-    values = needles(bound, context.secrets) if inside_tls else []
-    headers = without_rivals(headers, injections)
-    if (reached := decision.reached(host)) != host:
-        # Services that only their own host talks to refuse requests for any other name (DNS rebinding).
-        spoken = (reached if port == (443 if inside_tls else 80) else f"{reached}:{port}").encode("ascii")
-        headers = [(name, spoken if name.lower() == b"host" else value) for name, value in headers]
+
+
+def _with_credentials(
+    context: Context,
+    entry: JournalLine,
+    decision: Decision,
+    headers: Headers,
+    rules: Sequence[Rule],
+    inside_tls: bool,
+    outgoing: Outgoing,
+) -> Approved:
+    """Raises CredentialRefused."""
+    method, target, host = entry.method or "", decision.target, entry.host or ""
+    injections, substitutions = decision.injections, decision.substitutions
+    if check_foreign(headers, entry.target or "", rules, injections):
+        injections, substitutions = (), ()  # a rule permits it to come with its own
+    carried = [each.secret for each in injections] + [each.secret for each in substitutions]
+    carried += [decision.renewal.renewing] if decision.renewal is not None else []
+    if carried and not inside_tls:
+        raise CredentialRefused(f"the secret {carried[0]} goes out by TLS only", hint="use https")
+    credentials = credentials_for(injections, context.secrets)
+    values = needles(rules, context.secrets) if inside_tls else []
+    sent = _spoken_to(decision.reached(host), host, entry.port, without_rivals(headers, injections), inside_tls)
     if values:
-        headers = [(name, value) for name, value in headers if name.lower() not in _PACKED]
+        sent = [(name, value) for name, value in sent if name.lower() not in _PACKED]
         credentials.headers.append((b"accept-encoding", b"identity"))
     try:
         body = HeldBody(decision.checks, headers) if decision.checks else None
     except BodyRefused as error:
         raise refused_body(decision, error, headers) from None
     if body is not None:  # who waits for `100 Continue` is answered by us
-        headers = [(name, value) for name, value in headers if name.lower() != b"expect"]
-    return Approved(decision, headers, credentials.headers, Redactor(values), context.policy, body)
+        sent = [(name, value) for name, value in sent if name.lower() != b"expect"]
+    incoming, added, whole = Incoming(values, host), credentials.headers, None
+    if not (substitutions or decision.renewal or any(each.form == "sigv4" for each in injections)):
+        return Approved(decision, target, sent, added, incoming, outgoing, context.policy, body=body)
+    if body is not None:
+        raise CredentialRefused("a secret goes into this request, whose body has to be judged as the guest sends it")
+    from engine.gateway import rewriting, substitution  # only who asks for it needs it
+
+    target = substitution.into_query(target, substitutions, context.secrets)
+    if decision.renewal is not None:
+        whole = rewriting.renewing(context, host, method, target, [*sent, *added], decision.renewal)
+    else:
+        asked = rewriting.signature_of(injections, headers, target)
+        everything = [*sent, *added]
+        whole = rewriting.rewriting_for(context, method, target, everything, injections, substitutions, asked)
+        sent, added = rewriting.signed_now(context, method, target, everything, injections, asked), []
+    return Approved(decision, target, sent, added, incoming, outgoing, context.policy, whole)
 
 
-def note_redaction(entry: JournalLine, redactor: Redactor) -> None:
+def _spoken_to(reached: str, host: str, port: int, headers: Headers, inside_tls: bool) -> Headers:
+    """The headers for the host that is really meant.
+
+    Services that only their own host talks to refuse requests for any other name (DNS rebinding).
+    """
+    if reached == host:
+        return headers
+    spoken = (reached if port == (443 if inside_tls else 80) else f"{reached}:{port}").encode("ascii")
+    return [(name, spoken if name.lower() == b"host" else value) for name, value in headers]
+
+
+def note_redaction(entry: JournalLine, incoming: Incoming) -> None:
     """Say in the journal that an answer held a value."""
-    if redactor.found:
+    if incoming.found:
         entry.reason += "; a secret's value in the answer was overwritten"

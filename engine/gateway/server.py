@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.gateway import upstream
-from engine.gateway.context import Context
+from engine.gateway.context import Context, Keep
 from engine.gateway.doors import Addresses, Door
 from engine.gateway.errors import GatewayError
 from engine.gateway.http import HttpSession
@@ -105,12 +105,17 @@ class Gateway:
         """What mints the certificates of intercepted names."""
         return self._context.authority
 
-    def arm(self, *, authority: Authority | None = None, secrets: Secrets | None = None) -> None:
-        """Give it what the next policy needs: an authority that the guest trusts by now, where secrets come from."""
+    def arm(
+        self, *, authority: Authority | None = None, secrets: Secrets | None = None, keep: Keep | None = None
+    ) -> None:
+        """Give it what the next policy needs: an authority that the guest trusts by now, where secrets come from, and
+        what keeps those that are renewed."""
         if authority is not None:
             self._context.authority = authority
         if secrets is not None:
             self._context.secrets = secrets
+        if keep is not None:
+            self._context.keep = keep
 
     def set_policy(self, policy: Policy) -> tuple[int, ...]:
         """Judge by this policy from now on; connections that it does not allow are cut. Raises GatewayError as a start.
@@ -238,6 +243,7 @@ async def start_gateway(
     connect: Connect | None = None,
     limits: Limits | None = None,
     secrets: Secrets | None = None,
+    keep: Keep | None = None,
     authority: Authority | None = None,
     proxies: Proxies | None = None,
     waiting: Waiting | None = None,
@@ -250,9 +256,9 @@ async def start_gateway(
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. `proxies` are those that this host needs to
     get out. The journal remains the caller's to close.
-    `secrets` gives the value of a secret at the moment of a request. With an `authority` that the guest trusts, TLS is
-    intercepted where the policy looks inside, and names that it refuses are told why. `waiting` holds connections while
-    the user is asked about them.
+    `secrets` gives the value of a secret at the moment of a request, `keep` takes those that are renewed. With an
+    `authority` that the guest trusts, TLS is intercepted where the policy looks inside, and names that it refuses are
+    told why. `waiting` holds connections while the user is asked about them.
     Raises GatewayError when a socket cannot be made, and for a policy that looks inside without an authority.
     """
     context = Context(
@@ -263,6 +269,7 @@ async def start_gateway(
         connect_local=connect or upstream.connect_local,
         limits=_affordable(limits or Limits()),
         secrets=secrets or (lambda name: None),
+        keep=keep,
         authority=authority,
         proxies=proxies or Proxies(),
         waiting=waiting or Waiting(),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.gateway.context import Keep
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
@@ -101,6 +102,7 @@ async def open_guest(
     journal: Journal,
     console_log: Path | None = None,
     secret_of: Secrets | None = None,
+    keep: Keep | None = None,
     certified: bool = False,
     proxies: Proxies | None = None,
     on_step: Callable[[str], None] = lambda title: None,
@@ -109,8 +111,9 @@ async def open_guest(
 
     `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
     the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
-    with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request.
-    `proxies` are those of the host. Raises VmmError with the console's last lines when nothing answers.
+    with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request, `keep`
+    takes those that are renewed. `proxies` are those of the host.
+    Raises VmmError with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
         authority = make_authority(name) if certified or policy.looks_inside else None
@@ -118,7 +121,16 @@ async def open_guest(
             identity = replace(identity, certificate=authority.certificate)
         memory = await stack.enter_async_context(_memory(base.shape, parent))
         net = await stack.enter_async_context(
-            open_network(base.tools, policy, runtime, journal, secrets=secret_of, authority=authority, proxies=proxies)
+            open_network(
+                base.tools,
+                policy,
+                runtime,
+                journal,
+                secrets=secret_of,
+                keep=keep,
+                authority=authority,
+                proxies=proxies,
+            )
         )
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
         descriptor = await asyncio.shield(memory)  # it was made while the network was

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.gateway.context import Keep
 from engine.gateway.doors import Addresses
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
@@ -39,6 +40,7 @@ async def open_network(
     journal: Journal,
     *,
     secrets: Secrets | None = None,
+    keep: Keep | None = None,
     authority: Authority | None = None,
     proxies: Proxies | None = None,
 ) -> AsyncIterator[GuestNetwork]:
@@ -57,6 +59,7 @@ async def open_network(
                 runtime,
                 journal,
                 secrets=secrets,
+                keep=keep,
                 authority=authority,
                 proxies=proxies,
                 listeners=listeners,

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.agents.outfit import Held
-from engine.resolve.secrets import sources_of, used_secrets
+from engine.resolve.secrets import own_source, sources_of, used_secrets
 from engine.secrets.places import SecretPlaces
-from engine.secrets.rules import environment, kind_of, placeholder_for
+from engine.secrets.rules import environment, kind_of, placeholder_for, renewal_for, renewing_name
 from engine.secrets.settings import load_settings
 from engine.secrets.sources import needed_environment, read_first
 from engine.secrets.store import Store
@@ -19,7 +19,8 @@ from sandboxfile import Loaded
 
 @dataclass(frozen=True)
 class Credentials:
-    """`kinds` says of each secret that endpoints use which kind of its vendor's credentials the value is.
+    """`kinds` says of each secret that endpoints use which kind of its vendor's credentials the value is; a token that
+    renews one is in it under a name of its own (`renewing_name`).
 
     `held` is what stands for a value in the guest, and `variables` those of the guest that carry it, both by secret. No
     value is in here but in the environment of `places`, which nothing shows.
@@ -52,11 +53,18 @@ def read_credentials(loaded: Loaded, layout: Layout) -> Credentials:
     kinds: dict[str, str | None] = {}
     held: dict[str, Held] = {}
     variables: dict[str, Mapping[str, str]] = {}
-    for name, places in sources.items():
-        value, _ = read_first(name, places, os.environ, store)
+    answers: dict[str, str] = {}
+    for name, places in list(sources.items()):
+        value, found = read_first(name, places, os.environ, store)
+        if found.kind == "command":
+            answers[name] = value
         host = used[name][0]
         kinds[name] = kind_of(name, value, host)
         held[name] = Held(used[name], placeholder_for(name, kinds[name], host))
         variables[name] = environment(name, kinds[name], host, loaded.sandbox.secrets[name].env)
+        renewing = renewing_name(name)
+        renews = renewal_for(name, kinds[name], host) is not None
+        if renews and (renewing in settings or store.find(renewing) is not None):
+            sources[renewing], kinds[renewing] = (own_source(renewing, settings),), None
     needed = needed_environment([place for each in sources.values() for place in each], os.environ)
-    return Credentials(SecretPlaces(sources, needed), kinds, held, variables)
+    return Credentials(SecretPlaces(sources, needed, answers), kinds, held, variables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ class Registries:
     ) -> Policy:
         """One rule per endpoint, several for a named group. Raises RegistryError when nobody knows the group.
 
-        `kinds` are the kinds of the file's secrets (`engine.secrets.rules.kind_of`); without it requests carry none, as
-        in builds. `place_of` says where an endpoint stands in the file, for the journal.
+        `kinds` are the kinds of the file's secrets (`Credentials.kinds`); without it requests carry none, as in builds.
+        `place_of` says where an endpoint stands in the file, for the journal.
         """
         rules: list[Rule] = []
         for index, endpoint in enumerate(endpoints):
@@ -61,10 +61,8 @@ class Registries:
                 continue
             assert endpoint.host is not None, "the model allows a group or a host"
             if endpoint.secret is not None and kinds is not None:
-                from engine.secrets.rules import injections_for
-
-                kind = kinds.get(endpoint.secret)
-                conditions["injections"] = injections_for(endpoint.secret, endpoint.host, kind)
+                conditions |= _credentials(endpoint, endpoint.secret, endpoint.host, kinds.get(endpoint.secret))
+                rules += _renewals(endpoint.secret, endpoint.host, kinds, f"endpoints[{index}]", place_of(index))
             conditions |= {"origin": f"endpoints[{index}]", "place": place_of(index)}
             rules.append(_rule_of_host(endpoint, conditions))
         return Policy(rules)
@@ -99,6 +97,27 @@ def _rule_of_host(endpoint: Endpoint, conditions: Mapping[str, Any]) -> Rule:
         foreign_credentials=endpoint.foreign_credentials is not None,
         **conditions,
     )
+
+
+def _credentials(endpoint: Endpoint, secret: str, host: str, kind: str | None) -> dict[str, Any]:
+    from engine.secrets.rules import injections_for, substitution_for
+
+    places = endpoint.secret_in or ("header",)
+    found: dict[str, Any] = {"injections": injections_for(secret, host, kind)} if "header" in places else {}
+    if "query" in places or "body" in places:
+        query, body = "query" in places, "body" in places
+        found["substitutions"] = (substitution_for(secret, host, kind, query=query, body=body),)
+    return found
+
+
+def _renewals(secret: str, host: str, kinds: Mapping[str, str | None], origin: str, place: str) -> Iterator[Rule]:
+    """The vendor's token endpoint, where the user keeps what renews the secret."""
+    from engine.secrets.rules import renewal_rule, renewing_name
+
+    if renewing_name(secret) in kinds:
+        rule = renewal_rule(secret, host, kinds.get(secret), f"{origin} (renews {secret})", place)
+        if rule is not None:
+            yield rule
 
 
 def looks_inside(endpoints: Iterable[Endpoint]) -> bool:

@@ -13,8 +13,10 @@ class SecretPlaces:
     """`sources` are the places of each secret, in the order in which they are looked at.
 
     `environment` is what of the user's environment reading them needs. It holds values: it travels over a socket
-    between two processes of the user, and is neither shown nor written anywhere.
+    between two processes of the user, and is neither shown nor written anywhere. So do `answers`: what a command has
+    just said is not asked for a second time, as it may ask the user.
     """
 
     sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    answers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from engine.gateway.policy import Injection
+from engine.gateway import policy
+from engine.gateway.policy import Injection, Rule, Substitution
 from engine.secrets.vendors import PLACEHOLDER, VENDORS, Kind, Place, Probe, Renewal, Vendor
 
 _UNKNOWN = Kind("token")
@@ -37,6 +38,35 @@ def injections_for(secret_name: str, host: str, kind: str | None = None) -> tupl
     )
 
 
+def substitution_for(secret_name: str, host: str, kind: str | None = None, *, query: bool, body: bool) -> Substitution:
+    """The value in the place of its placeholder, in queries or bodies for `host`."""
+    return Substitution(secret_name, placeholder_for(secret_name, kind, host), query, body)
+
+
+def renewing_name(secret_name: str) -> str:
+    """The name under which the token is kept that renews a secret. No file can give one this name."""
+    return f"{secret_name}@refresh"
+
+
+def renewal_rule(secret_name: str, host: str, kind: str | None, origin: str, place: str) -> Rule | None:
+    """What lets the guest renew a login for `host`: one request to its vendor, which is masked both ways."""
+    if (renewal := renewal_for(secret_name, kind, host)) is None:
+        return None
+    answered = policy.Renewal(
+        secret_name,
+        renewing_name(secret_name),
+        renewal.placeholder,
+        renewal.asked,
+        (
+            (renewal.access, "access", placeholder_for(secret_name, kind, host)),
+            (renewal.refresh, "refresh", renewal.placeholder),
+            (renewal.identity, "identity", PLACEHOLDER),
+        ),
+    )
+    where = (renewal.path,)
+    return Rule(renewal.host, 443, origin=origin, place=place, methods=("POST",), paths=where, renewal=answered)
+
+
 def placeholder_for(secret_name: str, kind: str | None = None, host: str | None = None) -> str:
     """What the guest holds instead of the value: clients tell kinds of credentials by its looks."""
     if (vendor := vendor_of(secret_name, host)) is None:
@@ -50,9 +80,9 @@ def environment(
     """The variables that carry the placeholder into the guest. `variable` is the one of the user's that the value comes
     from: programs in the guest look for the same."""
     vendor = vendor_of(secret_name, host)
-    names = _choose(vendor, secret_name, kind).variables
-    held = placeholder_for(secret_name, kind, host)
-    return dict.fromkeys(names if variable is None or variable in names else (*names, variable), held)
+    chosen = _choose(vendor, secret_name, kind)
+    known = {**dict.fromkeys(chosen.variables, placeholder_for(secret_name, kind, host)), **dict(chosen.held)}
+    return known if variable is None else {variable: placeholder_for(secret_name, kind, host), **known}
 
 
 def kind_of(secret_name: str, value: str, host: str | None = None) -> str | None:
@@ -102,7 +132,9 @@ def _at(host: str) -> tuple[Vendor, Place] | None:
         for vendor in VENDORS
         for place in vendor.places
         for each in place.hosts
-        if each == host or (host.startswith("*.") and each.endswith(host[1:]))
+        if each == host
+        or (host.startswith("*.") and each.endswith(host[1:]))
+        or (each.startswith("*.") and host.endswith(each[1:]))
     }
     return next(iter(found)) if len(found) == 1 else None
 

@@ -114,6 +114,21 @@ class Store:
             self._write({**before, name: entry})
         return entry.place
 
+    def renew(self, name: str, value: str, since: Entry) -> bool:
+        """Put a value in the place of that of `since`, and say whether that was still there. Raises SecretError."""
+        backend = os_keyring() if since.place == "keyring" else None
+        if since.place == "keyring" and backend is None:
+            raise SecretError(f"{name} is in the system's keyring, which cannot be reached from here")
+        with self._held():
+            before = dict(self.entries())
+            if before.get(name) != since:
+                return False
+            if backend is not None:
+                with _keyring_errors(f"the keyring did not take {name}"):
+                    backend.set_password(SERVICE, name, value)
+            self._write({**before, name: Entry(since.place, _now(), None if backend is not None else value)})
+        return True
+
     def remove(self, name: str) -> bool:
         """Forget a secret, and its value wherever it is; whether there was one. Raises SecretError."""
         with self._held():

@@ -6,17 +6,25 @@ what is removed is gone at once. A variable cannot change: the process has its e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.errors import SecretError
-from engine.secrets.redaction import redact_held
-from engine.secrets.sources import CommandUnanswered, Source, needed_environment, read_first, read_source
+from engine.secrets.redaction import hold, redact_held
+from engine.secrets.sources import (
+    CommandUnanswered,
+    Source,
+    check_value,
+    needed_environment,
+    read_first,
+    read_source,
+)
 from engine.secrets.store import SESSION, Entry, Stamp, Store, stamp_of
 
 LOOK_S = 1.0  # between two looks into a file that seems to be as it was: clocks of file systems are coarse
@@ -27,8 +35,8 @@ class Vault:
     """Reads `sources` (secret name -> where it may be, in that order) and hands out values.
 
     `environment` is what `needed_environment` says. `tell` hears, without values, of warnings and of secrets that lose
-    or get a value; it is called from any thread. Raises SecretError when one has no value. Core dumps of this process
-    are off from now on.
+    or get a value; it is called from any thread. `answers` are what commands have said just now. Raises SecretError
+    when one has no value. Core dumps of this process are off from now on.
     """
 
     def __init__(
@@ -38,6 +46,7 @@ class Vault:
         store: Store,
         tell: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
+        answers: Mapping[str, str] | None = None,
     ) -> None:
         forbid_core_dumps()
         used = [source for each in sources.values() for source in each]
@@ -46,7 +55,11 @@ class Vault:
             os.environ.update({name: environment[name] for name in SESSION if name in environment})
         self._secrets: dict[str, _Secret] = {}
         for name, each in sources.items():
-            value, source = read_first(name, each, environment, store, tell)
+            command = next((source for source in each if source.kind == "command"), None)
+            if command is not None and (answer := (answers or {}).get(name)) is not None:
+                value, source = hold(answer), command
+            else:
+                value, source = read_first(name, each, environment, store, tell)
             self._secrets[name] = _Secret(name, source, value, environment, store, tell, clock)
 
     def value(self, name: str) -> str | None:
@@ -56,6 +69,26 @@ class Vault:
         """
         secret = self._secrets.get(name)
         return secret.value() if secret is not None else None
+
+    def renew(self, values: Mapping[str, str]) -> None:
+        """New values of secrets, which count from now on; `keep` is what writes them down.
+
+        Raises SecretError for one that cannot be sent in a header.
+        """
+        for name, value in values.items():
+            check_value(value, f"the renewed {name}")
+        for name, value in values.items():
+            if (secret := self._secrets.get(name)) is not None:
+                secret.renew(value)
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Put renewed values where the old ones came from, if that is ours. May wait for the keyring.
+
+        What goes wrong is told: the value is then in memory, and lost with it.
+        """
+        for name in names:
+            if (secret := self._secrets.get(name)) is not None:
+                secret.keep()
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._secrets)
@@ -101,6 +134,7 @@ class _Secret:
         self._entry = self._find() if source.kind == "keyring" else None
         self._asking: threading.Thread | None = None
         self._generation = 0
+        self._superseded: str | None = None  # what the source may still say of a value that was renewed
         self._lock = threading.Lock()  # between who asks aside and who has just seen that the answer is an old one
 
     def __repr__(self) -> str:
@@ -121,6 +155,29 @@ class _Secret:
             else:
                 self._look_at_entry(now)
         return self._value
+
+    def renew(self, value: str) -> None:
+        with contextlib.suppress(SecretError):  # what cannot be looked at now has not been removed
+            if self._source.kind == "keyring" and self._find() is None:
+                return
+        with self._lock:
+            self._generation += 1
+            self._superseded, self._value = self._value, value
+        self._tell(f"the secret {self._name} was renewed")
+
+    def keep(self) -> None:
+        value, entry = self._value, self._entry
+        if value is None or self._superseded is None:
+            return
+        why = f"{self._source.label} is not ours to change"
+        try:
+            if entry is not None and self._source.kind == "keyring":
+                if self._store.renew(self._source.where, value, entry):
+                    return
+                why = f"{self._source.label} was changed meanwhile"
+        except SecretError as error:
+            why = error.brief
+        self._tell(f"the renewed secret {self._name} is in memory only, and lost when this sandbox stops: {why}")
 
     def _see(self) -> Stamp | None:
         return self._store.stamp() if self._source.kind == "keyring" else stamp_of(Path(self._source.where))
@@ -175,6 +232,8 @@ class _Secret:
             return None, error.brief
 
     def _take(self, value: str | None, reason: str) -> None:
+        if value is not None and value == self._superseded:
+            return
         before, self._value = self._value, value
         if value is None and before is not None:
             self._tell(f"the secret {self._name} has no value any more: {reason}")

@@ -13,22 +13,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["raw", "bearer", "basic"]  # as in engine.gateway.policy.Injection
+Form = Literal["raw", "bearer", "basic", "sigv4"]  # as in engine.gateway.policy.Injection
 Evidence = Literal["run", "documents"]
 
 PLACEHOLDER = "proxy-managed"
+AWS_KEY_ID = "AKIAPROXYMANAGED0000"  # clients look at its form
 
 
 @dataclass(frozen=True)
 class Renewal:
     """Where tokens of a kind are renewed: the answers hold new ones, which are masked before the guest sees them.
 
-    `placeholder` stands for the renewal token, as the kind's own stands for the access token.
+    `placeholder` stands for the renewal token, as the kind's own stands for the access token. `asked` is the field of
+    the request (JSON or form) that has the renewal token; the others are fields of the answer.
     """
 
     host: str
     path: str
     placeholder: str
+    asked: str = "refresh_token"
+    access: str = "access_token"
+    refresh: str = "refresh_token"
+    identity: str = "id_token"
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Kind:
 
     `header` and `drop` (rivals that clients send beside it or instead) are lower case. `placeholder` is what the guest
     holds: clients choose their header by its looks. `variables` carry it into the guest. `beginnings` are those of
-    real values, and tell the kinds of one vendor apart. `words` in a secret's name say that it is of this kind.
+    real values, and tell the kinds of one vendor apart. `words` in a secret's name say that it is of this kind. `held`
+    are variables with a placeholder of their own.
     """
 
     name: str
@@ -63,14 +70,18 @@ class Kind:
     variables: tuple[str, ...] = ()
     beginnings: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    held: tuple[tuple[str, str], ...] = ()
     renewal: Renewal | None = None
     probe: Probe | None = None
 
 
 @dataclass(frozen=True)
 class Place:
-    """Hosts that take a vendor's credentials. With `user` they take it as the password of Basic, of that user; `paths`
-    (patterns: `*` in a segment, `**` across) are the only ones there that do."""
+    """Hosts that take a vendor's credentials; `*.` stands for all below one.
+
+    With `user` they take it as the password of Basic, of that user; `paths` (patterns: `*` in a segment, `**` across)
+    are the only ones there that do.
+    """
 
     hosts: tuple[str, ...]
     user: str = ""
@@ -253,5 +264,28 @@ VENDORS: tuple[Vendor, ...] = (
         "documents",
         (Place(("api.mistral.ai",)),),
         (_key("MISTRAL_API_KEY", Probe("api.mistral.ai", "/v1/models")),),
+    ),
+    Vendor(
+        "aws",
+        "Amazon Web Services",
+        "documents",
+        (Place(("*.amazonaws.com", "*.amazonaws.com.cn", "*.api.aws")),),
+        (
+            Kind(
+                "keys",
+                form="sigv4",
+                drop=("x-amz-security-token",),
+                placeholder=AWS_KEY_ID,
+                held=(("AWS_ACCESS_KEY_ID", AWS_KEY_ID), ("AWS_SECRET_ACCESS_KEY", PLACEHOLDER)),
+                beginnings=("AKIA", "ASIA", "{"),
+            ),
+            Kind(
+                "bearer",  # of Bedrock
+                variables=("AWS_BEARER_TOKEN_BEDROCK",),
+                beginnings=("bedrock-api-key-", "ABSK"),
+                words=("bearer",),
+            ),
+        ),
+        aliases=("bedrock",),
     ),
 )

@@ -163,9 +163,9 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
-        secret_of = None
+        vault = None
         if launch.secrets.sources:
-            secret_of = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
+            vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
         guest = await stack.enter_async_context(
             open_guest(
@@ -178,7 +178,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 runtime=runtime,
                 journal=journal,
                 console_log=paths.console_log,
-                secret_of=secret_of,
+                secret_of=vault.value if vault else None,
+                keep=vault.keep if vault else None,
                 proxies=_proxies(launch, ports),
                 on_step=events.step,
             )

@@ -95,7 +95,8 @@ class Adjuster:
         if policy.looks_inside:
             await self.arm()
         if adjustment.secrets.sources:
-            gateway.arm(secrets=await open_vault(adjustment.secrets, self._layout, log))
+            vault = await open_vault(adjustment.secrets, self._layout, log)
+            gateway.arm(secrets=vault.value, keep=vault.keep)
         if adjustment.environment:
             identity["environment"] = dict(adjustment.environment)
         unheard = gateway.set_policy(policy)

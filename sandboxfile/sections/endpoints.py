@@ -6,7 +6,15 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from sandboxfile.diagnostics import did_you_mean, one_of, quote
@@ -26,11 +34,12 @@ from sandboxfile.sections.fields import (
 )
 from sandboxfile.sections.preset_keys import Accesses, Changes, RefPatterns, Repositories
 
+SECRET_PLACES = ("header", "query", "body")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 # Keys that only some endpoints can have.
-_OF_HTTP = ("methods", "paths", "secret", "intercept", "bypass", "ech", "foreign_credentials")
-_OF_HOSTS = ("port", "protocol", "as_", "private", "bypass", "ech", "foreign_credentials")
+_OF_HTTP = ("methods", "paths", "secret", "secret_in", "intercept", "bypass", "ech", "foreign_credentials")
+_OF_HOSTS = ("port", "protocol", "secret_in", "as_", "private", "bypass", "ech", "foreign_credentials")
 _OF_ALLOWED = ("secret", "as_", "private", "intercept", "bypass", "ech", "foreign_credentials")
 _SOME = (*GROUPS, "anthropic")  # for messages: the list is long
 
@@ -89,6 +98,39 @@ SecretName = Annotated[
 ]
 
 
+def _one_place(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise refuse("must not be empty", f"the places are {one_of(SECRET_PLACES)}")
+    if len(set(value)) != len(value):
+        raise refuse("names a place twice")
+    return value
+
+
+SecretPlace = Annotated[Literal["header", "query", "body"], OneOf(SECRET_PLACES)]
+SecretPlaces = Annotated[
+    tuple[SecretPlace, ...],
+    BeforeValidator(_one_place),
+    AfterValidator(_each_once),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(SECRET_PLACES)},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "enum": list(SECRET_PLACES)},
+                    "minItems": 1,
+                    "uniqueItems": True,
+                },
+            ]
+        }
+    ),
+]
+
+
 class Endpoint(Part):
     """One rule: a named group, a repository, or a host with the requests that it is for."""
 
@@ -123,6 +165,10 @@ class Endpoint(Part):
     )
     secret: Maybe[SecretName] = Field(
         default=None, description="The secret, from `secrets`, that requests to this host carry."
+    )
+    secret_in: SecretPlaces = Field(
+        default=(),
+        description="Where requests carry it: header, or query or body, in its placeholder's place. Default: header.",
     )
     as_: Maybe[Name] = Field(
         default=None,
@@ -189,6 +235,8 @@ class Endpoint(Part):
         if self.foreign_credentials and self.secret is None:
             hint = "without a secret of ours, requests may carry any credential"
             raise refuse("belongs to a host that gets a secret", hint, "foreign_credentials")
+        if self.secret_in and self.secret is None:
+            raise refuse("says where a secret goes, and there is no `secret`", "add it: secret: NAME", "secret_in")
         self._check_host_service()
         return self
 

@@ -99,6 +99,7 @@ def _may_replace(start: Start, wishes: FirstFileWishes, asks: bool) -> bool:
 
 
 def _choose(start: Start, template: str | None, wishes: FirstFileWishes, asks: bool) -> Choices:
+    named = template is not None
     if template is None:
         template = (
             _ask_template(start) if asks and (start.source is None or not start.found.agent) else start.suggestion
@@ -111,7 +112,8 @@ def _choose(start: Start, template: str | None, wishes: FirstFileWishes, asks: b
             _ask_part(part, rows) if wish is None and asks and rows and not start.source else wish is not False
         )
     mount = wishes.mount
-    if mount is None and asks and start.source is None:
+    # Who names a template has chosen: `up` shows how it sees the directory, and asks.
+    if mount is None and asks and start.source is None and not named:
         mount = click.prompt(_MOUNTS, type=click.Choice(["rw", "ro", "clone", "none"]), default="rw", err=True)
     return Choices(template, mount or start.found.mount, parts)
 

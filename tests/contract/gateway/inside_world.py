@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from engine.gateway.authority import Authority
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Injection, Rule
 from engine.gateway.proxies import Proxies
-from engine.gateway.tlsio import end_strictly
+from engine.gateway.tlsio import end_strictly, is_cut
 
 HOST = "api.example.com"
 VALUE = "sk-real-0123456789abcdef"
@@ -192,6 +193,23 @@ def client_context(certificate: str, alpn: Sequence[str] = ()) -> ssl.SSLContext
 
 def get(path: str = "/", extra: str = "", host: str = HOST, method: str = "GET") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{extra}\r\n".encode()
+
+
+def raw_guest(w: InsideWorld, request: bytes) -> tuple[bytes, bool]:
+    """What a blocking client got, and whether it ended with a close_notify."""
+    context = client_context(guest_authority().certificate)
+    got = b""
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(str(w.plain.gateway.sockets[443]))
+        with context.wrap_socket(raw, server_hostname=HOST, suppress_ragged_eofs=False) as tls:
+            tls.sendall(request)
+            try:
+                while data := tls.recv(65536):
+                    got += data
+            except ssl.SSLError as error:
+                assert is_cut(error)
+                return got, False
+    return got, True
 
 
 CLOSE = "Connection: close\r\n"

@@ -443,3 +443,29 @@ def test_many_requests_leave_nothing_behind_in_the_relay() -> None:
         assert len(server.connections) == 1
 
     in_loop(scenario())
+
+
+def test_rotation_and_removal_count_from_the_next_stream_on() -> None:
+    values = {"key": "sk-first-0123456789"}
+
+    async def scenario() -> None:
+        server = Server()
+        context = server_authority().context(HOST, "h2")
+        async with inside_world(SECRET_RULE, handler=server.serve, server=context, secrets=values.get) as w:
+            async with h2_guest(w) as client:
+                assert (await client.get("/1")).status == "200"
+                values["key"] = "sk-second-0123456789"
+                assert (await client.get("/2")).status == "200"
+                del values["key"]
+                refused = await client.get("/3")
+                assert refused.status == "403" and b"the secret key has no value" in refused.body
+                values["key"] = "sk-third-0123456789"
+                assert (await client.get("/4")).status == "200"  # the connection goes on
+            lines = await w.quiet()
+        sent = [(request.get(":path"), request.get("authorization")) for request in server.requests]
+        wanted = [("/1", "first"), ("/2", "second"), ("/4", "third")]
+        assert sent == [([path], [f"Bearer sk-{which}-0123456789"]) for path, which in wanted]
+        assert len(server.connections) == 1
+        assert [line["verdict"] for line in lines] == ["allowed", "allowed", "refused", "allowed"]
+
+    in_loop(scenario())

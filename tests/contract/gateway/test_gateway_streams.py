@@ -23,11 +23,11 @@ from inside_world import (
     get,
     guest_authority,
     inside_world,
+    raw_guest,
 )
 
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Rule
-from engine.gateway.tlsio import is_cut
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 BLOCK = os.urandom(1 << 16)
@@ -73,6 +73,15 @@ def accept_for(key: str) -> str:
     return base64.b64encode(hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
 
 
+def frame(payload: bytes, first: int = 0x82) -> bytes:
+    """As servers send them; the server of these tests sends what it gets."""
+    size = len(payload)
+    if size < 126:
+        return bytes([first, size]) + payload
+    length = b"\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x7f" + size.to_bytes(8, "big")
+    return bytes([first]) + length + payload
+
+
 class WebSocketServer:
     def __init__(self, accept: str | None = None, early: bytes = b"") -> None:
         self.accept, self.early = accept, early
@@ -92,16 +101,16 @@ class WebSocketServer:
 
 def test_a_websocket_with_the_credential_on_its_upgrade() -> None:
     async def scenario() -> None:
-        server = WebSocketServer(early=b"early")
+        server = WebSocketServer(early=frame(b"early"))
         async with inside_world(SECRET_RULE, handler=server.serve) as w:
             async with w.guest() as (reader, writer):
-                writer.write(get("/ws", extra=ASK_WEBSOCKET) + b"at once")
+                writer.write(get("/ws", extra=ASK_WEBSOCKET) + frame(b"at once"))
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 101 ") and fields_of(head)["sec-websocket-accept"] == [
                     accept_for(NONCE)
                 ]
-                assert await reader.readexactly(12) == b"earlyat once"
-                big = os.urandom(5 << 20)
+                assert await reader.readexactly(16) == frame(b"early") + frame(b"at once")
+                big = frame(os.urandom(5 << 20))
 
                 async def send() -> None:
                     writer.write(big)
@@ -110,13 +119,50 @@ def test_a_websocket_with_the_credential_on_its_upgrade() -> None:
                 sending = asyncio.create_task(send())
                 assert await reader.readexactly(len(big)) == big
                 await sending
-                writer.write(b"<" + VALUE.encode() + b">")
-                assert await reader.readexactly(len(VALUE) + 2) == b"<" + b"*" * len(VALUE) + b">"
+                value, stars = VALUE.encode(), b"*" * len(VALUE)
+                writer.write(frame(b"<" + value + b">"))
+                assert await reader.readexactly(len(value) + 4) == frame(b"<" + stars + b">")
+                # Also where two frames share it, with a ping between them, and in the reason of an end.
+                for first, second in ((value[:9], value[9:]), (value[:-1], value[-1:])):
+                    cut = frame(b"<" + first, 0x01) + frame(value, 0x89) + frame(second + b">", 0x80)
+                    writer.write(cut)
+                    got = await reader.readexactly(len(cut))
+                    whole = frame(b"<" + stars[: len(first)], 0x01) + frame(stars, 0x89)
+                    assert got == whole + frame(stars[len(first) :] + b">", 0x80)
+                writer.write(frame(b"\x03\xf0" + value, 0x88))
+                assert await reader.readexactly(len(value) + 4) == frame(b"\x03\xf0" + stars, 0x88)
             (line,) = await w.quiet()
         fields = fields_of(server.head)
         assert fields["authorization"] == [f"Bearer {VALUE}"] and "sec-websocket-extensions" not in fields
         assert fields["connection"] == ["Upgrade"] and fields["upgrade"] == ["websocket"]
         assert line["verdict"] == "allowed" and line["bytes_in"] > len(big) and line["path"] == "/ws"
+
+    in_loop(scenario())
+
+
+@pytest.mark.parametrize("bad", [b"\xc1\x05abcde", b"\x81\x85maskabcde"], ids=["packed", "masked"])
+def test_a_websocket_that_cannot_be_looked_into_is_cut(bad: bytes) -> None:
+    async def scenario() -> None:
+        server = WebSocketServer()
+        async with inside_world(SECRET_RULE, handler=server.serve) as w:
+            async with w.guest() as (reader, writer):
+                writer.write(get("/ws", extra=ASK_WEBSOCKET) + bad)
+                await reader.readuntil(b"\r\n\r\n")
+                with pytest.raises(OSError):
+                    raise OSError(await reader.read(-1) or "cut")
+            (line,) = await w.quiet()
+        assert line["verdict"] == "refused" and "WebSocket frame" in line["reason"]
+
+    in_loop(scenario())
+
+
+def test_a_websocket_with_extensions_that_nobody_asked_for_is_refused() -> None:
+    async def scenario() -> None:
+        accept = accept_for(NONCE) + "\r\nSec-WebSocket-Extensions: permessage-deflate"
+        async with inside_world(SECRET_RULE, handler=WebSocketServer(accept).serve) as w:
+            answer = await w.ask(get("/ws", extra=ASK_WEBSOCKET))
+            (line,) = await w.quiet()
+        assert answer.startswith(b"HTTP/1.1 502 ") and line["verdict"] == "refused"
 
     in_loop(scenario())
 
@@ -207,25 +253,6 @@ def test_answers_of_every_framing() -> None:
         assert parts[7].endswith(b"\r\n\r\nd\r\nuntil the end\r\n0\r\n\r\n")
 
     in_loop(scenario())
-
-
-def raw_guest(w: object, request: bytes) -> tuple[bytes, bool]:
-    """What a blocking client got, and whether it ended with a close_notify."""
-    context = client_context(guest_authority().certificate)
-    import socket
-
-    got = b""
-    with socket.socket(socket.AF_UNIX) as raw:
-        raw.connect(str(w.plain.gateway.sockets[443]))  # type: ignore[attr-defined]
-        with context.wrap_socket(raw, server_hostname=HOST, suppress_ragged_eofs=False) as tls:
-            tls.sendall(request)
-            try:
-                while data := tls.recv(65536):
-                    got += data
-            except ssl.SSLError as error:
-                assert is_cut(error)
-                return got, False
-    return got, True
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])

@@ -10,9 +10,9 @@ from engine.gateway.injection import (
     check_foreign,
     credentials_for,
     find_placeholder,
-    needles,
     without_rivals,
 )
+from engine.gateway.needles import needles
 from engine.gateway.policy import Injection, Rule
 
 VALUE = "sk-real-0123456789"
@@ -123,5 +123,7 @@ def test_a_placeholder_in_a_head(headers: list[tuple[bytes, bytes]], target: str
 
 def test_what_must_not_come_back() -> None:
     values = {"key": VALUE, "git": "ghp_0123456789"}
-    found = needles([KEY, GIT, replace(KEY, secret="none")], values.get)
-    assert found == [VALUE.encode(), b"ghp_0123456789", basic("x-access-token:ghp_0123456789")[6:]]
+    rule = Rule("a.example", injections=(KEY, GIT, replace(KEY, secret="none")))
+    found = needles([rule], values.get)
+    assert VALUE.encode() in found and b"ghp_0123456789" in found
+    assert any(form in basic("x-access-token:ghp_0123456789") for form in found)

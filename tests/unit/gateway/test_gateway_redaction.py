@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import base64
+import html
+import json
+from urllib.parse import quote
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.gateway.forms import forms_of
 from engine.gateway.redaction import Redactor
 
 VALUE = b"sk-0123456789abcdef"
@@ -57,3 +63,22 @@ def test_whatever_the_pieces_no_value_passes_and_nothing_else_changes(data: byte
     assert all(ours in (theirs, ord("*")) for ours, theirs in zip(whole, data, strict=True))
     if not any(value in data for value in values):
         assert whole == data and not redactor.found
+
+
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=60), st.binary(max_size=7))
+def test_what_encodings_make_of_a_value_is_overwritten(value: str, before: bytes) -> None:
+    raw = value.encode()
+    encoded = [
+        raw,
+        quote(value, safe="").encode(),
+        json.dumps({"error": value}).encode(),
+        html.escape(value).encode(),
+        raw.hex().encode(),
+        base64.b64encode(before + raw + b"rest"),
+        base64.urlsafe_b64encode(before + raw),
+    ]
+    for text in encoded:
+        redactor = Redactor(forms_of(raw))
+        passed = b"".join(redactor.feed(text[i : i + 1]) for i in range(len(text))) + redactor.finish()
+        assert redactor.found and len(passed) == len(text)
+        assert Redactor(forms_of(raw)).clean(text).count(b"*") >= 8

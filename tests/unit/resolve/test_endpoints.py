@@ -103,3 +103,25 @@ def test_what_an_endpoint_says_about_tls() -> None:
 def test_the_port_of_a_protocol_that_is_named(protocol: str, port: int) -> None:
     one = policy(f"  - {{host: a.example.com, protocol: {protocol}}}\n")
     assert [number for number in (80, 443) if one.decide("a.example.com", number).allowed] == [port]
+
+
+def test_a_secret_goes_where_the_endpoint_says() -> None:
+    text = "  - {host: api.example.com, secret: anthropic, secret_in: query}\n"
+    (rule,) = policy(text, {"anthropic": None}).rules
+    assert rule.injections == () and rule.looks_inside and not rule.needs_bodies
+    (made,) = rule.substitutions
+    assert (made.secret, made.placeholder) == ("anthropic", "proxy-managed") and made.query and not made.body
+    text = "  - {host: api.example.com, secret: anthropic, secret_in: [header, body]}\n"
+    (rule,) = policy(text, {"anthropic": None}).rules
+    assert [one.header for one in rule.injections] == ["x-api-key"] and rule.needs_bodies
+    assert policy(text).rules[0].substitutions == ()  # of a build
+
+
+def test_the_token_endpoint_of_a_login_comes_with_what_renews_it() -> None:
+    text = "  - {host: api.anthropic.com, secret: anthropic, methods: [POST]}\n"
+    rules = policy(text, {"anthropic": "oauth", "anthropic@refresh": None}).rules
+    tokens = next(rule for rule in rules if rule.renewal is not None)  # type: ignore[union-attr]
+    assert (tokens.host, tokens.port, tokens.methods) == ("platform.claude.com", 443, ("POST",))
+    assert tokens.paths == ("/v1/oauth/token",) and tokens.label == "endpoints[0] (renews anthropic)"
+    for kinds in ({"anthropic": "oauth"}, {"anthropic": "key", "anthropic@refresh": None}):
+        assert all(rule.renewal is None for rule in policy(text, kinds).rules)  # type: ignore[arg-type]

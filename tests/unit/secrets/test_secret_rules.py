@@ -11,7 +11,7 @@ import pytest
 from engine.agents import list_agents
 from engine.agents.definition import AgentDefinition, Credential
 from engine.decoding import decode
-from engine.gateway.policy import Injection
+from engine.gateway.policy import Injection, Rule
 from engine.secrets.rules import (
     environment,
     injections_for,
@@ -20,6 +20,8 @@ from engine.secrets.rules import (
     placeholder_for,
     probe_for,
     renewal_for,
+    renewal_rule,
+    substitution_for,
     vendor_called,
 )
 from engine.secrets.vendors import VENDORS
@@ -168,3 +170,31 @@ def test_an_injection_travels_as_json() -> None:
 def test_vendors_are_found_by_their_aliases() -> None:
     vendor = vendor_called("gemini")
     assert vendor is not None and vendor.name == "google" and vendor_called("nobody") is None
+
+
+def test_rules_with_renewals_and_substitutions_travel_as_json() -> None:
+    tokens = renewal_rule("chatgpt", "chatgpt.com", "oauth", "endpoints[1]", "Sandboxfile.yaml:9")
+    assert tokens is not None and (tokens.host, tokens.paths) == ("auth.openai.com", ("/oauth/token",))
+    weather = substitution_for("weather", "api.weather.example", query=True, body=False)
+    for made in (tokens, Rule("api.weather.example", substitutions=(weather,))):
+        assert decode(Rule, json.loads(json.dumps(dataclasses.asdict(made)))) == made
+
+
+def test_aws_has_keys_for_all_its_hosts_and_placeholders_of_their_form() -> None:
+    for host in (
+        "bedrock-runtime.us-east-1.amazonaws.com",
+        "b.s3.amazonaws.com",
+        "x.amazonaws.com.cn",
+        "*.amazonaws.com",
+    ):
+        (made,) = injections_for("cloud", host)
+        assert (made.form, made.header, made.placeholders) == ("sigv4", "authorization", ("AKIAPROXYMANAGED0000",))
+    assert injections_for("cloud", "amazonaws.com.example")[0].form == "bearer"
+    assert environment("aws") == {
+        "AWS_ACCESS_KEY_ID": "AKIAPROXYMANAGED0000",
+        "AWS_SECRET_ACCESS_KEY": "proxy-managed",
+    }
+    assert environment("aws", variable="MY_KEYS")["MY_KEYS"] == "AKIAPROXYMANAGED0000"
+    (made,) = injections_for("aws-bearer", "bedrock-runtime.us-east-1.amazonaws.com")
+    assert (made.form, made.header) == ("bearer", "authorization")
+    assert environment("aws-bearer") == {"AWS_BEARER_TOKEN_BEDROCK": "proxy-managed"}

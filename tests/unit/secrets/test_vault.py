@@ -266,3 +266,114 @@ def test_a_vault_turns_core_dumps_off(store: Store, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(vault_module, "forbid_core_dumps", lambda: called.append(True))
     Vault({}, {}, store)
     assert called == [True]
+
+
+def renew(vault: Vault, name: str, value: str) -> None:
+    vault.renew({name: value})
+    vault.keep([name])
+
+
+@pytest.mark.parametrize("place", ["file", "keyring"])
+def test_a_renewed_value_counts_at_once_and_is_kept_where_the_old_one_was(
+    store: Store, clock: Clock, heard: list[str], request: pytest.FixtureRequest, place: str
+) -> None:
+    if place == "keyring":
+        request.getfixturevalue("kept")
+    assert store.set("github", OLD) == place
+    vault = Vault({"github": [Source("keyring", "github")]}, {}, store, heard.append, clock)
+    vault.renew({"github": NEW})
+    assert vault.value("github") == NEW
+    clock.now += KEYRING_S  # what is kept is still the old one, and is not taken for a change
+    vault.value("github")
+    vault.settle(WAIT_S)
+    assert vault.value("github") == NEW
+    vault.keep(["github"])
+    assert store.get("github") == NEW and store.entries()["github"].place == place
+    clock.now += KEYRING_S
+    vault.value("github")
+    vault.settle(WAIT_S)
+    assert vault.value("github") == NEW
+    assert heard == ["the secret github was renewed"]
+    store.set("github", "another-value-0123456789")
+    clock.now += LOOK_S
+    vault.value("github")
+    vault.settle(WAIT_S)
+    assert vault.value("github") == "another-value-0123456789"
+
+
+def test_a_renewed_value_whose_source_is_not_ours_is_in_memory_and_says_so(
+    store: Store, clock: Clock, file: Path, heard: list[str]
+) -> None:
+    sources = {"a": [Source("file", str(file))], "b": [Source("env", "B")]}
+    vault = Vault(sources, {"B": OLD}, store, heard.append, clock)
+    for name, label in (("a", f"file {file}"), ("b", "variable B")):
+        renew(vault, name, NEW)
+        assert f"the renewed secret {name} is in memory only, and lost when this sandbox stops" in heard[-1]
+        assert f"{label} is not ours to change" in heard[-1]
+    assert file.read_text() == OLD
+    clock.now += 1000
+    assert vault.value("a") == vault.value("b") == NEW  # the file still has the old one
+    file.write_text("another-value-0123456789")
+    clock.now += LOOK_S
+    assert vault.value("a") == "another-value-0123456789"
+    assert not any(OLD in line or NEW in line for line in heard)
+
+
+def test_a_secret_that_is_removed_while_it_is_renewed_stays_removed(store: Store, clock: Clock) -> None:
+    store.set("github", OLD)
+    vault = Vault({"github": [Source("keyring", "github")]}, {}, store, clock=clock)
+    store.remove("github")
+    renew(vault, "github", NEW)
+    clock.now += LOOK_S
+    assert vault.value("github") is None and store.entries() == {}
+    store.set("github", OLD)
+    vault = Vault({"github": [Source("keyring", "github")]}, {}, store, clock=clock)
+    vault.renew({"github": NEW})
+    store.remove("github")
+    vault.keep(["github"])
+    clock.now += LOOK_S
+    assert vault.value("github") is None and store.entries() == {}
+
+
+def test_a_value_that_the_user_sets_while_it_is_renewed_wins(store: Store, clock: Clock, heard: list[str]) -> None:
+    store.set("github", OLD)
+    vault = Vault({"github": [Source("keyring", "github")]}, {}, store, heard.append, clock)
+    vault.renew({"github": NEW})
+    store.set("github", "another-value-0123456789")
+    vault.keep(["github"])
+    assert store.get("github") == "another-value-0123456789" and "was changed meanwhile" in heard[-1]
+    clock.now += LOOK_S
+    assert vault.value("github") == "another-value-0123456789"
+
+
+def test_what_cannot_be_sent_is_no_renewed_value(store: Store) -> None:
+    vault = Vault({"github": [Source("env", "A")]}, {"A": OLD}, store)
+    with pytest.raises(SecretError):
+        vault.renew({"github": f"{NEW}\r\nX: y"})
+    assert vault.value("github") == OLD
+
+
+def test_what_a_command_has_just_said_is_not_asked_for_again(store: Store, clock: Clock, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    code = f"open({str(asked)!r}, 'a').write('x'); print({NEW!r})"
+    sources = {"github": [Source("env", "NOT_SET"), command_source([sys.executable, "-c", code], 60)]}
+    vault = Vault(sources, dict(os.environ), store, clock=clock, answers={"github": OLD})
+    assert vault.value("github") == OLD and not asked.exists()
+    clock.now += 60
+    vault.value("github")
+    vault.settle(WAIT_S)
+    assert vault.value("github") == NEW and asked.read_text() == "x"
+
+
+def test_a_store_that_is_damaged_while_a_login_is_renewed_loses_nothing(
+    store: Store, clock: Clock, heard: list[str]
+) -> None:
+    store.set("github", OLD)
+    vault = Vault({"github": [Source("keyring", "github")]}, {}, store, heard.append, clock)
+    good = store.path.read_bytes()
+    store.path.write_text("{")
+    renew(vault, "github", NEW)
+    assert "is in memory only" in heard[-1] and "is damaged" in heard[-1]
+    store.path.write_bytes(good)
+    clock.now += LOOK_S
+    assert vault.value("github") == NEW  # what is kept is the old one

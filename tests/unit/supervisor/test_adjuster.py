@@ -69,7 +69,9 @@ class Fake(FakeGuest):
         self.policy = policy
         return tuple(port for port in policy.ports() if port not in (80, 443))
 
-    def arm(self, *, authority: Any = None, secrets: Callable[[str], str | None] | None = None) -> None:
+    def arm(
+        self, *, authority: Any = None, secrets: Callable[[str], str | None] | None = None, keep: Any = None
+    ) -> None:
         self.authority = authority or self.authority
         self.secret_of = secrets or self.secret_of
         self.said.append("arm")
