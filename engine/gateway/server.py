@@ -1,14 +1,15 @@
-"""The gateway of one sandbox: a unix socket for each guest port, and everything that runs behind them.
+"""The gateway of one sandbox: a listener for each guest port, and everything that runs behind them.
 
-The guest resolves every name to one address; QEMU hands each connection to port N at that address to the socket for
-N. TLS and plain HTTP share the sockets: the first byte tells them apart.
+The guest resolves every name to one address. Connections to port N at that address arrive at the listener for N: a
+socket in the guest's own empty network (vmm/carrier.py), or a unix socket that QEMU's user network leads to.
+TLS and plain HTTP share the listeners: the first byte tells them apart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -45,6 +46,7 @@ class Gateway:
 
     def __init__(self, context: Context) -> None:
         self.sockets: dict[int, Path] = {}
+        self._listening: set[int] = set()
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
@@ -84,7 +86,7 @@ class Gateway:
         Returns the ports that it needs and that have no listener: they come with the machine's next start.
         """
         self._context.apply(policy)
-        return tuple(port for port in policy.ports() if port not in self.sockets)
+        return tuple(port for port in policy.ports() if port not in self._listening)
 
     def _accept(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine, so that the task is ours from the start and not the stream library's."""
@@ -146,6 +148,17 @@ class Gateway:
             path.unlink(missing_ok=True)
             raise
         self.sockets[port] = path
+        self._listening.add(port)
+        self._servers.append(server)
+
+    async def _take(self, port: int, listener: socket.socket) -> None:
+        server = await asyncio.start_server(
+            partial(self._accept, port),
+            sock=listener.dup(),
+            limit=self._context.limits.chunk_bytes,
+            backlog=self._context.limits.connections,
+        )
+        self._listening.add(port)
         self._servers.append(server)
 
     async def _close(self) -> None:
@@ -173,8 +186,11 @@ async def start_gateway(
     limits: Limits | None = None,
     secrets: Secrets | None = None,
     authority: Authority | None = None,
+    listeners: Mapping[int, socket.socket] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on `directory/gw-PORT.sock` (mode 0600) for each of `policy.ports()`; serve until the block ends.
+
+    With `listeners`, sockets by guest port that remain the caller's, it listens on those and makes no other.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
@@ -194,8 +210,12 @@ async def start_gateway(
     context.require_authority(policy)
     gateway = Gateway(context)
     try:
-        for port in policy.ports():
-            await gateway._listen(port, directory)
+        if listeners is not None:
+            for port, listener in listeners.items():
+                await gateway._take(port, listener)
+        else:
+            for port in policy.ports():
+                await gateway._listen(port, directory)
         yield gateway
     finally:
         await gateway._close()

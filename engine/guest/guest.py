@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
-from engine.gateway.server import Gateway, start_gateway
+from engine.gateway.server import Gateway
+from engine.guest.network import open_network
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.memory import make_memory
 from vmm.snapshot import Shape, Snapshot
-from vmm.spec import Drive, GuestForward, MachineSpec, Memory, Network, kernel_arguments
+from vmm.spec import Drive, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools
 
 if TYPE_CHECKING:
@@ -105,21 +106,21 @@ async def open_guest(
         authority = make_authority(name) if certified or policy.looks_inside else None
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
-        gateway = await stack.enter_async_context(
-            start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority)
+        net = await stack.enter_async_context(
+            open_network(base.tools, policy, runtime, journal, secrets=secret_of, authority=authority)
         )
         descriptor = await _memory(stack, base.shape, parent)
-        spec = _machine(base, name, disk, descriptor, gateway, parent)
+        spec = _machine(base, name, disk, descriptor, net.network, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
-            start_machine(spec, base.tools, console_log=console_log, pass_fds=(descriptor,))
+            start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=(descriptor,))
         )
         if parent is not None:
             await machine.restore(parent.state)
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
         await _answered(machine, channel, booting=parent is None)
         await channel.call("identity", timeout_s=HELLO_S, **identity.request())
-        yield Guest(machine, channel, gateway, descriptor)
+        yield Guest(machine, channel, net.gateway, descriptor)
 
 
 def make_authority(name: str) -> Authority:
@@ -129,9 +130,8 @@ def make_authority(name: str) -> Authority:
     return Authority.create(name)
 
 
-def _machine(base: Base, name: str, disk: Path, memory: int, gateway: Gateway, parent: Snapshot | None) -> MachineSpec:
+def _machine(base: Base, name: str, disk: Path, memory: int, network: Network, parent: Snapshot | None) -> MachineSpec:
     """The machine as every guest has it. `memory` is the descriptor of its memory."""
-    forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
     return MachineSpec(
         name=name,
         accelerator=base.shape.accelerator,
@@ -141,7 +141,7 @@ def _machine(base: Base, name: str, disk: Path, memory: int, gateway: Gateway, p
         initrd=base.initrd,
         append=kernel_arguments(),
         drives=(Drive(base.root, "root", "raw", read_only=True), Drive(disk, "disk")),
-        network=Network(forwards),
+        network=network,
         spare_ports=base.shape.spare_ports,
         incoming=parent is not None,
     )
@@ -169,7 +169,7 @@ async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -
         if hello.done() and hello.exception() is None:
             return
         why = "the machine ended" if ended.done() else f"nothing answered in the guest within {limit:.0f} s"
-        raise VmmError(f"the guest did not come up: {why}", details=machine.console.last_words() or None)
+        raise VmmError(f"the guest did not come up: {why}", details=machine.last_words() or None)
     finally:
         for task in (hello, ended):
             task.cancel()

@@ -14,6 +14,7 @@ PACKAGES = ("sandboxfile", "vmm", "engine")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # run by Python as processes of their own, never imported for what they print
 PROGRAMS = (
+    "vmm/empty_network.py",
     "engine/supervisor/__main__.py",
     "vmm/guard.py",
     "vmm/leash.py",

@@ -104,8 +104,17 @@ def test_the_network_reaches_nothing_but_the_forwards() -> None:
         "user,id=net0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"
         ",guestfwd=tcp:10.0.2.100:443-cmd:/t/nc -N -U /r/gw.sock"
         ",guestfwd=tcp:10.0.2.101:5432-cmd:/t/nc -N -U /r/db.sock",
-        "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile=",
+        "virtio-net-pci,netdev=net0,id=nic0,mac=52:54:00:12:34:56,romfile=",
     ]
+
+
+def test_packets_go_to_an_inherited_descriptor_and_to_nothing_else() -> None:
+    words = arguments(network=Network(stream=9))
+    assert values(words, "-netdev") == ["stream,id=net0,addr.type=fd,addr.str=9"]
+    assert not [word for word in words if "guestfwd" in word or "/t/nc" in word]
+    # The same card as with the user network, so that a snapshot of the one is restored with the other.
+    cards = [word for word in words if word.startswith("virtio-net")]
+    assert cards == [word for word in arguments(network=NETWORK) if word.startswith("virtio-net")]
 
 
 def test_no_network_means_no_card() -> None:

@@ -1,0 +1,61 @@
+"""Runs in the guest, as text on python3's standard input: requests to the gateway, by one of the ways below.
+
+Arguments: the way, how many, how many at once. Prints a JSON object: seconds for all, answered, errors.
+"""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+
+GATEWAY = ("10.0.2.100", 80)
+LIMIT_S = 120.0
+
+
+def fetch(path: str) -> int:
+    """Bytes of the answer, on a connection of its own."""
+    with socket.create_connection(GATEWAY, LIMIT_S) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench.example.com\r\nConnection: close\r\n\r\n".encode())
+        received = 0
+        while data := connection.recv(1 << 17):
+            received += len(data)
+        return received
+
+
+def main() -> None:
+    path, count, at_once = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    errors: Counter[str] = Counter()
+    seconds: list[float] = []
+    left = iter(range(count))
+    lock = threading.Lock()
+    together = threading.Barrier(at_once)
+
+    def work() -> None:
+        together.wait()
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    return
+            began = time.perf_counter()
+            try:
+                if fetch(path) < 100:
+                    raise EOFError("a cut answer")
+            except OSError as error:
+                errors[type(error).__name__] += 1
+            except EOFError as error:
+                errors[str(error)] += 1
+            else:
+                seconds.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=work) for _ in range(at_once)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(json.dumps({"seconds": time.perf_counter() - began, "each": seconds, "errors": errors}))
+
+
+main()
