@@ -24,7 +24,7 @@ PROGRAMS = (
     "sandboxfile/pages/reference.py",
 )
 # what stands in front of a process that is shut in: it starts in milliseconds, and loads nothing of anybody else
-CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/system_calls.py")
+CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/empty_network.py", "vmm/system_calls.py")
 GUESTD = "vmm.guest.guestd"
 CONFINED_OWN = ("vmm.fileserver", "vmm.confine", "vmm.system_calls")
 # what reads, writes and edits YAML
