@@ -106,10 +106,11 @@ async def open_guest(
         authority = make_authority(name) if certified or policy.looks_inside else None
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
+        memory = await stack.enter_async_context(_memory(base.shape, parent))
         net = await stack.enter_async_context(
             open_network(base.tools, policy, runtime, journal, secrets=secret_of, authority=authority)
         )
-        descriptor = await _memory(stack, base.shape, parent)
+        descriptor = await asyncio.shield(memory)  # it was made while the network was
         spec = _machine(base, name, disk, descriptor, net.network, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
@@ -147,17 +148,19 @@ def _machine(base: Base, name: str, disk: Path, memory: int, network: Network, p
     )
 
 
-async def _memory(stack: contextlib.AsyncExitStack, shape: Shape, parent: Snapshot | None) -> int:
-    """A copy, although QEMU could map the snapshot's pages privately: it would punch the pages that the guest reports
-    as free out of the snapshot's very file, mapped privately or not, and every later clone would find zeros there."""
+@contextlib.asynccontextmanager
+async def _memory(shape: Shape, parent: Snapshot | None) -> AsyncIterator[asyncio.Future[int]]:
+    """The descriptor of the machine's memory, which is still being made; closed with the block.
+
+    A copy, although QEMU could map the snapshot's pages privately: it would punch the pages that the guest reports as
+    free out of the snapshot's very file, mapped privately or not, and every later clone would find zeros there.
+    """
     making = asyncio.ensure_future(asyncio.to_thread(make_memory, shape.memory, parent.ram if parent else None))
     try:
-        descriptor = await asyncio.shield(making)
-    except asyncio.CancelledError:
-        os.close(await making)  # the thread cannot be stopped, and its descriptor has no other owner
-        raise
-    stack.callback(os.close, descriptor)
-    return descriptor
+        yield making
+    finally:
+        with contextlib.suppress(OSError, VmmError):  # whoever awaited it has heard
+            os.close(await making)  # the thread cannot be stopped, and its descriptor has no other owner
 
 
 async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -> None:
