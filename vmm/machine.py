@@ -14,7 +14,7 @@ from vmm.errors import VmmError
 from vmm.last_words import LastWords
 from vmm.private import UMASK
 from vmm.process import spawn
-from vmm.qemu_args import NIC, qemu_arguments
+from vmm.qemu_args import USER_NETWORK, qemu_arguments
 from vmm.qmp import Qmp, connect_qmp
 from vmm.spec import MachineSpec
 from vmm.tools import Tools
@@ -67,16 +67,14 @@ class Machine:
         """
         await self._set_capabilities()
         await self.qmp.migrate("migrate-incoming", f"file:{state}", timeout_s=RESTORE_S)
-        if self.spec.network is not None:
-            await self.qmp.execute("set_link", name=NIC, up=True)  # `save` may have cut it
         await self.qmp.execute("cont")
 
     async def save(self, state: Path) -> None:
         """Stop the machine and write its device state; the memory file then holds the memory. Takes up to SAVE_S."""
         await self.qmp.execute("stop", timeout_s=60)
         if self.spec.network is not None and self.spec.network.stream is None:
-            # The user network saves a state of its own, which a machine without one would refuse to load.
-            await self.qmp.execute("netdev_del", id="net0")
+            # It would save a state of its own, which a machine without a user network would refuse to load.
+            await self.qmp.execute("netdev_del", id=USER_NETWORK)
         await self._set_capabilities()
         await self.qmp.migrate("migrate", f"file:{state}", timeout_s=SAVE_S)
 

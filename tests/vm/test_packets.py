@@ -1,4 +1,4 @@
-"""The real passt, spoken to as a guest that owns its kernel can: whole Ethernet frames. No machine is started."""
+"""The real passt, spoken to as a guest that owns its kernel can: whole Ethernet frames. No guest boots here."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from typing import Any
 import pytest
 from foundation_world import shared_tools
 from frames import arp_request, attempts, describe, tcp_syn
+from open_memory import open_memory
 
-from vmm.carrier import Carrier, start_passt
+from vmm.carrier import CARRIER_VARIABLE, Carrier, open_carrier, start_passt
+from vmm.machine import Machine, start_machine
+from vmm.spec import MachineSpec, Memory, kernel_arguments
 
 DOOR = ("10.0.2.100", 80)
+SIZE = 128 * 1024 * 1024
 LIMIT_S = 120.0
 
 
@@ -181,3 +185,44 @@ def test_passt_ends_with_whoever_holds_the_other_end(how: str) -> None:
         assert not [entry for entry in Path("/proc").glob("[0-9]*") if is_child(entry, b"--no-map-gw")]
 
     run(main())
+
+
+@pytest.mark.parametrize("saved", ["passt", "user"])
+def test_a_machine_restores_with_either_what_it_saved_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: str
+) -> None:
+    """The state of the devices alone: the machine is stopped before it has loaded its kernel."""
+    (tmp_path / "initrd").write_bytes(b"no file system")
+    state = tmp_path / "state"
+
+    async def main(memory: int) -> None:
+        tools = await shared_tools()
+
+        @contextlib.asynccontextmanager
+        async def machine(kind: str, incoming: bool) -> AsyncIterator[Machine]:
+            monkeypatch.setenv(CARRIER_VARIABLE, kind)
+            async with open_carrier(tools, [DOOR]) as carrier:
+                assert carrier.kind == kind, carrier.reason
+                spec = MachineSpec(
+                    name=tmp_path.name,
+                    accelerator="tcg",
+                    cpus=1,
+                    memory=Memory(SIZE, Path(f"/proc/self/fd/{memory}"), shared=True),
+                    kernel=tools.kernel,
+                    initrd=tmp_path / "initrd",
+                    append=kernel_arguments(),
+                    drives=(),
+                    network=carrier.network({DOOR: tmp_path / "gateway.sock"}),
+                    incoming=incoming,
+                )
+                async with start_machine(spec, tools, carrier, pass_fds=[memory]) as started:
+                    yield started
+
+        async with machine(saved, False) as first:
+            await first.save(state)
+        for kind in ("passt", "user"):
+            async with machine(kind, True) as second:
+                await second.restore(state)
+
+    with open_memory(SIZE) as memory:
+        run(main(memory))

@@ -101,10 +101,14 @@ def test_memory_is_whole_mebibytes() -> None:
 def test_the_network_reaches_nothing_but_the_forwards() -> None:
     assert difference(arguments(network=NETWORK))[1] == [
         "-netdev",
-        "user,id=net0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"
+        "user,id=user0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"
         ",guestfwd=tcp:10.0.2.100:443-cmd:/t/nc -N -U /r/gw.sock"
         ",guestfwd=tcp:10.0.2.101:5432-cmd:/t/nc -N -U /r/db.sock",
-        "virtio-net-pci,netdev=net0,id=nic0,mac=52:54:00:12:34:56,romfile=",
+        "-netdev",
+        "hubport,id=hub0,hubid=0,netdev=user0",
+        "-netdev",
+        "hubport,id=net0,hubid=0",
+        "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile=",
     ]
 
 
@@ -141,7 +145,7 @@ def test_no_channel_means_no_port() -> None:
 )
 def test_a_sockets_path_is_one_word_of_the_command(path: str, word: str) -> None:
     network = Network(guest_forwards=(GuestForward(443, Path(path)),))
-    [option] = values(arguments(network=network), "-netdev")
+    option = values(arguments(network=network), "-netdev")[0]
     assert option.endswith(f"-cmd:/t/nc -N -U {word}")
     # A shell of the same rules gets the path back.
     command = option.partition("-cmd:")[2].replace(",,", ",")
