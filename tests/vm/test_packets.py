@@ -193,7 +193,7 @@ def test_a_machine_restores_with_either_what_it_saved_with_one(
 ) -> None:
     """The state of the devices alone: the machine is stopped before it has loaded its kernel."""
     (tmp_path / "initrd").write_bytes(b"no file system")
-    state = tmp_path / "state"
+    state = tmp_path / "devices"
 
     async def main(memory: int) -> None:
         tools = await shared_tools()
