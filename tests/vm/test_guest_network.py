@@ -8,14 +8,13 @@ import json
 import os
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from foundation_world import booted_snapshot
 from frames import attempts
+from guest_clients import HOST, LAST_WORDS, MANY, client_hello, serving
 
 from engine.gateway import upstream
 from engine.gateway.journal import Journal
@@ -29,40 +28,9 @@ from vmm.process import guarded_directory
 from vmm.snapshot import Snapshot, save_snapshot
 from vmm.spec import HostForward
 
-HOST = "site.example.com"
 LIMIT_S = 240.0
 AT_ONCE = 200
 FRAMES = Path(__file__).parents[1] / "support" / "frames.py"
-MANY = """
-import socket, sys, threading
-count = int(sys.argv[1])
-answers, together = [], threading.Barrier(count)
-def ask():
-    together.wait()
-    try:
-        with socket.create_connection(("10.0.2.100", 80), 200) as connection:
-            connection.sendall(b"GET / HTTP/1.1\\r\\nHost: site.example.com\\r\\nConnection: close\\r\\n\\r\\n")
-            heard = b""
-            while data := connection.recv(1000):
-                heard += data
-            answers.append(heard[-2:].decode())
-    except OSError as error:
-        answers.append(repr(error))
-threads = [threading.Thread(target=ask) for _ in range(count)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print({answer: answers.count(answer) for answer in answers})
-"""
-# Says what it was given (a ClientHello), hears the server's last words and then its end, and can still speak.
-LAST_WORDS = """
-import socket, sys
-with socket.create_connection(("10.0.2.100", 443), 60) as connection:
-    connection.sendall(sys.stdin.buffer.read())
-    heard = connection.recv(3, socket.MSG_WAITALL)
-    end = connection.recv(1)
-    connection.sendall(b"!")
-print(heard, end)
-"""
 # Speaks first, on both addresses; "ready" when it listens.
 SPEAKER = """
 import asyncio, sys
@@ -108,27 +76,9 @@ class World:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            first = await reader.read(1)
-            if first == b"\x16":  # TLS: says its last words, and then hears what the other side has left to say
-                writer.write(b"bye")
-                writer.write_eof()
-                self.ends.append((await reader.read())[-1:])
-            else:
-                await reader.readuntil(b"\r\n\r\n")
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
-            writer.close()
-
-        async def resolve(name: str, port: int) -> list[str]:
-            return ["203.0.113.1"]
-
-        async def connect(address: str, port: int) -> Any:
-            return await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
-
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1024)
-        self.monkeypatch.setattr(upstream, "resolve", resolve)
-        self.monkeypatch.setattr(upstream, "connect", connect)
-        async with server:
+        async with serving(self.ends) as (resolve, connect):
+            self.monkeypatch.setattr(upstream, "resolve", resolve)
+            self.monkeypatch.setattr(upstream, "connect", connect)
             yield
 
     @contextlib.asynccontextmanager
@@ -162,16 +112,8 @@ async def python(guest: Guest, script: str, *arguments: str, stdin: bytes = b"")
     return done.stdout.decode().strip()
 
 
-def client_hello() -> bytes:
-    outgoing = ssl.MemoryBIO()
-    session = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=HOST)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        session.do_handshake()
-    return outgoing.read()
-
-
 async def check_many(guest: Guest, count: int) -> None:
-    assert await python(guest, MANY, str(count)) == str({"hi": count})
+    assert await python(guest, MANY, str(count), "1") == str({"hi": count})
 
 
 async def check_a_servers_end(world: World, guest: Guest) -> None:
