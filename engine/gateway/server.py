@@ -186,11 +186,11 @@ async def start_gateway(
     limits: Limits | None = None,
     secrets: Secrets | None = None,
     authority: Authority | None = None,
-    listeners: Mapping[int, socket.socket] | None = None,
+    listeners: Mapping[tuple[str, int], socket.socket] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on `directory/gw-PORT.sock` (mode 0600) for each of `policy.ports()`; serve until the block ends.
 
-    With `listeners`, sockets by guest port that remain the caller's, it listens on those and makes no other.
+    With `listeners`, sockets by the guest's address and port that remain the caller's, it listens on those and makes no other.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
@@ -211,7 +211,7 @@ async def start_gateway(
     gateway = Gateway(context)
     try:
         if listeners is not None:
-            for port, listener in listeners.items():
+            for (_, port), listener in listeners.items():
                 await gateway._take(port, listener)
         else:
             for port in policy.ports():

@@ -46,9 +46,7 @@ async def open_network(
     doors = [(GATEWAY_ADDRESS, port) for port in policy.ports()]
     async with contextlib.AsyncExitStack() as stack:
         carrier = await stack.enter_async_context(open_carrier(tools, doors))
-        listeners = None
-        if carrier.kind == "passt":
-            listeners = {port: listener for (_, port), listener in carrier.listeners.items()}
+        listeners = carrier.listeners if carrier.kind == "passt" else None
         gateway = await stack.enter_async_context(
             start_gateway(policy, runtime, journal, secrets=secrets, authority=authority, listeners=listeners)
         )

@@ -45,10 +45,9 @@ async def wired(directory: Path, resolve: Any, connect: Any) -> AsyncIterator[Ca
     async with contextlib.AsyncExitStack() as stack:
         carrier = await stack.enter_async_context(start_passt(tools.passt, DOORS))
         journal = stack.enter_context(contextlib.closing(Journal(directory / "journal")))
-        listeners = {port: listener for (_, port), listener in carrier.listeners.items()}
         policy = Policy([Rule(HOST)])
         await stack.enter_async_context(
-            start_gateway(policy, directory, journal, resolver=resolve, connect=connect, listeners=listeners)
+            start_gateway(policy, directory, journal, resolver=resolve, connect=connect, listeners=carrier.listeners)
         )
         yield carrier
 

@@ -152,11 +152,12 @@ def test_the_gateway_listens_in_there_and_goes_out_from_here(tmp_path: Path) -> 
                 return await asyncio.open_connection(*upstream.sockets[0].getsockname()[:2])
 
             carrier = await stack.enter_async_context(start_passt(program(tmp_path, DIALER), DOORS[:2]))
-            listeners = {port: listener for (_, port), listener in carrier.listeners.items()}
             journal = stack.enter_context(contextlib.closing(Journal(tmp_path / "journal")))
             rule = Rule("example.com")
             gateway = await stack.enter_async_context(
-                start_gateway(Policy([rule]), tmp_path, journal, resolver=resolve, connect=connect, listeners=listeners)
+                start_gateway(
+                    Policy([rule]), tmp_path, journal, resolver=resolve, connect=connect, listeners=carrier.listeners
+                )
             )
             request = "GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n"
             assert (await dial(carrier, DOORS[0], words=request)).endswith("\r\n\r\nhi")
