@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -48,7 +48,8 @@ class NoPasst(VmmError):
 class Carrier:
     """`kind` says which one it is and `reason` why it is not passt. `listeners` are passt's, by door.
 
-    `stream` is the end of passt's connection that QEMU inherits.
+    `stream` is the end of passt's connection that QEMU inherits. `ended` gets passt's last words when it ends; "" when
+    it ended because QEMU did.
     """
 
     kind: Literal["passt", "user"]
@@ -72,22 +73,6 @@ class Carrier:
         """QEMU has its end: with our copy gone, passt ends when QEMU does, however that is."""
         if self.stream is not None:
             self.stream.close()
-
-    def on_end(self, tell: Callable[[str], None]) -> Callable[[], None]:
-        """Call `tell` with its last words when it ends; the answer takes that back."""
-        ended = self.ended
-        if ended is None:
-            return lambda: None
-
-        def told(words: asyncio.Future[str]) -> None:
-            if not words.cancelled():
-                tell(words.result())
-
-        def take_back() -> None:
-            ended.remove_done_callback(told)
-
-        ended.add_done_callback(told)
-        return take_back
 
 
 @contextlib.asynccontextmanager
@@ -229,5 +214,5 @@ async def _exactly(stream: socket.socket, count: int) -> bytes:
 
 async def _last_words(process: asyncio.subprocess.Process, words: LastWords) -> str:
     code = await process.wait()
-    # It ends with 0 when QEMU has ended, and whoever watches QEMU knows more about that.
+    # With 0 it ends when its connection does.
     return f"passt, which carries its packets, has ended ({code}): {words.text(1000)}" if code else ""

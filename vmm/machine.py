@@ -23,6 +23,7 @@ GREETING_S = 30.0  # QEMU greets within 0.2 s; a loaded host may take long to ma
 RESTORE_S = 60.0
 SAVE_S = 300.0
 LAST_WORDS_S = 1.0
+ENDING_S = 30.0
 
 
 class Machine:
@@ -173,8 +174,23 @@ async def start_machine(
         except VmmError as error:
             raise VmmError("QEMU did not start", details=errors.text(4000) or error.details) from error
         machine = Machine(spec, process, qmp, console, ours["channel"])
-        stack.callback(carrier.on_end(machine.fail))
+        watching = asyncio.create_task(_watch(carrier, machine), name=f"carrier {spec.name}")
+        stack.callback(watching.cancel)
         yield machine
+
+
+async def _watch(carrier: Carrier, machine: Machine) -> None:
+    """A machine without its network is of no use, and what is wrong with it would be hard to tell."""
+    if carrier.ended is None:
+        return
+    words = await asyncio.shield(carrier.ended)
+    if not words:
+        # QEMU closes its end some time before it has ended, and how it ends is its own to say.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(machine.wait(), ENDING_S)
+            return
+        words = "passt, which carries its packets, has ended"
+    machine.fail(words)
 
 
 async def _finish(reader: asyncio.Task[None], console: socket.socket) -> None:
