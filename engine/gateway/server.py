@@ -190,7 +190,7 @@ async def start_gateway(
 ) -> AsyncIterator[Gateway]:
     """Listen on `directory/gw-PORT.sock` (mode 0600) for each of `policy.ports()`; serve until the block ends.
 
-    With `listeners`, sockets by the guest's address and port that remain the caller's, it uses those and makes no other.
+    With `listeners`, sockets by the guest's address and port that remain the caller's, it uses those alone.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. The journal remains the caller's to close.
