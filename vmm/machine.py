@@ -8,12 +8,13 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from vmm.carrier import Carrier
 from vmm.console import Console
 from vmm.errors import VmmError
 from vmm.last_words import LastWords
 from vmm.private import UMASK
 from vmm.process import spawn
-from vmm.qemu_args import qemu_arguments
+from vmm.qemu_args import USER_NETWORK, qemu_arguments
 from vmm.qmp import Qmp, connect_qmp
 from vmm.spec import MachineSpec
 from vmm.tools import Tools
@@ -22,6 +23,7 @@ GREETING_S = 30.0  # QEMU greets within 0.2 s; a loaded host may take long to ma
 RESTORE_S = 60.0
 SAVE_S = 300.0
 LAST_WORDS_S = 1.0
+ENDING_S = 30.0
 
 
 class Machine:
@@ -35,10 +37,21 @@ class Machine:
         self.qmp = qmp
         self.console = console
         self.channel = channel
+        self._failure = ""
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def last_words(self) -> str:
+        """Why it was ended, if something of ours failed, else the end of what its console said."""
+        return self._failure or self.console.last_words()
+
+    def fail(self, why: str) -> None:
+        """End it at once, because something that it cannot do without has ended."""
+        self._failure = self._failure or why
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
     async def wait(self) -> int:
         """Wait until QEMU has ended; returns its exit code."""
@@ -60,6 +73,9 @@ class Machine:
     async def save(self, state: Path) -> None:
         """Stop the machine and write its device state; the memory file then holds the memory. Takes up to SAVE_S."""
         await self.qmp.execute("stop", timeout_s=60)
+        if self.spec.network is not None and self.spec.network.stream is None:
+            # It would save a state of its own, which a machine without a user network would refuse to load.
+            await self.qmp.execute("netdev_del", id=USER_NETWORK)
         await self._set_capabilities()
         await self.qmp.migrate("migrate", f"file:{state}", timeout_s=SAVE_S)
 
@@ -111,12 +127,19 @@ class Machine:
 
 @contextlib.asynccontextmanager
 async def start_machine(
-    spec: MachineSpec, tools: Tools, *, console_log: Path | None = None, pass_fds: Sequence[int] = ()
+    spec: MachineSpec,
+    tools: Tools,
+    carrier: Carrier | None = None,
+    *,
+    console_log: Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Machine]:
     """Start QEMU for the length of the block; ready when QEMU answers (the guest may not yet).
 
-    `pass_fds` are inherited by QEMU (its memory). Raises VmmError with QEMU's own last words.
+    `carrier` made the spec's network; when it ends, the machine does. `pass_fds` are inherited by QEMU (its memory).
+    Raises VmmError with QEMU's own last words.
     """
+    carrier = carrier or Carrier("user")
     async with contextlib.AsyncExitStack() as stack:
         ours: dict[str, socket.socket] = {}
         theirs: dict[str, socket.socket] = {}
@@ -140,16 +163,34 @@ async def start_machine(
                 env=tools.qemu.env,
                 stderr=errors,
                 umask=UMASK,
-                pass_fds=[*(end.fileno() for end in theirs.values()), *pass_fds],
+                pass_fds=[*(end.fileno() for end in theirs.values()), *carrier.descriptors, *pass_fds],
             )
         )
         for end in theirs.values():
             end.close()  # so that QEMU's exit closes the last copy and we see the end of the stream
+        carrier.hand_over()
         try:
             qmp = await stack.enter_async_context(connect_qmp(ours["qmp"], timeout_s=GREETING_S))
         except VmmError as error:
             raise VmmError("QEMU did not start", details=errors.text(4000) or error.details) from error
-        yield Machine(spec, process, qmp, console, ours["channel"])
+        machine = Machine(spec, process, qmp, console, ours["channel"])
+        watching = asyncio.create_task(_watch(carrier, machine), name=f"carrier {spec.name}")
+        stack.callback(watching.cancel)
+        yield machine
+
+
+async def _watch(carrier: Carrier, machine: Machine) -> None:
+    """A machine without its network is of no use, and what is wrong with it would be hard to tell."""
+    if carrier.ended is None:
+        return
+    words = await asyncio.shield(carrier.ended)
+    if not words:
+        # QEMU closes its end some time before it has ended, and how it ends is its own to say.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(machine.wait(), ENDING_S)
+            return
+        words = "passt, which carries its packets, has ended"
+    machine.fail(words)
 
 
 async def _finish(reader: asyncio.Task[None], console: socket.socket) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vmm.errors import VmmError
-from vmm.spec import CHANNEL_PORT_NAME, Drive, MachineSpec, Network
+from vmm.spec import CHANNEL_PORT_NAME, GUEST_ADDRESS, GUEST_MAC, Drive, MachineSpec, Network
 
 MIB = 1024 * 1024
+USER_NETWORK = "user0"
 # The guest needs none of these; each costs boot time under emulation and surface everywhere.
 MACHINE_OFF = "smbus=off,sata=off,usb=off,vmport=off,hpet=off"
 
@@ -38,8 +39,8 @@ def qemu_arguments(
         arguments += ["-device", "virtio-serial-pci,id=vserial", "-chardev", f"socket,id=channel,fd={fds['channel']}"]
         arguments += ["-device", f"virtserialport,bus=vserial.0,chardev=channel,name={CHANNEL_PORT_NAME}"]
     if spec.network is not None:
-        arguments += ["-netdev", _network(spec.network, connect)]
-        arguments += ["-device", "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile="]
+        arguments += _network(spec.network, connect)
+        arguments += ["-device", f"virtio-net-pci,netdev=net0,mac={GUEST_MAC},romfile="]
     arguments += ["-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"]
     # Free pages of the guest go back to the host by themselves: idle sandboxes and snapshots stay small.
     arguments += ["-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on"]
@@ -75,12 +76,16 @@ def _drive(drive: Drive) -> list[str]:
     ]
 
 
-def _network(network: Network, connect: Sequence[str]) -> str:
-    parts = ["user,id=net0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"]
+def _network(network: Network, connect: Sequence[str]) -> list[str]:
+    if network.stream is not None:
+        return ["-netdev", f"stream,id=net0,addr.type=fd,addr.str={network.stream}"]
+    parts = [f"user,id={USER_NETWORK},restrict=on,ipv6=off,dhcpstart={GUEST_ADDRESS}"]
     for forward in network.guest_forwards:
         command = " ".join(_shell_word(word) for word in (*connect, str(forward.socket)))
         parts.append(f"guestfwd=tcp:{forward.address}:{forward.port}-cmd:{quote(command)}")
-    return ",".join(parts)
+    # Behind a hub the user network can be removed before a snapshot is saved; as the card's own peer it could not.
+    hub = [f"hubport,id=hub0,hubid=0,netdev={USER_NETWORK}", "hubport,id=net0,hubid=0"]
+    return [word for option in (",".join(parts), *hub) for word in ("-netdev", option)]
 
 
 def quote(value: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 GUEST_ADDRESS = "10.0.2.15"
+GUEST_MAC = "52:54:00:12:34:56"
+ROUTER_ADDRESS = "10.0.2.2"
 GATEWAY_ADDRESS = "10.0.2.100"  # every name resolves to this one in the guest, but for those with one of their own
 FIRST_OWN_ADDRESS, LAST_OWN_ADDRESS = "10.0.2.101", "10.0.2.199"
 CHANNEL_PORT_NAME = "org.sandbox.agent"
@@ -45,9 +47,13 @@ class HostForward:
 
 @dataclass(frozen=True)
 class Network:
-    """QEMU's user network with restrict=on: nothing is reachable but the forwards, and nobody reaches the guest."""
+    """QEMU's user network with restrict=on: nothing is reachable but the forwards, and nobody reaches the guest.
+
+    With `stream`, an inherited descriptor, the machine's frames go there instead, and there are no forwards.
+    """
 
     guest_forwards: tuple[GuestForward, ...] = ()
+    stream: int | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Tools:
     """A complete set. `id` is a hash of what it was made of; `qemu_data` are QEMU's -L arguments.
 
     `connect` is netcat as found in OpenBSD: `nc -N -U SOCKET` joins its stdin and stdout to a unix socket.
+    `passt` carries the guest's packets where it is there and runs (vmm/carrier.py).
     `modules` is the directory lib/modules/<kernel_release>, with modules.dep.
     """
 
@@ -51,6 +52,7 @@ class Tools:
     modules: Path
     busybox: Path
     id: str
+    passt: Tool | None = None
 
     def programs(self) -> tuple[Tool, ...]:
         """Every program of the set, in a fixed order."""

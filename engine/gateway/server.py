@@ -1,14 +1,15 @@
-"""The gateway of one sandbox: a unix socket for each of its doors, and everything that runs behind them.
+"""The gateway of one sandbox: a listener for each of its doors, and everything that runs behind them.
 
-The guest resolves every name to one address; QEMU hands each connection to port N at that address to the socket for
-N. TLS and plain HTTP share the sockets: the first byte tells them apart. What names no host has a door of its own.
+The guest resolves every name to one address. Connections to port N at that address arrive at the listener for N: a
+socket in the guest's own empty network (vmm/carrier.py), or a unix socket that QEMU's user network leads to.
+TLS and plain HTTP share the listeners: the first byte tells them apart. What names no host has a door of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -41,10 +42,11 @@ _FILES_FOR_OTHERS = 128  # descriptors left to the rest of the process
 
 
 class Gateway:
-    """A running gateway. `doors` maps doors to socket paths."""
+    """A running gateway. `doors` maps doors to paths of unix sockets, of those that have one."""
 
     def __init__(self, context: Context) -> None:
         self.doors: dict[Door, Path] = {}
+        self._listening: set[Door] = set()
         self._context = context
         self._addresses = Addresses()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,7 +98,7 @@ class Gateway:
         """
         doors = self._addresses.doors(policy)
         self._context.apply(policy)
-        missing = [door for door in doors if door not in self.doors]
+        missing = [door for door in doors if door not in self._listening]
         return tuple(sorted({door.port for door in missing if door.host or door.address == GATEWAY_ADDRESS}))
 
     def _accept(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -164,6 +166,17 @@ class Gateway:
             path.unlink(missing_ok=True)
             raise
         self.doors[door] = path
+        self._listening.add(door)
+        self._servers.append(server)
+
+    async def _take(self, door: Door, listener: socket.socket) -> None:
+        server = await asyncio.start_server(
+            partial(self._accept, door),
+            sock=listener.dup(),
+            limit=self._context.limits.chunk_bytes,
+            backlog=self._context.limits.connections,
+        )
+        self._listening.add(door)
         self._servers.append(server)
 
     async def _close(self) -> None:
@@ -192,8 +205,11 @@ async def start_gateway(
     secrets: Secrets | None = None,
     authority: Authority | None = None,
     proxies: Proxies | None = None,
+    listeners: Mapping[tuple[str, int], socket.socket] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on a socket in `directory` (mode 0600) for each door that the policy needs; serve until the block ends.
+
+    With `listeners`, sockets by the guest's address and port that remain the caller's, it uses those alone.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. `proxies` are those that this host needs to
@@ -217,7 +233,10 @@ async def start_gateway(
     gateway = Gateway(context)
     try:
         for door in gateway._addresses.doors(policy):
-            await gateway._listen(door, directory)
+            if listeners is not None:
+                await gateway._take(door, listeners[door.address, door.port])
+            else:
+                await gateway._listen(door, directory)
         yield gateway
     finally:
         await gateway._close()

@@ -16,13 +16,14 @@ from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.proxies import Proxies
-from engine.gateway.server import Gateway, start_gateway
+from engine.gateway.server import Gateway
+from engine.guest.network import open_network
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.memory import make_memory
 from vmm.snapshot import Shape, Snapshot
-from vmm.spec import Drive, GuestForward, MachineSpec, Memory, Network, kernel_arguments
+from vmm.spec import Drive, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools
 
 if TYPE_CHECKING:
@@ -108,22 +109,23 @@ async def open_guest(
         authority = make_authority(name) if certified or policy.looks_inside else None
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
-        gateway = await stack.enter_async_context(
-            start_gateway(policy, runtime, journal, secrets=secret_of, authority=authority, proxies=proxies)
+        memory = await stack.enter_async_context(_memory(base.shape, parent))
+        net = await stack.enter_async_context(
+            open_network(base.tools, policy, runtime, journal, secrets=secret_of, authority=authority, proxies=proxies)
         )
-        identity = replace(identity, files=(*identity.files, names_file(gateway)))
-        descriptor = await _memory(stack, base.shape, parent)
-        spec = _machine(base, name, disk, descriptor, gateway, parent)
+        identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
+        descriptor = await asyncio.shield(memory)  # it was made while the network was
+        spec = _machine(base, name, disk, descriptor, net.network, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
-            start_machine(spec, base.tools, console_log=console_log, pass_fds=(descriptor,))
+            start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=(descriptor,))
         )
         if parent is not None:
             await machine.restore(parent.state)
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
         await _answered(machine, channel, booting=parent is None)
         await channel.call("identity", timeout_s=HELLO_S, **identity.request())
-        yield Guest(machine, channel, gateway, descriptor)
+        yield Guest(machine, channel, net.gateway, descriptor)
 
 
 def names_file(gateway: Gateway) -> tuple[str, int, str]:
@@ -138,9 +140,8 @@ def make_authority(name: str) -> Authority:
     return Authority.create(name)
 
 
-def _machine(base: Base, name: str, disk: Path, memory: int, gateway: Gateway, parent: Snapshot | None) -> MachineSpec:
+def _machine(base: Base, name: str, disk: Path, memory: int, network: Network, parent: Snapshot | None) -> MachineSpec:
     """The machine as every guest has it. `memory` is the descriptor of its memory."""
-    forwards = tuple(GuestForward(door.port, path, door.address) for door, path in sorted(gateway.doors.items()))
     return MachineSpec(
         name=name,
         accelerator=base.shape.accelerator,
@@ -150,23 +151,25 @@ def _machine(base: Base, name: str, disk: Path, memory: int, gateway: Gateway, p
         initrd=base.initrd,
         append=kernel_arguments(),
         drives=(Drive(base.root, "root", "raw", read_only=True), Drive(disk, "disk")),
-        network=Network(forwards),
+        network=network,
         spare_ports=base.shape.spare_ports,
         incoming=parent is not None,
     )
 
 
-async def _memory(stack: contextlib.AsyncExitStack, shape: Shape, parent: Snapshot | None) -> int:
-    """A copy, although QEMU could map the snapshot's pages privately: it would punch the pages that the guest reports
-    as free out of the snapshot's very file, mapped privately or not, and every later clone would find zeros there."""
+@contextlib.asynccontextmanager
+async def _memory(shape: Shape, parent: Snapshot | None) -> AsyncIterator[asyncio.Future[int]]:
+    """The descriptor of the machine's memory, which is still being made; closed with the block.
+
+    A copy, although QEMU could map the snapshot's pages privately: it would punch the pages that the guest reports as
+    free out of the snapshot's very file, mapped privately or not, and every later clone would find zeros there.
+    """
     making = asyncio.ensure_future(asyncio.to_thread(make_memory, shape.memory, parent.ram if parent else None))
     try:
-        descriptor = await asyncio.shield(making)
-    except asyncio.CancelledError:
-        os.close(await making)  # the thread cannot be stopped, and its descriptor has no other owner
-        raise
-    stack.callback(os.close, descriptor)
-    return descriptor
+        yield making
+    finally:
+        with contextlib.suppress(OSError, VmmError):  # whoever awaited it has heard
+            os.close(await making)  # the thread cannot be stopped, and its descriptor has no other owner
 
 
 async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -> None:
@@ -178,7 +181,7 @@ async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -
         if hello.done() and hello.exception() is None:
             return
         why = "the machine ended" if ended.done() else f"nothing answered in the guest within {limit:.0f} s"
-        raise VmmError(f"the guest did not come up: {why}", details=machine.console.last_words() or None)
+        raise VmmError(f"the guest did not come up: {why}", details=machine.last_words() or None)
     finally:
         for task in (hello, ended):
             task.cancel()

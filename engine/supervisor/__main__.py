@@ -289,7 +289,7 @@ async def _until_the_end(sandbox: RunningSandbox, record: Instance, layout: Layo
         why = f"nobody used it for {spell(idle.result())}"
         _update(layout, record, state="stopped", ended=why)
         return 0
-    words = sandbox.guest.machine.console.last_words()
+    words = sandbox.guest.machine.last_words()
     _update(layout, record, state="failed", error=f"the machine ended by itself\n{words}")
     return 1
 

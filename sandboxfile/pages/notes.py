@@ -76,8 +76,8 @@ addresses cannot be reached.
 - A name that leads to a private address is refused, unless its endpoint says `private`; loopback, link-local and
   metadata addresses always are.
 - A client may hide the name that it asks for behind another (ECH). Browsers send a decoy of that with every
-  connection, and nobody but the server can tell the two apart; so both are refused where TLS is passed on untouched. With
-  `intercept` they have no effect, and with `ech: allow` they pass: then the guest reaches every name of the same
+  connection, and nobody but the server can tell the two apart; so both are refused where TLS is passed on untouched.
+  With `intercept` they have no effect, and with `ech: allow` they pass: then the guest reaches every name of the same
   servers.
 - The gateway goes out through the proxy that `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY` name when `up` is called, but
   for the names in `NO_PROXY`; of `protocol: tcp` only `ALL_PROXY` speaks. It may be http, https or socks5.

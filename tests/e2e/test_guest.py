@@ -97,8 +97,9 @@ client.recv(9)
 NO_ROAD = r"curl: \((7|28)\) .*(Could not connect|Failed to connect|Connection refused|timed out|Timeout)"
 ROADS = {
     "a raw address": ("curl -sS -m 5 -k https://1.1.1.1/", NO_ROAD),
-    "the host's side of the user network": ("curl -sS -m 5 http://10.0.2.2/", NO_ROAD),
-    "slirp's name server": (f"python3 -c {shlex.quote(ASK_SLIRP)}", "TimeoutError|timed out"),
+    "a raw IPv6 address": ("curl -sS -m 5 -k https://[2606:4700:4700::1111]/", NO_ROAD),
+    "the router": ("curl -sS -m 5 http://10.0.2.2/", NO_ROAD),
+    "the user network's name server": (f"python3 -c {shlex.quote(ASK_SLIRP)}", "TimeoutError|timed out"),
     "an allowed name with another SNI": (
         "curl -sS -m 5 -k --connect-to ::10.0.2.100: https://10.0.2.100/",
         r"curl: \(35\) .*alert",
@@ -128,7 +129,7 @@ def own_addresses() -> list[str]:
 
 
 def test_nothing_of_the_host_answers_an_echo(world: World) -> None:
-    """slirp answers for the addresses that are its own; nobody else hears of it (docs/security.md)."""
+    """The user network answers for the addresses that are its own, passt for none (docs/security.md)."""
     project = world.project("name: echoes\nmounts: [.:/workspace]\n")
     world.up(project)
     probe = (Path(__file__).parent / "echo_probe.py").read_text()

@@ -37,9 +37,9 @@ FLOORS = (
     "sandboxfile.names sandboxfile.positions sandboxfile.quantities",
     "vmm.snapshot",
     "vmm.machine",
-    "vmm.channel vmm.console vmm.disk vmm.virtiofs",
-    "vmm.fileserver vmm.memory vmm.place vmm.process vmm.qemu_args vmm.qmp vmm.rotated_log vmm.tools vmm.unix_socket"
-    " vmm.walk",
+    "vmm.carrier vmm.channel vmm.console vmm.disk vmm.virtiofs",
+    "vmm.empty_network vmm.fileserver vmm.memory vmm.place vmm.process vmm.qemu_args vmm.qmp vmm.rotated_log vmm.tools"
+    " vmm.unix_socket vmm.walk",
     "vmm.beneath vmm.confine vmm.connection vmm.errors vmm.guest vmm.last_words vmm.leash vmm.guard vmm.lines"
     " vmm.private vmm.session vmm.spec vmm.system_calls",
 )

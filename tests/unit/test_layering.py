@@ -14,6 +14,7 @@ PACKAGES = ("sandboxfile", "vmm", "engine")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # run by Python as processes of their own, never imported for what they print
 PROGRAMS = (
+    "vmm/empty_network.py",
     "engine/supervisor/__main__.py",
     "vmm/guard.py",
     "vmm/leash.py",
@@ -23,7 +24,7 @@ PROGRAMS = (
     "sandboxfile/pages/reference.py",
 )
 # what stands in front of a process that is shut in: it starts in milliseconds, and loads nothing of anybody else
-CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/system_calls.py")
+CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/empty_network.py", "vmm/system_calls.py")
 GUESTD = "vmm.guest.guestd"
 CONFINED_OWN = ("vmm.fileserver", "vmm.confine", "vmm.system_calls")
 # what reads, writes and edits YAML

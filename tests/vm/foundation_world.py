@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.build.blueprint import Blueprint, build
 from engine.build.context import BuildContext
-from engine.build.foundation import guest_nodes, tool_nodes
+from engine.build.foundation import guest_nodes, load_base, tool_nodes
 from engine.build.toolchain import load_toolchain
 from engine.cache.store import Store
+from engine.guest.guest import Base
 from engine.plan.graph import Node
+from engine.report.choice import make_reporter
 from engine.state.layout import Layout
+from sandboxfile import load
+from vmm.snapshot import Snapshot, load_snapshot
 from vmm.tools import Tools
 
 DISK_BYTES = 8 * 1024**3
@@ -62,3 +68,13 @@ async def wait_until(check: Callable[[], bool], timeout_s: float, what: str) -> 
     while not check():
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
         await asyncio.sleep(0.05)
+
+
+async def booted_snapshot(directory: Path) -> tuple[Base, Snapshot]:
+    """A machine that has booted up to its dockerd, from the user's cache or built into it; `directory` for its file."""
+    file = directory / "Sandboxfile.yaml"
+    file.write_text('version: "1"\nname: booted\nmounts: [.:/workspace]\n')
+    blueprint = Blueprint.of(load(file), Layout.from_environment(os.environ))
+    with make_reporter(sys.stderr, "plain") as reporter:
+        built = await build(blueprint, reporter)
+    return load_base(built.entries, built.blueprint.chain.shape), load_snapshot(built.snapshot)

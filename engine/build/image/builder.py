@@ -19,13 +19,13 @@ from engine.build.image.recipe import PACKAGES, ROOT, ImageError, RecipeProgress
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.proxies import Proxies, host_variables
-from engine.gateway.server import start_gateway
+from engine.guest.network import open_network
 from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import DebianMirrors
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.process import ProcessError, run
-from vmm.spec import GATEWAY_ADDRESS, Accelerator, Drive, GuestForward, MachineSpec, Memory, Network, kernel_arguments
+from vmm.spec import GATEWAY_ADDRESS, Accelerator, Drive, MachineSpec, Memory, kernel_arguments
 from vmm.tools import Tools
 
 BUILD_TIMEOUT_S = 3600.0  # ten minutes under emulation on two free cores
@@ -75,10 +75,8 @@ async def run_in_builder(
             own = tempfile.TemporaryDirectory(prefix="sandbox-", dir=_short_directory())
             sockets = Path(stack.enter_context(own))
         journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl")))
-        gateway = await stack.enter_async_context(
-            start_gateway(policy, sockets, journal, proxies=Proxies(host_variables(os.environ)))
-        )
-        forwards = tuple(GuestForward(port, path) for port, path in sorted(gateway.sockets.items()))
+        proxies = Proxies(host_variables(os.environ))
+        net = await stack.enter_async_context(open_network(tools, policy, sockets, journal, proxies=proxies))
         spec = MachineSpec(
             name="builder",
             accelerator=accelerator,
@@ -88,11 +86,13 @@ async def run_in_builder(
             initrd=initrd,
             append=kernel_arguments(role="builder"),
             drives=drives,
-            network=Network(forwards),
+            network=net.network,
             spare_ports=0,
         )
         try:
-            machine = await stack.enter_async_context(start_machine(spec, tools, console_log=work / "console.log"))
+            machine = await stack.enter_async_context(
+                start_machine(spec, tools, net.carrier, console_log=work / "console.log")
+            )
             await _follow(machine, RecipeProgress(progress))
         except VmmError as error:
             raise ImageError(f"the builder machine failed: {error.brief}", error.details, error.hint) from error
@@ -142,7 +142,7 @@ async def _follow(machine: Machine, report: Callable[[str], None]) -> None:
                 if not line:
                     raise ImageError(
                         "the builder machine ended before the image was ready",
-                        "\n".join([*words, machine.console.last_words()]),
+                        "\n".join([*words, machine.last_words()]),
                     )
                 # apt overwrites lines with carriage returns: only the last version counts.
                 line = line.rstrip().rpartition("\r")[2]
@@ -151,7 +151,7 @@ async def _follow(machine: Machine, report: Callable[[str], None]) -> None:
                 words.append(line)
                 report(line)
     except TimeoutError:
-        details = "\n".join([*words, machine.console.last_words()])
+        details = "\n".join([*words, machine.last_words()])
         raise ImageError("the builder machine did not finish in time", details) from None
     finally:
         writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ async def build_toolchain(
         progress(f"unpacking {len(packages)} packages")
         await unpack(packages, work / "root", skip=NOT_UNPACKED)
         kernel, release, modules, busybox = await _keep_kernel(work / "root", directory, arch)
-        chosen = system if system is not None else await _keep_programs(work / "root", directory, arch)
+        chosen = system if system is not None else await _keep_programs(work / "root", directory, arch, packages)
         tools = Tools(
             **chosen,
             qemu_data=() if system is not None else ("-L", str(directory / "share/qemu")),
@@ -103,7 +104,9 @@ def _package_names(arch: Architecture, *, private: bool) -> list[str]:
     return sorted([*names, *PROGRAM_PACKAGES, arch.qemu_package] if private else names)
 
 
-async def _keep_programs(root: Path, directory: Path, arch: Architecture) -> dict[str, Tool]:
+async def _keep_programs(
+    root: Path, directory: Path, arch: Architecture, packages: Sequence[DebianPackage]
+) -> dict[str, Tool]:
     libraries = root / "usr/lib" / arch.triplet
     loader = libraries / arch.loader
     if not loader.is_file():
@@ -122,7 +125,10 @@ async def _keep_programs(root: Path, directory: Path, arch: Architecture) -> dic
         for file in root.glob(pattern):
             shutil.copy2(file, directory / "share/qemu" / file.name)
     shutil.copy2(root / "etc/mke2fs.conf", directory / "etc/mke2fs.conf")
-    return {field: await _try_program(field, program, directory, arch) for field, program in table.items()}
+    tools = {field: await _try_program(field, program, directory, arch) for field, program in table.items()}
+    # passt says its version to a terminal only: into a pipe it writes nothing.
+    versions = {package.name: package.version for package in packages}
+    return tools | {"passt": dataclasses.replace(tools["passt"], version=versions["passt"])}
 
 
 async def _libraries(loader: Path, libraries: Path, program: Path) -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engine.errors import EngineError
 
-RECIPE_VERSION = 3  # raise it when a change of this package changes what is in the directory
+RECIPE_VERSION = 5  # raise it when a change of this package changes what is in the directory
 MINIMUM_QEMU = 10  # older versions corrupt emulated guests that have more than one CPU
 NEEDED_BYTES = 700 * 1024 * 1024  # the most that the directory takes while the toolchain is made
 
@@ -57,7 +57,8 @@ ARCHITECTURES = {
     ),
 }
 
-PROGRAM_PACKAGES = ("qemu-utils", "erofs-utils", "e2fsprogs", "netcat-openbsd")
+PROGRAM_PACKAGES = ("qemu-utils", "erofs-utils", "e2fsprogs", "netcat-openbsd", "passt")
+OPTIONAL = ("passt",)  # fields of programs without which a host's own programs are complete
 KERNEL_PACKAGES = ("busybox-static", "kmod")
 
 # Dependencies that only maintainer scripts or other programs of those packages need. They are not unpacked, which saves
@@ -131,4 +132,5 @@ def programs(arch: Architecture) -> dict[str, Program]:
         "mkfs_erofs": Program("mkfs.erofs", "usr/bin/mkfs.erofs", "--version"),
         "mkfs_ext4": Program("mkfs.ext4", "usr/sbin/mke2fs", "-V"),
         "connect": Program("nc", "usr/bin/nc.openbsd", "-h"),
+        "passt": Program("passt", "usr/bin/passt", "--version"),
     }

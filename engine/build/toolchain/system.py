@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from engine.build.toolchain.recipe import MINIMUM_QEMU, Program, architecture, programs
+from engine.build.toolchain.recipe import MINIMUM_QEMU, OPTIONAL, Program, architecture, programs
 from vmm.process import ask, clean_environment
 from vmm.tools import Tool
 
@@ -25,6 +25,8 @@ def system_tools() -> dict[str, Tool] | None:
     tools: dict[str, Tool] = {}
     for field, program in programs(architecture()).items():
         tool = _find(field, program)
+        if tool is None and field in OPTIONAL:
+            continue
         if tool is None:
             return None
         tools[field] = tool

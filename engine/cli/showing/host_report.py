@@ -30,6 +30,9 @@ def render(report: dict[str, Any]) -> str:
         "file servers of mounts",
         f"  confined by {confinement['by']}" if confinement["by"] else f"  {confinement['reason']}",
     ]
+    network = report["network"] or {"by": "", "reason": "not tried yet"}
+    carrier = {"passt": "passt, in a network namespace with nothing but the gateway", "user": "QEMU's user network"}
+    lines += ["network of guests", "  " + ": ".join(filter(None, (carrier.get(network["by"]), network["reason"])))]
     places = report["directories"]
     table = [(name, place["path"], f"{place['free'] / GIB:.1f} GiB free") for name, place in places.items()]
     return "\n".join([*lines, "directories", align(table, indent="  ")])
@@ -43,6 +46,10 @@ def hints(report: dict[str, Any]) -> list[str]:
         lines.append("guests run under emulation: several times slower than with hardware virtualization")
     if report["confinement"] and not report["confinement"]["by"]:
         lines.append("live mounts that the guest may write need `up --unconfined-mounts` here; see docs/security.md")
+    if report["network"] and report["network"]["by"] == "user":
+        lines.append(
+            "without passt each connection of a guest costs a process, and takes longer; see docs/architecture.md"
+        )
     if (most := report["host"]["descriptors"]) < FEW_DESCRIPTORS:
         lines.append(
             f"programs may have {most} files open here (ulimit -Hn): so many a guest can have open in a mount at once; "

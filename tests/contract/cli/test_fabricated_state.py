@@ -155,6 +155,7 @@ def test_doctor_before_anything_is_there(sandbox: CommandLine, layout: Layout) -
         ran.code == 0 and "not fetched yet" in ran.out and "not probed yet" in ran.out and str(layout.cache) in ran.out
     )
     assert "note: `sandbox doctor` without --no-build" in ran.err
+    assert "network of guests\n  not tried yet" in ran.out
     report = json.loads(sandbox("doctor", "--no-build", "--json").out)
     assert report["tools"] == [] and report["accelerator"] is None
     assert report["directories"]["state"]["path"] == str(layout.state)

@@ -101,11 +101,24 @@ def test_memory_is_whole_mebibytes() -> None:
 def test_the_network_reaches_nothing_but_the_forwards() -> None:
     assert difference(arguments(network=NETWORK))[1] == [
         "-netdev",
-        "user,id=net0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"
+        "user,id=user0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"
         ",guestfwd=tcp:10.0.2.100:443-cmd:/t/nc -N -U /r/gw.sock"
         ",guestfwd=tcp:10.0.2.101:5432-cmd:/t/nc -N -U /r/db.sock",
+        "-netdev",
+        "hubport,id=hub0,hubid=0,netdev=user0",
+        "-netdev",
+        "hubport,id=net0,hubid=0",
         "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile=",
     ]
+
+
+def test_packets_go_to_an_inherited_descriptor_and_to_nothing_else() -> None:
+    words = arguments(network=Network(stream=9))
+    assert values(words, "-netdev") == ["stream,id=net0,addr.type=fd,addr.str=9"]
+    assert not [word for word in words if "guestfwd" in word or "/t/nc" in word]
+    # The same card as with the user network, so that a snapshot of the one is restored with the other.
+    cards = [word for word in words if word.startswith("virtio-net")]
+    assert cards == [word for word in arguments(network=NETWORK) if word.startswith("virtio-net")]
 
 
 def test_no_network_means_no_card() -> None:
@@ -132,7 +145,7 @@ def test_no_channel_means_no_port() -> None:
 )
 def test_a_sockets_path_is_one_word_of_the_command(path: str, word: str) -> None:
     network = Network(guest_forwards=(GuestForward(443, Path(path)),))
-    [option] = values(arguments(network=network), "-netdev")
+    option = values(arguments(network=network), "-netdev")[0]
     assert option.endswith(f"-cmd:/t/nc -N -U {word}")
     # A shell of the same rules gets the path back.
     command = option.partition("-cmd:")[2].replace(",,", ",")

@@ -16,6 +16,7 @@ ANSWERS = {
     "mkfs.erofs": "mkfs.erofs (erofs-utils) 1.8.6\navailable compressors: lz4",
     "mkfs.ext4": "mke2fs 1.47.2 (1-Jan-2025)",
     "nc": "OpenBSD netcat (Debian patchlevel 1.229-1)\nusage: nc [-46CDdFhklNnrStUuvZz] [-I length]",
+    "passt": "passt 2025_05_03.587980c",
 }
 
 
@@ -41,11 +42,19 @@ def test_a_complete_new_enough_host_is_used(host: Path) -> None:
         "mkfs_erofs": "1.8.6",
         "mkfs_ext4": "1.47.2",
         "connect": "1.229",
+        "passt": "unknown",
     }
     assert all(tool.origin == "system" for tool in tools.values())
 
 
-@pytest.mark.parametrize("missing", sorted(ANSWERS))
+def test_a_host_without_passt_is_complete(host: Path) -> None:
+    """Its guests have QEMU's user network (vmm/carrier.py)."""
+    (host / "passt").unlink()
+    tools = system_tools()
+    assert tools is not None and "passt" not in tools
+
+
+@pytest.mark.parametrize("missing", sorted(set(ANSWERS) - {"passt"}))
 def test_an_incomplete_host_is_not(host: Path, missing: str) -> None:
     (host / missing).unlink()
     assert system_tools() is None
@@ -95,7 +104,7 @@ def test_the_key_follows_the_tools_of_the_host(host: Path) -> None:
 @pytest.mark.parametrize("machine", sorted(ARCHITECTURES))
 def test_each_architecture_has_every_program(machine: str) -> None:
     names = set(programs(ARCHITECTURES[machine]))
-    assert names == {"qemu", "qemu_img", "mkfs_erofs", "mkfs_ext4", "connect"}
+    assert names == {"qemu", "qemu_img", "mkfs_erofs", "mkfs_ext4", "connect", "passt"}
 
 
 def test_an_unknown_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

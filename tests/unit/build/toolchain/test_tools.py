@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -29,12 +30,19 @@ def make_tools(directory: Path) -> Tools:
         modules=directory / "kernel/lib/modules/6.12.1-cloud",
         busybox=directory / "kernel/busybox",
         id="abc",
+        passt=tool("passt"),
     )
 
 
 def test_a_set_reads_back_as_it_was_written(tmp_path: Path) -> None:
     tools = make_tools(tmp_path)
     assert from_json(to_json(tools, tmp_path), tmp_path) == tools
+
+
+def test_a_set_without_passt_reads_back(tmp_path: Path) -> None:
+    tools = dataclasses.replace(make_tools(tmp_path), passt=None)
+    assert from_json(to_json(tools, tmp_path), tmp_path) == tools
+    assert "passt" not in [tool.name for tool in tools.programs()]
 
 
 def test_a_renamed_directory_has_the_same_tools_at_its_new_place() -> None:
@@ -74,4 +82,5 @@ def test_programs_are_all_of_them(tmp_path: Path) -> None:
         "mkfs.erofs",
         "mkfs.ext4",
         "nc",
+        "passt",
     ]
