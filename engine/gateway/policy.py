@@ -181,9 +181,12 @@ class Policy:
     def matching(self, host: str, port: int, *, raw: bool = False) -> tuple[Rule, ...]:
         """The rules that speak about this host (in canonical form) and port, in their order.
 
-        Those that deny speak of every protocol, and also of what is behind a name that only the guest knows.
+        Those that deny speak of every protocol, and also of what is behind a name that only the guest knows. Of a host
+        that is bypassed, those that allow it after a look inside say nothing: it gets none of their secrets, either.
         """
         found = [rule for rule in self.rules if rule.matches(host, port) and (rule.deny or rule.raw == raw)]
+        if any(rule.bypass for rule in found):
+            found = [rule for rule in found if rule.deny or not rule.looks_inside]
         targets = {rule.target for rule in found if rule.target}
         if not targets:
             return tuple(found)
@@ -240,17 +243,15 @@ class Policy:
             return Decision(False, reached.rule, reason, path=read.path, needed=(method, read.path))
         rule = allowing[0]
         reason = f"{name}:{port} is allowed by {rule.label}"
-        bypassed = any(rule.bypass for rule in allowing)
-        injections = () if bypassed else tuple(_injections(allowing, read))
+        injections = tuple(_injections(allowing, read))
         return Decision(True, rule, reason, target=read.wire, path=read.path, injections=injections)
 
     def looks_into(self, host: str, port: int) -> bool:
-        """Whether some rule about this host (in canonical form) has to look inside TLS, and none goes around that."""
-        matching = self.matching(host, port)
-        if any(rule.bypass for rule in matching):
-            # What a rule denies within a host, nobody could see in what is passed on untouched.
-            return any(rule.deny and rule.is_conditional for rule in matching)
-        return any(rule.looks_inside for rule in matching)
+        """Whether some rule about this host (in canonical form) has to look inside TLS.
+
+        Those that deny a part of a host do even where it is bypassed: nobody could see that part in what is spliced.
+        """
+        return any(rule.looks_inside for rule in self.matching(host, port))
 
     def may_hide(self, host: str, port: int) -> bool:
         """Whether a ClientHello for this host (in canonical form) may carry an encrypted one."""

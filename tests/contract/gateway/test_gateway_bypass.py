@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import mock
 
 import pytest
 from gateway_world import client_hello, echo, in_loop, world
-from inside_world import CLOSE, HOST, KEY, SECRET_RULE, VALUE, get, guest_authority, inside_world
+from inside_world import CLOSE, HELD, HOST, KEY, SECRET_RULE, VALUE, Recorder, get, guest_authority, inside_world
 
 from engine.gateway.policy import Policy, Rule
 
@@ -37,6 +38,7 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 # As a browser's decoy is built: outer, HKDF-SHA256, AES-128-GCM, a random id, key and payload (RFC 9849, 6.2).
 ECH = (0xFE0D, bytes.fromhex("00000100015a0020") + bytes(range(32)) + bytes.fromhex("0090") + bytes(144))
 
+SUPPORTED_VERSIONS = 43
 GREASE = (0x3A3A, b"")
 
 
@@ -69,6 +71,16 @@ def test_a_bypassed_host_gets_no_secret_of_the_wider_endpoint() -> None:
     decision = Policy([secret, PINNED]).judge(HOST, 80, "GET", "/")
     assert decision.allowed and decision.injections == ()
     assert Policy([secret, PINNED]).judge("b.example.com", 443, "GET", "/").injections == (KEY,)
+
+
+def test_a_bypassed_host_gets_the_guests_own_credentials_and_no_placeholder() -> None:
+    async def scenario() -> None:
+        secret = Rule("*.example.com", injections=(KEY,))
+        async with world(secret, PINNED, handler=Recorder().serve, authority=guest_authority()) as w:
+            assert b"200 Fine" in await w.ask(80, get("/", CLOSE + "Authorization: Bearer own\r\n"))
+            assert b"403 Forbidden" in await w.ask(80, get("/", CLOSE + f"Authorization: Bearer {HELD}\r\n"))
+
+    in_loop(scenario())
 
 
 @pytest.mark.parametrize("extensions", [[ECH], [ECH, GREASE], [GREASE, ECH], [(0xFFCE, bytes(300))]])
@@ -119,3 +131,17 @@ def test_where_tls_is_looked_into_the_name_that_can_be_read_is_the_one_that_is_r
         assert b"\xfe\x0d" not in w.recorder.everything
 
     in_loop(scenario())
+
+
+def test_where_the_sandbox_has_a_certificate_the_guest_is_told_why() -> None:
+    """Python offers no encrypted hello, so an extension that it does send stands for one."""
+
+    async def scenario() -> None:
+        async with inside_world(Rule(HOST)) as w:
+            answer = await w.ask(get("/v1", CLOSE))
+            (line,) = await w.quiet()
+        assert answer.startswith(b"HTTP/1.1 403 ") and b"(ECH)" in answer and b"`intercept: true`" in answer
+        assert (line["verdict"], line["how"]) == ("refused", "refuse") and w.recorder.everything == b""
+
+    with mock.patch("engine.gateway.clienthello._HIDDEN", frozenset({SUPPORTED_VERSIONS})):
+        in_loop(scenario())

@@ -251,3 +251,17 @@ def test_a_service_of_the_host_that_is_not_there() -> None:
         assert [address for address, _ in w.dialled] == list(LOOPBACK)
 
     in_loop(scenario())
+
+
+def test_a_rule_for_any_protocol_is_none_for_the_web_and_the_reverse() -> None:
+    async def scenario() -> None:
+        async with world(DB, Rule("other.example.com", 5432), handler=echo) as w:
+            assert b"403 Forbidden" in await w.ask(5432, b"GET / HTTP/1.1\r\nHost: db.example.com:5432\r\n\r\n")
+            door = next(path for door, path in w.gateway.doors.items() if door.host)
+            w.gateway.set_policy(Policy([replace(DB, raw=False)]))
+            reader, writer = await asyncio.open_unix_connection(str(door))
+            assert await reader.read(-1) == b""
+            writer.close()
+        assert w.dialled == []
+
+    in_loop(scenario())
