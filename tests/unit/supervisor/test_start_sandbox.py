@@ -15,6 +15,8 @@ from fake_guest import Answer, Asked, FakeGuest
 
 from engine.errors import EngineError
 from engine.guest.guest import Guest, Identity
+from engine.resolve.host_ports import pick_port
+from engine.secrets.redaction import redact_held
 from engine.state.layout import InstancePaths, Layout
 from engine.supervisor.__main__ import Events, RunningSandbox, start_sandbox
 from engine.supervisor.launch import Launch
@@ -39,6 +41,7 @@ class World:
         self.prepare: Callable[[FakeGuest], None] = lambda guest: None
         self.guest = cast("FakeGuest", None)
         self.shared: list[Any] = []
+        self.proxies: Any = None
 
     # the machine
 
@@ -56,6 +59,7 @@ class World:
     @contextlib.asynccontextmanager
     async def open_guest(self, base: object, **options: Any) -> AsyncIterator[Guest]:
         options["on_step"]("restoring the machine")
+        self.proxies = options["proxies"]
         async with FakeGuest() as channel:
             self.guest = channel
             channel.answer_call("mount", self._mounted)
@@ -265,3 +269,19 @@ def test_ports_open_when_all_is_ready_and_close_before_the_machine_goes(
         start(world, launch(forwards=(HostForward(8080, 80),), services=("web",)))
     assert world.said.count("open") == 1, "nothing is served of what is not ready"
     assert world.said[-1] == "given back"
+
+
+def test_the_hosts_proxies_are_the_gateways_and_their_passwords_nobodys(world: World) -> None:
+    password = "s3cret-of-the-proxy"
+    port = pick_port()
+    proxies = {"https": f"http://me:{password}@localhost:{port}", "no": "corp.example"}
+
+    def look(sandbox: RunningSandbox) -> None:
+        proxy = world.proxies.of("a.example.com", "tls")
+        assert (proxy.host, proxy.port, proxy.password) == ("localhost", port, password)
+        assert world.proxies.of("a.corp.example", "tls") is None
+        assert set(world.proxies._own_ports()) == {port}, "what is published now, also after a change"
+        assert password not in redact_held(f"curl: {password}")
+
+    start(world, launch(proxies=proxies, forwards=(HostForward(port, 80),)), look)
+    assert password not in str(world.events)
