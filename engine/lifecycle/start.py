@@ -34,14 +34,16 @@ from engine.state.layout import InstancePaths, Layout
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
 from engine.trust.unnamed import note_start
+from vmm.carrier import CARRIER_VARIABLE
 from vmm.disk import make_overlay
 from vmm.private import private
 from vmm.process import clean_environment
 from vmm.snapshot import load_snapshot
 from vmm.tools import load_tools
 
-# Where sockets may be, which Python this is, and whom the user trusts: the gateway verifies servers as the user does.
-PASSED_ON = ("XDG_RUNTIME_DIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
+# Where sockets may be, which Python this is, what carries packets, and whom the user trusts: the gateway verifies
+# servers as the user does.
+PASSED_ON = ("XDG_RUNTIME_DIR", "VIRTUAL_ENV", CARRIER_VARIABLE, "SSL_CERT_FILE", "SSL_CERT_DIR")
 STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
 
 

@@ -118,7 +118,7 @@ def attempts(port: int) -> dict[str, bytes]:
     addresses = ["127.0.0.1", "0.0.0.0", "10.0.2.2", SLIRP, "10.0.2.100", "10.0.2.101", "10.0.2.15", "10.0.2.255"]
     addresses += ["255.255.255.255", "224.0.0.1", METADATA, "169.254.2.1", "169.254.2.2", PUBLIC, *own]
     tried = {f"tcp {address}:{port}": tcp_syn(address, port) for address in addresses}
-    tried |= {f"tcp {address}:443": tcp_syn(address, 443, source_port=40001) for address in addresses}
+    tried |= {f"tcp {address}:8443": tcp_syn(address, 8443, source_port=40001) for address in addresses}
     tried |= {f"echo {address}": echo(address) for address in addresses}
     tried |= {f"udp {address}": udp(address, port, b"x") for address in addresses}
     tried |= {f"dns {address}": dns_question(address) for address in ("10.0.2.2", SLIRP, "10.255.255.53", PUBLIC)}

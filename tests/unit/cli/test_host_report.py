@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from engine.cli.showing.host_report import hints, render
 from engine.lifecycle.doctor import NetworkCarrier, try_network
+from engine.lifecycle.start import _environment
+from engine.state.layout import Layout
 from vmm.tools import Tool, Tools
 
 REPORT: dict[str, Any] = {
@@ -44,3 +47,10 @@ def test_it_is_tried_with_the_tools_of_this_host(monkeypatch: pytest.MonkeyPatch
     assert asyncio.run(try_network(tools)) == ("user", "passt is not installed")
     monkeypatch.setenv("SANDBOX_CARRIER", "user")
     assert asyncio.run(try_network(tools)) == ("user", "SANDBOX_CARRIER=user")
+
+
+def test_the_process_of_a_sandbox_hears_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_CARRIER", "user")
+    monkeypatch.setenv("SOMETHING_ELSE", "secret")
+    passed = _environment(Layout.from_environment(os.environ))
+    assert passed["SANDBOX_CARRIER"] == "user" and "SOMETHING_ELSE" not in passed
