@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from engine.gateway.doors import Addresses
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy, Rule
 from engine.gateway.server import start_gateway
@@ -168,6 +169,43 @@ def test_the_gateway_listens_in_there_and_goes_out_from_here(tmp_path: Path) -> 
             assert await dial(carrier, ("10.0.2.100", 81)) == REFUSED
 
     run(main())
+
+
+@needs_namespaces
+def test_a_name_with_an_address_of_its_own_is_behind_that_address_alone(tmp_path: Path) -> None:
+    async def resolve(name: str, port: int) -> list[str]:
+        return ["203.0.113.1"]
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            upstream = await asyncio.start_server(lambda _, writer: say(writer), "127.0.0.1", 0)
+            await stack.enter_async_context(upstream)
+
+            async def connect(address: str, port: int) -> Any:
+                return await asyncio.open_connection(*upstream.sockets[0].getsockname()[:2])
+
+            policy = Policy([Rule("db.example.com", 5432, raw=True), Rule("git.example.com", 22, raw=True)])
+            doors = [(door.address, door.port) for door in Addresses().doors(policy)]
+            carrier = await stack.enter_async_context(start_passt(program(tmp_path, DIALER), doors))
+            journal = stack.enter_context(contextlib.closing(Journal(tmp_path / "journal")))
+            gateway = await stack.enter_async_context(
+                start_gateway(policy, tmp_path, journal, resolver=resolve, connect=connect, listeners=carrier.listeners)
+            )
+            for name, port in policy.raw_endpoints():
+                assert await dial(carrier, (gateway.names[name], port)) == "I speak first"
+            for place in (("10.0.2.100", 5432), ("10.0.2.101", 22), ("10.0.2.102", 5432)):
+                assert await dial(carrier, place) == REFUSED, place
+            assert gateway.set_policy(Policy([Rule("db.example.com", 5432, raw=True)])) == ()
+            assert await dial(carrier, ("10.0.2.102", 22)) == ""
+            assert gateway.set_policy(policy) == ()
+            assert gateway.set_policy(Policy([Rule("db.example.com", 5433, raw=True)])) == (5433,)
+
+    run(main())
+
+
+def say(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"I speak first")
+    writer.close()
 
 
 @needs_namespaces
