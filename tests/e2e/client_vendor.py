@@ -5,6 +5,7 @@ DIRECTORY/requests, one JSON object a line. Hosts whose name does not begin with
 does not carry the value of VENDOR_KEY.
 
 Any path: says method, path and length. /sse: events, each after the one before was seen. /ws: WebSocket that answers.
+Port 5432: a protocol of its own.
 /acme/shop.git: a repository to fetch and push. /v2/: a registry of images. Else what is in DIRECTORY/site/HOST.
 """
 
@@ -191,6 +192,14 @@ def start_grpc(vendor: Vendor, address: str) -> grpc.Server:
     return server
 
 
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A protocol of its own, in which the server speaks first."""
+    writer.write(b"who is there?\n")
+    writer.write(b"hello " + await reader.readline())
+    await writer.drain()
+    writer.close()
+
+
 async def wait_for_port(address: str) -> None:
     deadline = time.monotonic() + START_S
     while True:
@@ -214,6 +223,7 @@ async def main() -> None:
     done = asyncio.Event()
     grpc_server = start_grpc(vendor, of_grpc)
     serving = asyncio.create_task(serve(vendor, config, shutdown_trigger=done.wait))
+    await asyncio.start_server(greet, address, 5432)
     await wait_for_port(address)
     print("serving", flush=True)
     await asyncio.to_thread(sys.stdin.read)  # until the other side has gone

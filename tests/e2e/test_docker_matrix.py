@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vendors import KEY, MUST_BE_ROOT, Vendors, build, start_vendors, values
+from vendors import KEY, MUST_BE_ROOT, Vendors, build, start_host_service, start_vendors, values
 from world import World, wait_until
 
 pytestmark = MUST_BE_ROOT
@@ -27,9 +27,11 @@ endpoints:
   - spliced.example.com
   - {host: secret.example.com, secret: vendor}
   - {host: limited.example.com, methods: [GET]}
+  - {host: localhost, port: 11434, as: ollama}
 """
 # docker has read the machine's roots, and looks here for each registry anew.
 TRUST_VENDOR = "sudo install -D vendor.crt /etc/docker/certs.d/spliced.example.com/ca.crt"
+USR = "-v /usr:/usr:ro"  # the programs of the guest
 COMPOSE = "docker compose -p matrix"
 
 
@@ -63,6 +65,10 @@ def test_docker_on_each_way_out(world: World) -> None:
         check_push(world, project, vendors)
         check_run(world, project, vendors)
         check_compose(world, project, vendors)
+        with start_host_service(world, 11434, "a model"):
+            for image, client in (("secret.example.com/alpine", "xh -b --ignore-stdin"), (f"{USR} debian", "curl -sS")):
+                said = world.run(project, f"docker run --rm {image} {client} http://ollama:11434/said").ok().out
+                assert said.strip() == "a model", image
         refused = {(line["host"], line["reason"]) for line in world.journal(project) if line["verdict"] == "refused"}
         assert {host for host, _ in refused} == {"denied.example.com", "limited.example.com"}, refused
 
@@ -100,7 +106,7 @@ def check_push(world: World, project: Path, vendors: Vendors) -> None:
 
 
 def check_run(world: World, project: Path, vendors: Vendors) -> None:
-    for image, client in (("secret.example.com/alpine", "xh"), ("-v /usr:/usr:ro debian", "curl")):
+    for image, client in (("secret.example.com/alpine", "xh"), (f"{USR} debian", "curl")):
         said = world.run(project, f"docker run --rm {image} sh /fetch.sh run {client}").ok().out
         assert said.splitlines() == expected(), (image, said)
         assert reached(vendors.got(), f"/run/{client}") == allowed("GET", "POST")

@@ -6,15 +6,17 @@ import base64
 import io
 import json
 import re
+from pathlib import Path
 
 from network_page import recipes
 from package_site import make_package_site
 from ruamel.yaml import YAML
-from vendors import KEY, MUST_BE_ROOT, build, start_vendors, values
+from vendors import KEY, MUST_BE_ROOT, build, start_host_service, start_vendors, values
 from world import World
 
 pytestmark = MUST_BE_ROOT
 
+BY_PRESET = "GitHub, by repository and operation"
 RUN = ("GitHub, read-only", "A private registry of packages", "A private registry of images")
 NAMES = ("github.com", "packages.example.com", "registry.example.com")
 BASIC = f"Basic {base64.b64encode(f'x-access-token:{KEY}'.encode()).decode()}"
@@ -38,13 +40,16 @@ REFUSED = (
 )
 
 
-def test_the_recipes_run(world: World) -> None:
-    pages = [dict(YAML(typ="safe").load(io.StringIO(recipes()[heading]))) for heading in RUN]
+def project_of(world: World, name: str, headings: tuple[str, ...]) -> Path:
+    pages = [dict(YAML(typ="safe").load(io.StringIO(recipes()[heading]))) for heading in headings]
     endpoints = [endpoint for page in pages for endpoint in page["endpoints"]]
-    secrets = {name: place for page in pages for name, place in page["secrets"].items()}
-    project = world.project(
-        f"name: recipes\nmounts: [.:/workspace]\nendpoints: {json.dumps(endpoints)}\nsecrets: {json.dumps(secrets)}\n"
-    )
+    secrets = {name: place for page in pages for name, place in page.get("secrets", {}).items()}
+    text = f"name: {name}\nmounts: [.:/workspace]\nendpoints: {json.dumps(endpoints)}\nsecrets: {json.dumps(secrets)}\n"
+    return world.project(text, directory=name)
+
+
+def test_the_recipes_run(world: World) -> None:
+    project = project_of(world, "recipes", RUN)
     make_package_site(world.base / "vendors/site")
     build(world, project)
     with start_vendors(world, NAMES) as vendors:
@@ -63,3 +68,30 @@ def test_the_recipes_run(world: World) -> None:
             assert values(one, "authorization") == [BASIC if one["host"] == "github.com" else f"Bearer {KEY}"], one
         assert {one["method"] for one in got if one["host"] != "github.com"} <= {"GET", "HEAD"}
         assert not [one for one in got if "receive-pack" in one["path"] or "/acme/other" in one["path"]]
+
+
+KNOCK = """
+import socket
+with socket.create_connection(("db.example.com", 5432), 60) as client:
+    file = client.makefile("rwb")
+    print(file.readline())
+    file.write(b"me\\n")
+    file.flush()
+    print(file.read())
+"""
+
+
+def test_services_of_the_host_and_other_protocols(world: World) -> None:
+    project = project_of(world, "others", ("Ollama on this host", "A database", BY_PRESET))
+    (project / "knock.py").write_text(KNOCK)
+    build(world, project)
+    with start_vendors(world, (*NAMES, "db.example.com")) as vendors, start_host_service(world, 11434, "a model"):
+        world.up(project)
+        assert world.run(project, "curl -sS http://ollama:11434/said").ok().out == "a model"
+        inside = "docker run --rm -v /usr:/usr:ro localhost/debian:13 curl -sS http://ollama:11434/said"
+        assert world.run(project, inside).ok().out == "a model"
+        assert world.run(project, "python3 knock.py").ok().out == "b'who is there?\\n'\nb'hello me\\n'\n"
+        world.run(project, "git clone -q https://github.com/acme/shop.git ~/shop").ok()
+        pushed = world.run(project, f"cd ~/shop && {COMMIT} && git push -q origin HEAD:x")
+        assert pushed.code != 0 and "403" in pushed.err, pushed
+        assert not [one for one in vendors.got() if one["path"].endswith("git-receive-pack")]

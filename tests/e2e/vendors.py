@@ -76,3 +76,18 @@ def start_vendors(world: World, names: Sequence[str]) -> Iterator[Vendors]:
             world.sandbox("down", "--all", "--yes", cwd=world.base)
             world.within = lambda cwd: []
             network.stdin.close()
+
+
+@contextlib.contextmanager
+def start_host_service(world: World, port: int, text: str) -> Iterator[None]:
+    """A web server on the loopback address of the host, as the world's commands see it: `/said` is `text`."""
+    directory = world.base / f"service-{port}"
+    directory.mkdir()
+    (directory / "said").write_text(text)
+    argv = [*world.within(directory), sys.executable, "-u", "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None and "Serving" in server.stdout.readline()
+        try:
+            yield
+        finally:
+            server.terminate()

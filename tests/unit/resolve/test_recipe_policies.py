@@ -27,6 +27,16 @@ RECIPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "POST api.github.com/graphql",
         ),
     ),
+    "GitHub, by repository and operation": (
+        (
+            "GET github.com/acme/shop.git/info/refs?service=git-upload-pack",
+            "POST github.com/acme/shop.git/git-upload-pack",
+        ),
+        ("POST github.com/acme/shop.git/git-receive-pack", "POST github.com/acme/other.git/git-upload-pack"),
+    ),
+    "Ollama on this host": ((), ("GET localhost/", "GET api.example.com/")),
+    "A database": ((), ("GET db.example.com/",)),
+    "A corporate proxy": (("GET api.example.com/",), ("GET example.com/",)),
     "A private registry of packages": (
         ("GET packages.example.com/npm/tiny", "GET packages.example.com/simple/tiny/", "HEAD packages.example.com/"),
         ("PUT packages.example.com/npm/tiny", "POST packages.example.com/upload", "DELETE packages.example.com/tiny"),
@@ -39,6 +49,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # Heading of the page -> the hosts that get its credential.
 CREDENTIALS = {
     "GitHub, read-only": {"github.com"},
+    "GitHub, by repository and operation": {"github.com", "api.github.com", "raw.githubusercontent.com"},
     "A private registry of packages": {"packages.example.com"},
     "A private registry of images": {"registry.example.com"},
 }
