@@ -116,6 +116,12 @@ class Relay:
 
     def cut(self, stream: Stream) -> None:
         """End a stream that a new policy forbids; its reason is in its entry."""
+        if stream.early is not None:  # nothing of it has gone to the server, so there is an answer still
+            del self._streams[stream.number]
+            self._return_early(stream)
+            refusal = Refusal(403, stream.entry.reason, self._host, self._port)
+            self._refuse(stream.number, stream.entry, refusal, stream.head, stream.asked)
+            return
         self._part(stream.number, Code.CANCEL)
         self._end(stream.number, Code.CANCEL)
 

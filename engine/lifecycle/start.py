@@ -44,7 +44,7 @@ from vmm.tools import load_tools
 
 # Where sockets may be, which Python this is, what carries packets, and whom the user trusts: the gateway verifies
 # servers as the user does.
-PASSED_ON = ("XDG_RUNTIME_DIR", "VIRTUAL_ENV", CARRIER_VARIABLE, "SSL_CERT_FILE", "SSL_CERT_DIR")
+PASSED_ON = ("XDG_RUNTIME_DIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")  # paths
 STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
 
 
@@ -266,8 +266,10 @@ def _proxies() -> dict[str, str]:
 
 def _environment(layout: Layout) -> dict[str, str]:
     """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
-    # Those that are set are paths, and the supervisor works in another directory.
+    # The supervisor works in another directory.
     variables = {name: str(Path(os.environ[name]).absolute()) for name in PASSED_ON if os.environ.get(name)}
+    if carrier := os.environ.get(CARRIER_VARIABLE):
+        variables[CARRIER_VARIABLE] = carrier
     environment = clean_environment({**variables, **layout.to_environment()})
     # Proxies come with the Launch: others may read the environment of a process, and those may hold credentials.
     return {name: value for name, value in environment.items() if not name.lower().endswith("_proxy")}

@@ -166,8 +166,8 @@ class Endpoint(Part):
     secret: Maybe[SecretName] = Field(
         default=None, description="The secret, from `secrets`, that requests to this host carry."
     )
-    secret_in: SecretPlaces = Field(
-        default=(),
+    secret_in: Maybe[SecretPlaces] = Field(
+        default=None,
         description="Where requests carry it: header, or query or body, in its placeholder's place. Default: header.",
     )
     as_: Maybe[Name] = Field(

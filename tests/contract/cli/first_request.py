@@ -34,7 +34,7 @@ def run() -> None:
     credentials = read_credentials(loaded, layout)
     policy = Registries({}).policy(loaded.sandbox.endpoints, credentials.kinds, endpoint_places(loaded))
     places = decode(SecretPlaces, json.loads(json.dumps(asdict(credentials.places))))
-    held = credentials.placeholders["ANTHROPIC_API_KEY"]
+    held = credentials.environment()["ANTHROPIC_API_KEY"]
 
     sys.path[:0] = [str(Path(__file__).parents[1] / "gateway")]
     from inside_world import CLOSE, fields_of, get, inside_world, server_authority
