@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,27 +47,29 @@ def values(request: dict[str, Any], header: str) -> list[str]:
     return [value for name, value in request["headers"] if name.lower() == header]
 
 
-def build(world: World, project: Path) -> None:
+def build(world: World, project: Path, secrets: Mapping[str, str] = SECRETS) -> None:
     """Build what is not in the cache, where the real registries are: in the network there are none."""
-    if ", 0 to build" in world.sandbox("plan", cwd=project, **SECRETS).ok().out:
+    if ", 0 to build" in world.sandbox("plan", cwd=project, **secrets).ok().out:
         return
     options = ("-d", "--yes", "--progress", "plain")
-    world.sandbox("up", *options, cwd=project, timeout_s=UP_S, **SECRETS).ok()
+    world.sandbox("up", *options, cwd=project, timeout_s=UP_S, **secrets).ok()
     world.sandbox("down", cwd=project).ok()
 
 
 @contextlib.contextmanager
-def start_vendors(world: World, names: Sequence[str]) -> Iterator[Vendors]:
-    """The servers, and the world's commands within their network, with SECRETS in their environment."""
+def start_vendors(
+    world: World, names: Sequence[str], server: str = "client_vendor.py", secrets: Mapping[str, str] = SECRETS
+) -> Iterator[Vendors]:
+    """The servers, and the world's commands within their network, with `secrets` in their environment."""
     directory = world.base / "vendors"
     directory.mkdir(exist_ok=True)
     argv = ["unshare", "-m", "-n", sys.executable, str(HERE / "vendor_network.py"), str(directory)]
-    argv += ["--server", str(HERE / "client_vendor.py"), ",".join(names)]
-    env = {**os.environ, **SECRETS}
+    argv += ["--server", str(HERE / server), ",".join(names)]
+    env = {**os.environ, **secrets}
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as network:
         assert network.stdin is not None and network.stdout is not None
         assert network.stdout.readline() == "serving\n", "the vendors do not serve"
-        says = [f"SSL_CERT_FILE={directory}/ca.crt", *(f"{name}={value}" for name, value in SECRETS.items())]
+        says = [f"SSL_CERT_FILE={directory}/ca.crt", *(f"{name}={value}" for name, value in secrets.items())]
         enter = ["nsenter", f"--target={network.pid}", "--mount", "--net"]
         world.within = lambda cwd: [*enter, f"--wd={cwd}", "env", *says]
         try:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from websocket_frames import CLOSE, PING, PONG, TEXT, WebSocket, accept_for
 
 Json = dict[str, Any]
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
-SHELL_TOOLS = ("Bash", "bash", "exec_command", "shell", "run_shell_command")
+SHELL_TOOLS = ("Bash", "bash", "exec_command", "shell", "run_shell_command", "exec")
 FINAL = "The command said: "
 SHORT = "A short answer."
 
@@ -34,9 +34,11 @@ class Asked:
 
 @dataclass
 class ModelServer:
-    """`key` is what must come: the header, in lower case, and its value."""
+    """`key` is what must come: the header, in lower case, and its value. `keys` are those of hosts with one of their
+    own."""
 
     key: tuple[str, str]
+    keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     command: str = "expr 40 + 2"
     asked: list[Asked] = field(default_factory=list)
     refused: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)  # paths and headers without the key
@@ -55,7 +57,7 @@ class ModelServer:
             for line in lines:
                 name, _, value = line.partition(":")
                 fields.setdefault(name.lower(), []).append(value.strip())
-            name, wanted = self.key
+            name, wanted = self.keys.get(fields.get("host", [""])[0], self.key)
             if fields.get(name) != [wanted]:
                 self.refused.append((path, fields))
                 await self._send_json(writer, {"error": {"message": "the key is not the real one"}}, 401)
@@ -141,15 +143,40 @@ async def _body(reader: Reader, fields: dict[str, list[str]]) -> bytes:
 # The script
 
 
-def shell_tool(body: Json) -> tuple[str, str] | None:
-    """The name of a tool that runs commands, and of its argument."""
-    for tool in body.get("tools") or []:
+class ShellTool(NamedTuple):
+    """A tool that runs commands: its name, its argument, and the group that it is in. One without an argument takes a
+    program in JavaScript, as Codex offers it."""
+
+    name: str
+    argument: str | None
+    namespace: str | None = None
+
+
+def shell_tool(body: Json) -> ShellTool | None:
+    for namespace, tool in _tools(body):
         about = tool.get("function", tool)
         schema = about.get("input_schema") or about.get("parameters") or {}
+        if about.get("name") not in SHELL_TOOLS:
+            continue
+        if tool.get("type") == "custom":
+            return ShellTool(about["name"], None, namespace)
         for argument in ("command", "cmd"):
-            if about.get("name") in SHELL_TOOLS and argument in (schema.get("properties") or {}):
-                return about["name"], argument
+            if argument in (schema.get("properties") or {}):
+                return ShellTool(about["name"], argument, namespace)
     return None
+
+
+def _tools(body: Json) -> Iterator[tuple[str | None, Json]]:
+    items = body.get("input")
+    further = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    offered = list(body.get("tools") or [])
+    for item in further:
+        offered += (item.get("tools") or []) if item.get("type") == "additional_tools" else []
+    for tool in offered:
+        if tool.get("type") == "namespace":
+            yield from ((tool["name"], inner) for inner in tool.get("tools") or [])
+        else:
+            yield None, tool
 
 
 def final_text(results: list[Any]) -> str:
@@ -190,11 +217,19 @@ def messages_events(body: Json, command: str) -> Iterator[Json]:
     usage = {"input_tokens": 12, "output_tokens": 1}
     yield {
         "type": "message_start",
-        "message": {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "usage": usage},
+        "message": {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": body.get("model"),
+            "content": [],
+            "stop_reason": None,
+            "usage": usage,
+        },
     }
     if tool is not None:
-        block = {"type": "tool_use", "id": "toolu_1", "name": tool[0], "input": {}}
-        pieces = [{"type": "input_json_delta", "partial_json": json.dumps({tool[1]: command})}]
+        block = {"type": "tool_use", "id": "toolu_1", "name": tool.name, "input": {}}
+        pieces = [{"type": "input_json_delta", "partial_json": json.dumps({tool.argument: command})}]
     else:
         block = {"type": "text", "text": ""}
         pieces = [{"type": "text_delta", "text": word} for word in words(final_text(results) if results else SHORT)]
@@ -215,13 +250,17 @@ def responses_events(body: Json, command: str) -> Iterator[Json]:
     tool = None if results else shell_tool(body)
     answer: Json = {"id": f"resp_{len(items)}", "object": "response", "status": "in_progress", "output": []}
     yield {"type": "response.created", "response": answer}
+    usage = {"input_tokens": 12, "output_tokens": 9, "total_tokens": 21}
+    if body.get("generate") is False:  # to warm up
+        yield {"type": "response.completed", "response": {**answer, "status": "completed", "usage": usage}}
+        return
     if tool is not None:
-        arguments = json.dumps({tool[1]: command})
-        item: Json = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": tool[0], "arguments": ""}
+        item, arguments = _call(tool, command)
         yield {"type": "response.output_item.added", "output_index": 0, "item": item}
-        item = {**item, "arguments": arguments, "status": "completed"}
-        yield {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": arguments}
-        yield {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": arguments}
+        if tool.argument is not None:
+            item = {**item, "arguments": arguments, "status": "completed"}
+            yield {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": arguments}
+            yield {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": arguments}
     else:
         text = final_text(results) if results else SHORT
         item = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
@@ -230,7 +269,19 @@ def responses_events(body: Json, command: str) -> Iterator[Json]:
             yield {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": word}
         item = {**item, "status": "completed", "content": [{"type": "output_text", "text": text}]}
     yield {"type": "response.output_item.done", "output_index": 0, "item": item}
-    yield {"type": "response.completed", "response": {**answer, "status": "completed", "output": [item]}}
+    yield {
+        "type": "response.completed",
+        "response": {**answer, "status": "completed", "output": [item], "usage": usage},
+    }
+
+
+def _call(tool: ShellTool, command: str) -> tuple[Json, str]:
+    group = {"namespace": tool.namespace} if tool.namespace else {}
+    common = {"call_id": "call_1", "name": tool.name, **group}
+    if tool.argument is None:
+        program = f"const r = await tools.exec_command({{cmd: {json.dumps(command)}}});\ntext(r);"
+        return {"type": "custom_tool_call", "id": "ctc_1", **common, "input": program}, program
+    return {"type": "function_call", "id": "fc_1", **common, "arguments": ""}, json.dumps({tool.argument: command})
 
 
 def chat_events(body: Json, command: str) -> Iterator[Json]:
@@ -244,7 +295,7 @@ def chat_events(body: Json, command: str) -> Iterator[Json]:
 
     yield chunk({"role": "assistant", "content": ""})
     if tool is not None:
-        call = {"name": tool[0], "arguments": json.dumps({tool[1]: command})}
+        call = {"name": tool.name, "arguments": json.dumps({tool.argument: command})}
         yield chunk({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": call}]})
     else:
         for word in words(final_text(results) if results else SHORT):

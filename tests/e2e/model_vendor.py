@@ -1,0 +1,67 @@
+"""Vendors of models, for real agents: `model_vendor.py DIRECTORY ADDRESS ADDRESS`, in the network of vendor_network.py.
+
+They play the script of model_server.py: the agent's shell tool is called with AGENT_COMMAND, and its result is quoted.
+Each demands its own real key. What came with it is in DIRECTORY/requests, one JSON object a line; what came without it
+in DIRECTORY/refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from model_server import Asked, ModelServer
+
+KEYS = {
+    "api.anthropic.com": ("x-api-key", os.environ["ANTHROPIC_API_KEY"]),
+    "api.openai.com": ("authorization", f"Bearer {os.environ['OPENAI_API_KEY']}"),
+}
+
+
+class Written(list[Any]):
+    """A list whose items are written to a file, a line each, as they come."""
+
+    def __init__(self, path: Path, show: Callable[[Any], dict[str, Any]]) -> None:
+        super().__init__()
+        self._path, self._show = path, show
+
+    def append(self, item: Any) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(self._show(item)) + "\n")
+
+
+def show_asked(asked: Asked) -> dict[str, Any]:
+    host = asked.fields.get("host", [""])[0]
+    headers = [(name, value) for name, values in asked.fields.items() for value in values]
+    return {"host": host, "path": asked.path, "over": asked.over, "headers": headers, "body": asked.body}
+
+
+async def main() -> None:
+    directory, address = Path(sys.argv[1]), sys.argv[2]
+    model = ModelServer(("x-nobody", "has this"), KEYS, os.environ["AGENT_COMMAND"])
+    model.asked = Written(directory / "requests", show_asked)
+    model.refused = Written(directory / "refused", lambda item: {"path": item[0], "headers": item[1]})
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "leaf.crt", directory / "leaf.key")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await model.serve(reader, writer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, address, 443, ssl=context):
+        print("serving", flush=True)
+        await asyncio.to_thread(sys.stdin.read)  # until the other side has gone
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
