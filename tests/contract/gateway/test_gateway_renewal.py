@@ -281,7 +281,7 @@ def test_http_2_is_not_offered_where_bodies_have_to_be_whole() -> None:
     kept = Kept()
 
     async def scenario() -> None:
-        both = server_authority().context(HOST, "http/1.1")
+        both = server_authority().context(HOST, "both")  # contexts are kept, and this one is changed
         both.set_alpn_protocols(["h2", "http/1.1"])
         async with inside_world(TOKENS, secrets=lambda name: kept.values.get(name), server=both) as w:
             async with w.guest(alpn=("h2", "http/1.1")) as (_, writer):
