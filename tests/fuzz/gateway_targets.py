@@ -15,10 +15,13 @@ from pathlib import Path
 
 from gateway_sessions import H2_SEEDS, HTTP_SEEDS, h2_session, http_session
 from server_paths import ALLOWED, SERVERS, is_inside, slow_match, tokens_of, unescape
+from slow_git import git_reads, judge, line, push, slowly_allowed
 from slow_policy import POLICY_SEEDS, policy
 
+from engine.gateway.body_checks import BodyRefused
 from engine.gateway.clienthello import ClientHelloParser, MalformedHello
 from engine.gateway.paths import BadTarget, allows, check_pattern, denies, read_target
+from engine.gateway.pushes import Pushes
 from engine.gateway.second_hello import HelloWatch
 
 HERE = Path(__file__).parent
@@ -156,10 +159,41 @@ WORDS = tuple(
     b" chunked Connection: Upgrade: websocket Authorization: Expect: 100-continue GET POST PRI OPTIONS https://".split()
 )
 
+# Pushes
+
+A, B = b"a" * 40, b"b" * 40
+AGENT = Pushes(("refs/heads/agent/*",), ("create", "update"))
+PUSH_SEEDS = (
+    push((A, B, b"refs/heads/agent/x")),
+    push((A, B, b"refs/heads/agent/x"), (b"0" * 40, B, b"refs/heads/main")),
+    push((A, b"0" * 40, b"refs/heads/agent/x"), before=line(b"shallow " + A)),
+    line(b"push-cert\0") + b"0000",
+    b"0000",
+)
+
+
+def pushed(data: bytes) -> None:
+    """Of what is passed on git does nothing that is not allowed, however it comes in pieces."""
+    size, body = (data[0], data[1:]) if data else (0, b"")
+
+    def passed(pieces: list[int]) -> bytes | None:
+        try:
+            return judge(body, AGENT, pieces=pieces)
+        except BodyRefused:
+            return None
+
+    onward = passed([size] * 8)
+    assert onward in (None, body) and onward == passed([])
+    if onward is not None:
+        commands = git_reads(body)
+        assert commands is not None and all(slowly_allowed(command, AGENT) for command in commands)
+
+
 TARGETS = {
     "hello": Target(client_hello, (_hello(), _hello("h2", "http/1.1"), _hello(name=None, old=True), _hello("x" * 99))),
     "path": Target(path, PATH_SEEDS, WORDS),
     "policy": Target(policy, POLICY_SEEDS),
     "http": Target(http_session, HTTP_SEEDS, WORDS),
     "h2": Target(h2_session, H2_SEEDS),
+    "push": Target(pushed, tuple(b"\x07" + seed for seed in PUSH_SEEDS), (A, B, b"0000", b"refs/heads/agent/")),
 }
