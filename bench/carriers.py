@@ -28,7 +28,8 @@ from engine.build.blueprint import Blueprint, build
 from engine.build.foundation import load_base
 from engine.gateway import upstream
 from engine.gateway.journal import Journal
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.upstream import Streams
 from engine.guest.guest import Guest, Identity, open_guest
 from engine.report.choice import make_reporter

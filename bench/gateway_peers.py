@@ -182,7 +182,8 @@ def run_gateway(directory: str, port: str, mode: str) -> None:
 
 async def _run_gateway(directory: Path, port: int, mode: str) -> None:
     from engine.gateway.journal import Journal
-    from engine.gateway.policy import Injection, Policy, Rule
+    from engine.gateway.policy import Policy
+    from engine.gateway.rules import Injection, Rule
     from engine.gateway.server import start_gateway
     from engine.gateway.upstream import Streams
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.gateway.journal import Journal
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.server import start_gateway
 from engine.gateway.upstream import Streams
 

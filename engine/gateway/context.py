@@ -15,8 +15,9 @@ from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
 from engine.gateway.paths import BadTarget, normal_path
-from engine.gateway.policy import WEB_PORTS, Decision, Policy
+from engine.gateway.policy import Decision, Policy
 from engine.gateway.proxies import Proxies
+from engine.gateway.rules import WEB_PORTS
 from engine.gateway.upstream import (
     AddressRefused,
     Connect,

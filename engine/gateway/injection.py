@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
 from engine.gateway.errors import GatewayError
-from engine.gateway.policy import Injection, Rule
+from engine.gateway.rules import Injection, Rule
 
 Secrets = Callable[[str], str | None]
 """The value of a secret at this moment; None when there is none."""

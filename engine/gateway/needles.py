@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from engine.gateway.forms import forms_of
 from engine.gateway.injection import CredentialRefused, Secrets
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 from engine.gateway.signing import read_keys
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from engine.gateway.body_checks import Reply
 from engine.gateway.paths import read_target
-from engine.gateway.policy import WEB_PORTS, Decision, Rule
+from engine.gateway.policy import Decision
+from engine.gateway.rules import WEB_PORTS, Rule
 
 _PROBLEM = "application/problem+json"
 

@@ -24,8 +24,8 @@ from engine.gateway.fields import (
 )
 from engine.gateway.forms import forms_of
 from engine.gateway.injection import CredentialRefused, Headers, Secrets
-from engine.gateway.policy import Renewal
 from engine.gateway.redaction import Redactor
+from engine.gateway.rules import Renewal
 from engine.gateway.whole import LONGEST_ANSWER, Masked
 
 LONGEST_REQUEST = 64 << 10

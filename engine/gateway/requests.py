@@ -19,8 +19,9 @@ from engine.gateway.injection import (
 from engine.gateway.journal import JournalLine
 from engine.gateway.needles import needles
 from engine.gateway.outgoing import Outgoing
-from engine.gateway.policy import Decision, Policy, Rule
+from engine.gateway.policy import Decision, Policy
 from engine.gateway.push_reports import MEDIA_TYPE
+from engine.gateway.rules import Rule
 from engine.gateway.whole import Whole
 
 _MOST_SENT = 1 << 20  # bytes; what git sends in one piece

@@ -10,7 +10,7 @@ from engine.gateway import signing, substitution
 from engine.gateway.answers import AnswerRefused
 from engine.gateway.context import Context
 from engine.gateway.injection import CredentialRefused, Headers, value_of
-from engine.gateway.policy import Injection, Renewal, Substitution
+from engine.gateway.rules import Injection, Renewal, Substitution
 from engine.gateway.whole import Masked, Onward, Whole, with_length
 
 

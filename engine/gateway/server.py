@@ -24,9 +24,10 @@ from engine.gateway.http import HttpSession
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
 from engine.gateway.proxies import Proxies
 from engine.gateway.raw import serve_raw
+from engine.gateway.rules import Rule
 from engine.gateway.splice import close
 from engine.gateway.tls import FIRST_BYTE, serve_tls
 from engine.gateway.upstream import Connect, Resolver, Streams

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_plus
 
 from engine.gateway.fields import BodyUnreadable, is_packed, kind_of_body, read_form, read_json
 from engine.gateway.injection import CredentialRefused, Headers, Secrets, value_of
-from engine.gateway.policy import Substitution
+from engine.gateway.rules import Substitution
 
 LONGEST_BODY = 1 << 20
 

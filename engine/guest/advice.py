@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.errors import EngineError
-from engine.gateway.policy import WEB_PORTS
+from engine.gateway.rules import WEB_PORTS
 from engine.gateway.server import Gateway
 from vmm.errors import VmmError
 

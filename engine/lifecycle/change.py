@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.build.blueprint import Blueprint
 from engine.errors import EngineError
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 from engine.lifecycle.agent import dress
 from engine.lifecycle.credentials import Credentials
 from engine.plan.changes import Change, compare, needs_new_machine, sections_of

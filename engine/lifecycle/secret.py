@@ -23,7 +23,7 @@ from engine.state.configuration import load_running
 from sandboxfile.reading.regular_file import read_regular_file
 
 if TYPE_CHECKING:
-    from engine.gateway.policy import Injection
+    from engine.gateway.rules import Injection
     from engine.secrets.probe import Answer
     from engine.state.layout import Layout
     from sandboxfile import Loaded

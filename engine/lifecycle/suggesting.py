@@ -12,7 +12,7 @@ from engine.errors import EngineError
 from engine.lifecycle.suggestion import Suggestion, allows_all, suggest
 
 if TYPE_CHECKING:
-    from engine.gateway.policy import Rule
+    from engine.gateway.rules import Rule
     from engine.lifecycle.edit import Edit, Edited
     from engine.lifecycle.traffic import Traffic
     from engine.resolve.endpoints import Registries

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.gateway.names import BadName, canonical_name
-from engine.gateway.policy import WEB_PORTS, Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import WEB_PORTS, Rule
 from engine.lifecycle.path_patterns import conditions_for
 from engine.lifecycle.traffic import Traffic
 from engine.report.text import clean_line, cut

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.gateway.policy import WEB_PORTS
+from engine.gateway.rules import WEB_PORTS
 
 MOST_REQUESTS = 5000  # different ones of one host that are told apart: the guest chooses them
 MOST_HOSTS = 5000

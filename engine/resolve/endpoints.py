@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.gateway.policy import Injection, Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Injection, Rule
 from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import SUITE, source_lines
 from engine.resolve.presets import preset_rules

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from engine.gateway.lfs import LfsDownloads
-from engine.gateway.policy import Injection, Offer, Rule
 from engine.gateway.pushes import CREATE, UPDATE, Pushes, whole_ref
+from engine.gateway.rules import Injection, Offer, Rule
 from sandboxfile.presets.definition import REGISTRY, Preset
 from sandboxfile.presets.expansion import alternatives, granted, purpose, title
 from sandboxfile.sections.endpoints import Endpoint

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from engine.gateway.errors import GatewayError
-from engine.gateway.policy import WEB_PORTS, Rule
+from engine.gateway.rules import WEB_PORTS, Rule
 from engine.resolve.clients import ClientRegistries, RegistryError, clean_urls, host_npm, host_pip, host_pypi
 from engine.resolve.debian import (
     MIRROR_VARIABLE,

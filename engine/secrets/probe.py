@@ -12,7 +12,7 @@ from typing import IO, Literal
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
-from engine.gateway.policy import Injection
+from engine.gateway.rules import Injection
 from engine.secrets.errors import SecretError
 from engine.secrets.redaction import hold, redact_held
 from engine.secrets.vendors import Probe

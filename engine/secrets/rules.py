@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from engine.gateway import policy
-from engine.gateway.policy import Injection, Rule, Substitution
+from engine.gateway import rules as of_gateway
+from engine.gateway.rules import Injection, Rule, Substitution
 from engine.secrets.vendors import PLACEHOLDER, VENDORS, Kind, Place, Probe, Renewal, Vendor
 
 _UNKNOWN = Kind("token")
@@ -52,7 +52,7 @@ def renewal_rule(secret_name: str, host: str, kind: str | None, origin: str, pla
     """What lets the guest renew a login for `host`: one request to its vendor, which is masked both ways."""
     if (renewal := renewal_for(secret_name, kind, host)) is None:
         return None
-    answered = policy.Renewal(
+    answered = of_gateway.Renewal(
         secret_name,
         renewing_name(secret_name),
         renewal.placeholder,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["raw", "bearer", "basic", "sigv4"]  # as in engine.gateway.policy.Injection
+Form = Literal["raw", "bearer", "basic", "sigv4"]  # as in engine.gateway.rules.Injection
 Evidence = Literal["run", "documents"]
 
 PLACEHOLDER = "proxy-managed"

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from engine.decoding import decode
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.guest.compose_project import ComposeProject
 from engine.secrets.places import SecretPlaces
 from engine.state.configuration import PARTS, Configuration, Part

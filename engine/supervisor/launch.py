@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from engine.decoding import decode
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.guest.guest import Base, Identity
 from engine.secrets.places import SecretPlaces
 from engine.workspaces.mount_point import MountPoint

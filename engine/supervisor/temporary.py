@@ -16,7 +16,7 @@ from typing import Any
 from engine.decoding import decode
 from engine.errors import EngineError
 from engine.gateway.journal import JournalLine
-from engine.gateway.policy import WEB_PORTS, Rule
+from engine.gateway.rules import WEB_PORTS, Rule
 from engine.guest.guest import Guest
 from engine.state.instances import load_instance, save_instance
 from engine.state.layout import Layout

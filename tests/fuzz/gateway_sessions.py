@@ -24,7 +24,8 @@ from engine.gateway.h2relay import Relay
 from engine.gateway.http import HttpSession, Inside
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Injection, Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Injection, Rule
 from engine.gateway.upstream import Streams
 
 HOST, VALUE, HELD = "api.example.com", "sk-real-0123456789abcdef", "sk-held-by-the-guest"

@@ -9,7 +9,8 @@ from typing import TypeVar
 from server_paths import slow_match, tokens_of
 
 from engine.gateway.paths import BadTarget, read_target
-from engine.gateway.policy import Injection, Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Injection, Rule
 
 _T = TypeVar("_T")
 

@@ -18,7 +18,8 @@ from guest_clients import HOST, LAST_WORDS, MANY, client_hello, serving
 
 from engine.gateway import upstream
 from engine.gateway.journal import Journal
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.guest.guest import Base, Guest, Identity, open_guest
 from engine.resolve.host_ports import pick_port
 from engine.supervisor.ports import OpenPorts

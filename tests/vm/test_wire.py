@@ -16,7 +16,8 @@ from foundation_world import shared_tools
 from guest_clients import HOST, LAST_WORDS, MANY, client_hello, serving
 
 from engine.gateway.journal import Journal
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.server import start_gateway
 from vmm.carrier import Carrier, start_passt
 

@@ -23,7 +23,8 @@ from typing import Any, cast
 
 from engine.decoding import decode
 from engine.gateway.journal import Journal
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.server import Gateway, start_gateway
 from engine.gateway.waiting import Waiting
 from engine.guest.guest import Guest

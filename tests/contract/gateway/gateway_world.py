@@ -16,8 +16,9 @@ from typing import Any
 from engine.gateway.authority import Authority
 from engine.gateway.journal import Journal
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
 from engine.gateway.proxies import Proxies
+from engine.gateway.rules import Rule
 from engine.gateway.server import Gateway, start_gateway
 from engine.gateway.waiting import Waiting
 from vmm.spec import GATEWAY_ADDRESS

@@ -14,7 +14,7 @@ from pathlib import Path
 from h2_world import Connection, Server
 from inside_world import InsideWorld, fields_of, guest_authority, inside_world, server_authority
 
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 from engine.resolve.endpoints import Registries, endpoint_places
 from sandboxfile import parse
 

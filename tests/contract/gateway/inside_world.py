@@ -19,8 +19,8 @@ from gateway_world import DEADLINE_S, Handler, World, world
 
 from engine.gateway.authority import Authority
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Injection, Rule
 from engine.gateway.proxies import Proxies
+from engine.gateway.rules import Injection, Rule
 from engine.gateway.tlsio import end_strictly, is_cut
 
 HOST = "api.example.com"

@@ -25,7 +25,8 @@ from engine.attacks.case import GATEWAY, Case, load_cases
 from engine.attacks.judgement import Outcome, judge, summary
 from engine.gateway.journal import Journal
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.server import start_gateway
 from engine.secrets.rules import injections_for, kind_of
 

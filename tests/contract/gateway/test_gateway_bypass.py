@@ -9,7 +9,8 @@ import pytest
 from gateway_world import client_hello, echo, in_loop, world
 from inside_world import CLOSE, HELD, HOST, KEY, SECRET_RULE, VALUE, Recorder, get, guest_authority, inside_world
 
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 
 ACCESS_DENIED = bytes([21, 3, 3, 0, 2, 2, 49])
 ALL = Rule("*.example.com", intercept=True, origin="endpoints[0]")

@@ -14,7 +14,7 @@ from inside_world import HELD, HOST, VALUE, InsideWorld, inside_world
 from model_server import FINAL, SHORT, ModelServer, text_of
 from websocket_frames import BINARY, CLOSE, PING, PONG, TEXT, Reader, WebSocket, Writer, accept_for
 
-from engine.gateway.policy import Injection, Rule
+from engine.gateway.rules import Injection, Rule
 
 Json = dict[str, Any]
 BEARER = Injection("key", "authorization", "bearer", drop=("x-api-key",), placeholders=(HELD,))

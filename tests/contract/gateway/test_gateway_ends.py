@@ -16,7 +16,8 @@ from inside_world import HOST, LOOK, SECRET_RULE, InsideWorld, get, inside_world
 from test_gateway_streams import ASK_WEBSOCKET, WebSocketServer
 
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 PART = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"

@@ -13,7 +13,7 @@ from h2_world import Connection, Server, h2_guest, head
 from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, get, inside_world
 
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 BLOCK = os.urandom(1 << 16)

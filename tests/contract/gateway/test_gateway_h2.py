@@ -13,7 +13,8 @@ from h2_world import Connection, Headers, Server, h2_guest, head
 from inside_world import HELD, HOST, LOOK, SECRET_RULE, VALUE, get, inside_world, server_authority
 
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 
 
 def test_a_request_goes_through_with_the_credential_and_is_journalled() -> None:

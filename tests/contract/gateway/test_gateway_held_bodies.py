@@ -13,8 +13,9 @@ from inside_world import CLOSE, HOST, InsideWorld, inside_world
 
 from engine.gateway.lfs import LfsDownloads
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Injection, Policy, Rule
+from engine.gateway.policy import Policy
 from engine.gateway.pushes import Pushes
+from engine.gateway.rules import Injection, Rule
 
 PATH = "/acme/shop.git/git-receive-pack"
 AGENT = Pushes(("refs/heads/agent/*",))

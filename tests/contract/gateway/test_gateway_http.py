@@ -7,7 +7,8 @@ from gateway_world import in_loop, until, world
 
 from engine.gateway.authority import Authority
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 
 ALLOW = Rule("api.example.com", origin="endpoints[0]")
 

@@ -25,7 +25,8 @@ from inside_world import (
 from engine.gateway.authority import Authority
 from engine.gateway.errors import GatewayError
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 
 ACCESS_DENIED = bytes([21, 3, 3, 0, 2, 2, 49])
 

@@ -18,7 +18,7 @@ from h2_world import Client, Server
 from inside_world import CLOSE, HOST, SECRET_RULE, VALUE, InsideWorld, Recorder, fields_of, get, guest_authority
 from server_certificates import DAY, Signer
 
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 
 
 @functools.cache

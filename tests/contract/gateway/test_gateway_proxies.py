@@ -13,8 +13,8 @@ from proxy_world import UpstreamProxy, upstream_proxy
 
 from engine.gateway.errors import GatewayError
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Rule
 from engine.gateway.proxies import Proxies, host_variables
+from engine.gateway.rules import Rule
 
 INTERNAL_ERROR = bytes([21, 3, 3, 0, 2, 2, 80])
 SSH = Rule("git.example.com", 22, raw=True, origin="endpoints[0]")

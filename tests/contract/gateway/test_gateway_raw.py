@@ -13,7 +13,8 @@ from gateway_world import PUBLIC, World, client_hello, echo, in_loop, until, wor
 from inside_world import fields_of, guest_authority
 
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.upstream import LOOPBACK
 
 DB = Rule("db.example.com", 5432, raw=True, origin="endpoints[0]", place="Sandboxfile.yaml:7")

@@ -13,7 +13,8 @@ from gateway_world import in_loop, until
 from h2_world import Client, Connection, Server, h2_guest, head
 from inside_world import HOST, LOOK, InsideWorld, inside_world
 
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.upstream import Streams
 
 GOAWAY = bytes([0, 0, 8, 7, 0, 0, 0, 0, 0])

@@ -13,7 +13,7 @@ import pytest
 from gateway_world import in_loop, until
 from inside_world import CLOSE, HOST, InsideWorld, fields_of, get, inside_world, server_authority
 
-from engine.gateway.policy import Renewal, Rule
+from engine.gateway.rules import Renewal, Rule
 from engine.secrets.rules import renewal_rule
 
 ACCESS, REFRESH = "sk-ant-oat01-real-0123456789", "sk-ant-ort01-real-0123456789"

@@ -14,7 +14,8 @@ from gateway_world import in_loop
 from h2_world import Server, h2_guest, head
 from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, fields_of, get, inside_world, server_authority
 
-from engine.gateway.policy import Injection, Policy, Rule, Substitution
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Injection, Rule, Substitution
 
 KEY_ID, SECRET, TOKEN = "AKIAREAL000000000000", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session-token-0123456789"
 HELD_ID = "AKIAPROXYMANAGED0000"

@@ -17,7 +17,7 @@ from gateway_world import DEADLINE_S, client_hello, echo, in_loop, until, world
 from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, get, guest_authority, inside_world
 
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 

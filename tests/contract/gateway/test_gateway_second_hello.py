@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine.gateway.clienthello import ClientHello, ClientHelloParser
 from engine.gateway.errors import GatewayError
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 from engine.gateway.second_hello import HelloWatch
 
 ACCESS_DENIED = bytes([21, 3, 3, 0, 2, 2, 49])

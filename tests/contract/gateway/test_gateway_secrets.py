@@ -19,7 +19,7 @@ from inside_world import (
     server_authority,
 )
 
-from engine.gateway.policy import Injection, Rule
+from engine.gateway.rules import Injection, Rule
 
 RIVALS = [
     f"Authorization: Bearer {HELD}\r\n",

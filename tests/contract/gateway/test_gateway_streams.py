@@ -27,7 +27,7 @@ from inside_world import (
 )
 
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 BLOCK = os.urandom(1 << 16)

@@ -18,7 +18,7 @@ from memory_streams import MemoryStream
 from test_gateway_http import BAD_REQUESTS, HIDDEN
 
 from engine.gateway.h2side import Side
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 
 OTHER = Rule("other.example.com", intercept=True)
 

@@ -10,7 +10,8 @@ from h2_world import Client, Server
 from inside_world import HOST, LOOK, get, inside_world
 from test_gateway_streams import ASK_WEBSOCKET, WebSocketServer
 
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 
 DENY = Rule(HOST, deny=True, origin="sandbox deny api.example.com")
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter

@@ -9,7 +9,8 @@ import pytest
 from gateway_world import PUBLIC, client_hello, echo, in_loop, until, world
 
 from engine.gateway.limits import Limits
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 
 ACCESS_DENIED = bytes([21, 3, 3, 0, 2, 2, 49])
 INTERNAL_ERROR = bytes([21, 3, 3, 0, 2, 2, 80])

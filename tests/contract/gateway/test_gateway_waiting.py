@@ -8,7 +8,7 @@ import json
 from gateway_world import client_hello, echo, in_loop, until, world
 from inside_world import guest_authority
 
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 from engine.gateway.waiting import MOST_HELD, MOST_NAMES, Waiting
 
 ACCESS_DENIED = bytes([21, 3, 3, 0, 2, 2, 49])

@@ -18,7 +18,8 @@ import pytest
 
 from engine.gateway.doors import Addresses
 from engine.gateway.journal import Journal
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.server import start_gateway
 from vmm.carrier import CARRIER_VARIABLE, Carrier, NoPasst, open_carrier, start_passt, wanted_passt
 from vmm.errors import VmmError

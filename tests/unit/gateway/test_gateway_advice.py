@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
 from engine.gateway.refusal import Refusal
+from engine.gateway.rules import Rule
 
 HOST = "api.example.com"
 EVERY = "`methods` must name every method that the request names, in headers and query too"

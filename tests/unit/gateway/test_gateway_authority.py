@@ -127,7 +127,8 @@ def test_a_supervisor_whose_gateway_looks_into_nothing_loads_nothing_of_this() -
 import asyncio, sys, tempfile, pathlib
 import engine.supervisor.__main__
 from engine.gateway.journal import Journal
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.gateway.server import start_gateway
 async def run(directory):
     with Journal(directory / "journal") as journal:

@@ -6,7 +6,8 @@ import pytest
 
 from engine.gateway.doors import Addresses, Door
 from engine.gateway.errors import GatewayError
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from vmm.spec import GATEWAY_ADDRESS
 
 DB = Rule("db.example.com", 5432, raw=True)

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.gateway.httphead import BadRequest, head_length, read_head
-from engine.gateway.policy import Rule
 from engine.gateway.refusal import Refusal, endpoint_line, wants_problem
+from engine.gateway.rules import Rule
 
 PIECES = [
     *(

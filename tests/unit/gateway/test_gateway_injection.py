@@ -13,7 +13,7 @@ from engine.gateway.injection import (
     without_rivals,
 )
 from engine.gateway.needles import needles
-from engine.gateway.policy import Injection, Rule
+from engine.gateway.rules import Injection, Rule
 
 VALUE = "sk-real-0123456789"
 HELD = "held-by-the-guest"

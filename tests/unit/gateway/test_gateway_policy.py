@@ -12,7 +12,8 @@ from engine.decoding import decode
 from engine.gateway.addresses import forbidden_kind
 from engine.gateway.errors import GatewayError
 from engine.gateway.names import BadName, canonical_name
-from engine.gateway.policy import Decision, Injection, Policy, Rule
+from engine.gateway.policy import Decision, Policy
+from engine.gateway.rules import Injection, Rule
 
 
 def test_nothing_is_allowed_by_default() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.gateway.paths import BadTarget, read_target
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.lifecycle.path_patterns import PATTERNS, Conditions, conditions_for, patterns_for
 from sandboxfile.sections.endpoints import METHODS
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.gateway.policy import Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Rule
 from engine.lifecycle.suggestion import allows_all, policy_of, suggest
 from engine.lifecycle.traffic import MOST_REQUESTS, traffic_of
 from sandboxfile import parse

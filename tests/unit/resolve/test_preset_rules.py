@@ -10,8 +10,9 @@ import pytest
 
 from engine.decoding import decode
 from engine.gateway.lfs import LfsDownloads
-from engine.gateway.policy import Decision, Policy, Rule
+from engine.gateway.policy import Decision, Policy
 from engine.gateway.refusal import Refusal
+from engine.gateway.rules import Rule
 from engine.resolve import endpoints as module
 from engine.resolve.endpoints import Registries, endpoint_places, looks_inside
 from engine.resolve.registries import Registry

@@ -11,7 +11,7 @@ import pytest
 from engine.agents import list_agents
 from engine.agents.definition import AgentDefinition, Credential
 from engine.decoding import decode
-from engine.gateway.policy import Injection, Rule
+from engine.gateway.rules import Injection, Rule
 from engine.secrets.rules import (
     environment,
     injections_for,

@@ -10,7 +10,7 @@ import pytest
 
 from engine.build.blueprint import Blueprint
 from engine.decoding import decode
-from engine.gateway.policy import Rule
+from engine.gateway.rules import Rule
 from engine.guest.compose_project import ComposeProject
 from engine.lifecycle.agent import dress
 from engine.lifecycle.credentials import Credentials

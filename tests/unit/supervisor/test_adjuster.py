@@ -13,7 +13,8 @@ from typing import Any, cast
 import pytest
 from fake_guest import Answer, Asked, FakeGuest
 
-from engine.gateway.policy import Injection, Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Injection, Rule
 from engine.guest.compose_project import ComposeProject
 from engine.guest.guest import Guest
 from engine.plan.changes import sections_of

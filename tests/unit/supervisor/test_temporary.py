@@ -13,7 +13,8 @@ from fake_guest import FakeGuest
 
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
-from engine.gateway.policy import Injection, Policy, Rule
+from engine.gateway.policy import Policy
+from engine.gateway.rules import Injection, Rule
 from engine.gateway.server import Gateway, start_gateway
 from engine.guest.guest import Guest
 from engine.state.instances import Instance, load_instance, save_instance
