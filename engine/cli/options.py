@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.cli.suggestions import complete_hosts
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -83,3 +85,40 @@ def assignment_option(function: F) -> F:
         metavar="PATH=VALUE",
         help="Set one value, such as machine.memory=8GiB; `endpoints+=npm` adds to a list.",
     )(function)
+
+
+def progress_option(function: F) -> F:
+    """The option --progress; the command gets `progress`."""
+    return click.option(
+        "--progress",
+        type=click.Choice(["auto", "plain", "quiet", "json"]),
+        default="auto",
+        show_default=True,
+        help="How progress is shown on standard error; auto: live on a terminal, else plain lines.",
+    )(function)
+
+
+def saying_options(verb: str) -> Callable[[F], F]:
+    """What `allow` and `deny` are told: hosts, for how long, which requests, and whether it is kept."""
+    doing = verb.capitalize()
+    options = (
+        click.argument("hosts", metavar="HOST...", nargs=-1, required=True, shell_complete=complete_hosts),
+        click.option("--for", "time", metavar="TIME", help="End it by itself after this time, such as 30m or 1h."),
+        click.option(
+            "--method", "methods", multiple=True, help=f"{doing} this HTTP method only; may be given several times."
+        ),
+        click.option(
+            "--path", "paths", multiple=True, metavar="PATTERN", help=f"{doing} these paths only, such as /v1/**."
+        ),
+        click.option("--save", is_flag=True, help="Write it into the sandbox's file as well; comments and order stay."),
+        click.option("--end", is_flag=True, help=f"Take back what `{verb}` said about HOST: the file decides again."),
+        name_option,
+        json_option("Machine-readable: `sandbox`, `said`, `temporary`."),
+    )
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

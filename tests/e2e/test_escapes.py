@@ -45,7 +45,7 @@ endpoints:
   - "*.inward.example.com"
 setup: ["echo {planted} > ~/planted"]
 """
-PLANT = "echo {word} > /root/planted; echo {word} > /dev/shm/planted; sync; cat /root/planted"
+PLANT = "echo {word} > ~root/planted; echo {word} > /dev/shm/planted; sync; cat ~root/planted"
 GARBAGE = """
 sleep 1
 systemctl stop sandbox-guestd

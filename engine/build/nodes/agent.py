@@ -143,7 +143,7 @@ class InstallAgent:
         if what.scripts:
             scripts = ["npm", "rebuild", "--global", *what.scripts]
             await execute(guest, context, scripts, title=f"install scripts of {' '.join(what.scripts)}")
-        clean = "npm cache clean --force; rm -rf /root/.npm " + directory
+        clean = f'npm cache clean --force; rm -rf "$HOME/.npm" {directory}'
         await execute(guest, context, ["sh", "-c", clean], title="cleaning up", env={"HOME": "/root"})
 
     async def _download(self, guest: Guest, context: BuildContext, what: Download) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.options import assignment_option, json_option
+from engine.cli.options import assignment_option, json_option, progress_option
 
 if TYPE_CHECKING:
     from engine.report.reporter import Mode
@@ -36,13 +36,7 @@ Examples:
 @click.option("--timeout", default="1h", show_default=True, metavar="DURATION", help="How long the agent may take.")
 @click.option("--keep", is_flag=True, help="Leave the machine running, for a look.")
 @click.option("-y", "--yes", is_flag=True, help="Agree to what the file asks of this host.")
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "plain", "quiet", "json"]),
-    default="auto",
-    show_default=True,
-    help="How progress is shown on standard error.",
-)
+@progress_option
 @json_option("The result as one JSON object on standard output.")
 @click.option("-C", "--directory", "path", type=click.Path(path_type=Path), help="The project; default: this one.")
 @assignment_option

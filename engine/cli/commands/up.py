@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.options import file_options, json_option, path_argument
+from engine.cli.options import file_options, json_option, path_argument, progress_option
 
 if TYPE_CHECKING:
     from engine.lifecycle.outcome import Outcome
@@ -66,13 +66,7 @@ Examples:
     show_default=True,
     help="Where the guest image is built: on this host, or in a machine that needs no privilege.",
 )
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "plain", "quiet", "json"]),
-    default="auto",
-    show_default=True,
-    help="How progress is shown on standard error; auto: live on a terminal, else plain lines.",
-)
+@progress_option
 @json_option("The summary as JSON on standard output; implies -d.")
 @file_options
 @path_argument

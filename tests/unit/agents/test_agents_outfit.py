@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_the_file_has_the_last_word() -> None:
     found = outfit(KEY, args=["--model", "x"], env={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "0", "A": "b"})
     assert found.command == ("claude", "--dangerously-skip-permissions", "--model", "x")
     assert found.environment == {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "0", "A": "b"}
-    assert next(path for path, _, _ in outfit(KEY, user="root").files).startswith("/root/")
+    assert all(PurePosixPath(path).is_relative_to("/root") for path, _, _ in outfit(KEY, user="root").files)
 
 
 @pytest.mark.parametrize("name", [agent.name for agent in list_agents()])
