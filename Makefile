@@ -18,6 +18,7 @@ lint fast vm e2e wheel clients: $(VENV)/ready
 bench: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
 	$(BIN)/python bench/gateway_load.py
+	$(BIN)/python bench/egress.py
 
 FUZZ_S ?= 600
 

@@ -97,13 +97,14 @@ def peer(argv: list[str], env: dict[str, str] | None = None) -> Iterator[Peer]:
             process.wait()
 
 
-def make_certificate(directory: Path) -> Path:
-    """One file with the key and a certificate that is its own authority."""
+def make_certificate(directory: Path, names: tuple[str, ...] = (HOST,)) -> Path:
+    """One file with the key and a certificate for `names` that is its own authority."""
     key, certificate, both = (directory / name for name in ("key.pem", "certificate.pem", "both.pem"))
+    alternative = "subjectAltName=critical," + ",".join(f"DNS:{name}" for name in names)
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
          "-subj", "/CN=the server", "-days", "2", "-addext",
-         f"subjectAltName=critical,DNS:{HOST}", "-keyout", str(key), "-out", str(certificate)],
+         alternative, "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
     both.write_text(key.read_text() + certificate.read_text())

@@ -111,9 +111,9 @@ async def _answer(
     assert context.authority is not None
     answering = context.authority.context(entry.host or "", protocol)
     try:
-        return await start_tls(guest, answering, context.limits.handshake_s, received=received)
+        return await start_tls(guest, answering, context.limits.head_s, received=received)
     except TimeoutError:
-        reason = f"the guest did not finish TLS within {context.limits.handshake_s:g} s"
+        reason = f"the guest did not finish TLS within {context.limits.head_s:g} s"
     except ssl.SSLError as error:
         reason = f"the guest does not go on with TLS ({error.reason or error})"
     except OSError:

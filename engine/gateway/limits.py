@@ -11,9 +11,9 @@ class Limits:
 
     connections: int = 512  # at once; lowered when the process may not open as many files
     head_bytes: int = 16 << 10  # a ClientHello, or an HTTP request's head
-    head_s: float = 10.0  # from its first chance to send to a complete head
+    head_s: float = 60.0  # from its first chance to send to a whole head, or TLS: an emulated one says 200 in 30 s
     held_s: float = 30.0  # from a request's head to the end of what its body must be judged by
-    handshake_s: float = 10.0  # of TLS, on either side
+    handshake_s: float = 30.0  # of TLS with a server, or of a proxy
     resolve_s: float = 10.0
     connect_s: float = 10.0  # for each address
     idle_s: float = 3600.0  # without a byte in either direction

@@ -127,7 +127,7 @@ from.
   uploads to LFS are refused.
 - GraphQL is refused unless `access` names `graphql`: it is one address for everything that the token may do.
 - `{group: npm, access: read}` is installing without publishing; without `access` a group of registries is everything
-  at its hosts. `docker-hub`, `ghcr` and `quay` are for pulling, and vendors of models, such as `anthropic` and
+  at its hosts. `docker-hub`, `ghcr`, `mcr` and `quay` are for pulling, and vendors of models, such as `anthropic` and
   `openai`, for inference alone: no files, no batches, no account. What a model's own tools do at the vendor is not
   seen.
 - `secret` goes to the hosts that take it: with `{github: acme/shop, secret: github}` it is Basic for git and Bearer for

@@ -11,8 +11,9 @@ from pathlib import Path
 from network_page import recipes
 from package_site import make_package_site
 from ruamel.yaml import YAML
-from vendors import KEY, MUST_BE_ROOT, build, start_host_service, start_vendors, values
-from world import World
+from vendor_network import THEIRS
+from vendors import KEY, MUST_BE_ROOT, build, start_host_service, start_proxy, start_vendors, values
+from world import UP_S, World
 
 pytestmark = MUST_BE_ROOT
 
@@ -95,3 +96,23 @@ def test_services_of_the_host_and_other_protocols(world: World) -> None:
         pushed = world.run(project, f"cd ~/shop && {COMMIT} && git push -q origin HEAD:x")
         assert pushed.code != 0 and "403" in pushed.err, pushed
         assert not [one for one in vendors.got() if one["path"].endswith("git-receive-pack")]
+
+
+def test_a_corporate_proxy_is_the_only_way_out(world: World) -> None:
+    """Only the proxy knows where the name leads; the guest is told nothing of it, and does nothing about it."""
+    project = project_of(world, "office", ("A corporate proxy",))
+    build(world, project)
+    log, call = world.base / "asked", "curl -sS --cacert vendors.crt https://api.example.com/x"
+    with start_vendors(world, ("elsewhere.example.com", "api.example.com")) as vendors:
+        (project / "vendors.crt").write_text(vendors.certificate)
+        (vendors.directory / "hosts").write_text("127.0.0.1 localhost\n")
+        with start_proxy(world, THEIRS, log) as port:
+            way = f"http://me:{KEY}@127.0.0.1:{port}"
+            world.sandbox("up", "-d", "--yes", cwd=project, timeout_s=UP_S, HTTPS_PROXY=way).ok()
+            said = world.run(project, f"{call}; env").ok().out
+            assert said.startswith("who are you?\n") and KEY not in said and "PROXY" not in said.upper(), said
+            assert world.run(project, "curl -sS https://elsewhere.example.com/x").code != 0  # which no endpoint names
+        asked = [json.loads(line) for line in log.read_text().splitlines()]
+        assert asked == [{"method": "CONNECT", "name": "api.example.com:443", "user": f"me:{KEY}"}]
+        assert [(one["host"], one["path"]) for one in vendors.got()] == [("api.example.com", "/x")]
+        assert world.run(project, call).code != 0  # the proxy has gone

@@ -93,3 +93,15 @@ def start_host_service(world: World, port: int, text: str) -> Iterator[None]:
             yield
         finally:
             server.terminate()
+
+
+@contextlib.contextmanager
+def start_proxy(world: World, address: str, log: Path) -> Iterator[int]:
+    """The port of connect_proxy.py on the loopback address of the host, as the world's commands see it."""
+    argv = [*world.within(world.base), sys.executable, str(HERE / "connect_proxy.py"), address, str(log)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stdin is not None and proxy.stdout is not None
+        try:
+            yield int(proxy.stdout.readline())
+        finally:
+            proxy.stdin.close()

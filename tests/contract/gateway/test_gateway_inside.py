@@ -312,7 +312,7 @@ def test_deadlines_of_both_handshakes() -> None:
         async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(-1)
 
-        limits = Limits(handshake_s=0.2)
+        limits = Limits(handshake_s=0.2, head_s=0.3)
         async with world(LOOK, handler=silent, authority=guest_authority(), limits=limits) as plain:
             hello = client_hello(HOST)
             async with plain.guest(443) as (reader, writer):  # which does not go on
@@ -321,7 +321,7 @@ def test_deadlines_of_both_handshakes() -> None:
                     pass
             (line,) = await plain.quiet()
         assert line["verdict"] == "failed" and "no TLS with api.example.com: no answer within 0.2 s" in line["reason"]
-        assert "the guest did not finish TLS within 0.2 s" in line["reason"]
+        assert "the guest did not finish TLS within 0.3 s" in line["reason"]
 
     in_loop(scenario())
 

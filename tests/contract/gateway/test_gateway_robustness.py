@@ -194,7 +194,7 @@ def test_a_server_that_hangs_anywhere_holds_up_nobody_else(place: str) -> None:
                 await never.wait()
             writer.write(first)
 
-        limits = Limits(resolve_s=1.0, connect_s=1.0, handshake_s=1.0, idle_s=1.0)
+        limits = Limits(resolve_s=1.0, connect_s=1.0, handshake_s=1.0, head_s=1.0, idle_s=1.0)
         slow = Rule("slow.example.com", intercept=place == "handshake")
         authority = guest_authority()
         async with world(Rule(HOST), slow, handler=serve, limits=limits, authority=authority) as w:
