@@ -11,6 +11,8 @@ import click
 from sandboxfile.names import PARAMETERISED
 from sandboxfile.writing.additions import Addition
 
+_OF_REQUESTS = ("methods", "paths", "secret", "secret_in", "foreign_credentials")
+_ORDER = ("port", "protocol", "as", "private", "access", "push", *_OF_REQUESTS, "intercept", "bypass", "deny")
 _HOST_AND_PORT = re.compile(r"(?P<host>[^:]+):(?P<port>[0-9]{1,5})")
 
 
@@ -27,8 +29,7 @@ def endpoint_entry(word: str, *, groups: Iterable[str], **rules: Any) -> Any:
         entry = {"host": match["host"], "port": int(match["port"])}
     elif preset in PARAMETERISED and rest:
         entry = {preset: rest}
-    order = ("port", "protocol", "as", "access", "push", "methods", "paths", "secret", "deny")
-    return entry | {key: given[key] for key in order if key in given}
+    return entry | {key: given[key] for key in _ORDER if key in given}
 
 
 def mount_entry(word: str, mode: str | None, hide: Iterable[str], local: Iterable[str]) -> Any:

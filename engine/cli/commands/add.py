@@ -77,7 +77,12 @@ Examples:
 @click.option("--access", multiple=True, metavar="WORD", help="What a group or repository is for, such as read.")
 @click.option("--push", multiple=True, metavar="REF", help="Branches of a repository to push to, such as 'agent/*'.")
 @click.option("--secret", metavar="NAME", help="The secret that requests carry.", shell_complete=complete_secrets)
+@click.option("--secret-in", multiple=True, metavar="PLACE", help="Where they carry it: header, query or body.")
+@click.option("--foreign-credentials", is_flag=True, help="Let requests carry other credentials, too.")
 @click.option("--as", "as_", metavar="NAME", help="The guest's name for a service of this host.")
+@click.option("--private", is_flag=True, help="The name may lead into your private network.")
+@click.option("--intercept", is_flag=True, help="Look inside TLS although nothing else needs it.")
+@click.option("--bypass", is_flag=True, help="Never look inside TLS: for clients that pin certificates.")
 @click.option("--deny", is_flag=True, help="Refuse instead of allow.")
 @_options()
 def add_endpoint(hosts: tuple[str, ...], agent: str | None, path: Path | None, **rest: Any) -> None:
@@ -88,7 +93,9 @@ def add_endpoint(hosts: tuple[str, ...], agent: str | None, path: Path | None, *
     rules = {"port": rest["port"], "protocol": rest["protocol"], "as": rest["as_"], "secret": rest["secret"]}
     methods = [method.upper() for method in rest["methods"]]
     rules |= {"methods": methods, "paths": list(rest["paths"]), "deny": rest["deny"]}
-    rules |= {"access": list(rest["access"]), "push": list(rest["push"])}
+    rules |= {"access": list(rest["access"]), "push": list(rest["push"]), "secret_in": list(rest["secret_in"])}
+    rules |= {key: rest[key] for key in ("private", "intercept", "bypass")}
+    rules |= {"foreign_credentials": "allow" if rest["foreign_credentials"] else None}
     values = [endpoint_entry(host, groups=NAMED, **rules) for host in hosts]
     _add(_listed("endpoints", agent, values), path, rest)
 
