@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +102,34 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
+
+
+@pytest.fixture
+def relayed() -> Iterator[tuple[Path, int]]:
+    """The socket of a relay that runs in a thread of its own, and the process of guestd."""
+    started: dict[str, Any] = {}
+    ready = threading.Event()
+
+    async def serve() -> None:
+        async with start_relay() as (guestd, _, path):
+            started.update(path=path, guestd=guestd.process.pid, stop=asyncio.Event(), loop=asyncio.get_running_loop())
+            ready.set()
+            await started["stop"].wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(DEADLINE_S)
+        yield started["path"], started["guestd"]
+    finally:
+        os.kill(started["guestd"], signal.SIGCONT)
+        started["loop"].call_soon_threadsafe(started["stop"].set)
+        thread.join()
+
+
+@pytest.fixture
+def control(relayed: tuple[Path, int]) -> Path:
+    return relayed[0]
 
 
 @pytest.fixture
