@@ -4,7 +4,7 @@ Its viewers (`viewer.Viewer`) all see the same and may all type. The terminal ha
 last, as a new tmux does it: the window in which somebody works looks right, and a small one that was forgotten
 elsewhere does not make it small.
 
-The program waits for the fastest viewer, as it would for its terminal, and for none that takes nothing for a second.
+The program waits for the fastest viewer, as it would for its terminal, and for none that takes nothing for seconds.
 Whoever is behind by more than the history holds gets the screen painted anew.
 """
 
@@ -28,7 +28,7 @@ from .process import Child, SpawnFailure, exit_of, set_size, spawn, unread
 from .wire import MAX_PAYLOAD
 
 AHEAD = 1 << 16  # bytes by which the program may be ahead of its fastest viewer
-STALLED_S = 1.0  # after so long without taking anything nobody waits for a viewer
+STALLED_S = 5.0  # after so long without taking anything nobody waits for a viewer
 NUDGED_S, NUDGED_MOST_S = 0.1, 1.0  # how long the terminal is a row smaller, to have the program paint its screen anew
 GRACE_S = 0.1  # for output that a child of the ended program still holds open
 # What a terminal says by itself: to questions of the program, and when it gets or loses the focus.
