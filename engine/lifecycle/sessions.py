@@ -16,7 +16,7 @@ GLANCE_S = 1.0  # for `ls`, which must not wait for a guest that hangs
 
 
 class AtWork(NamedTuple):
-    """What a guest says of its agent's session. It may say anything: the values are for showing and comparing.
+    """What a guest says of its agent's session. It may say anything, so the values are for showing and comparing.
 
     `terminals` is None while it does not run; `code` is how the last one has ended, None when there was none.
     """
@@ -34,15 +34,14 @@ class AtWork(NamedTuple):
 
 
 def agent_at_work(control: Path, timeout_s: float = ANSWER_S) -> AtWork:
-    """Ask the guest behind the control socket. Waits up to `timeout_s`, and for the supervisor. Raises GuestError."""
+    """Ask the guest behind the control socket. Waits up to `timeout_s`, and as long for a hello. Raises GuestError."""
     answer = ask(control, "sessions", {}, timeout_s)
     running, ended = (_field(_field(answer, key), NAME) for key in ("running", "ended"))
-    if (viewers := _field(running, "viewers")) is not None:
-        argv = _field(running, "argv")
-        words = tuple(map(str, argv)) if isinstance(argv, list) else ()
-        return AtWork(viewers if isinstance(viewers, int) else 0, argv=words)
-    code = _field(ended, "code")
-    return AtWork(code=code if isinstance(code, int) else None)
+    if running is None:
+        return AtWork(code=_number(ended, "code", 255))
+    argv = _field(running, "argv")
+    words = tuple(map(str, argv)) if isinstance(argv, list) else ()
+    return AtWork(_number(running, "viewers", 999) or 0, argv=words)
 
 
 def look_at_agent(layout: Layout, listed: Listed) -> AtWork | None:
@@ -58,6 +57,11 @@ def look_at_agent(layout: Layout, listed: Listed) -> AtWork | None:
 def is_another(at_work: AtWork, agent: AgentCall) -> bool:
     """Whether the agent that runs was started with another command than the sandbox's record has by now."""
     return at_work.terminals is not None and at_work.argv != tuple(agent.command)
+
+
+def _number(value: Any, name: str, most: int) -> int | None:
+    number = _field(value, name)
+    return number if type(number) is int and 0 <= number <= most else None
 
 
 def _field(value: Any, name: str) -> Any:

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from vmm.channel.conversation import Conversation
-from vmm.channel.dial import READ_SIZE, dial
+from vmm.channel.dial import HELLO_S, READ_SIZE, dial
 from vmm.channel.errors import GuestError
 from vmm.guest.guestd.wire import RESTARTED, Decoder
 
 
 def ask(control: Path, op: str, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """The answer to `op`. Waits as `dial` does, then `timeout_s`. Raises GuestError, also for a refusal."""
+    """The answer to `op`. Waits `timeout_s` for it, and as long for a hello. Raises GuestError, also for a refusal."""
     decoder, question = Decoder(), Conversation(1)
-    give_up = time.monotonic() + timeout_s
-    with dial(control, decoder) as connection:
+    with dial(control, decoder, min(HELLO_S, timeout_s)) as connection:
         try:
+            give_up = time.monotonic() + timeout_s
             connection.settimeout(timeout_s)
             connection.sendall(question.open(op, request))
             while not question.ended:
