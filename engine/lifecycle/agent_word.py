@@ -32,7 +32,7 @@ def load_for(
         return load_file(word, files, assignments), None  # what is wrong with another file is no matter
     if word.exists():
         if word.name in {one.agent_name for one in nearest.members}:
-            hint = f"`sandbox up ./{word}` means the path, `sandbox up --agent {word}` the agent"
+            hint = f"`sandbox up {word.absolute()}` means the path, `sandbox up --agent {word}` the agent"
             raise EngineError(f"{word} is a path here and an agent of the file", hint=hint, exit_code=2)
         return load_file(word, files, assignments), None
     if nearest.members:

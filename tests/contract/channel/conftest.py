@@ -28,10 +28,11 @@ DEADLINE_S = 20.0
 GUESTD = Path(guestd_package.__file__).parent
 CHANGED = """
 import json, sys
-from vmm.guest.guestd import __main__, burial
+from vmm.guest.guestd import __main__, burial, session
 for name, value in json.loads(sys.argv.pop(1)).items():
-    assert hasattr(burial, name)
-    setattr(burial, name, value)
+    module = burial if hasattr(burial, name) else session
+    assert hasattr(module, name)
+    setattr(module, name, value)
 __main__.main()
 """
 
@@ -50,7 +51,7 @@ class GuestdProcess:
 
 @contextlib.contextmanager
 def launch_guestd(**changes: object) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
-    """As the guest starts it. `changes` (NAME=value) are made to the constants of its burial."""
+    """As the guest starts it. `changes` (NAME=value) are made to the constants of its burial and sessions."""
     ours, theirs = socket.socketpair()
     program = ["-E", "-c", CHANGED, json.dumps(changes)] if changes else ["-I", "-S", "-B", str(GUESTD)]
     argv = [sys.executable, *program, "--fd", str(theirs.fileno())]
@@ -76,10 +77,12 @@ async def start_guestd(*, hello: bool = True, **changes: object) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def start_relay(handlers: dict[str, Handler] | None = None) -> AsyncIterator[tuple[GuestdProcess, Relay, Path]]:
+async def start_relay(
+    handlers: dict[str, Handler] | None = None, **changes: object
+) -> AsyncIterator[tuple[GuestdProcess, Relay, Path]]:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "control"
-        async with start_guestd() as guestd, Relay(guestd.channel, path, handlers) as relay:
+        async with start_guestd(**changes) as guestd, Relay(guestd.channel, path, handlers) as relay:
             yield guestd, relay, path
 
 
@@ -105,13 +108,13 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def relayed() -> Iterator[tuple[Path, int]]:
-    """The socket of a relay that runs in a thread of its own, and the process of guestd."""
+def relayed(request: pytest.FixtureRequest) -> Iterator[tuple[Path, int]]:
+    """The socket of a relay that runs in a thread of its own, and the process of guestd. Its parameter: changes."""
     started: dict[str, Any] = {}
     ready = threading.Event()
 
     async def serve() -> None:
-        async with start_relay() as (guestd, _, path):
+        async with start_relay(**getattr(request, "param", {})) as (guestd, _, path):
             started.update(path=path, guestd=guestd.process.pid, stop=asyncio.Event(), loop=asyncio.get_running_loop())
             ready.set()
             await started["stop"].wait()

@@ -286,6 +286,7 @@ def test_other_keys_and_none(terminals: Terminals) -> None:
 FLOOD = "import itertools\nfor n in itertools.count(): print(n, 'x' * 90, flush=n % 100 == 0)"
 
 
+@pytest.mark.parametrize("relayed", [{"STALLED_S": 10 * T}], indirect=True)
 def test_a_stopped_client_stops_nobody_and_gets_the_screen_again(terminals: Terminals) -> None:
     going = terminals("s", sys.executable, "-c", FLOOD)
     going.expect(r"\d+ x+\r\n")
@@ -355,7 +356,7 @@ def test_sessions_end_with_guestd(harness: Any) -> None:
     async def scenario() -> int:
         async with harness.start_guestd() as guestd:
             async with guestd.channel.open(
-                "session", name="s", argv=["sh", "-c", "echo $$; exec sleep 1000"]
+                "session", name="s", argv=["sh", "-c", "trap '' HUP; echo $$; exec sleep 1000"]
             ) as stream:
                 pid = int((await stream.receive())[1])
             assert (await guestd.channel.call("sessions", timeout_s=T))["running"]["s"]["viewers"] == 0
@@ -364,6 +365,39 @@ def test_sessions_end_with_guestd(harness: Any) -> None:
 
     pid = asyncio.run(scenario())
     asyncio.run(harness.wait_until(lambda: not harness.is_alive(pid)))
+
+
+def test_the_program_waits_for_its_only_viewer(harness: Any) -> None:
+    """So that a long output arrives whole, however slowly it is read."""
+
+    async def scenario() -> int:
+        async with harness.start_guestd(STALLED_S=10 * T) as guestd:
+            argv = [sys.executable, "-c", "print('line of text\\n' * 100_000, end='')"]
+            async with guestd.channel.open("session", name="s", argv=argv) as stream:
+                for _ in range(100):  # time in which it could print all of it
+                    await guestd.channel.run(["true"], user=os.geteuid(), timeout_s=T)
+                return b"".join([data async for _, data in stream]).count(b"line of text\r\n")
+
+    assert asyncio.run(scenario()) == 100_000
+
+
+def test_who_only_looks_types_nothing_whatever_the_client_sends(harness: Any) -> None:
+    async def scenario() -> bytes:
+        async with harness.start_guestd() as guestd:
+            open_one, seen = guestd.channel.open, b""
+            argv = ["sh", "-c", "stty -echo; echo up; exec cat"]
+            async with open_one("session", name="s", argv=argv) as one:
+                while b"up" not in seen:
+                    seen += (await one.receive())[1]
+                async with open_one("session", name="s", read_only=True) as looking:
+                    await looking.send(b"lost\n")
+                    await guestd.channel.call("ping", timeout_s=T)
+                    await one.send(b"kept\n")
+                    while b"kept" not in seen:
+                        seen += (await one.receive())[1]
+        return seen
+
+    assert b"lost" not in asyncio.run(scenario())
 
 
 NEW = ["-f", "/dev/null", "new-session", "-n"]

@@ -44,7 +44,7 @@ def test_what_could_be_both_is_refused(project: Path) -> None:
     (project / "writer" / "Sandboxfile.yaml").write_text('version: "1"\n')
     with pytest.raises(EngineError, match="writer is a path here and an agent of the file"):
         meant("writer")
-    assert meant("./writer") == ("writer", None)
+    assert meant(str(project / "writer")) == ("writer", None)
     assert meant(None, "writer") == ("project", "writer")
 
 
