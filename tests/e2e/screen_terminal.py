@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pexpect
 import pyte
 from world import World
 
+KEYBOARDS = re.compile(rb"\x1b\[[<>=][0-9;]*u")
 KEYS = "\x1c\x04"  # ctrl-\ ctrl-d, which detach
 
 
@@ -50,7 +52,7 @@ class ScreenTerminal:
         while not good(self.shown):
             assert time.monotonic() < deadline, f"{what} did not come; the screen is:\n{self.shown}"
             try:
-                self._stream.feed(self.child.read_nonblocking(1 << 16, timeout=1))
+                self._read()
             except pexpect.TIMEOUT:
                 continue
             except pexpect.EOF:
@@ -59,6 +61,10 @@ class ScreenTerminal:
 
     def wait_for_text(self, text: str, timeout_s: float) -> str:
         return self.wait_for(lambda shown: text in shown, repr(text), timeout_s)
+
+    def _read(self) -> None:
+        # pyte would print the sequences of the kitty keyboards.
+        self._stream.feed(KEYBOARDS.sub(b"", self.child.read_nonblocking(1 << 16, timeout=1)))
 
     def type(self, keys: str) -> None:
         self.child.send(keys)
@@ -74,7 +80,7 @@ class ScreenTerminal:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             try:
-                self._stream.feed(self.child.read_nonblocking(1 << 16, timeout=1))
+                self._read()
             except pexpect.TIMEOUT:
                 continue
             except pexpect.EOF:

@@ -34,8 +34,8 @@ class Agent:
 
 
 AGENTS = (
-    Agent("claude-code", "api.anthropic.com", "bypass permissions on", [("", "\x03"), ("again to exit", "\x03")]),
-    Agent("codex", "api.openai.com", "OpenAI Codex", [("", "/quit"), ("/quit", "\r")]),
+    Agent("claude-code", "api.anthropic.com", "bypass permissions on", [("", "/exit"), ("/exit", "\r")]),
+    Agent("codex", "api.openai.com", "permissions: YOLO mode", [("", "/quit"), ("/quit", "\r")]),
 )
 
 
