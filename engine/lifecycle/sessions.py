@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.state.instances import AgentCall, Listed
-from engine.state.layout import Layout
+from engine.state.instances import AgentCall
 from vmm.channel.errors import GuestError
 from vmm.channel.question import ask
 
@@ -44,12 +43,10 @@ def agent_at_work(control: Path, timeout_s: float = ANSWER_S) -> AtWork:
     return AtWork(_number(running, "viewers", 999) or 0, argv=words)
 
 
-def look_at_agent(layout: Layout, listed: Listed) -> AtWork | None:
-    """The same for `ls`: None where nobody can tell, or the sandbox has no agent. Waits GLANCE_S at most."""
-    if listed.instance is None or listed.instance.agent is None or listed.liveness != "running":
-        return None
+def look_at_agent(control: Path) -> AtWork | None:
+    """The same for `ls`: None where nobody can tell. Waits GLANCE_S, and as long for a hello."""
     try:
-        return agent_at_work(layout.instance(listed.name).sockets.control, GLANCE_S)
+        return agent_at_work(control, GLANCE_S)
     except GuestError:
         return None
 

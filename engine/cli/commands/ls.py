@@ -11,6 +11,7 @@ from engine.cli.options import json_option
 if TYPE_CHECKING:
     from engine.lifecycle.sessions import AtWork
     from engine.state.instances import Listed
+    from engine.state.layout import Layout
 
 KEPT = ("project", "file", "created", "pid", "ports", "mounts", "services")
 
@@ -23,13 +24,12 @@ def command(as_json: bool) -> None:
     An agent is `attached` to terminals, `detached` while it goes on without one, or has `ended`.
     """
     from engine.lifecycle.selection import open_layout
-    from engine.lifecycle.sessions import look_at_agent
     from engine.report.columns import align
     from engine.state.instances import list_instances
 
     layout = open_layout()
     found = list_instances(layout)
-    agents = [look_at_agent(layout, listed) for listed in found]
+    agents = [_agent(layout, listed) for listed in found]
     if as_json:
         import json
 
@@ -41,6 +41,14 @@ def command(as_json: bool) -> None:
             click.echo(line)
     else:
         click.echo("no sandboxes; `sandbox up` starts the one of this project", err=True)
+
+
+def _agent(layout: Layout, listed: Listed) -> AtWork | None:
+    if listed.instance is None or listed.instance.agent is None or listed.liveness != "running":
+        return None
+    from engine.lifecycle.sessions import look_at_agent  # and with it the channel, which most calls do without
+
+    return look_at_agent(layout.instance(listed.name).sockets.control)
 
 
 def to_json(listed: Listed, agent: AtWork | None = None) -> dict[str, Any]:
