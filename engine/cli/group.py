@@ -73,11 +73,11 @@ def cli(ctx: click.Context) -> None:
 
     \b
       sandbox up                    start the sandbox of this project and run its agent
-      sandbox exec -it -- bash      look around inside
+      sandbox shell                 look around inside
       sandbox down                  leave nothing behind
 
     Inside a project a sandbox's name can be left out. Exit codes: 0, 1 failed, 2 bad file or usage, 3 a bug of ours,
-    130 interrupted; those of `exec` and of an agent in the foreground are the command's own.
+    130 interrupted; those of `exec` and of an agent in this terminal are the command's own.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -11,6 +11,8 @@ SECTIONS = {
         "init": "Write a first Sandboxfile.yaml.",
         "up": "Start the sandbox that Sandboxfile.yaml describes.",
         "run": "Give the agent one task, in a machine of its own.",
+        "attach": "Join this terminal to the agent's.",
+        "shell": "Open a shell beside the agent.",
         "exec": "Run a command in a sandbox.",
         "cp": "Copy files into or out of a sandbox.",
         "ls": "List sandboxes.",

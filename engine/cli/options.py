@@ -52,6 +52,16 @@ def path_argument(function: F) -> F:
     return click.argument("path", required=False, type=click.Path(path_type=Path))(function)
 
 
+def detach_keys_option(function: F) -> F:
+    """The option --detach-keys; the command gets `detach_keys`."""
+    return click.option(
+        "--detach-keys",
+        metavar="KEYS",
+        help="The keys that detach this terminal, such as ctrl-p,ctrl-q; none for none. Default: what the variable"
+        " SANDBOX_DETACH_KEYS says, else ctrl-\\,ctrl-d.",
+    )(function)
+
+
 def json_option(text: str) -> Callable[[F], F]:
     """The option --json, with `text` as its help."""
     return click.option("--json", "as_json", is_flag=True, help=text)

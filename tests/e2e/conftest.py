@@ -14,7 +14,7 @@ from world import World
 TURNS = (
     ("test_docker_matrix.py",),
     ("test_recipes.py", "test_clients.py"),
-    ("test_copied_content.py", "test_certificate.py"),
+    ("test_copied_content.py", "test_certificate.py", "test_agent_screens.py"),
 )
 ALL = "SANDBOX_TEST_ALL"
 

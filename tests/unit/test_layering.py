@@ -26,6 +26,7 @@ PROGRAMS = (
 # what stands in front of a process that is shut in: it starts in milliseconds, and loads nothing of anybody else
 CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/empty_network.py", "vmm/system_calls.py")
 GUESTD = "vmm.guest.guestd"
+SHARED = (f"{GUESTD}.wire.", f"{GUESTD}.modes.")
 # runs in the guest, too, sent there as text
 ATTACKS = "engine.attacks.guest"
 CONFINED_OWN = ("vmm.fileserver", "vmm.confine", "vmm.system_calls")
@@ -63,7 +64,8 @@ def imports(where: str, source: str) -> Iterator[tuple[int, str]]:
 
 
 def guestd_complaints(where: str, source: str) -> Iterator[str]:
-    """guestd runs in the guest from a folder of its own, where nothing else of ours is; the host reads its wire."""
+    """guestd runs in the guest from a folder of its own, where nothing else of ours is; the host reads its wire
+    and its modes of terminals."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             level, names = 0, [alias.name for alias in node.names]
@@ -75,8 +77,8 @@ def guestd_complaints(where: str, source: str) -> Iterator[str]:
         for name in names:
             in_guestd = f"{name}.".startswith(f"{GUESTD}.")
             if not where.startswith("vmm/guest/"):
-                if in_guestd and not f"{name}.".startswith(f"{GUESTD}.wire."):
-                    yield f"{where}:{node.lineno}: of guestd the host imports the wire only, not {name}"
+                if in_guestd and not f"{name}.".startswith(SHARED):
+                    yield f"{where}:{node.lineno}: of guestd the host imports wire and modes only, not {name}"
             elif level and not in_guestd:
                 yield f"{where}:{node.lineno}: guestd runs where there is no {name}"
             elif not level and name.split(".")[0] not in sys.stdlib_module_names:

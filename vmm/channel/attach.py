@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from vmm.channel.answers import exit_code
 from vmm.channel.conversation import Conversation
@@ -66,7 +66,7 @@ def attach(
     """
     options: dict[str, Any] = {"user": user, "cwd": cwd, "env": env, "forward": forward}
     with Attachment(control, argv, tty=tty, interactive=interactive, **options) as attachment:
-        with _signals(attachment):
+        with watch_signals(attachment):
             return attachment.run()
 
 
@@ -75,6 +75,10 @@ class Attachment:
 
     Waits for the relay as `dial` does; raises GuestError when nobody answers there.
     """
+
+    OPERATION = "exec"
+    SIGNALS: ClassVar[tuple[signal.Signals, ...]] = (*FORWARDED, signal.SIGWINCH)
+    SPARE = 0  # bytes of credit that `_typed` may need beyond what was read
 
     def __init__(
         self,
@@ -87,7 +91,9 @@ class Attachment:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         forward: bool = True,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
+        """`more`: what the request says besides."""
         if tty and interactive and not os.isatty(0):
             raise GuestError("standard input is not a terminal", hint="leave out -t to pipe data into the command")
         environment = dict(env or {})
@@ -95,12 +101,12 @@ class Attachment:
             environment.setdefault("TERM", os.environ.get("TERM", "xterm-256color"))
         rows, cols = terminal_size()
         request = {"argv": list(argv), "user": user, "cwd": cwd, "env": environment}
-        request |= {"stdin": interactive, "tty": tty, "rows": rows, "cols": cols}
+        request |= {"stdin": interactive, "tty": tty, "rows": rows, "cols": cols, **(more or {})}
         self.tty = tty
         self._interactive = interactive
         self._decoder = Decoder()
         self._command = Conversation(STREAM)
-        self._queue = bytearray(self._command.open("exec", request))  # what the relay has not taken yet
+        self._queue = bytearray(self._command.open(self.OPERATION, request))  # what the relay has not taken yet
         self._forward = forward and not tty
         self._patience = Patience()
         self._asked = STREAM
@@ -138,11 +144,15 @@ class Attachment:
                     self._step()
             code = self._exit_code()
         finally:
-            if self.tty and (code is None or code >= 128):
+            if self.tty and self._must_restore(code):
                 self._screen.restore(1)
             if self._words:
                 _say(self._words)
         return code
+
+    def _must_restore(self, code: int | None) -> bool:
+        """Whether the program may have left without putting the terminal right."""
+        return code is None or code >= 128
 
     def _exit_code(self) -> int:
         if self._code is not None:
@@ -157,7 +167,7 @@ class Attachment:
         if not self._command.ended:
             poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._queue else 0))
             # Input that the relay has no room for stays where it is.
-            if self._interactive and self._command.room and len(self._queue) < WINDOW:
+            if self._interactive and self._command.room > self.SPARE and len(self._queue) < WINDOW:
                 poll.register(0, select.POLLIN)
         if self._command.backlog:
             poll.register(self._output, select.POLLOUT)
@@ -247,18 +257,25 @@ class Attachment:
 
     def _feed(self) -> None:
         try:
-            data = os.read(0, self._command.room)
+            data = os.read(0, self._command.room - self.SPARE)
         except BlockingIOError:  # somebody else made the shared descriptor non-blocking
             return
         except OSError:
             data = b""
-        if data:
+        if not data:
+            self._interactive = False
+            self._end_input()
+        elif data := self._typed(data):
             self._queue += self._command.data(data)
             if self.tty and INTERRUPT_KEY in data:
                 self._ask(signal.SIGINT)  # no key reaches us here: without an answer, this one must
-        else:
-            self._interactive = False
-            self._queue += self._command.eof()
+
+    def _typed(self, data: bytes) -> bytes:
+        """What of it is for the command: at most SPARE bytes more than `data`."""
+        return data
+
+    def _end_input(self) -> None:
+        self._queue += self._command.eof()
 
     def _pass_on(self) -> None:
         fd = self._output
@@ -284,13 +301,13 @@ def _room(fd: int) -> int:
 
 
 @contextlib.contextmanager
-def _signals(attachment: Attachment) -> Iterator[None]:
+def watch_signals(attachment: Attachment) -> Iterator[None]:
     """Tell of our signals for the length of the block."""
 
     def tell(number: int, _: FrameType | None) -> None:
         attachment.signal(number)
 
-    numbers = (*FORWARDED, *([signal.SIGWINCH] if attachment.tty else []))
+    numbers = attachment.SIGNALS if attachment.tty else FORWARDED
     before = {number: signal.signal(number, tell) for number in numbers}
     try:
         yield

@@ -15,14 +15,14 @@ HELLO_S = 5.0
 READ_SIZE = 1 << 18
 
 
-def dial(control: Path, decoder: Decoder) -> socket.socket:
+def dial(control: Path, decoder: Decoder, hello_s: float = HELLO_S) -> socket.socket:
     """A connection to the relay at `control`, not blocking; whatever comes next goes to `decoder`.
 
-    Waits up to HELLO_S for its hello; raises GuestError when nobody answers there.
+    Waits up to `hello_s` for its hello; raises GuestError when nobody answers there.
     """
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.settimeout(HELLO_S)
+        connection.settimeout(hello_s)
         try:
             connection.connect(os.fspath(control))
         except OSError as error:
@@ -31,7 +31,7 @@ def dial(control: Path, decoder: Decoder) -> socket.socket:
                 f"{control}: {error.strerror or error}",
                 "`sandbox ls` shows what runs",
             ) from None
-        _greet(connection, decoder)
+        _greet(connection, decoder, hello_s)
         connection.setblocking(False)
     except BaseException:
         connection.close()
@@ -39,10 +39,10 @@ def dial(control: Path, decoder: Decoder) -> socket.socket:
     return connection
 
 
-def _greet(connection: socket.socket, decoder: Decoder) -> None:
+def _greet(connection: socket.socket, decoder: Decoder, hello_s: float) -> None:
     nonce = os.urandom(NONCE_SIZE)
     decoder.expect(nonce)
-    give_up = time.monotonic() + HELLO_S
+    give_up = time.monotonic() + hello_s
     try:
         connection.sendall(encode_frame(0, HELLO, 0, nonce))
         while (left := give_up - time.monotonic()) > 0:
@@ -58,4 +58,4 @@ def _greet(connection: socket.socket, decoder: Decoder) -> None:
         pass
     except OSError as error:
         raise GuestError("the connection to the guest broke", str(error)) from None
-    raise GuestError(f"the guest did not answer within {HELLO_S:g} s")
+    raise GuestError(f"the guest did not answer within {hello_s:g} s")

@@ -11,14 +11,24 @@ from collections.abc import Iterator
 def raw_terminal(fd: int) -> Iterator[None]:
     """Every key goes to the guest as it is; the former settings come back with the end of the block."""
     import termios
-    import tty
 
     before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSANOW)
+    make_raw(fd)
     try:
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSANOW, before)
+
+
+def make_raw(fd: int) -> None:
+    """Let every key through as it is, from now on. Raises OSError."""
+    import termios
+    import tty
+
+    try:
+        tty.setraw(fd, termios.TCSANOW)
+    except termios.error as error:
+        raise OSError(*error.args) from None
 
 
 def terminal_size() -> tuple[int, int]:

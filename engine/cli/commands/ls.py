@@ -9,7 +9,9 @@ import click
 from engine.cli.options import json_option
 
 if TYPE_CHECKING:
+    from engine.lifecycle.sessions import AtWork
     from engine.state.instances import Listed
+    from engine.state.layout import Layout
 
 KEPT = ("project", "file", "created", "pid", "ports", "mounts", "services")
 
@@ -17,32 +19,48 @@ KEPT = ("project", "file", "created", "pid", "ports", "mounts", "services")
 @click.command("ls")
 @json_option("Machine-readable: an array of objects.")
 def command(as_json: bool) -> None:
-    """List the sandboxes of this user: name, status, project, ports and services."""
+    """List the sandboxes of this user: name, status, agent, project, ports and services.
+
+    An agent is `attached` to terminals, `detached` while it goes on without one, or has `ended`.
+    """
     from engine.lifecycle.selection import open_layout
     from engine.report.columns import align
     from engine.state.instances import list_instances
 
-    found = list_instances(open_layout())
+    layout = open_layout()
+    found = list_instances(layout)
+    agents = [_agent(layout, listed) for listed in found]
     if as_json:
         import json
 
-        click.echo(json.dumps([to_json(listed) for listed in found], indent=2))
+        click.echo(json.dumps([to_json(*both) for both in zip(found, agents, strict=True)], indent=2))
     elif found:
-        click.echo(align([("NAME", "STATUS", "PROJECT", "PORTS", "SERVICES"), *map(to_row, found)]))
+        rows = [to_row(*both) for both in zip(found, agents, strict=True)]
+        click.echo(align([("NAME", "STATUS", "AGENT", "PROJECT", "PORTS", "SERVICES"), *rows]))
         for line in (line for listed in found for line in temporary_lines(listed)):
             click.echo(line)
     else:
         click.echo("no sandboxes; `sandbox up` starts the one of this project", err=True)
 
 
-def to_json(listed: Listed) -> dict[str, Any]:
+def _agent(layout: Layout, listed: Listed) -> AtWork | None:
+    if listed.instance is None or listed.instance.agent is None or listed.liveness != "running":
+        return None
+    from engine.lifecycle.sessions import look_at_agent  # and with it the channel, which most calls do without
+
+    return look_at_agent(layout.instance(listed.name).sockets.control)
+
+
+def to_json(listed: Listed, agent: AtWork | None = None) -> dict[str, Any]:
     """A sandbox as a JSON value. `status` is one word, `message` says more.
 
-    Where the record cannot be read, the keys that come from it are missing.
+    `agent` is null where there is none or nobody can tell; its `state` is `attached`, `detached`, `ended`, or `none`
+    before it has been started in this machine. Where the record cannot be read, the keys that come from it are missing.
     """
     record = {key: getattr(listed.instance, key) for key in KEPT} if listed.instance else {}
     if listed.instance:
         record["temporary"] = _temporary(listed)
+        record["agent"] = agent and {"state": agent.word, "terminals": agent.terminals or 0, "code": agent.code}
     return {"name": listed.name, "status": listed.liveness, "message": listed.status, **record}
 
 
@@ -62,9 +80,11 @@ def _temporary(listed: Listed) -> list[dict[str, Any]]:
     return list(listed.instance.temporary) if listed.instance and running else []
 
 
-def to_row(listed: Listed) -> tuple[str, ...]:
+def to_row(listed: Listed, agent: AtWork | None = None) -> tuple[str, ...]:
     record = listed.instance
     if record is None:
-        return listed.name, listed.status, "?", "-", "-"
+        return listed.name, listed.status, "-", "?", "-", "-"
+    word = agent.word if agent and agent.word != "none" else "-"
     ports = " ".join(f"{port['host']}->{port['guest']}" for port in record.ports)
-    return listed.name, listed.status, record.project, ports or "-", " ".join(sorted(record.services)) or "-"
+    services = " ".join(sorted(record.services))
+    return listed.name, listed.status, word, record.project, ports or "-", services or "-"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.options import file_options, json_option, path_argument, progress_option
+from engine.cli.options import detach_keys_option, file_options, json_option, path_argument, progress_option
 
 if TYPE_CHECKING:
     from engine.lifecycle.outcome import Outcome
     from engine.report.reporter import Mode
     from engine.state.instances import AgentCall, Instance
     from engine.state.layout import Layout
+    from vmm.channel.detach_keys import DetachKeys
 
 
 @click.command(
@@ -25,7 +25,7 @@ Examples:
   sandbox up -d ../shop             that project's, and return when it is ready
   sandbox up -d --yes --json        in scripts
   sandbox up --name shop-2          a second one from the same file
-  sandbox up --agent reviewer       one of the file's `agents`; without it, all of them
+  sandbox up reviewer               one of the file's `agents`; without it, all of them
 """,
 )
 @click.option("-d", "--detach", is_flag=True, help="Return when the sandbox is ready; do not run the agent.")
@@ -66,6 +66,7 @@ Examples:
     show_default=True,
     help="Where the guest image is built: on this host, or in a machine that needs no privilege.",
 )
+@detach_keys_option
 @progress_option
 @json_option("The summary as JSON on standard output; implies -d.")
 @file_options
@@ -81,25 +82,33 @@ def command(
     progress: Mode,
     shell_on_failure: bool,
     ask: bool,
+    detach_keys: str | None,
     **wishes: Any,
 ) -> int:
     """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
 
-    PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. `up` first shows what it will build,
+    PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. It may also be the name of one of that
+    file's `agents`, as with --agent. `up` first shows what it will build,
     and why. If the sandbox runs already, it is changed to what the file says now. Endpoints, ports, services and the
     agent's settings are changed while it runs; everything else needs a new machine, and `up` asks before it makes one.
-    `sandbox plan` shows which. When the agent ends, the sandbox goes on running until `sandbox down`. A file with
-    `agents` brings up one sandbox for each agent; this implies -d.
+    `sandbox plan` shows which. A file with `agents` brings up one sandbox for each agent; this implies -d.
+
+    The agent goes on when this terminal detaches (the keys are shown), is closed or lost, and `up` or `sandbox attach`
+    comes back to it. When the agent ends, `up` ends with its exit code, and the sandbox goes on running until `sandbox
+    down`. Where standard input or output is no terminal, the agent has none, and ends with them.
     """
+    from engine.cli.agent_terminal import chosen_keys
     from engine.cli.asking.terminal import Terminal
     from engine.cli.running import run
+    from engine.lifecycle.agent_word import load_for
     from engine.lifecycle.intent import Wishes
     from engine.lifecycle.members import choose_members
-    from engine.lifecycle.project_file import load_file
     from engine.lifecycle.selection import open_layout
     from engine.lifecycle.up import agreed, carry_out
 
-    loaded, layout = load_file(path, files, assignments), open_layout()
+    keys = chosen_keys(detach_keys)
+    loaded, agent = load_for(path, agent, files, assignments)
+    layout = open_layout()
     members = choose_members(loaded, layout, name, agent)
     if ask and as_json:
         raise click.UsageError("--ask talks to a person, and --json to a program: use one of them.")
@@ -121,7 +130,7 @@ def command(
     if ask:
         _ask_names(layout, [outcome.instance.name for outcome in outcomes])
     instance = outcomes[0].instance
-    return _run_agent(layout, instance, instance.agent) if not detach and instance.agent else 0
+    return _run_agent(layout, instance, instance.agent, keys) if not detach and instance.agent else 0
 
 
 def _ask_names(layout: Layout, names: list[str]) -> None:
@@ -143,13 +152,16 @@ def _json(outcomes: list[Outcome]) -> str:
     return json.dumps(rows[0] if len(rows) == 1 else {"version": 1, "sandboxes": rows}, indent=2)
 
 
-def _run_agent(layout: Layout, instance: Instance, agent: AgentCall) -> int:
+def _run_agent(layout: Layout, instance: Instance, agent: AgentCall, detach_keys: DetachKeys) -> int:
+    from engine.cli.agent_terminal import join_agent, on_terminal
     from engine.cli.attached import run_attached
 
+    if on_terminal():
+        return join_agent(layout, instance, detach_keys, again=False)
+    # Without a terminal there is nothing to come back to: this agent ends with its streams.
     return run_attached(
         layout.instance(instance.name).sockets.control,
         agent.command,
-        tty=sys.stdin.isatty() and sys.stdout.isatty(),
         interactive=True,
         user=agent.user,
         cwd=instance.working_directory,

@@ -61,7 +61,7 @@ def rows(instance: Instance) -> list[tuple[str, str]]:
         lines.append(("agent", " ".join(instance.agent.command)))
     # Within the project the name may be left out of these commands, unless the project has several sandboxes.
     name = instance.name
-    return [*lines, ("get in", f"sandbox exec -it {name} -- bash"), ("end it", f"sandbox down {name}")]
+    return [*lines, ("get in", f"sandbox shell {name}"), ("end it", f"sandbox down {name}")]
 
 
 def _mount(mount: dict[str, Any]) -> str:

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,10 +28,11 @@ DEADLINE_S = 20.0
 GUESTD = Path(guestd_package.__file__).parent
 CHANGED = """
 import json, sys
-from vmm.guest.guestd import __main__, burial
+from vmm.guest.guestd import __main__, burial, session
 for name, value in json.loads(sys.argv.pop(1)).items():
-    assert hasattr(burial, name)
-    setattr(burial, name, value)
+    module = burial if hasattr(burial, name) else session
+    assert hasattr(module, name)
+    setattr(module, name, value)
 __main__.main()
 """
 
@@ -47,7 +51,7 @@ class GuestdProcess:
 
 @contextlib.contextmanager
 def launch_guestd(**changes: object) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
-    """As the guest starts it. `changes` (NAME=value) are made to the constants of its burial."""
+    """As the guest starts it. `changes` (NAME=value) are made to the constants of its burial and sessions."""
     ours, theirs = socket.socketpair()
     program = ["-E", "-c", CHANGED, json.dumps(changes)] if changes else ["-I", "-S", "-B", str(GUESTD)]
     argv = [sys.executable, *program, "--fd", str(theirs.fileno())]
@@ -73,10 +77,12 @@ async def start_guestd(*, hello: bool = True, **changes: object) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def start_relay(handlers: dict[str, Handler] | None = None) -> AsyncIterator[tuple[GuestdProcess, Relay, Path]]:
+async def start_relay(
+    handlers: dict[str, Handler] | None = None, **changes: object
+) -> AsyncIterator[tuple[GuestdProcess, Relay, Path]]:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "control"
-        async with start_guestd() as guestd, Relay(guestd.channel, path, handlers) as relay:
+        async with start_guestd(**changes) as guestd, Relay(guestd.channel, path, handlers) as relay:
             yield guestd, relay, path
 
 
@@ -99,6 +105,34 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
+
+
+@pytest.fixture
+def relayed(request: pytest.FixtureRequest) -> Iterator[tuple[Path, int]]:
+    """The socket of a relay that runs in a thread of its own, and the process of guestd. Its parameter: changes."""
+    started: dict[str, Any] = {}
+    ready = threading.Event()
+
+    async def serve() -> None:
+        async with start_relay(**getattr(request, "param", {})) as (guestd, _, path):
+            started.update(path=path, guestd=guestd.process.pid, stop=asyncio.Event(), loop=asyncio.get_running_loop())
+            ready.set()
+            await started["stop"].wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(DEADLINE_S)
+        yield started["path"], started["guestd"]
+    finally:
+        os.kill(started["guestd"], signal.SIGCONT)
+        started["loop"].call_soon_threadsafe(started["stop"].set)
+        thread.join()
+
+
+@pytest.fixture
+def control(relayed: tuple[Path, int]) -> Path:
+    return relayed[0]
 
 
 @pytest.fixture

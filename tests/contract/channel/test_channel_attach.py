@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,34 +48,6 @@ flags, *argv = sys.argv[2:]
 options = dict(tty="t" in flags, interactive="i" in flags, forward="n" not in flags)
 sys.exit(attach(Path(sys.argv[1]), argv, user=os.geteuid(), **options))
 """
-
-
-@pytest.fixture
-def relayed(harness: Any) -> Iterator[tuple[Path, int]]:
-    """The socket of a relay that runs in a thread of its own, and the process of guestd."""
-    started: dict[str, Any] = {}
-    ready = threading.Event()
-
-    async def serve() -> None:
-        async with harness.start_relay() as (guestd, _, path):
-            started.update(path=path, guestd=guestd.process.pid, stop=asyncio.Event(), loop=asyncio.get_running_loop())
-            ready.set()
-            await started["stop"].wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    try:
-        assert ready.wait(T)
-        yield started["path"], started["guestd"]
-    finally:
-        os.kill(started["guestd"], signal.SIGCONT)
-        started["loop"].call_soon_threadsafe(started["stop"].set)
-        thread.join()
-
-
-@pytest.fixture
-def control(relayed: tuple[Path, int]) -> Path:
-    return relayed[0]
 
 
 def command(control: Path, flags: str, *argv: str) -> list[str]:

@@ -4,14 +4,16 @@ Writes the record, serves the control socket, says "ready", and ends at `down`, 
 With --echo it answers `exec` itself with the request; with --silent it answers nothing and says "asked" instead.
 `apply` it answers as if all parts had been changed, or, with --breaks=PART, those before that one; with --changing=N
 the first N are told that a context has changed meanwhile. The requests are kept beside the record, the last one in
-`asked.json`, all of them in `asked.jsonl`. --member=NAME is the sandbox of one of several agents. --gateway=RULES has a
-real gateway with these rules (JSON), behind which everything ends at one server; --wait=S bounds its questions.
+`asked.json`, all of them in `asked.jsonl`. --member=NAME is the sandbox of one of several agents, --agent=WORDS (JSON)
+the command of its agent. --gateway=RULES has a real gateway with these rules (JSON), behind which everything ends at
+one server; --wait=S bounds its questions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import json
 import os
 import signal
@@ -28,7 +30,7 @@ from engine.gateway.rules import Rule
 from engine.gateway.server import Gateway, start_gateway
 from engine.gateway.waiting import Waiting
 from engine.guest.guest import Guest
-from engine.state.instances import Instance, save_instance
+from engine.state.instances import AgentCall, Instance, save_instance
 from engine.state.layout import Layout
 from engine.state.processes import describe_process
 from engine.supervisor.adjuster import Adjuster
@@ -129,6 +131,7 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
         else {},
         working_directory=str(project),
         agent_name=options.get("--member"),
+        agent=AgentCall(json.loads(options["--agent"]), getpass.getuser()) if "--agent" in options else None,
     )
     async with stack, GuestChannel(*await asyncio.open_connection(sock=guest)) as channel:
         await channel.hello(20)

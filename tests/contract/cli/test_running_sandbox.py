@@ -208,9 +208,9 @@ def test_ls(sandbox: CommandLine, layout: Layout, fake: FakeSandbox) -> None:
     write_instance(layout, "dead", pid=fake.process.pid, process="somebody else's")
     write_instance(layout, "odd", state="no such state")
     table = [line.split() for line in sandbox("ls").out.splitlines()]
-    assert table[0] == ["NAME", "STATUS", "PROJECT", "PORTS", "SERVICES"]
+    assert table[0] == ["NAME", "STATUS", "AGENT", "PROJECT", "PORTS", "SERVICES"]
     assert table[1][:2] == ["dead", "dead:"] and table[2][:2] == ["odd", "unreadable:"]
-    assert table[3] == ["shop", "running", str(sandbox.project), "8080->80", "db", "web"]
+    assert table[3] == ["shop", "running", "-", str(sandbox.project), "8080->80", "db", "web"]
     rows = {row["name"]: row for row in json.loads(sandbox("ls", "--json").out)}
     assert {name: row["status"] for name, row in rows.items()} == {
         "dead": "dead",

@@ -33,6 +33,7 @@ def test_the_seeds_of_a_key_and_of_the_agent_make_one_file() -> None:
     }
     assert files(found)["/home/agent/.claude.json"] == {
         "hasCompletedOnboarding": True,
+        "hasSeenAutoDefaultNudge": True,
         "projects": {"/work space": {"hasTrustDialogAccepted": True}},
     }
     assert {mode for _, mode, _ in found.files} == {0o600}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .command import Exec
+from .command import Process
 from .process import scan_sessions, signal_groups
 
 KILL_AFTER_S = 3.0  # between TERM and KILL
@@ -19,11 +19,11 @@ class Burial:
     """
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], None]) -> None:
-        self.dying: list[Exec] = []
+        self.dying: list[Process] = []
         self._call_later = call_later
         self._reaping = False
 
-    def add(self, process: Exec) -> None:
+    def add(self, process: Process) -> None:
         self.dying.append(process)
         if not self._reaping:
             self._reaping = True
@@ -37,7 +37,7 @@ class Burial:
         if self.dying:
             self._call_later(REAP_EVERY_S, self._reap)
 
-    def _is_gone(self, process: Exec, sessions: dict[int, set[int]], now: float) -> bool:
+    def _is_gone(self, process: Process, sessions: dict[int, set[int]], now: float) -> bool:
         groups = sessions.get(process.pid, set())
         if not groups:
             return process.reap()

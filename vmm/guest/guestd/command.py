@@ -29,11 +29,20 @@ from .wire import (
 GRACE_S = 0.1  # how long an exec whose main process ended waits for output that a child still holds open
 
 
+class Process(Protocol):
+    """What can be ended with all that it has started: a command, or a session."""
+
+    pid: int
+    kill_at: float | None
+
+    def reap(self) -> bool: ...
+
+
 class Loop(Protocol):
     """What a command needs of the loop that it lives in (`loop.Loop`, which knows this module)."""
 
     streams: dict[int, Any]
-    starting: set[Exec]
+    starting: set[Process]
 
     def send(self, stream: int, kind: int, sub: int = 0, payload: bytes = b"") -> None: ...
 
@@ -53,7 +62,7 @@ class Loop(Protocol):
 
     def submit(self, work: Callable[[], Any], done: Callable[[Future[Any]], None]) -> None: ...
 
-    def bury(self, process: Exec) -> None: ...
+    def bury(self, process: Process) -> None: ...
 
 
 class Exec:

@@ -16,11 +16,13 @@ from heapq import heappop, heappush
 from typing import Any
 
 from .burial import Burial
-from .command import Exec
+from .command import Exec, Process
 from .connection import Connection
 from .failure import Failure, Json, error_of
 from .operations import OPERATIONS
+from .sessions import Sessions
 from .system import describe
+from .viewer import Viewer
 from .wire import (
     CLOSE,
     HELLO,
@@ -52,8 +54,9 @@ class Loop:
     def __init__(self, fd: int, *, is_port: bool) -> None:
         self.fd = fd
         self.is_port = is_port
-        self.streams: dict[int, Exec | Task | Connection] = {}
-        self.starting: set[Exec] = set()
+        self.streams: dict[int, Exec | Task | Connection | Viewer] = {}
+        self.starting: set[Process] = set()
+        self._sessions = Sessions(self)
         self._burial = Burial(self.call_later)
         self.out = bytearray()
         self._decoder = Decoder()
@@ -193,6 +196,7 @@ class Loop:
             self.unwatch(self.fd)
             self.out.clear()
             self._reset()
+            self._sessions.end_all()
 
     def _port_ready(self, events: int) -> None:
         try:
@@ -265,6 +269,10 @@ class Loop:
             raise too_many(MAX_STREAMS)
         elif name == "exec":
             self.streams[stream] = Exec(self, stream, request)
+        elif name == "session":
+            self._sessions.join(stream, request)
+        elif name == "sessions":
+            self.send_result(stream, {"ok": self._sessions.describe()})
         elif operation := OPERATIONS.get(name):
             self.streams[stream] = Task(self, stream, name, operation, request)
         else:
@@ -279,7 +287,7 @@ class Loop:
             self._opening[frame.stream] = assembly
         return message
 
-    def bury(self, process: Exec) -> None:
+    def bury(self, process: Process) -> None:
         """Take over a process to be ended, and all that is in its session."""
         self._burial.add(process)
 

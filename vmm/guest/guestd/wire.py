@@ -3,13 +3,13 @@
 Frames of an 18-byte header (magic, payload length, stream, kind, sub-channel, CRC of the header) and a payload of at
 most 64 KiB. Each new host starts with `FLUSH` (a frame's worth of zeros: it completes whatever half frame its
 predecessor left in the pipe) and a HELLO with a random nonce; it then throws away everything up to the HELLO_OK that
-repeats the nonce. A HELLO with a new nonce ends all that the previous host had started.
+repeats the nonce. A HELLO with a new nonce ends all that the previous host had started; sessions go on (`session.py`).
 
 A conversation: OPEN (`op`, newline, JSON) -> any number of DATA, EOF, CREDIT, CONTROL -> exactly one RESULT. DATA is
 sent only against credit: each end of a stream may have WINDOW bytes on their way, and gets more by CREDIT as they are
 consumed.
 
-The host imports this module of guestd and no other; it loads little, since each `sandbox exec` pays for it.
+The host imports this module of guestd and `modes`, and no other; they load little, since each `sandbox exec` pays.
 """
 
 from __future__ import annotations
