@@ -45,7 +45,10 @@ class Place(Part):
         default_factory=dict,
         description="Of one value a line: the values of keys that the line has. Keys within keys have dots.",
     )
-    at: Text = Field(description="The key, such as `item.text`. Of several lines that have it, the last one counts.")
+    at: Text = Field(
+        description="The key, such as `item.text`; in a list the number of the item, -1 for the last. Of several lines"
+        " that have it, the last one counts."
+    )
 
 
 class Answer(Part):
