@@ -51,7 +51,9 @@ class NpmInstall(Part):
     """A package that the guest's npm installs globally, with what it depends on."""
 
     package: PackageOfNpm = Field(description="The package's name in the npm registry.")
-    integrity: Integrity = Field(description="The registry's digest of this package.")
+    integrity: Maybe[Integrity] = Field(
+        default=None, description="The registry's digest of this package. Default: what the registry says on the day."
+    )
     scripts: tuple[PackageOfNpm, ...] = Field(
         default=(), description="Packages whose install scripts may run; others are installed without."
     )

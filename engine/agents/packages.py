@@ -43,7 +43,7 @@ def wanted_package(
     if package is None:
         raise EngineError(
             f"{definition.title} cannot be installed on {architecture}",
-            hint=f"its makers offer it elsewhere: {definition.docs}",
+            hint=f"see {definition.docs}" if definition.docs else "its definition names no package for it",
         )
     changed = words["version"] != usual and "version" in words_in(package.version)
     return Wanted(package.package, fill(package.version, words), None if changed else package.integrity)

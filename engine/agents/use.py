@@ -14,6 +14,8 @@ def unknown_agents(loaded: Loaded) -> Iterator[Diagnostic]:
 
     for one in loaded.each():
         agent = one.sandbox.agent
-        if agent is not None and agent.use is not None and agent.use not in (known := known_agents()):
+        if agent is None or agent.use is None or agent.use.startswith("npm:"):
+            continue
+        if agent.use not in (known := known_agents()):
             hint = did_you_mean(agent.use, known) or f"the agents are {', '.join(known)}"
             yield one.diagnostic(("agent", "use"), f"there is no agent called {quote(agent.use)}", hint)
