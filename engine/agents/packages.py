@@ -20,6 +20,11 @@ class Wanted:
     integrity: str | None
 
     @property
+    def blame(self) -> int:
+        """The exit code when it is not there: 2, a bad file, when the user's own names it or its version."""
+        return 2 if self.integrity is None else 1
+
+    @property
     def label(self) -> str:
         return f"{self.name} {self.version}"
 
