@@ -135,7 +135,8 @@ class _Links:
             wanted = wanted_package(definition, step, version, architecture)
             if wanted is not None:
                 packages.append(self._package(wanted, len(packages)))
-            actions.append(action_of(step, packages[-1].id if wanted is not None else None))
+            known = architecture if chosen == definition.install.version else None
+            actions.append(action_of(step, packages[-1].id if wanted is not None else None, known))
         work = InstallAgent(chosen, architecture, definition.install.packages, tuple(actions))
         inputs = {"agent": definition.name, "version": chosen, "how": content_key(work.describe())}
         inputs |= {"package": "\n".join(package.title for package in packages)} if packages else {}
