@@ -193,6 +193,10 @@ class AgentDefinition(Part):
     evidence: Annotated[Literal["run", "documents"], OneOf(("run", "documents"))] = Field(
         description="Whether this definition was seen to work with the version named here, or only read about."
     )
+    seen: tuple[Text, ...] = Field(
+        default=(), description="What was run of it: in which version, on which day and where, a line each."
+    )
+    limits: tuple[Text, ...] = Field(default=(), description="What users have to know that does not work.")
     machine: Machine = Field(default_factory=Machine, description="The smallest machine that it works in.")
     install: Installation = Field(description="How it gets into the guest.")
     commands: Commands = Field(description="How it is started.")
@@ -211,6 +215,8 @@ class AgentDefinition(Part):
     def _fits_together(self) -> AgentDefinition:
         for credential in (None, *self.credentials.values()):
             self._check_seeds(credential)
+        if self.seen and self.evidence != "run":
+            raise refuse("is for what was run, and `evidence` says that it was not", key="seen")
         needed = {needed.host for needed in self.hosts}
         for credential in self.credentials.values():
             for injection in credential.inject:
