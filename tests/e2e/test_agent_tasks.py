@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ COMMANDS = (
     f"tar -chC / {FILES} | docker import - localhost/small && docker run --rm --network none -v /workspace:/w"
     " localhost/small /bin/sh -c 'echo contained-42 > /w/contained.txt; echo contained-42'",
 )
+# For an agent that ends each command after half a minute, which a busy machine without KVM may need for a container.
+IN_THE_BACKGROUND = (
+    COMMANDS[0],
+    f"nohup sh -c {shlex.quote(f'{COMMANDS[1]}; touch /tmp/done')} > /tmp/said 2>&1 < /dev/null & echo begun",
+    *["timeout 20 sh -c 'until [ -e /tmp/done ]; do sleep 1; done'; cat /tmp/said"] * 9,
+)
 TASK_S = 1200.0
 TASK = "say what forty and two make"
 REAL = "real-and-never-in-the-guest"
@@ -36,7 +43,7 @@ class Facts:
     header: str = "authorization"
     scheme: str = "Bearer "
     further: tuple[str, ...] = ()
-    usage: bool = True
+    commands: tuple[str, ...] = COMMANDS
     secrets: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,7 +59,7 @@ class Facts:
 
     def environment(self) -> dict[str, str]:
         keys = {host: [self.header, self.scheme + self.key] for host in self.hosts}
-        return {**self.secrets, "AGENT_KEYS": json.dumps(keys), "AGENT_COMMANDS": json.dumps(COMMANDS)}
+        return {**self.secrets, "AGENT_KEYS": json.dumps(keys), "AGENT_COMMANDS": json.dumps(self.commands)}
 
 
 ANTHROPIC = Facts("api.anthropic.com", "ANTHROPIC_API_KEY", "x-api-key", "")
@@ -67,7 +74,7 @@ AGENTS = {
     "openclaw": ANTHROPIC,
     "pi": ANTHROPIC,
     "qwen-code": Facts("dashscope.aliyuncs.com", "DASHSCOPE_API_KEY"),
-    "cline": ANTHROPIC,
+    "cline": replace(ANTHROPIC, commands=IN_THE_BACKGROUND),
 }
 
 
@@ -85,7 +92,7 @@ def test_a_task_is_done_with_the_real_key_outside(world: World, agent: str) -> N
         ran = world.sandbox(*argv, cwd=project, timeout_s=TASK_S).ok()
         done = json.loads(ran.out)
         print(f"{agent}: {done['seconds']} s of {ran.seconds:.1f} s")
-        _is_done(done, project, agent, facts)
+        _is_done(done, project, agent)
         _key_at_vendor_alone(vendor, facts, ran.out + ran.err)
         # A second machine of the agent: nothing is installed again, and this time it is looked into.
         world.sandbox("up", "-d", "--yes", "--progress", "plain", cwd=project, timeout_s=TASK_S).ok()
@@ -99,14 +106,14 @@ def test_a_task_is_done_with_the_real_key_outside(world: World, agent: str) -> N
         )
 
 
-def _is_done(done: dict[str, object], project: Path, agent: str, facts: Facts) -> None:
+def _is_done(done: dict[str, object], project: Path, agent: str) -> None:
     assert done["exit"] == 0, done
     assert done["agent"] == {"name": agent, "version": load_agent(agent).install.version}
     assert "proof-42" in str(done["result"]) and "contained-42" in str(done["result"]), done
     assert done["changed"] == ["contained.txt", "proof.txt"], done
     assert (project / "proof.txt").read_text() == "proof-42\n"
     assert (project / "contained.txt").read_text() == "contained-42\n"
-    assert done["refused"] == [] and (done["usage"] is not None or not facts.usage), done
+    assert done["refused"] == [] and done["usage"] is not None, done
 
 
 def _key_at_vendor_alone(vendor: Vendors, facts: Facts, told: str) -> None:
