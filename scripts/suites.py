@@ -44,6 +44,12 @@ def clients(scratch: Path) -> list[list[str]]:
     return [["env", "SANDBOX_TEST_CLIENTS=1", *PYTEST, *files, "--timeout", "2400", "-rs", "--durations", "5"]]
 
 
+def agents(scratch: Path) -> list[list[str]]:
+    """All agents that can be installed, each on its task; `e2e` does two of them each time, and the others in turns."""
+    file = "tests/e2e/test_agent_tasks.py"
+    return [["env", "SANDBOX_TEST_ALL=1", *PYTEST, file, "--timeout", "2400", "-rs", "--durations", "0"]]
+
+
 def wheel(scratch: Path) -> list[list[str]]:
     """The built wheel, in a clean environment of its own, validates every example and has its templates."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -69,7 +75,7 @@ def wheel(scratch: Path) -> list[list[str]]:
     ]
 
 
-SUITES = {"lint": lint, "fast": fast, "wheel": wheel, "vm": vm, "e2e": e2e, "clients": clients}
+SUITES = {"lint": lint, "fast": fast, "wheel": wheel, "vm": vm, "e2e": e2e, "clients": clients, "agents": agents}
 
 
 def main(names: list[str]) -> int:

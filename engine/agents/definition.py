@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from engine.agents.installation import HttpsUrl, Installation
 from engine.agents.words import check_words, knows, words_in
+from engine.errors import EngineError
 from sandboxfile.diagnostics import Problem, SandboxfileError, did_you_mean, quote
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.source import Source, read_source
@@ -45,7 +46,10 @@ class Place(Part):
         default_factory=dict,
         description="Of one value a line: the values of keys that the line has. Keys within keys have dots.",
     )
-    at: Text = Field(description="The key, such as `item.text`. Of several lines that have it, the last one counts.")
+    at: Text = Field(
+        description="The key, such as `item.text`; in a list the number of the item, -1 for the last. Of several lines"
+        " that have it, the last one counts."
+    )
 
 
 class Answer(Part):
@@ -185,10 +189,14 @@ class AgentDefinition(Part):
     marks: tuple[ProjectFile, ...] = Field(
         default=(), description="Files and directories of a project that show that this agent is used in it."
     )
-    docs: HttpsUrl = Field(description="Where its makers explain it.")
+    docs: Maybe[HttpsUrl] = Field(default=None, description="Where its makers explain it.")
     evidence: Annotated[Literal["run", "documents"], OneOf(("run", "documents"))] = Field(
         description="Whether this definition was seen to work with the version named here, or only read about."
     )
+    seen: tuple[Text, ...] = Field(
+        default=(), description="What was run of it: in which version, on which day and where, a line each."
+    )
+    limits: tuple[Text, ...] = Field(default=(), description="What users have to know that does not work.")
     machine: Machine = Field(default_factory=Machine, description="The smallest machine that it works in.")
     install: Installation = Field(description="How it gets into the guest.")
     commands: Commands = Field(description="How it is started.")
@@ -207,6 +215,8 @@ class AgentDefinition(Part):
     def _fits_together(self) -> AgentDefinition:
         for credential in (None, *self.credentials.values()):
             self._check_seeds(credential)
+        if self.seen and self.evidence != "run":
+            raise refuse("is for what was run, and `evidence` says that it was not", key="seen")
         needed = {needed.host for needed in self.hosts}
         for credential in self.credentials.values():
             for injection in credential.inject:
@@ -227,12 +237,17 @@ class AgentDefinition(Part):
                 raise refuse(f"{seed.path} is seeded twice, and texts cannot be merged", key="seeds")
 
 
-def read_definition(path: Path) -> AgentDefinition:
-    """The definition in the file at `path`; the file's folder has the agent's name.
+def read_definition(path: Path, shown: str | None = None) -> AgentDefinition:
+    """The definition in the file at `path`; the file's folder has the agent's name. In problems it is called `shown`.
 
-    Raises OSError, and SandboxfileError with every problem and its place.
+    Raises EngineError for a file that cannot be read, and SandboxfileError with every problem and its place.
     """
-    source = read_source(path.read_bytes(), f"{path.parent.name}/{path.name}")
+    file = f"{shown or path.parent.name}/{path.name}"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{file} cannot be read: {error.strerror}", exit_code=2) from error
+    source = read_source(text, file)
     problems = list(source.problems)
     if source.readable:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,10 @@ def headless_command(definition: AgentDefinition, prompt: str, more: Sequence[st
             hint="`sandbox up` starts it in one",
             exit_code=2,
         )
-    return [*fill(definition.commands.headless, {"prompt": prompt}), *more]
+    filled: list[str] = fill(definition.commands.headless, {"prompt": prompt})
+    # After `--` there are no options any more: the task stands there, and may begin with a dash.
+    end = definition.commands.headless.index("--") if "--" in definition.commands.headless else len(filled)
+    return [*filled[:end], *more, *filled[end:]]
 
 
 def read_answer(commands: Commands, output: str) -> Answered:
@@ -75,5 +79,8 @@ def _last(values: Iterable[Any], place: Place | None) -> Any:
 
 def _at(value: Any, keys: str) -> Any:
     for key in keys.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, list) and re.fullmatch(r"-?[0-9]{1,4}", key):
+            value = value[int(key)] if -len(value) <= int(key) < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, Mapping) else None
     return value

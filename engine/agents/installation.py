@@ -16,6 +16,7 @@ from sandboxfile.sections.machine import PackageName
 HttpsUrl = Annotated[Text, Grammar(r"^https://[a-z0-9.-]+(/[^\x00-\x20\x7f]*)?$", "must be an https URL")]
 PackageOfNpm = Annotated[Text, Grammar(r"^(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*$", "must be a package")]
 Integrity = Annotated[Text, Grammar(r"^sha512-[A-Za-z0-9+/]{86}==$", "must be sha512- and 88 characters of base64")]
+Sha256 = Annotated[Text, Grammar(r"^[0-9a-f]{64}$", "must be 64 hexadecimal digits")]
 Directory = Annotated[Text, Grammar(r"^/opt/[a-z0-9][a-z0-9._-]*$", "must be a directory in /opt")]
 InnerPath = Annotated[Text, Grammar(r"^(?!/)(?!(.*/)?\.\.(/|$))[^\x00-\x20\x7f]+$", "must be a path in the archive")]
 Program = Annotated[Text, Grammar(r"^[a-z0-9][a-z0-9._-]*$", "must be a program's name")]
@@ -51,11 +52,20 @@ class NpmInstall(Part):
     """A package that the guest's npm installs globally, with what it depends on."""
 
     package: PackageOfNpm = Field(description="The package's name in the npm registry.")
-    integrity: Integrity = Field(description="The registry's digest of this package.")
+    integrity: Maybe[Integrity] = Field(
+        default=None, description="The registry's digest of this package. Default: what the registry says on the day."
+    )
     scripts: tuple[PackageOfNpm, ...] = Field(
         default=(), description="Packages whose install scripts may run; others are installed without."
     )
     optional: bool = Field(default=True, description="Whether optional dependencies are installed, too.")
+
+
+class Digests(Part):
+    """The SHA-256 of a download in the version that the definition names."""
+
+    amd64: Maybe[Sha256] = Field(default=None, description="That of the download for x86-64.")
+    arm64: Maybe[Sha256] = Field(default=None, description="That of the download for 64-bit ARM.")
 
 
 class Download(Part):
@@ -63,6 +73,10 @@ class Download(Part):
 
     amd64: Maybe[Annotated[HttpsUrl, knows("version")]] = Field(default=None, description="The URL for x86-64.")
     arm64: Maybe[Annotated[HttpsUrl, knows("version")]] = Field(default=None, description="The URL for 64-bit ARM.")
+    sha256: Maybe[Digests] = Field(
+        default=None,
+        description="Digests of the downloads. Without one, and for another version, TLS alone says whose it is.",
+    )
     hosts: tuple[Host, ...] = Field(default=(), description="Hosts that the URL redirects to.")
     unpack: Maybe[Annotated[Literal["zip", "tar.gz"], OneOf(("zip", "tar.gz"))]] = Field(
         default=None, description="The archive's kind. Default: the file is the program itself."

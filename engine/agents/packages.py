@@ -20,6 +20,11 @@ class Wanted:
     integrity: str | None
 
     @property
+    def blame(self) -> int:
+        """The exit code when it is not there: 2, a bad file, when the user's own names it or its version."""
+        return 2 if self.integrity is None else 1
+
+    @property
     def label(self) -> str:
         return f"{self.name} {self.version}"
 
@@ -43,7 +48,7 @@ def wanted_package(
     if package is None:
         raise EngineError(
             f"{definition.title} cannot be installed on {architecture}",
-            hint=f"its makers offer it elsewhere: {definition.docs}",
+            hint=f"see {definition.docs}" if definition.docs else "its definition names no package for it",
         )
     changed = words["version"] != usual and "version" in words_in(package.version)
     return Wanted(package.package, fill(package.version, words), None if changed else package.integrity)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engine.agents import load_agent
+from engine.agents import load_agent, remark_on
 from engine.agents.definition import AgentDefinition
 from engine.agents.packages import Wanted, wanted_package
 from engine.build.accelerator import Verdict
@@ -75,7 +75,7 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, place: Place = "auto") -
     links = _Links(sandbox.name, shape, sandbox.endpoints, [*tools, *base])
     links.boot(base)
     if sandbox.agent is not None and sandbox.agent.use is not None:
-        links.install(load_agent(sandbox.agent.use), sandbox.agent.version)
+        links.install(load_agent(sandbox.agent.use), sandbox.agent.version, remark_on(sandbox.agent.use))
     if sandbox.packages:
         names = tuple(sorted(set(sandbox.packages)))
         title = "1 Debian package" if len(names) == 1 else f"{len(names)} Debian packages"
@@ -123,8 +123,11 @@ class _Links:
         inputs = {**machine, **{node.id: node.key for node in base}}
         self._add("booted", "booted", "booted machine with Docker", key, GUEST_NEEDS, inputs, self._work(Boot(), ()))
 
-    def install(self, definition: AgentDefinition, version: str | None) -> None:
-        """Add the agent. It comes before all that is the project's own, so that all projects share its disk."""
+    def install(self, definition: AgentDefinition, version: str | None, remark: str = "") -> None:
+        """Add the agent, with a remark about where its definition is.
+
+        It comes before all that is the project's own, so that all projects share its disk.
+        """
         chosen, architecture = version or definition.install.version, host_architecture().debian
         packages: list[Node] = []
         actions = []
@@ -132,11 +135,12 @@ class _Links:
             wanted = wanted_package(definition, step, version, architecture)
             if wanted is not None:
                 packages.append(self._package(wanted, len(packages)))
-            actions.append(action_of(step, packages[-1].id if wanted is not None else None))
+            known = architecture if chosen == definition.install.version else None
+            actions.append(action_of(step, packages[-1].id if wanted is not None else None, known))
         work = InstallAgent(chosen, architecture, definition.install.packages, tuple(actions))
         inputs = {"agent": definition.name, "version": chosen, "how": content_key(work.describe())}
         inputs |= {"package": "\n".join(package.title for package in packages)} if packages else {}
-        title = f"{definition.title} {chosen}"
+        title = f"{definition.title} {chosen}" + (f" ({remark})" if remark else "")
         self.follow("agent", title, inputs, work, work.endpoints, needs=[(node.id, node.key) for node in packages])
 
     def _package(self, wanted: Wanted, index: int) -> Node:

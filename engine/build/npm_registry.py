@@ -7,6 +7,7 @@ one that the host's npm is configured with, as everywhere.
 from __future__ import annotations
 
 import base64
+import difflib
 import hashlib
 import json
 import re
@@ -21,6 +22,7 @@ from urllib.request import Request, urlopen
 
 from engine.agents.packages import Wanted
 from engine.errors import EngineError
+from sandboxfile.diagnostics import one_of
 
 READ_S = 60.0  # without a byte of an answer
 ATTEMPTS = 3
@@ -28,7 +30,12 @@ CHUNK = 1 << 20
 MOST_BYTES = 2 << 30  # of a package; the largest agent has 175 MB
 MOST_LIST_BYTES = 64 << 20
 _SHORT_LIST = "application/vnd.npm.install-v1+json"  # of npm's registry API: versions and digests, without readmes
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,99}")
 _INTEGRITY = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")
+
+
+class CutOffError(ConnectionError):
+    """The connection ended before the package did."""
 
 
 class NotThere(Exception):
@@ -56,7 +63,8 @@ def fetch_package(
         raise EngineError(
             f"{wanted.label} is not the package that it should be",
             f"expected {integrity}\ngot      {found}",
-            "the registry, or something on the way to it, has changed the package: it was not installed",
+            "the registry, or something on the way to it, has changed the package: it was not installed. "
+            f"`npm view {wanted.name}@{wanted.version} dist.integrity` says what your registry claims",
         )
     return found
 
@@ -73,7 +81,8 @@ def _look_up(wanted: Wanted, registry: str) -> tuple[str, str]:
         with _open(url, {"Accept": _SHORT_LIST}) as answer:
             listed = json.loads(answer.read(MOST_LIST_BYTES))
     except NotThere:
-        raise EngineError(f"the registry has no package {wanted.name}", hint="check the agent's definition") from None
+        hint = f"`npm view {wanted.name}` asks it, too: is the name right, and is this the registry that has it?"
+        raise EngineError(f"the registry has no package {wanted.name}", hint=hint, exit_code=wanted.blame) from None
     except (OSError, HTTPException, ValueError) as error:
         raise _unreachable(url, error) from error
     if not isinstance(listed, dict):
@@ -81,9 +90,8 @@ def _look_up(wanted: Wanted, registry: str) -> tuple[str, str]:
     dist = _mapping(_mapping(_mapping(listed, "versions"), wanted.version), "dist")
     where, integrity = dist.get("tarball"), dist.get("integrity")
     if where is None:
-        latest = _mapping(listed, "dist-tags").get("latest")
-        hint = f"the latest one is {latest}" if isinstance(latest, str) else None
-        raise EngineError(f"there is no version {wanted.version} of {wanted.name}", hint=hint)
+        brief, hint = f"there is no version {wanted.version} of {wanted.name}", _other_versions(wanted, listed)
+        raise EngineError(brief, hint=hint, exit_code=wanted.blame)
     if not (isinstance(where, str) and urlsplit(where).scheme in ("http", "https")):
         raise EngineError(f"the registry's list of {wanted.name} cannot be read")
     if not (isinstance(integrity, str) and _INTEGRITY.fullmatch(integrity)):
@@ -93,13 +101,24 @@ def _look_up(wanted: Wanted, registry: str) -> tuple[str, str]:
     return where, integrity
 
 
+def _other_versions(wanted: Wanted, listed: Mapping[str, Any]) -> str:
+    """Those that are most like the one that was asked for, the latest one, and how to list all. Versions are foreign
+    words: what does not look like one is not shown."""
+    versions = [version for version in _mapping(listed, "versions") if _VERSION.fullmatch(version)]
+    near = difflib.get_close_matches(wanted.version, versions, n=3, cutoff=0.5)
+    latest = _mapping(listed, "dist-tags").get("latest")
+    said = [f"there is {one_of(near)}"] if near else []
+    said += [f"the latest one is {latest}"] if isinstance(latest, str) and _VERSION.fullmatch(latest) else []
+    return "; ".join([*said, f"`npm view {wanted.name} versions` lists all"])
+
+
 def _download(url: str, target: Path, log: Callable[[str], None], cancelled: threading.Event) -> str:
     for left in reversed(range(ATTEMPTS)):
         try:
             return _download_once(url, target, log, cancelled)
         except (OSError, HTTPException) as error:
             if not left:
-                raise _unreachable(url, error) from error
+                raise _cut_off(url, error) if isinstance(error, CutOffError) else _unreachable(url, error) from error
             log(f"the download was cut off ({_why(error)}): once more")
     raise AssertionError("the last attempt returns or raises")
 
@@ -120,7 +139,7 @@ def _download_once(url: str, target: Path, log: Callable[[str], None], cancelled
                 told = size * 10 // whole
                 log(f"{size / 1e6:.0f} of {whole / 1e6:.0f} MB")
         if whole and size < whole:
-            raise ConnectionError(f"{size} of {whole} bytes came")
+            raise CutOffError(f"{size} of {whole} bytes came")
     return f"sha512-{base64.b64encode(digest.digest()).decode()}"
 
 
@@ -140,6 +159,13 @@ def _unreachable(url: str, error: Exception) -> EngineError:
     return EngineError(
         f"the package registry {host} cannot be used: {_why(error)}",
         hint="`npm config get registry` says which one it is; check the network, and the proxy variables",
+    )
+
+
+def _cut_off(url: str, error: Exception) -> EngineError:
+    return EngineError(
+        f"the download from {urlsplit(url).hostname} was cut off {ATTEMPTS} times: {_why(error)}",
+        hint="nothing of it was installed; run the command again, and what has been built so far is used",
     )
 
 

@@ -18,6 +18,7 @@ from engine.lifecycle.changed_files import changed_between, look_at
 from engine.lifecycle.down import take_down
 from engine.lifecycle.journal import journal_lines
 from engine.lifecycle.members import Members
+from engine.lifecycle.unneeded import unneeded_by
 from engine.lifecycle.up import Agreed, carry_out
 from engine.state.instances import AgentCall, Instance, look_up
 from engine.state.layout import Layout
@@ -119,7 +120,7 @@ async def run_task(
         if not task.keep:
             await asyncio.shield(take_down(layout, look_up(layout, intent.name)))
     answered = read_answer(definition.commands, output)
-    unneeded = set(definition.unneeded)
+    unneeded = unneeded_by(definition)
     return Done(
         definition.name,
         version,
@@ -129,7 +130,7 @@ async def run_task(
         seconds,
         answered.usage,
         answered.session,
-        tuple(sorted(refused - unneeded)),
+        tuple(sorted(host for host in refused if not unneeded.has(host))),
         tuple(changed_between(before, after)) if before.whole and after.whole else None,
     )
 

@@ -101,6 +101,8 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "safe when no build runs",
     ),
     ("config", "secrets.yaml", "where you have secrets that you do not keep here; you write it", "they have no value"),
+    ("config", "agents/<name>/agent.yaml", "an agent of your own; you write it", "`use: <name>` finds it no more"),
+    ("config", "agents/<name>/Sandboxfile.yaml", "what `sandbox init <name>` starts with", "it makes one up"),
 )
 
 _README = {
@@ -320,6 +322,11 @@ class Layout(NamedTuple):
 
     def _project(self, project: Path) -> Path:
         return self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]
+
+
+def own_agents(env: Mapping[str, str]) -> Path:
+    """The directory with the user's own definitions of agents. It need not exist. Raises EngineError."""
+    return (_override(env, "SANDBOX_CONFIG_DIR") or platform_root("config")) / "agents"
 
 
 def platform_root(root: str) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema, model_validator
 
 from sandboxfile.diagnostics import quote
-from sandboxfile.sections.fields import Environment, EnvironmentName, Grammar, Maybe, Name, Part, Text, UserName, refuse
+from sandboxfile.sections.fields import Environment, EnvironmentName, Grammar, Maybe, Part, Text, UserName, refuse
 
 
 def _split(value: Any) -> Any:
@@ -38,6 +39,30 @@ Command = Annotated[
 ]
 Version = Annotated[str, Strict(), Grammar(r"^[A-Za-z0-9][A-Za-z0-9.+~_-]{0,99}$", "must be a version")]
 
+_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+_PACKAGE = r"npm:(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*@[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.+-]{0,80}"
+_OF_NPM = (
+    "name one package and one version, such as npm:@scope/package@1.2.3; `npm view PACKAGE version` has the latest"
+)
+
+
+def _a_use(value: Any) -> Any:
+    """A package without a version would be another one each day."""
+    if isinstance(value, str) and value.startswith("npm:") and not re.fullmatch(_PACKAGE, value):
+        raise refuse(f"must be a package of npm in one version, got {quote(value)}", _OF_NPM)
+    return value
+
+
+Use = Annotated[
+    str,
+    Strict(),
+    Grammar(
+        f"^({_NAME}|{_PACKAGE})$",
+        "must be the name of an agent, 1 to 40 lower-case letters, digits and dashes, or npm:PACKAGE@VERSION",
+    ),
+    BeforeValidator(_a_use),
+]
+
 
 class Agent(Part):
     """The coding agent that works in the sandbox."""
@@ -49,8 +74,10 @@ class Agent(Part):
         }
     )
 
-    use: Maybe[Name] = Field(
-        default=None, description="The agent's definition: the name of a template, such as claude-code."
+    use: Maybe[Use] = Field(
+        default=None,
+        description="The agent's definition: the name of a template, such as claude-code, or of one of your own; or"
+        " npm:PACKAGE@VERSION for any program of npm, with `command`.",
     )
     version: Maybe[Version] = Field(default=None, description="The version of the agent that `use` names.")
     command: Maybe[Command] = Field(
@@ -68,6 +95,11 @@ class Agent(Part):
             raise refuse("needs a command", "write `command: [...]`, or `use:` with the name of a template")
         if self.version is not None and self.use is None:
             raise refuse("is the version of nothing: there is no `use`", key="version")
+        if self.use is not None and self.use.startswith("npm:"):
+            if self.command is None:
+                raise refuse("needs a command", "write `command: [...]`, the program of the package", "command")
+            if self.version is not None:
+                raise refuse("stands in `use` already, after the package", key="version")
         return self
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from world import World
 
-# All of them in each run would take it over its hour. One turn follows another, commit by commit.
+# All of them in each run would take it over its hour. One turn follows another, commit by commit. A name is that of a
+# file, or of a file and one parameter. Of the agents Claude Code and Codex do their tasks each time.
+AGENTS = "test_agent_tasks.py"
 TURNS = (
-    ("test_docker_matrix.py",),
-    ("test_recipes.py", "test_clients.py"),
-    ("test_copied_content.py", "test_certificate.py", "test_agent_screens.py"),
+    ("test_docker_matrix.py", f"{AGENTS}[opencode]", f"{AGENTS}[pi]"),
+    ("test_recipes.py", "test_clients.py", f"{AGENTS}[gemini]", f"{AGENTS}[cline]"),
+    ("test_copied_content.py", "test_certificate.py", f"{AGENTS}[copilot]", f"{AGENTS}[qwen-code]"),
+    ("test_agent_screens.py", f"{AGENTS}[openclaw]"),
 )
 ALL = "SANDBOX_TEST_ALL"
 
@@ -31,12 +34,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out those that have no turn, unless they were named: then nothing else runs."""
     here = [item for item in items if item.path.parent == Path(__file__).parent]
     in_turns = {name for names in TURNS for name in names}
-    if os.environ.get(ALL) or all(item.path.name in in_turns for item in here):
+    if os.environ.get(ALL) or all(names_of(item) & in_turns for item in here):
         return
     turn = commits() % len(TURNS)
     for item in here:
-        if item.path.name in in_turns - set(TURNS[turn]):
+        if names_of(item) & (in_turns - set(TURNS[turn])):
             item.add_marker(pytest.mark.skip(reason=f"in turns, commit by commit; {ALL}=1 runs all"))
+
+
+def names_of(item: pytest.Item) -> set[str]:
+    """What TURNS may call it."""
+    parameters = item.name.partition("[")[2]
+    return {item.path.name, f"{item.path.name}[{parameters}"}
 
 
 def commits() -> int:

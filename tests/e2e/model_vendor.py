@@ -1,8 +1,8 @@
 """Vendors of models, for real agents: `model_vendor.py DIRECTORY ADDRESS ADDRESS`, in the network of vendor_network.py.
 
-They play the script of model_server.py: the agent's shell tool is called with AGENT_COMMAND, and its result is quoted.
-Each demands its own real key. What came with it is in DIRECTORY/requests, one JSON object a line; what came without it
-in DIRECTORY/refused.
+They play the script of model_server.py: the agent's shell tool is called with each of AGENT_COMMANDS, a JSON list, and
+the results are quoted. Each demands its own real key, as it stands in AGENT_KEYS, JSON: host -> [header, value]. What
+came with it is in DIRECTORY/requests, one JSON object a line; what came without it in DIRECTORY/refused.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from model_server import Asked, ModelServer
 
-KEYS = {
-    "api.anthropic.com": ("x-api-key", os.environ["ANTHROPIC_API_KEY"]),
-    "api.openai.com": ("authorization", f"Bearer {os.environ['OPENAI_API_KEY']}"),
-}
+KEYS = {host: (header, value) for host, (header, value) in json.loads(os.environ["AGENT_KEYS"]).items()}
 
 
 class Written(list[Any]):
@@ -47,7 +44,7 @@ def show_asked(asked: Asked) -> dict[str, Any]:
 
 async def main() -> None:
     directory, address = Path(sys.argv[1]), sys.argv[2]
-    model = ModelServer(("x-nobody", "has this"), KEYS, os.environ["AGENT_COMMAND"])
+    model = ModelServer(("x-nobody", "has this"), KEYS, tuple(json.loads(os.environ["AGENT_COMMANDS"])))
     model.asked = Written(directory / "requests", show_asked)
     model.refused = Written(directory / "refused", lambda item: {"path": item[0], "headers": item[1]})
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

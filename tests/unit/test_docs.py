@@ -20,7 +20,7 @@ from sandboxfile.sections.model import Sandbox
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 REFERENCE = re.compile(
     r"`(?P<file>(?:tests|engine|vmm|sandboxfile|docs|examples|scripts|bench)/[\w/.-]+)(?:::(?P<name>\w+))?`"
 )

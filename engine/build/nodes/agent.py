@@ -64,17 +64,22 @@ class AgentPackage:
 
 @dataclass(frozen=True)
 class Action:
-    """One step of an installation: `what` is done, with the package of the node `package` where it needs one."""
+    """One step of an installation: `what` is done, with the package of the node `package` where it needs one.
+    `sha256` is what a download has to have, where that is known."""
 
     what: Unpack | NpmInstall | Download | str
     package: str | None = None
     hosts: tuple[str, ...] = ()
+    sha256: str | None = None
 
 
-def action_of(step: InstallStep, package: str | None) -> Action:
-    """What a step of a definition does; `package` is the node of its package."""
+def action_of(step: InstallStep, package: str | None, architecture: str | None = None) -> Action:
+    """What a step of a definition does; `package` is the node of its package. The digest of a download is that for
+    `architecture`, Debian's name of it; None: none is known for this version."""
     if step.download is not None:
-        return Action(step.download, hosts=step.download.hosts)
+        digests = step.download.sha256
+        sha256 = getattr(digests, architecture, None) if digests is not None and architecture else None
+        return Action(step.download, hosts=step.download.hosts, sha256=sha256)
     what = step.unpack or step.npm or step.run
     assert what is not None, "the model allows no step without one"
     return Action(what, package, step.hosts)
@@ -122,7 +127,7 @@ class InstallAgent:
                 case NpmInstall():
                     await self._npm(guest, context, action.what, action.package or "")
                 case Download():
-                    await self._download(guest, context, action.what)
+                    await self._download(guest, context, action.what, action.sha256)
                 case str():
                     await self._run(guest, context, action.what)
 
@@ -146,11 +151,13 @@ class InstallAgent:
         clean = f'npm cache clean --force; rm -rf "$HOME/.npm" {directory}'
         await execute(guest, context, ["sh", "-c", clean], title="cleaning up", env={"HOME": "/root"})
 
-    async def _download(self, guest: Guest, context: BuildContext, what: Download) -> None:
+    async def _download(self, guest: Guest, context: BuildContext, what: Download, sha256: str | None) -> None:
         url = self._url(what)
         target = posixpath.join(what.into, posixpath.basename(url))
         curl = ["curl", "-fsSL", "--proto", "=https", "--retry", "2", "--create-dirs", "-o", target, "--", url]
         await execute(guest, context, curl, title=f"downloading {url}")
+        if sha256 is not None:
+            await _check(guest, context, target, sha256, url)
         if what.unpack is not None:
             unpack = {
                 "tar.gz": ["tar", "-xzf", target, "--no-same-owner", "-C", what.into],
@@ -178,6 +185,21 @@ async def _put_file(guest: Guest, context: BuildContext, node: str, target: str)
     done = await guest.channel.run(write, stdin=data, timeout_s=600)
     if done.code != 0:
         raise EngineError(f"{target} could not be written in the guest", done.stderr.decode(errors="replace"))
+
+
+async def _check(guest: Guest, context: BuildContext, path: str, sha256: str, url: str) -> None:
+    """Compare the digest of a download. One that differs is removed, and nothing of it has been run."""
+    done = await guest.channel.run(["sha256sum", "--", path], timeout_s=600)
+    found = done.stdout.split()[:1]
+    if done.code != 0 or found != [sha256.encode()]:
+        await execute(guest, context, ["rm", "-f", "--", path], title="removing the download")
+        got = (found[0] if found else done.stderr).decode(errors="replace").strip()
+        raise EngineError(
+            f"{url} is not the program that it should be",
+            f"expected {sha256}\ngot      {got}",
+            "the vendor, or something on the way to it, has changed it: it was not installed. If its makers say that"
+            " they did, name the new digest in the agent's definition",
+        )
 
 
 async def _link(guest: Guest, context: BuildContext, directory: str, links: Links) -> None:

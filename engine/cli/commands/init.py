@@ -86,7 +86,11 @@ def _show_templates(as_json: bool) -> None:
     if as_json:
         import json
 
-        rows = [{"name": item.name, "summary": item.summary, "agent": item.is_agent} for item in templates]
+        rows = [
+            {"name": item.name, "summary": item.summary, "agent": item.is_agent, "own": item.remark or None}
+            for item in templates
+        ]
         click.echo(json.dumps(rows, indent=2))
     else:
-        click.echo(align([(item.name, item.summary) for item in templates]))
+        remarks = [f" ({item.remark})" if item.remark else "" for item in templates]
+        click.echo(align([(item.name, item.summary + more) for item, more in zip(templates, remarks, strict=True)]))

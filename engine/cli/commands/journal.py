@@ -93,15 +93,18 @@ def _ask(name: str | None) -> None:
 def _summarize(paths: InstancePaths, refused: bool, as_json: bool) -> None:
     from engine.cli.showing import traffic as shown
     from engine.lifecycle.journal import journal_lines
+    from engine.lifecycle.selection import open_layout
     from engine.lifecycle.traffic import traffic_of
+    from engine.lifecycle.unneeded import unneeded_in
 
+    unneeded = unneeded_in(open_layout(), paths.directory.name)
     found = traffic_of(journal_lines(paths.journal))
     found = [one for one in found if one.refused or (one.is_needed and not refused)]
     if as_json:
-        hosts = [shown.to_json(one) for one in found]
+        hosts = [shown.to_json(one, unneeded) for one in found]
         click.echo(json.dumps({"version": 1, "sandbox": paths.directory.name, "hosts": hosts}, indent=2))
     elif found:
-        click.echo(shown.render(found, refused_only=refused))
+        click.echo(shown.render(found, refused_only=refused, unneeded=unneeded))
 
 
 def _suggest(paths: InstancePaths, save: bool, as_json: bool) -> None:

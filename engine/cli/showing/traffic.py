@@ -9,15 +9,20 @@ from typing import Any
 
 from engine.lifecycle.path_patterns import conditions_for, matches
 from engine.lifecycle.traffic import Traffic
+from engine.lifecycle.unneeded import Unneeded
 from engine.report.columns import align
 from engine.report.text import clean_line, cut
 
 MOST_LINES = 8  # of what was asked of one host
+NOTHING = Unneeded()
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def render(traffic: Sequence[Traffic], *, refused_only: bool = False) -> str:
-    """Hosts with what was let through, the busiest first, and at the end what was refused, the latest first."""
+def render(traffic: Sequence[Traffic], *, refused_only: bool = False, unneeded: Unneeded = NOTHING) -> str:
+    """Hosts with what was let through, the busiest first, and at the end what was refused, the latest first.
+
+    Refused hosts that the agent does without are one line together.
+    """
     width = shutil.get_terminal_size((120, 24)).columns
     lines: list[str] = []
     allowed = [one for one in traffic if one.is_needed and not refused_only]
@@ -29,7 +34,8 @@ def render(traffic: Sequence[Traffic], *, refused_only: bool = False) -> str:
         lines.append(table[0])
         for line, one in zip(table[1:], allowed, strict=True):
             lines += [line, *(f"  {text}" for text in _folded(one.requests))]
-    refused = [one for one in traffic if one.refused]
+    quiet = [one for one in traffic if _is_quiet(one, unneeded)]
+    refused = [one for one in traffic if one.refused and one not in quiet]
     if refused:
         refused.sort(key=lambda one: one.last_refused, reverse=True)
         rows = [("REFUSED", "TIMES", "LAST", "WHY")]
@@ -39,17 +45,26 @@ def render(traffic: Sequence[Traffic], *, refused_only: bool = False) -> str:
         lines.append(table[0])
         for line, one in zip(table[1:], refused, strict=True):
             lines += [line, *(f"  {text}" for text in _folded(one.refused_requests))]
+    if quiet:
+        names, times = sorted({_host(one) for one in quiet}), sum(one.refused for one in quiet)
+        lines += [""] if lines else []
+        lines.append(f"refused, and not needed by {clean_line(unneeded.title)}: {', '.join(names)} ({times})")
     return "\n".join(cut(line, width) for line in lines)
 
 
-def to_json(one: Traffic) -> dict[str, Any]:
-    """`requests` are folded: a pattern of paths stands for many."""
+def _is_quiet(one: Traffic, unneeded: Unneeded) -> bool:
+    return bool(one.refused) and not one.is_needed and unneeded.has(one.host)
+
+
+def to_json(one: Traffic, unneeded: Unneeded = NOTHING) -> dict[str, Any]:
+    """`requests` are folded: a pattern of paths stands for many. `unneeded`: the agent works without this host."""
     return {
         "host": one.host,
         "port": one.port,
         "allowed": one.allowed,
         "failed": one.failed,
         "refused": one.refused,
+        "unneeded": unneeded.has(one.host),
         "bytes_in": one.bytes_in,
         "bytes_out": one.bytes_out,
         "first": one.first,

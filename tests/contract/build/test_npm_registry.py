@@ -40,8 +40,8 @@ class Registry:
 
         self.answers[path] = answer
 
-    def lists(self, dist: dict[str, str], version: str = "1.2.3") -> None:
-        listed = {"dist-tags": {"latest": version}, "versions": {version: {"dist": dist}}}
+    def lists(self, dist: dict[str, str], version: str = "1.2.3", *others: str) -> None:
+        listed = {"dist-tags": {"latest": version}, "versions": {one: {"dist": dist} for one in (version, *others)}}
         self.has("/@acme%2Fagent", json.dumps(listed).encode())
 
 
@@ -104,13 +104,27 @@ def test_another_package_is_none(registry: Registry, tmp_path: Path, known: str 
     with pytest.raises(EngineError, match="is not the package that it should be") as caught:
         fetch(registry, tmp_path, integrity=known)
     assert DIGEST in str(caught.value.details) and "not installed" in str(caught.value.hint)
+    assert "`npm view @acme/agent@1.2.3 dist.integrity`" in str(caught.value.hint) and caught.value.exit_code == 1
 
 
 def test_a_version_that_does_not_exist(registry: Registry, tmp_path: Path) -> None:
-    registry.lists({"tarball": "x", "integrity": DIGEST}, version="2.0.0")
-    with pytest.raises(EngineError, match=r"there is no version 9\.9\.9 of @acme/agent") as caught:
-        fetch(registry, tmp_path, integrity=None, version="9.9.9")
-    assert caught.value.hint == "the latest one is 2.0.0"
+    others = ("1.2.2", "1.2.1", "0.0.1-evil\x1b[31m", "7")
+    registry.lists({"tarball": "x", "integrity": DIGEST}, "1.4.0", *others)
+    with pytest.raises(EngineError, match=r"there is no version 1\.2\.9 of @acme/agent") as caught:
+        fetch(registry, tmp_path, integrity=None, version="1.2.9")
+    nearest = "there is 1.2.2, 1.2.1 or 1.4.0; the latest one is 1.4.0"
+    assert caught.value.hint == f"{nearest}; `npm view @acme/agent versions` lists all"
+    assert caught.value.exit_code == 2, "the user's file names it"
+    with pytest.raises(EngineError, match="there is no version") as caught:
+        fetch(registry, tmp_path, integrity=DIGEST, version="yesterday")
+    assert caught.value.hint == "the latest one is 1.4.0; `npm view @acme/agent versions` lists all"
+    assert caught.value.exit_code == 1, "the definition names it"
+
+
+def test_a_package_that_does_not_exist(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="the registry has no package @acme/agent") as caught:
+        fetch(registry, tmp_path, integrity=None)
+    assert "`npm view @acme/agent`" in str(caught.value.hint) and caught.value.exit_code == 2
 
 
 def test_a_download_that_is_cut_off_is_tried_again(registry: Registry, tmp_path: Path) -> None:
@@ -124,6 +138,13 @@ def test_a_download_that_is_cut_off_is_tried_again(registry: Registry, tmp_path:
 
     registry.answers[USUAL] = first_cut
     assert "once more" in fetch(registry, tmp_path)[0]
+
+
+def test_a_download_that_is_always_cut_off(registry: Registry, tmp_path: Path) -> None:
+    registry.has(USUAL, TARBALL[:1000], length=len(TARBALL))
+    with pytest.raises(EngineError, match=r"127\.0\.0\.1 was cut off 3 times: 1000 of 1000000 bytes came") as caught:
+        fetch(registry, tmp_path)
+    assert "run the command again" in str(caught.value.hint) and caught.value.exit_code == 1
 
 
 def test_a_registry_that_cannot_be_used(registry: Registry, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_list(sandbox: CommandLine) -> None:
         "name": "shell",
         "summary": "A shell in a machine of its own: no agent, nothing to install",
         "agent": False,
+        "own": None,
     } in rows
 
 
@@ -81,7 +82,7 @@ def test_another_place(sandbox: CommandLine) -> None:
     ("argv", "said"),
     [
         (("claud-code",), "there is no template 'claud-code'\nhint: did you mean 'claude-code'?"),
-        (("zzz",), "hint: the templates are claude-code, "),
+        (("zzz",), "hint: the templates are amp, claude-code, "),
         (("shell", "nowhere"), "nowhere is no directory\nhint: make it first: mkdir -p nowhere"),
         (("shell", "nowhere/a.yaml"), "nowhere is no directory"),
         (("shell", ".", "-o", "."), "PATH and --output are the same"),
@@ -200,7 +201,7 @@ def test_questions(sandbox: CommandLine) -> None:
     fill(sandbox, {**PACKAGE, "go.mod": "", "compose.yaml": "services: {db: {image: postgres:17}}", ".gitignore": ""})
     talk = Talk(sandbox)
     talk.answer("Number or name [shell]:", "claud")
-    talk.answer("did you mean 'claude-code'?", "1")
+    talk.answer("did you mean 'claude-code'?", "2")
     talk.child.expect_exact("Packages that this project seems to need")
     talk.answer("Install them? [Y/n]:", "n")
     talk.child.expect_exact("npm ci  from package-lock.json")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from gateway_world import in_loop
 from inside_world import HELD, HOST, VALUE, InsideWorld, inside_world
-from model_server import FINAL, SHORT, ModelServer, text_of
+from model_server import ModelServer
+from model_wires import FINAL, SHORT, text_of
 from websocket_frames import BINARY, CLOSE, PING, PONG, TEXT, Reader, WebSocket, Writer, accept_for
 
 from engine.gateway.rules import Injection, Rule

@@ -57,7 +57,7 @@ def test_unknown() -> None:
     assert (caught.value.brief, caught.value.hint) == ("there is no agent 'claud-code'", "did you mean 'claude-code'?")
     with pytest.raises(EngineError) as caught:
         load_agent("zzz")
-    assert "claude-code, codex" in str(caught.value.hint)
+    assert "amp, claude-code, cline, codex" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

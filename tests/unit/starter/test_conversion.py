@@ -338,7 +338,7 @@ def test_environment_file_elsewhere(tmp_path: Path) -> None:
     ("text", "listed", "agent"),
     [
         ("agent: codex", set(), "codex"),
-        ("agent: droid", {"agent"}, None),
+        ("agent: nobody", {"agent"}, None),
         ("agent: [1]", {"agent"}, None),
         ("name: '***'", {"name"}, None),
         ("env: {A: [1], B: null}", {"env.A", "env.B"}, None),

@@ -22,6 +22,7 @@ from sandboxfile.sections.agents import SECTIONS
 from sandboxfile.sections.model import Sandbox
 
 WANTED = {"claude-code", "codex", "opencode", "copilot", "gemini", "kiro", "docker-agent", "openclaw", "nanoclaw"}
+WANTED |= {"pi", "qwen-code", "cline", "droid", "amp"}
 
 
 def load(text: str, tmp_path: Path) -> Loaded:

@@ -158,6 +158,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.secrets,
         layout.secrets_lock,
         layout.secret_settings,
+        *(layout.config / "agents" / "mine" / name for name in ("agent.yaml", "Sandboxfile.yaml")),
         instance.sockets.control,
         instance.sockets.directory / Door(LAST_OWN_ADDRESS, 65535, "x").socket_name,
         instance.sockets.mount(3),
