@@ -13,6 +13,7 @@ SECTIONS = {
         "run": "Give the agent one task, in a machine of its own.",
         "exec": "Run a command in a sandbox.",
         "cp": "Copy files into or out of a sandbox.",
+        "acp": "Let an editor's agent panel talk to the agent.",
         "ssh-config": "Print what ssh and editors need to reach a sandbox.",
         "ls": "List sandboxes.",
         "down": "Stop sandboxes and remove everything they left.",

@@ -45,28 +45,28 @@ Subsystem sftp internal-sftp
 ForceCommand {session}
 """
 
-# SetEnv takes words in double quotes, in which a backslash escapes. The keys are ours, and no session gets them.
+# SetEnv takes words in double quotes, in which a backslash escapes. All connections of a user write the same files. They
+# stay, which tells the guest nothing: the key that it shows is its own.
 _START = r"""
 umask 077
 if ! sshd=$(command -v sshd); then
     echo "sandbox: this machine was made without sshd: \`sandbox up --recreate\` makes it anew" >&2
     exit 127
 fi
-directory=$(mktemp -d -t .sandbox-ssh.XXXXXXXXXX) || exit 1
-trap 'rm -rf "$directory"' EXIT
-trap 'exit 143' HUP INT TERM
-cd "$directory" || exit 1
+directory=${TMPDIR:-/tmp}/.sandbox-ssh-$(id -u)
+mkdir -p "$directory" && cd "$directory" || exit 1
 [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
-printf '%s' "$SANDBOX_SSH_HOST_KEY" > host_key
-printf '%s\n' "$SANDBOX_SSH_CLIENT_KEY" > client_key
-printf '%s' "$SANDBOX_SSH_CONFIGURATION" > configuration
+put() { cat > "$1.$$" && mv "$1.$$" "$1"; }
+printf '%s' "$SANDBOX_SSH_HOST_KEY" | put host_key
+printf '%s\n' "$SANDBOX_SSH_CLIENT_KEY" | put client_key
+words=$SANDBOX_SSH_CONFIGURATION
 unset SANDBOX_SSH_HOST_KEY SANDBOX_SSH_CLIENT_KEY SANDBOX_SSH_CONFIGURATION PWD OLDPWD SHLVL _
 {
-    printf 'HostKey %s/host_key\nAuthorizedKeysFile %s/client_key\nSetEnv' "$directory" "$directory"
+    printf '%sHostKey %s/host_key\nAuthorizedKeysFile %s/client_key\nSetEnv' "$words" "$directory" "$directory"
     env | sed -n '/^\(PWD\|OLDPWD\|SHLVL\|_\)=/d; /^[A-Za-z_][A-Za-z0-9_]*=/!d; s/[\\"]/\\&/g; s/.*/ "&"/p' | tr -d '\n'
     echo
-} >> configuration
-"$sshd" -i -e -f "$directory/configuration"
+} | put configuration
+exec "$sshd" -i -e -f "$directory/configuration"
 """
 COMMAND = ("/bin/sh", "-c", _START)
 

@@ -63,7 +63,6 @@ def test_openssh_and_a_machine(world: World, tmp_path: Path) -> None:
         left.kill()
     look = "ps -eo args | grep '[s]shd' || true"
     wait_until(lambda: world.run(project, look).out, lambda out: not out, "an sshd is left", SESSION_S)
-    assert world.run(project, "ls -A /tmp | grep sandbox-ssh || true").out == ""
     world.sandbox("down", cwd=project).ok()
     assert ssh(ALIAS, "true").returncode == 255
 

@@ -26,7 +26,7 @@ FLOORS = (
     "engine.cache engine.guest",
     "engine.project engine.secrets engine.starter",
     "engine.agents engine.state",
-    "engine.attacks engine.files engine.gateway engine.resources engine.ssh",
+    "engine.acp engine.attacks engine.files engine.gateway engine.resources engine.ssh",
     "engine.decoding engine.errors engine.report engine.workspaces",
     "sandboxfile sandboxfile.pages",
     "sandboxfile.load",

@@ -62,10 +62,6 @@ class OpenSsh:
                     found.append(words.replace(b"\0", b" ").decode())
         return found
 
-    def left_over(self) -> list[Path]:
-        """What is in the guest's directory for temporary files."""
-        return list((self.project.parent / "tmp").iterdir())
-
 
 @contextlib.contextmanager
 def start_guest(name: str = "shop") -> Iterator[tuple[Path, int]]:

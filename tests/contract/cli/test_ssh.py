@@ -55,7 +55,6 @@ def test_two_at_once_have_a_server_each_and_leave_none(ssh: OpenSsh) -> None:
         running[1].stdin.flush()
         assert running[1].stdout.readline() == b"more\n"
     assert until(lambda: not ssh.servers()), ssh.servers()
-    assert until(lambda: not ssh.left_over()), "nothing is left of a connection"
 
 
 def test_a_terminal(ssh: OpenSsh) -> None:
@@ -157,12 +156,28 @@ def test_one_line_in_the_users_own_file_is_enough_for_good(
     assert mine.read_text() == text and not layout.ssh_config.exists()
 
 
-def test_the_pipe_of_a_killed_ssh_ends_its_server(ssh: OpenSsh) -> None:
-    process = subprocess.Popen(ssh.argv("-N", ALIAS), start_new_session=True)
-    assert until(lambda: any("agent" in words for words in ssh.servers())), ssh.servers()
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+def test_a_connection_that_is_broken_off_leaves_nothing(ssh: OpenSsh) -> None:
+    """By a kill of either process of the host."""
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(talking(ssh)) for _ in range(6)]
+        for process in running[:3]:
+            process.kill()
+        for proxy in proxies():
+            os.kill(proxy, signal.SIGTERM)
+        for process in running:
+            process.wait(DEADLINE_S)
     assert until(lambda: not ssh.servers()), ssh.servers()
+
+
+def proxies() -> list[int]:
+    """The processes of this test that ssh has started to be its connection."""
+    mark = os.environ["SANDBOX_STATE_DIR"].encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"ssh-proxy\0" in (path / "cmdline").read_bytes() and mark in (path / "environ").read_bytes():
+                found.append(int(path.name))
+    return found
 
 
 def answer_one(server: socket.socket) -> None:
