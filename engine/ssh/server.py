@@ -45,8 +45,8 @@ Subsystem sftp internal-sftp
 ForceCommand {session}
 """
 
-# SetEnv takes words in double quotes, in which a backslash escapes. All connections of a user write the same files. They
-# stay, which tells the guest nothing: the key that it shows is its own.
+# SetEnv takes words in double quotes, in which a backslash escapes. All connections of a user write the same files.
+# They stay, which tells the guest nothing: the key that it shows is its own.
 _START = r"""
 umask 077
 if ! sshd=$(command -v sshd); then
