@@ -93,18 +93,22 @@ def test_a_port_of_the_guest_on_the_host(ssh: OpenSsh, tmp_path: Path) -> None:
 
 
 def test_nothing_of_the_host_goes_in(ssh: OpenSsh, tmp_path: Path) -> None:
-    agent = tmp_path / "agent"
+    """Asked for on the command line, without what the printed configuration says: the server refuses it, too."""
+    agent, bare = tmp_path / "agent", tmp_path / "bare.conf"
+    open_all = "".join(line for line in ssh.config.read_text().splitlines(keepends=True) if "SendEnv" not in line)
+    bare.write_text(open_all.replace("IdentityAgent none", f"IdentityAgent {agent}"))
+    asking = OpenSsh(bare, ssh.project, ssh.guest)
     with ended(subprocess.Popen(["ssh-agent", "-D", "-a", str(agent)], stdout=subprocess.DEVNULL)):
         assert until(agent.exists)
         env = {**os.environ, "SSH_AUTH_SOCK": str(agent), "LC_SECRET": "value", "DISPLAY": ":0"}
         look = 'echo "[$SSH_AUTH_SOCK$DISPLAY$LC_SECRET]"'
-        # Asked for on the command line, against the printed configuration: the server refuses it, too.
-        argv = ssh.argv("-A", "-X", "-o", f"IdentityAgent={agent}", "-o", "SendEnv=LC_SECRET", ALIAS, look)
+        argv = asking.argv("-A", "-X", "-o", "SendEnv=LC_SECRET", ALIAS, look)
         done = subprocess.run(argv, env=env, capture_output=True, timeout=DEADLINE_S)
         assert done.stdout == b"[]\n", done
-        back = ssh("-o", "ExitOnForwardFailure=yes", "-R", f"{tmp_path}/back:{agent}", ALIAS, "true")
-        assert back.returncode == 255 and b"remote port forwarding failed" in back.stderr
-        assert b"Tunnel forwarding failed" in ssh("-o", "Tunnel=yes", "-w", "any", ALIAS, "true").stderr
+        for back in ("127.0.0.1:0:127.0.0.1:9", f"{ssh.project}/back:{agent}"):
+            refused = ssh("-o", "ExitOnForwardFailure=yes", "-R", back, ALIAS, "true")
+            assert refused.returncode == 255 and b"forwarding failed" in refused.stderr, refused
+    assert b"Tunnel forwarding failed" in ssh("-o", "Tunnel=yes", "-w", "any", ALIAS, "true").stderr
 
 
 def test_only_its_own_key_and_user_get_in(ssh: OpenSsh, tmp_path: Path, sandbox: CommandLine) -> None:
