@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def command(agent: str | None, yes: bool, progress: Mode, path: Path | None, ass
     control = layout.instance(outcome.instance.name).sockets.control
 
     async def speak() -> int:
-        return await speak_acp(control, outcome.instance, argv, await _standard_input(), _write, _pass_on, _say)
+        return await speak_acp(control, outcome.instance, argv, await _standard_input(), _write, _log(), _say)
 
     return run(speak())
 
@@ -94,12 +95,18 @@ def _write_all(data: bytes) -> None:
             select.select([], [1], [])
 
 
-def _pass_on(data: bytes) -> None:
+def _log() -> Callable[[bytes], None]:
     """What the agent prints beside its messages is for the editor's log, which is no terminal of the guest's."""
     from engine.report.text import clean_line
+    from vmm.lines import LineSplitter
 
-    for line in data.decode(errors="replace").splitlines():
-        click.echo(clean_line(line), err=True)
+    lines = LineSplitter()
+
+    def log(data: bytes) -> None:
+        for line in lines.feed(data):
+            click.echo(clean_line(line), err=True)
+
+    return log
 
 
 def _say(text: str) -> None:
