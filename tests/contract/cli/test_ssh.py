@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
@@ -214,13 +215,11 @@ def replaced(config: str, key: str, value: str) -> str:
     return "".join(f"  {key} {value}\n" if f"  {key} " in line else f"{line}\n" for line in config.splitlines())
 
 
-def until(check: object) -> bool:
-    """Whether it comes true in time: neither a socket's appearance nor the end of a process tells us."""
-    import time
-
-    deadline = time.monotonic() + DEADLINE_S
+def until(check: Callable[[], object]) -> bool:
+    """Whether it comes true in time: neither a socket's appearance nor the end of a stranger's process tells us."""
+    deadline, pause = time.monotonic() + DEADLINE_S, threading.Event()
     while time.monotonic() < deadline:
-        if check():  # type: ignore[operator]
+        if check():
             return True
-        time.sleep(0.02)
+        pause.wait(0.02)
     return False
