@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +20,27 @@ if TYPE_CHECKING:
     from sandboxfile import Loaded
 
 
-def acp_command(loaded: Loaded) -> list[str]:
-    """What has the file's agent speak the protocol. Raises EngineError (exit code 2) for one that does not."""
+USER = "agent"
+
+
+def acp_command(loaded: Loaded, given: str | None = None) -> list[str]:
+    """What speaks the protocol in the guest: the words of `given`, else what the file's agent says of itself.
+
+    Raises EngineError (exit code 2) for an agent that says nothing, and for words that are none.
+    """
     agent = loaded.sandbox.agent
+    if given is not None:
+        try:
+            words = shlex.split(given)
+        except ValueError as error:
+            raise EngineError(f"the command cannot be read: {error}", exit_code=2) from None
+        if not words:
+            raise EngineError("the command is empty", exit_code=2)
+        return words
     definition = load_agent(agent.use) if agent is not None and agent.use is not None else None
     if agent is None or definition is None or definition.commands.acp is None:
         what = definition.title if definition is not None else "the agent of this file"
-        hint = "opencode, gemini and copilot do: `agent: {use: opencode}`"
+        hint = "opencode, gemini and copilot do; for others `setup` can install an adapter, which --command names"
         raise EngineError(f"{what} does not speak the Agent Client Protocol by itself", hint=hint, exit_code=2)
     return [*definition.commands.acp, *agent.args]
 
@@ -43,11 +58,10 @@ async def speak_acp(
 
     Waits as `converse` does. Raises EngineError and GuestError.
     """
-    agent = instance.agent
-    assert agent is not None, "the file has one"
+    user, env = (instance.agent.user, instance.agent.env) if instance.agent else (USER, {})
     async with (
         await connect(control) as channel,
-        channel.open_exec(argv, user=agent.user, cwd=instance.working_directory, env=agent.env, stdin=True) as command,
+        channel.open_exec(argv, user=user, cwd=instance.working_directory, env=env, stdin=True) as command,
     ):
         return await converse(Conversation(places_of(instance)), editor, to_editor, command, on_stderr, say)
 

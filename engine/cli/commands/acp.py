@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 Examples:
   sandbox acp                            the agent of this project's file
   sandbox acp reviewer -C ~/src/shop     one of the `agents` of another project
+  sandbox acp --command claude-agent-acp an adapter that `setup` has installed
   sandbox up -d && sandbox acp           the first start of a project asks, `acp` does not
 """,
 )
 @click.argument("agent", required=False)
+@click.option("--command", "given", metavar="WORDS", help="What speaks the protocol in the guest, such as an adapter.")
 @click.option("-y", "--yes", is_flag=True, help="Agree to what the file asks of this host.")
 @progress_option
 @click.option("-C", "--directory", "path", type=click.Path(path_type=Path), help="The project; default: this one.")
 @assignment_option
-def command(agent: str | None, yes: bool, progress: Mode, path: Path | None, assignments: tuple[str, ...]) -> int:
+def command(
+    agent: str | None, given: str | None, yes: bool, progress: Mode, path: Path | None, assignments: tuple[str, ...]
+) -> int:
     """Speak the Agent Client Protocol on standard input and output, for an editor's agent panel.
 
     The agent works in the sandbox, which is brought up if it does not run, and goes on running afterwards. Paths of the
@@ -59,7 +63,7 @@ def command(agent: str | None, yes: bool, progress: Mode, path: Path | None, ass
     members = choose_members(loaded, layout, None, agent)
     if len(members.each) > 1:
         raise click.UsageError("the file has several agents: name one of them")
-    argv = acp_command(members.each[0].loaded)  # an agent that cannot is told of before anything is built
+    argv = acp_command(members.each[0].loaded, given)  # an agent that cannot is told of before anything is built
     audience = Unasked(progress)
     with agreed(members, layout, Wishes(yes=yes), audience) as plan:
         (outcome,) = run(carry_out(plan, audience))
