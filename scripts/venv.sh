@@ -31,4 +31,5 @@ fi
 # pip compiles what it installs, but not what it only points to; where PYTHONDONTWRITEBYTECODE is set, nobody would ever,
 # and each start of `sandbox` would take twice as long.
 "$venv/bin/python" -m compileall -q sandboxfile vmm engine
+scripts/openssh.sh "$venv/openssh" || echo "note: OpenSSH cannot be fetched here; the tests that need it are skipped" >&2
 touch "$venv/ready"

@@ -70,6 +70,7 @@ class Commands(Part):
     interactive: Argv = Field(description="With a terminal.")
     headless: Maybe[Argv] = Field(default=None, description="For one task, given as {{prompt}}.")
     resume: Maybe[Argv] = Field(default=None, description="To go on with {{session}}, for {{prompt}}.")
+    acp: Maybe[Argv] = Field(default=None, description="To speak the Agent Client Protocol on standard streams.")
     output: Annotated[Literal["text", "json", "jsonl"], OneOf(("text", "json", "jsonl"))] = Field(
         default="text", description="What the headless command prints: text, one JSON value, or one a line."
     )
@@ -85,6 +86,8 @@ class Commands(Part):
     @model_validator(mode="after")
     def _words_where_they_belong(self) -> Commands:
         check_words(self.interactive, key="interactive")
+        if self.acp is not None:
+            check_words(self.acp, key="acp")
         if self.headless is not None:
             check_words(self.headless, "prompt", key="headless")
             if "prompt" not in words_in(self.headless):

@@ -5,7 +5,7 @@ from __future__ import annotations
 PROGRAM = "sandbox"
 COMPLETE = "_SANDBOX_COMPLETE"  # the variable with which the shell asks click for completions
 
-# Section -> name of the command -> what it does. Each command is `command` in the module `commands/NAME.py`.
+# Section -> name of the command -> what it does. Each is `command` in the module `module_of` it.
 SECTIONS = {
     "Commands": {
         "init": "Write a first Sandboxfile.yaml.",
@@ -15,6 +15,8 @@ SECTIONS = {
         "shell": "Open a shell beside the agent.",
         "exec": "Run a command in a sandbox.",
         "cp": "Copy files into or out of a sandbox.",
+        "acp": "Let an editor's agent panel talk to the agent.",
+        "ssh-config": "Print what ssh and editors need to reach a sandbox.",
         "ls": "List sandboxes.",
         "down": "Stop sandboxes and remove everything they left.",
     },
@@ -39,3 +41,10 @@ SECTIONS = {
     },
 }
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
+# Commands that other programs run, and nobody types.
+HIDDEN = ("ssh-proxy",)
+
+
+def module_of(name: str) -> str:
+    """The module of the command `name`."""
+    return f"engine.cli.commands.{name.replace('-', '_')}"

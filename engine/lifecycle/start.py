@@ -26,6 +26,7 @@ from engine.gateway.proxies import Proxies, host_variables
 from engine.guest.guest import Identity
 from engine.lifecycle.agent import Dressed, dress
 from engine.lifecycle.credentials import Credentials
+from engine.lifecycle.ssh import write_alias
 from engine.resolve.endpoints import Registries, client_files, endpoint_places
 from engine.resolve.mounts_and_ports import wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
@@ -92,6 +93,10 @@ async def start(
             names = tuple(f"{host}:{port}" for host, port in policy.raw_endpoints())
             save_running(layout, name, Running(blueprint.configuration, policy.ports(), image, gateway_names=names))
             save_instance(layout, record)
+            try:
+                write_alias(layout, name)
+            except (EngineError, OSError) as error:  # an editor's comfort is no reason to have no sandbox
+                on_event(f"ssh finds no alias for {name}: {error}")
             await supervisor.send(launch)
             services = await supervisor.ready(on_event)
         return Started(load_instance(layout, name) or record, time.monotonic() - began, services)

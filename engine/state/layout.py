@@ -55,6 +55,11 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/console.old.log", "its older lines", "safe"),
     ("state", "instances/<name>/journal.jsonl", "every connection that the gateway decided on", "safe"),
     ("state", "instances/<name>/journal.jsonl.<number>", "its older lines", "safe"),
+    ("state", "instances/<name>/ssh/host_key", "the key that its sshd shows", "`sandbox ssh-config` makes it again"),
+    ("state", "instances/<name>/ssh/id_ed25519", "the key that its sshd lets in", "with `host_key` alone"),
+    ("state", "instances/<name>/ssh/id_ed25519.pub", "its public half", "with `host_key` alone"),
+    ("state", "instances/<name>/ssh/known_hosts", "pins `host_key` for the host's ssh", "with `host_key` alone"),
+    ("state", "instances/<name>/ssh/config", "its alias, which the file `ssh_config` includes", "its alias is lost"),
     ("state", "instances/<name>/disk.qcow2", "the sandbox's own disk, over the snapshot's", "the sandbox is lost"),
     (
         "state",
@@ -78,6 +83,7 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "names of the secrets you keep, and where there is no keyring their values, readable by you alone",
         "use `sandbox secret rm`",
     ),
+    ("state", "ssh_config", "what your ssh reads, after `sandbox ssh-config --write`", "use `ssh-config --remove`"),
     ("state", "secrets.lock", "held while a secret is kept or removed", "safe when nothing runs"),
     ("runtime", "README", "says what the directory is", "written again by the next command"),
     (
@@ -139,6 +145,32 @@ class Sockets:
         return path
 
 
+class SshPaths(NamedTuple):
+    """The keys of one sandbox, and what ssh reads about it. They are all there, or the directory is not."""
+
+    directory: Path
+
+    @property
+    def host_key(self) -> Path:
+        return self.directory / "host_key"
+
+    @property
+    def identity(self) -> Path:
+        return self.directory / "id_ed25519"
+
+    @property
+    def public_identity(self) -> Path:
+        return self.directory / "id_ed25519.pub"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.directory / "known_hosts"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "config"
+
+
 class InstancePaths(NamedTuple):
     """The paths of one sandbox: its files are in `directory`, its sockets in `sockets`."""
 
@@ -173,6 +205,10 @@ class InstancePaths(NamedTuple):
     @property
     def disk(self) -> Path:
         return self.directory / "disk.qcow2"
+
+    @property
+    def ssh(self) -> SshPaths:
+        return SshPaths(self.directory / "ssh")
 
 
 class Layout(NamedTuple):
@@ -302,6 +338,11 @@ class Layout(NamedTuple):
     @property
     def secrets(self) -> Path:
         return self.state / "secrets.json"
+
+    @property
+    def ssh_config(self) -> Path:
+        """Is there once the user wants aliases in ~/.ssh/config, which includes it."""
+        return self.state / "ssh_config"
 
     @property
     def secrets_lock(self) -> Path:

@@ -27,7 +27,7 @@ FLOORS = (
     "engine.project engine.secrets engine.starter",
     "engine.agents",
     "engine.state",
-    "engine.attacks engine.files engine.gateway engine.resources",
+    "engine.acp engine.attacks engine.files engine.gateway engine.resources engine.ssh",
     "engine.decoding engine.errors engine.report engine.workspaces",
     "sandboxfile sandboxfile.pages",
     "sandboxfile.load",

@@ -11,6 +11,13 @@ echo 'agent ALL=(ALL:ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/agent"
 chmod 0440 "$root/etc/sudoers.d/agent"
 chroot "$root" install -d -o agent -g agent /workspace
 
+# sshd is started for one connection at a time, on pipes, with a key of its own: no unit listens, and no key is in the
+# image. systemd's generator would have it listen on vsock and on a unix socket, just because it is installed.
+chroot "$root" systemctl disable ssh.service ssh.socket
+rm -f "$root"/etc/ssh/ssh_host_*
+mkdir -p "$root/etc/systemd/system-generators"
+ln -s /dev/null "$root/etc/systemd/system-generators/systemd-ssh-generator"
+
 echo "==> asking the package clients for their configuration"
 cp /build/clients.py "$root/usr/share/sandbox/clients.py"
 chroot "$root" python3 -I /usr/share/sandbox/clients.py > "$root/usr/share/sandbox/clients.json"

@@ -43,6 +43,7 @@ GUEST_PACKAGES = (
     "git",
     "curl",
     "openssh-client",
+    "openssh-server",  # `sandbox ssh-proxy` starts it for one connection; it never listens
     "python3",
     "python3-pip",
     "python3-venv",

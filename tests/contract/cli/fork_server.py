@@ -42,10 +42,10 @@ Main = Callable[[], Any]
 def preload() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
-    from engine.cli.names import COMMANDS
+    from engine.cli.names import COMMANDS, module_of
 
     for name in COMMANDS:
-        importlib.import_module(f"engine.cli.commands.{name}")
+        importlib.import_module(module_of(name))
     from sandboxfile import parse
 
     parse(SERVICES, Path("/project/Sandboxfile.yaml"))

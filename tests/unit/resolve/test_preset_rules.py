@@ -188,6 +188,17 @@ CASES = {
         "POST api.mistral.ai/v1/chat/completions",
         "POST api.mistral.ai/v1/files\nPOST api.mistral.ai/v1/agents",
     ),
+    "vscode": (
+        "GET update.code.visualstudio.com/commit:abc/server-linux-x64/stable\n"
+        "GET vscode.download.prss.microsoft.com/dbazure/download/stable/abc/vscode-server-linux-x64.tar.gz\n"
+        "GET marketplace.visualstudio.com/_apis/public/gallery/publishers/p/vsextensions/e/1.2.3/vspackage\n"
+        "POST marketplace.visualstudio.com/_apis/public/gallery/extensionquery\n"
+        "GET p.gallerycdn.vsassets.io/extensions/p/e/1.2.3/Microsoft.VisualStudio.Services.VSIXPackage",
+        "POST marketplace.visualstudio.com/_apis/public/gallery/publishers/p/extensions/e/1.2.3/stats\n"
+        "PUT marketplace.visualstudio.com/_apis/gallery/publishers/p/extensions/e\n"
+        "GET marketplace.visualstudio.com/_apis/profile/profiles/me\n"
+        "POST update.code.visualstudio.com/x\nPOST p.gallerycdn.vsassets.io/x",
+    ),
     "docker-hub": (
         "GET auth.docker.io/token?scope=repository:library/alpine:pull\nGET registry-1.docker.io/v2/\n"
         "HEAD registry-1.docker.io/v2/library/alpine/manifests/3\n"

@@ -150,6 +150,8 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         instance.journal.with_name("journal.jsonl.1"),
         layout.failed("shop").directory,
         *(log.with_suffix(".old.log") for log in (instance.supervisor_log, instance.console_log)),
+        *(getattr(instance.ssh, name) for name in ("host_key", "identity", "public_identity", "known_hosts", "config")),
+        layout.ssh_config,
         layout.instance_lock("shop"),
         layout.project_plan(Path("/src/shop")),
         layout.project_plan(Path("/src/shop"), "claude"),
