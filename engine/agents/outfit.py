@@ -51,6 +51,12 @@ def outfit_for(definition: AgentDefinition, agent: Agent, workspace: str, held: 
     )
 
 
+def secrets_of(definition: AgentDefinition, hosts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Of secrets, with the hosts that they go to, those that are credentials of this agent."""
+    taken = {injection.host for credential in definition.credentials.values() for injection in credential.inject}
+    return tuple(name for name, each in hosts.items() if any(goes_to(host, each) for host in taken))
+
+
 def _choose(definition: AgentDefinition, held: Mapping[str, Held]) -> tuple[str | None, Credential | None]:
     """The secret and the kind of credential that it is for this agent: the first that goes to a host of the kind, and
     one with the kind's own placeholder before others."""
@@ -58,7 +64,7 @@ def _choose(definition: AgentDefinition, held: Mapping[str, Held]) -> tuple[str 
         (credential.placeholder != one.placeholder, order, name, credential)
         for order, credential in enumerate(definition.credentials.values())
         for name, one in held.items()
-        if any(_goes_to(injection.host, one.hosts) for injection in credential.inject)
+        if any(goes_to(injection.host, one.hosts) for injection in credential.inject)
     ]
     if not found:
         return None, None
@@ -66,7 +72,8 @@ def _choose(definition: AgentDefinition, held: Mapping[str, Held]) -> tuple[str 
     return name, credential
 
 
-def _goes_to(host: str, hosts: tuple[str, ...]) -> bool:
+def goes_to(host: str, hosts: tuple[str, ...]) -> bool:
+    """Whether `host` is one of `hosts`, or below one of the form *.example.com."""
     return any(host == one or (one.startswith("*.") and host.endswith(one[1:])) for one in hosts)
 
 

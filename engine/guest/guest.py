@@ -71,11 +71,12 @@ class Identity:
             "time_ns": time.time_ns(),
             "certificate": self.certificate,
             "environment": dict(self.environment),
-            "files": [*_files(self.files), *_files(self.seeds, owner=self.user)],
+            "files": [*as_files(self.files), *as_files(self.seeds, owner=self.user)],
         }
 
 
-def _files(files: tuple[tuple[str, int, str], ...], **more: str) -> Iterator[dict[str, Any]]:
+def as_files(files: tuple[tuple[str, int, str], ...], **more: str) -> Iterator[dict[str, Any]]:
+    """(path, mode, text) as `identity` of guestd takes them; `more` is what they have in common, such as an owner."""
     return ({"path": path, "mode": mode, "content": text, **more} for path, mode, text in files)
 
 

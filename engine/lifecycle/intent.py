@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -23,13 +24,14 @@ Doing = Literal["start", "leave", "change", "replace"]
 
 @dataclass(frozen=True)
 class Wishes:
-    """The options of an `up`, except for the file and the name."""
+    """The options of an `up`, except for the file and the name. `signed_in`: not without the agent's credential."""
 
     yes: bool = False
     recreate: bool = False
     keep_failed: bool = False
     build_in: Place = "auto"
     unconfined_mounts: bool = False
+    signed_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,30 @@ class Intent:
 
     @cached_property
     def credentials(self) -> Credentials:
-        """The file's secrets, read at their first use, after the user has agreed. Raises SecretError."""
-        from engine.lifecycle.credentials import read_credentials
+        """The file's secrets, read at their first use, after the user has agreed. That of the agent may be missing.
 
-        return read_credentials(self.member.loaded, self.layout)
+        Raises SecretError for others.
+        """
+        from engine.lifecycle.credentials import read_credentials
+        from engine.lifecycle.sign_in import optional_secrets
+
+        return read_credentials(self.member.loaded, self.layout, optional_secrets(self.member.loaded))
+
+    def with_credentials(self) -> Intent:
+        """The same, with a change for each secret of a running sandbox that is of another kind now.
+
+        Looks at no secret that a command of the user's would be asked for: its supervisor asks that itself. What has no
+        value just now, such as a variable of another terminal, is as it was.
+        """
+        from engine.lifecycle.credentials import compare_kinds
+
+        comparison = self.comparison
+        if comparison is None or comparison.running is None or self.doing == "replace":
+            return self
+        with contextlib.suppress(EngineError):
+            found = compare_kinds(self.member.loaded, self.layout, comparison.running.kinds)
+            return replace(self, comparison=replace(comparison, changes=(*comparison.changes, *found)))
+        return self
 
     @property
     def changes(self) -> tuple[Change, ...]:

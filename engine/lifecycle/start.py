@@ -90,7 +90,10 @@ async def start(
             image = str(built.entries["image"])
             policy = launch.policy()
             names = tuple(f"{host}:{port}" for host, port in policy.raw_endpoints())
-            save_running(layout, name, Running(blueprint.configuration, policy.ports(), image, gateway_names=names))
+            running = Running(
+                blueprint.configuration, policy.ports(), image, gateway_names=names, kinds=credentials.forms()
+            )
+            save_running(layout, name, running)
             save_instance(layout, record)
             await supervisor.send(launch)
             services = await supervisor.ready(on_event)

@@ -61,13 +61,30 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
                 unconfined=wishes.unconfined_mounts,
                 tell=audience.agreed_unseen,
             )
+        intents = tuple(intent.with_credentials() for intent in intents)
         _agree_to_replace(intents, wishes, audience)
         for intent in intents:
             if intent.doing != "leave":
-                _ = intent.credentials  # a missing one is told of before anything is built
+                _sign_in(intent, wishes, audience)  # a missing secret is told of before anything is built
             if intent.doing in ("start", "replace") and intent.blueprint.plan.to_build:
                 audience.building(intent.blueprint.plan)
         yield Agreed(intents, wishes, unconfined, began)
+
+
+def _sign_in(intent: Intent, wishes: Wishes, audience: Audience) -> None:
+    """Raises EngineError where the agent needs a credential that is missing, or the user wants to set it first."""
+    from engine.lifecycle.sign_in import missing_credential
+
+    missing = missing_credential(intent.name, intent.member.loaded, intent.credentials)
+    if missing is None:
+        return
+    if wishes.signed_in:
+        raise missing.error()
+    if not wishes.yes and (answer := audience.ask(missing)) is not None:
+        if not answer:
+            raise EngineError("nothing was started", hint=missing.hint)
+        return
+    audience.lacks(missing)
 
 
 async def carry_out(plan: Agreed, audience: Audience) -> list[Outcome]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, make_authority, names_file
+from engine.guest.guest import Guest, as_files, make_authority, names_file
 from engine.guest.services import (
     get_images,
     look_at_services,
@@ -109,7 +109,7 @@ class Adjuster:
             )
         # The files of groups that went away stay: what they name is refused.
         files = (*adjustment.files, names_file(gateway))
-        identity["files"] = [{"path": path, "mode": mode, "content": text} for path, mode, text in files]
+        identity["files"] = [*as_files(files), *as_files(adjustment.seeds, owner=adjustment.user)]
         await self._guest.channel.call("identity", timeout_s=FILES_S, **identity)
 
     async def arm(self) -> None:
@@ -161,7 +161,8 @@ class Adjuster:
         running = self._running()
         left = tuple(one for one in running.unfinished if one != part)
         configuration = running.configuration.adopt(adjustment.configuration, sections)
-        self._write(replace(running, configuration=configuration, unfinished=left))
+        running = replace(running, configuration=configuration, unfinished=left)
+        self._write(replace(running, kinds=adjustment.kinds) if part == "endpoints" else running)
 
     def _running(self) -> Running:
         running = load_running(self._layout, self._name)

@@ -23,7 +23,8 @@ class Adjustment:
     `parts` are those that have to change, each with the sections of the file that are in force then. `files` are
     (path, mode, text) for the guest's package clients. `project` is None when no service is left of `project_name`;
     `images` are the services whose image may be another one. `agent` is the record's.
-    `environment` is added to the guest's, and `secrets` are those that endpoints use then.
+    `environment` is added to the guest's, and `secrets` are those that endpoints use then, of the kinds `kinds`.
+    `seeds` (path, mode, text) are files of the agent's user `user` that are other ones then.
     """
 
     configuration: Configuration
@@ -37,6 +38,9 @@ class Adjustment:
     agent: AgentCall | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: SecretPlaces = field(default_factory=SecretPlaces)
+    seeds: tuple[tuple[str, int, str], ...] = ()
+    user: str = "agent"
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def policy(self) -> Policy:
         return Policy(self.rules)

@@ -28,6 +28,17 @@ def test_what_is_wrong_is_told_first(sandbox: CommandLine, argv: list[str], file
     assert ran.code == 2 and words in ran.err and ran.out == ""
 
 
+def test_a_missing_credential_is_told_before_anything_is_built(sandbox: CommandLine) -> None:
+    secret = "endpoints: [{host: api.anthropic.com, secret: anthropic}]\nsecrets: {anthropic: {env: NOT_SET}}\n"
+    sandbox.file(USING + secret)
+    ran = sandbox("run", "--yes", "-p", "x")
+    assert ran.code == 2 and ran.out == ""
+    assert "error: Claude Code has no credential: the secret anthropic has no value\n" in ran.err
+    assert "  variable NOT_SET is not set\n" in ran.err
+    assert "hint: `sandbox secret set anthropic` gives it one\n" in ran.err
+    assert "to build" not in ran.err
+
+
 def test_the_task_may_come_by_standard_input(sandbox: CommandLine) -> None:
     sandbox.file(USING)
     assert "the task is empty" in sandbox("run", "-p", "-", stdin="").err
