@@ -57,6 +57,18 @@ class Answer(Part):
     failed: Maybe[Place] = Field(default=None, description="Whether it has failed: true, whatever the exit code.")
 
 
+class Login(Part):
+    """Signing in inside the machine, such as with a code that a browser elsewhere is told.
+
+    What comes of it stays in the machine, and whatever runs there can read it.
+    """
+
+    command: Annotated[tuple[Text, ...], Field(min_length=1, max_length=100), knows()] = Field(
+        description="The command."
+    )
+    hosts: tuple[Host, ...] = Field(default=(), description="Hosts that it needs, and the agent after it.")
+
+
 class Commands(Part):
     """How the agent is started.
 
@@ -66,6 +78,7 @@ class Commands(Part):
     interactive: Argv = Field(description="With a terminal.")
     headless: Maybe[Argv] = Field(default=None, description="For one task, given as {{prompt}}.")
     resume: Maybe[Argv] = Field(default=None, description="To go on with {{session}}, for {{prompt}}.")
+    login: Maybe[Login] = Field(default=None, description="To sign in inside the machine.")
     output: Annotated[Literal["text", "json", "jsonl"], OneOf(("text", "json", "jsonl"))] = Field(
         default="text", description="What the headless command prints: text, one JSON value, or one a line."
     )
@@ -155,6 +168,7 @@ class Credential(Part):
     summary: Text = Field(description="What it is, in a few words.")
     secret: SecretName = Field(description="Its usual name in `secrets` of a Sandboxfile.")
     source: CredentialSource = Field(description="Where the user has the value.")
+    obtain: Maybe[Text] = Field(default=None, description="Where the user gets one, in a few words.")
     placeholder: Text = Field(
         description="What the guest holds instead; clients tell kinds of credentials by its form."
     )
