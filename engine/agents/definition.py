@@ -215,6 +215,9 @@ class AgentDefinition(Part):
         default_factory=dict, description="Kinds of credentials, by names of ours; the first is the usual one."
     )
     seeds: tuple[Seed, ...] = Field(default=(), description="Files that are there before its first start.")
+    note: Maybe[GuestPath] = Field(
+        default=None, description="Where it reads notes of its user, in its home. What is reachable is told there."
+    )
     state: tuple[GuestPath, ...] = Field(default=(), description="Where it keeps settings, logins and sessions.")
 
     @model_validator(mode="after")

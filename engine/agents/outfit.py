@@ -42,11 +42,10 @@ def outfit_for(definition: AgentDefinition, agent: Agent, workspace: str, held: 
         words["placeholder"] = held[secret].placeholder
     environment = {**definition.env, **(credential.env if credential else {})}
     seeds = (*definition.seeds, *(credential.seeds if credential else ()))
-    home = "/root" if agent.user in ("root", "0") else f"/home/{agent.user}"
     return Outfit(
         (*definition.commands.interactive, *agent.args),
         {**fill(environment, words), **agent.env},
-        tuple(_files(seeds, words, home)),
+        tuple(_files(seeds, words, agent)),
         secret,
     )
 
@@ -77,12 +76,18 @@ def goes_to(host: str, hosts: tuple[str, ...]) -> bool:
     return any(host == one or (one.startswith("*.") and host.endswith(one[1:])) for one in hosts)
 
 
-def _files(seeds: tuple[Seed, ...], words: Mapping[str, str], home: str) -> Iterator[tuple[str, int, str]]:
+def in_home(path: str, agent: Agent) -> str:
+    """A path of a definition in the guest; ~ is the home of the user that runs the agent."""
+    home = "/root" if agent.user in ("root", "0") else f"/home/{agent.user}"
+    return home + path[1:] if path.startswith("~/") else path
+
+
+def _files(seeds: tuple[Seed, ...], words: Mapping[str, str], agent: Agent) -> Iterator[tuple[str, int, str]]:
     """One file for each path. What several seeds say of one JSON file is merged; the last one has the last word."""
     merged: dict[str, Any] = {}
     modes: dict[str, int] = {}
     for seed in seeds:
-        path = home + seed.path[1:] if seed.path.startswith("~/") else seed.path
+        path = in_home(seed.path, agent)
         modes[path] = int(seed.mode, 8)
         if seed.text is not None:
             merged[path] = fill(seed.text, words)

@@ -139,6 +139,7 @@ def _adjustment(instance: Instance, comparison: Comparison, credentials: Credent
         secrets=credentials.places,
         seeds=_changed_seeds(was_dressed, dressed),
         user=dressed.user,
+        note=dressed.note,
         kinds=credentials.forms(),
     )
 

@@ -42,6 +42,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "agent.args": "record",
     "agent.env": "record",
     "agent.user": "record",
+    "agent.note": "record",
     "agents": None,
     "machine.cpus": NEW,
     "machine.memory": NEW,

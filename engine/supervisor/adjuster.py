@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, as_files, make_authority, names_file
+from engine.guest.guest import Guest, as_files, make_authority, names_file, note_files
 from engine.guest.services import (
     get_images,
     look_at_services,
@@ -73,6 +73,7 @@ class Adjuster:
                     return {"applied": applied, "failed": {"part": part, **_describe(error)}}
                 self._finish(part, adjustment, sections)
                 applied.append(part)
+            await self._renew_note(adjustment)
             self._write(replace(self._running(), configuration=adjustment.configuration))
             self._record(plan_key=adjustment.configuration.key())
         return {"applied": applied, "failed": None}
@@ -152,6 +153,12 @@ class Adjuster:
             self._record(services={row["name"]: row for row in rows})
             raise
         self._record(services={row["name"]: row for row in rows})
+
+    async def _renew_note(self, adjustment: Adjustment) -> None:
+        """What the agent has been told about its machine follows. A guest that does not take it keeps the old one."""
+        if files := list(note_files(adjustment.note, adjustment.user)):
+            with contextlib.suppress(VmmError):
+                await self._guest.channel.call("identity", timeout_s=FILES_S, files=files)
 
     def _begin(self, part: Part) -> None:
         running = self._running()

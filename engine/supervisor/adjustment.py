@@ -24,7 +24,8 @@ class Adjustment:
     (path, mode, text) for the guest's package clients. `project` is None when no service is left of `project_name`;
     `images` are the services whose image may be another one. `agent` is the record's.
     `environment` is added to the guest's, and `secrets` are those that endpoints use then, of the kinds `kinds`.
-    `seeds` (path, mode, text) are files of the agent's user `user` that are other ones then.
+    `seeds` (path, mode, text) are files of the agent's user `user` that are other ones then, and
+    `note` (path, text) is what the agent is told about its machine.
     """
 
     configuration: Configuration
@@ -40,6 +41,7 @@ class Adjustment:
     secrets: SecretPlaces = field(default_factory=SecretPlaces)
     seeds: tuple[tuple[str, int, str], ...] = ()
     user: str = "agent"
+    note: tuple[str, str] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
 
     def policy(self) -> Policy:

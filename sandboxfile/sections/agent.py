@@ -61,6 +61,9 @@ class Agent(Part):
     )
     env: Environment = Field(default_factory=dict, description="Environment variables of the agent.")
     user: UserName = Field(default="agent", description="The user that runs the agent.")
+    note: Annotated[bool, Strict()] = Field(
+        default=True, description="Whether the agent's home has a note about what it can reach and what runs beside it."
+    )
 
     @model_validator(mode="after")
     def _has_something_to_run(self) -> Agent:
