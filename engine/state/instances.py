@@ -39,7 +39,7 @@ class Instance(NamedTuple):
     been given to another process since. `plan_key` is the key of the sandbox's Configuration. `agent_name` is the key
     in `agents`, if the file has several. Commands run in `working_directory` of the guest. `ended` says why a sandbox
     stopped by itself, `error` why it failed, and `warnings` what is wrong while it runs. `temporary` are the endpoints
-    that are allowed or denied until it ends, or earlier.
+    that are allowed or denied until it ends, or earlier, and `asks` those that the guest would like to have.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Instance(NamedTuple):
     error: str | None = None
     warnings: list[str] = []  # noqa: RUF012
     temporary: list[dict[str, Any]] = []  # noqa: RUF012
+    asks: list[dict[str, Any]] = []  # noqa: RUF012
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
