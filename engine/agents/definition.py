@@ -34,6 +34,9 @@ HeaderName = Annotated[Text, Grammar(r"^[a-z0-9][a-z0-9-]{0,63}$", "must be a he
 GuestPath = Annotated[
     Text, Grammar(r"^(~|/)/?(?!(.*/)?\.\.(/|$))[^\x00-\x20\x7f~]+$", "must be a path of the guest, from / or ~/")
 ]
+HomePath = Annotated[
+    GuestPath, Grammar(r"^~/([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+$", "must be a file or directory below ~/")
+]
 ProjectFile = Annotated[Text, Grammar(r"^(?!/)(?!(.*/)?\.\.(/|$))[A-Za-z0-9._/-]+$", "must be a path in a project")]
 FileMode = Annotated[Text, Grammar(r"^0[0-7]{3}$", "must be a file mode such as 0600")]
 
@@ -219,11 +222,17 @@ class AgentDefinition(Part):
         default=None, description="Where it reads notes of its user, in its home. What is reachable is told there."
     )
     state: tuple[GuestPath, ...] = Field(default=(), description="Where it keeps settings, logins and sessions.")
+    sessions: tuple[HomePath, ...] = Field(
+        default=(), description="What of that `agent.keep` keeps: sessions and histories, and nothing that signs it in."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> AgentDefinition:
         for credential in (None, *self.credentials.values()):
             self._check_seeds(credential)
+        for seed in (*self.seeds, *(seed for one in self.credentials.values() for seed in one.seeds)):
+            if any(seed.path == path or seed.path.startswith(f"{path}/") for path in self.sessions):
+                raise refuse(f"{seed.path} is seeded, and would be overwritten by what was kept", key="sessions")
         needed = {needed.host for needed in self.hosts}
         for credential in self.credentials.values():
             for injection in credential.inject:

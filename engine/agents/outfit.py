@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.agents.definition import AgentDefinition, Credential, Seed
 from engine.agents.words import fill
-from sandboxfile.sections.agent import Agent
+from sandboxfile.sections.agent import Agent, home_of
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ def goes_to(host: str, hosts: tuple[str, ...]) -> bool:
 
 def in_home(path: str, agent: Agent) -> str:
     """A path of a definition in the guest; ~ is the home of the user that runs the agent."""
-    home = "/root" if agent.user in ("root", "0") else f"/home/{agent.user}"
-    return home + path[1:] if path.startswith("~/") else path
+    return home_of(agent) + path[1:] if path.startswith("~/") else path
 
 
 def _files(seeds: tuple[Seed, ...], words: Mapping[str, str], agent: Agent) -> Iterator[tuple[str, int, str]]:

@@ -140,6 +140,7 @@ def _adjustment(instance: Instance, comparison: Comparison, credentials: Credent
         seeds=_changed_seeds(was_dressed, dressed),
         user=dressed.user,
         note=dressed.note,
+        keeps=dressed.keeps,
         kinds=credentials.forms(),
     )
 

@@ -24,14 +24,15 @@ Doing = Literal["start", "leave", "change", "replace"]
 
 @dataclass(frozen=True)
 class Wishes:
-    """The options of an `up`, except for the file and the name. `signed_in`: not without the agent's credential."""
+    """The options of an `up`, except for the file and the name. `for_task`: one task for the agent, which
+    needs its credential then, and of which nothing is kept."""
 
     yes: bool = False
     recreate: bool = False
     keep_failed: bool = False
     build_in: Place = "auto"
     unconfined_mounts: bool = False
-    signed_in: bool = False
+    for_task: bool = False
 
 
 @dataclass(frozen=True)

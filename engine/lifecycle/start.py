@@ -30,7 +30,7 @@ from engine.resolve.endpoints import Registries, client_files, endpoint_places
 from engine.resolve.mounts_and_ports import wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
-from engine.state.instances import AgentCall, Instance, forget_instance, load_instance, save_instance
+from engine.state.instances import Instance, forget_instance, load_instance, save_instance
 from engine.state.layout import InstancePaths, Layout
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
@@ -65,11 +65,13 @@ async def start(
     credentials: Credentials | None = None,
     keep_failed: bool = False,
     unconfined_mounts: bool = False,
+    for_task: bool = False,
 ) -> Started:
     """Start a supervisor for the sandbox `name` and wait until the sandbox is ready.
 
     Raises EngineError, which says what went wrong, and where console, journal and log of the failed start are. With
-    `keep_failed` a failed sandbox stays, in the state "failed". Cancellation (^C) ends and removes it.
+    `keep_failed` a failed sandbox stays, in the state "failed". With `for_task` nothing of its agent outlives it.
+    Cancellation (^C) ends and removes it.
     """
     blueprint = built.blueprint
     layout = blueprint.layout
@@ -86,7 +88,8 @@ async def start(
                 asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts),
                 _make_disk(built, paths.disk),
             )
-            record = _record(built, launch, dressed.call, supervisor.pid)
+            record = _record(built, launch, dressed, supervisor.pid)
+            record = record._replace(keeps=None) if for_task else record
             image = str(built.entries["image"])
             policy = launch.policy()
             names = tuple(f"{host}:{port}" for host, port in policy.raw_endpoints())
@@ -201,7 +204,7 @@ async def _make_disk(built: Built, disk: Path) -> None:
     await make_overlay(load_tools(built.entries["toolchain"]), disk, parent.disk, "qcow2")
 
 
-def _record(built: Built, launch: Launch, agent: AgentCall | None, pid: int) -> Instance:
+def _record(built: Built, launch: Launch, dressed: Dressed, pid: int) -> Instance:
     loaded = built.blueprint.loaded
     return Instance(
         name=launch.name,
@@ -214,7 +217,8 @@ def _record(built: Built, launch: Launch, agent: AgentCall | None, pid: int) -> 
         process=describe_process(pid),
         ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in launch.forwards],
         mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
-        agent=agent,
+        agent=dressed.call,
+        keeps=dressed.keeps,
         working_directory=working_directory(loaded),
         agent_name=loaded.agent_name,
     )

@@ -78,7 +78,7 @@ def _sign_in(intent: Intent, wishes: Wishes, audience: Audience) -> None:
     missing = missing_credential(intent.name, intent.member.loaded, intent.credentials)
     if missing is None:
         return
-    if wishes.signed_in:
+    if wishes.for_task:
         raise missing.error()
     if not wishes.yes and (answer := audience.ask(missing)) is not None:
         if not answer:
@@ -151,9 +151,11 @@ async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> 
         built = await build(blueprint, reporter, audience.on_failure)
         if intent.before.instance is not None:  # after the build: if it fails, the old sandbox goes on running
             reporter.note(f"removing the previous {name} ({intent.before.status})")
-            await take_down(blueprint.layout, intent.before)
+            if (lost := await take_down(blueprint.layout, intent.before)) is not None:
+                reporter.note(f"what was to be kept of its agent is as it was before: {lost}")
         with _node(reporter, name) as line:
             options = {"keep_failed": plan.wishes.keep_failed, "unconfined_mounts": plan.unconfined_mounts}
+            options["for_task"] = plan.wishes.for_task
             return (await start(built, name, line, credentials=intent.credentials, **options)).instance
 
 

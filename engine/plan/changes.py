@@ -43,6 +43,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "agent.env": "record",
     "agent.user": "record",
     "agent.note": "record",
+    "agent.keep": "record",
     "agents": None,
     "machine.cpus": NEW,
     "machine.memory": NEW,

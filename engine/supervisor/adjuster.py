@@ -87,7 +87,7 @@ class Adjuster:
             case "services":
                 await self._apply_services(adjustment, log)
             case "record":
-                self._record(agent=adjustment.agent)
+                self._record(agent=adjustment.agent, keeps=adjustment.keeps)
 
     async def _apply_endpoints(self, adjustment: Adjustment, log: Log) -> None:
         log("changing what it may reach")

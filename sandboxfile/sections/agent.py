@@ -65,6 +65,10 @@ class Agent(Part):
         default=True, description="Whether the agent's home has a note about what it can reach and what runs beside it."
     )
 
+    keep: Annotated[bool, Strict()] = Field(
+        default=False, description="Whether sessions and shell history are there again after `down` and `up`."
+    )
+
     @model_validator(mode="after")
     def _has_something_to_run(self) -> Agent:
         if self.use is None and self.command is None:
@@ -72,6 +76,11 @@ class Agent(Part):
         if self.version is not None and self.use is None:
             raise refuse("is the version of nothing: there is no `use`", key="version")
         return self
+
+
+def home_of(agent: Agent) -> str:
+    """The home directory in the guest of the user that runs the agent."""
+    return "/root" if agent.user in ("root", "0") else f"/home/{agent.user}"
 
 
 class Secret(Part):

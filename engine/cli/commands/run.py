@@ -78,7 +78,7 @@ def command(
     (member,) = chosen.each
     members = Members(chosen.whole, (member._replace(name=name_of_run(member.name)),))
     audience = Terminal(progress)
-    with agreed(members, layout, Wishes(yes=yes, signed_in=True), audience) as plan:
+    with agreed(members, layout, Wishes(yes=yes, for_task=True), audience) as plan:
         done = run(run_task(plan, task, layout, audience, _pass_on))
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))

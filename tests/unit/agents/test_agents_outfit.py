@@ -74,3 +74,11 @@ def test_no_word_is_left_in_what_any_agent_gets(name: str) -> None:
         assert found.secret == "s"
         assert "{{" not in json.dumps([found.command, dict(found.environment), found.files])
     assert "{{" not in json.dumps(outfit({}, name).files)
+
+
+@pytest.mark.parametrize("name", [agent.name for agent in list_agents()])
+def test_what_is_kept_is_a_part_of_its_state_and_signs_nobody_in(name: str) -> None:
+    definition = load_agent(name)
+    for path in definition.sessions:
+        assert any(path.startswith(f"{state}/") for state in definition.state)
+        assert not any(word in path for word in ("auth", "credential", "token", "config", "settings", "sqlite"))

@@ -128,7 +128,7 @@ def test_up_ends_where_the_user_sets_it_first_and_run_in_any_case(tmp_path: Path
         _sign_in(one, Wishes(), Hears(False))
     assert caught.value.hint == "`sandbox secret set anthropic` gives it one"
     with pytest.raises(EngineError, match="has no credential") as caught:
-        _sign_in(one, Wishes(yes=True, signed_in=True), Hears(True))
+        _sign_in(one, Wishes(yes=True, for_task=True), Hears(True))
     assert caught.value.exit_code == 2
 
 

@@ -86,7 +86,7 @@ def test_what_needs_a_new_machine() -> None:
     assert new == {"name", "agent", "machine", "packages", "setup", "mounts"}
     live = {path for path, kind in FIELDS.items() if kind not in (NEW, None)}
     assert {path for path in live if "." in path} == {
-        f"agent.{key}" for key in ("command", "args", "env", "user", "note")
+        f"agent.{key}" for key in ("command", "args", "env", "user", "note", "keep")
     } | {"machine.idle"}
 
 
@@ -107,6 +107,7 @@ PAIRS: dict[str, tuple[str, str, str]] = {
     "agent.env": ("agent: {command: a, env: {A: x}}", "agent: {command: a, env: {A: y}}", "changed"),
     "agent.user": ("agent: {command: a}", "agent: {command: a, user: root}", "agent -> root"),
     "agent.note": ("agent: {command: a}", "agent: {command: a, note: false}", "true -> false"),
+    "agent.keep": ("agent: {command: a}", "agent: {command: a, keep: true}", "false -> true"),
     "machine.cpus": ("machine: {cpus: 1}", "machine: {cpus: 2}", "1 -> 2"),
     "machine.memory": ("machine: {memory: 2GiB}", "machine: {memory: 2560MiB}", "2GiB -> 2560MiB"),
     "machine.disk": ("machine: {disk: 20GiB}", "machine: {disk: 30GiB}", "20GiB -> 30GiB"),
