@@ -25,7 +25,7 @@ Doing = Literal["start", "leave", "change", "replace"]
 @dataclass(frozen=True)
 class Wishes:
     """The options of an `up`, except for the file and the name. `for_task`: one task for the agent, which
-    needs its credential then, and of which nothing is kept."""
+    needs its credential then; nothing of it is kept, and no port is published."""
 
     yes: bool = False
     recreate: bool = False
@@ -39,6 +39,7 @@ class Wishes:
 class Intent:
     """What an `up` is going to do with the sandbox of `member`.
 
+    `twin` is the intent of another sandbox that is the same but for its name: it has read the secrets already.
     `before` is the sandbox as `up` found it. `comparison` compares the running sandbox with the file; it is None when
     the sandbox does not run, or is replaced whatever has changed.
     """
@@ -48,6 +49,7 @@ class Intent:
     place: Place
     before: Listed
     comparison: Comparison | None
+    twin: Intent | None = None
 
     @property
     def name(self) -> str:
@@ -71,6 +73,8 @@ class Intent:
 
         Raises SecretError for others.
         """
+        if self.twin is not None:
+            return self.twin.credentials
         from engine.lifecycle.credentials import read_credentials
         from engine.lifecycle.sign_in import optional_secrets
 
@@ -119,7 +123,8 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
 
     before = look_up(layout, member.name)
     alive = before.instance if before.liveness in ("starting", "running") else None
-    check_host(member.loaded, held=[port["host"] for port in alive.ports] if alive else ())
+    held = [port["host"] for port in alive.ports] if alive else ()
+    check_host(member.loaded, ports=not wishes.for_task, held=held)
     running = None if wishes.recreate else _running(before)
     if running is None:
         from engine.resolve.registries import ask_ahead

@@ -70,7 +70,8 @@ async def start(
     """Start a supervisor for the sandbox `name` and wait until the sandbox is ready.
 
     Raises EngineError, which says what went wrong, and where console, journal and log of the failed start are. With
-    `keep_failed` a failed sandbox stays, in the state "failed". With `for_task` nothing of its agent outlives it.
+    `keep_failed` a failed sandbox stays, in the state "failed". With `for_task` nothing of its agent outlives it, and
+    no port is published.
     Cancellation (^C) ends and removes it.
     """
     blueprint = built.blueprint
@@ -85,7 +86,7 @@ async def start(
         async with _supervisor(layout, paths) as supervisor:
             # The supervisor loads its modules while this process asks the package clients and makes the disk.
             launch, _ = await asyncio.gather(
-                asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts),
+                asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts, not for_task),
                 _make_disk(built, paths.disk),
             )
             record = _record(built, launch, dressed, supervisor.pid)
@@ -224,7 +225,9 @@ def _record(built: Built, launch: Launch, dressed: Dressed, pid: int) -> Instanc
     )
 
 
-def _launch(built: Built, name: str, credentials: Credentials, dressed: Dressed, unconfined_mounts: bool) -> Launch:
+def _launch(
+    built: Built, name: str, credentials: Credentials, dressed: Dressed, unconfined_mounts: bool, publish: bool
+) -> Launch:
     loaded, sandbox = built.blueprint.loaded, built.blueprint.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
     compose = built.blueprint.chain.compose
@@ -238,7 +241,7 @@ def _launch(built: Built, name: str, credentials: Credentials, dressed: Dressed,
         snapshot=str(built.snapshot),
         mounts=wanted_mounts(loaded),
         rules=tuple(registries.policy(sandbox.endpoints, credentials.kinds, endpoint_places(loaded)).rules),
-        forwards=wanted_forwards(loaded),
+        forwards=wanted_forwards(loaded) if publish else (),
         identity=Identity(
             hostname=name,
             environment={"SANDBOX": "1", "SANDBOX_NAME": name, **dressed.environment},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
@@ -47,7 +47,7 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
     with contextlib.ExitStack() as stack:
         for member in members.each:
             stack.enter_context(claim(layout, member.name, member.loaded.project))
-        intents = tuple(intend(member, layout, wishes) for member in members.each)
+        intents = _intents(members, layout, wishes)
         audience.found(members.whole.warnings, members.whole.path)
         unconfined = False
         if any(intent.doing != "leave" for intent in intents):
@@ -64,11 +64,23 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
         intents = tuple(intent.with_credentials() for intent in intents)
         _agree_to_replace(intents, wishes, audience)
         for intent in intents:
+            if intent.twin is not None:
+                continue
             if intent.doing != "leave":
                 _sign_in(intent, wishes, audience)  # a missing secret is told of before anything is built
             if intent.doing in ("start", "replace") and intent.blueprint.plan.to_build:
                 audience.building(intent.blueprint.plan)
         yield Agreed(intents, wishes, unconfined, began)
+
+
+def _intents(members: Members, layout: Layout, wishes: Wishes) -> tuple[Intent, ...]:
+    first: dict[int, Intent] = {}
+    found = []
+    for member in members.each:
+        intent = intend(member, layout, wishes)
+        twin = first.setdefault(id(member.loaded), intent)
+        found.append(intent if twin is intent else replace(intent, twin=twin))
+    return tuple(found)
 
 
 def _sign_in(intent: Intent, wishes: Wishes, audience: Audience) -> None:

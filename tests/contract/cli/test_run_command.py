@@ -20,6 +20,9 @@ USING = 'version: "1"\nagent: {use: claude-code}\n'
         (["-p", "x"], 'version: "1"\nagents: {a: {use: codex}, b: {use: gemini}}\n', "name one of a, b"),
         (["nobody", "-p", "x"], 'version: "1"\nagents: {a: {use: codex}}\n', "no agent called nobody"),
         (["-p", "x"], 'version: "1"\nagent: {use: nanoclaw}\n', "does nothing without a terminal"),
+        (["-p", "x", "--parallel", "0"], USING, "from 1 to 64"),
+        (["-p", "x", "--parallel", "2"], f"{USING}mounts: ['.:/w']\n", "2 agents would write in /w at once"),
+        (["-p", "x", "--parallel", "9"], f"{USING}machine: {{memory: 900GiB}}\n", "9 machines need 8100GiB of memory"),
     ],
 )
 def test_what_is_wrong_is_told_first(sandbox: CommandLine, argv: list[str], file: str, words: str) -> None:
