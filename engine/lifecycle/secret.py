@@ -237,9 +237,9 @@ def _holds_another_kind(layout: Layout, instance: str, name: str, value: str) ->
     for endpoint in sandbox.get("endpoints") or ():
         secret = str(endpoint.get("secret"))
         known = running.kinds.get(secret)
-        if known and name in (secret, (sandbox["secrets"].get(secret) or {}).get("keyring")):
+        if known is not None and name in (secret, (sandbox["secrets"].get(secret) or {}).get("keyring")):
             host = endpoint.get("host")
-            if form_of(secret, kind_of(secret, value, host), host) != known:
+            if form_of(secret, kind_of(secret, value, host), host) != (known or form_of(secret, None, host)):
                 return True
     return False
 

@@ -76,3 +76,6 @@ def test_a_kept_value_of_another_kind_names_the_sandbox_to_renew(sandbox: Comman
         words = "shop holds the placeholder of another kind of credential: `sandbox up` renews it"
         assert words not in sandbox("secret", "set", "anthropic", stdin=KEY).err
         assert words in sandbox("secret", "set", "anthropic", stdin=TOKEN).err
+        runs_with(sandbox, layout, f"{text}secrets: {{mine: {{keyring: anthropic}}}}\n", kinds={"mine": ""})
+        assert words in sandbox("secret", "set", "anthropic", stdin=TOKEN).err, "it was started without a value"
+        assert words not in sandbox("secret", "set", "anthropic", stdin=KEY).err
