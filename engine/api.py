@@ -31,6 +31,7 @@ from engine.lifecycle.outcome import Outcome
 from engine.lifecycle.outlook import Outlook, look_ahead
 from engine.lifecycle.project_file import load_file
 from engine.lifecycle.selection import choose, choose_running, open_layout, words_of
+from engine.lifecycle.sign_in import MissingCredential
 from engine.lifecycle.suggesting import suggest_endpoints
 from engine.lifecycle.suggestion import Suggestion
 from engine.lifecycle.temporary import Said, Saying, say
@@ -53,6 +54,7 @@ __all__ = [
     "Layout",
     "Listed",
     "Loaded",
+    "MissingCredential",
     "Outcome",
     "Outlook",
     "Replacement",

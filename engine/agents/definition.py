@@ -35,6 +35,9 @@ HeaderName = Annotated[Text, Grammar(r"^[a-z0-9][a-z0-9-]{0,63}$", "must be a he
 GuestPath = Annotated[
     Text, Grammar(r"^(~|/)/?(?!(.*/)?\.\.(/|$))[^\x00-\x20\x7f~]+$", "must be a path of the guest, from / or ~/")
 ]
+HomePath = Annotated[
+    GuestPath, Grammar(r"^~/([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+$", "must be a file or directory below ~/")
+]
 ProjectFile = Annotated[Text, Grammar(r"^(?!/)(?!(.*/)?\.\.(/|$))[A-Za-z0-9._/-]+$", "must be a path in a project")]
 FileMode = Annotated[Text, Grammar(r"^0[0-7]{3}$", "must be a file mode such as 0600")]
 
@@ -61,6 +64,18 @@ class Answer(Part):
     failed: Maybe[Place] = Field(default=None, description="Whether it has failed: true, whatever the exit code.")
 
 
+class Login(Part):
+    """Signing in inside the machine, such as with a code that a browser elsewhere is told.
+
+    What comes of it stays in the machine, and whatever runs there can read it.
+    """
+
+    command: Annotated[tuple[Text, ...], Field(min_length=1, max_length=100), knows()] = Field(
+        description="The command."
+    )
+    hosts: tuple[Host, ...] = Field(default=(), description="Hosts that it needs, and the agent after it.")
+
+
 class Commands(Part):
     """How the agent is started.
 
@@ -71,6 +86,7 @@ class Commands(Part):
     headless: Maybe[Argv] = Field(default=None, description="For one task, given as {{prompt}}.")
     resume: Maybe[Argv] = Field(default=None, description="To go on with {{session}}, for {{prompt}}.")
     acp: Maybe[Argv] = Field(default=None, description="To speak the Agent Client Protocol on standard streams.")
+    login: Maybe[Login] = Field(default=None, description="To sign in inside the machine.")
     output: Annotated[Literal["text", "json", "jsonl"], OneOf(("text", "json", "jsonl"))] = Field(
         default="text", description="What the headless command prints: text, one JSON value, or one a line."
     )
@@ -162,6 +178,7 @@ class Credential(Part):
     summary: Text = Field(description="What it is, in a few words.")
     secret: SecretName = Field(description="Its usual name in `secrets` of a Sandboxfile.")
     source: CredentialSource = Field(description="Where the user has the value.")
+    obtain: Maybe[Text] = Field(default=None, description="Where the user gets one, in a few words.")
     placeholder: Text = Field(
         description="What the guest holds instead; clients tell kinds of credentials by its form."
     )
@@ -212,7 +229,13 @@ class AgentDefinition(Part):
         default_factory=dict, description="Kinds of credentials, by names of ours; the first is the usual one."
     )
     seeds: tuple[Seed, ...] = Field(default=(), description="Files that are there before its first start.")
+    note: Maybe[GuestPath] = Field(
+        default=None, description="Where it reads notes of its user, in its home. What is reachable is told there."
+    )
     state: tuple[GuestPath, ...] = Field(default=(), description="Where it keeps settings, logins and sessions.")
+    sessions: tuple[HomePath, ...] = Field(
+        default=(), description="What of that `agent.keep` keeps: sessions and histories, and nothing that signs it in."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> AgentDefinition:
@@ -220,6 +243,9 @@ class AgentDefinition(Part):
             self._check_seeds(credential)
         if self.seen and self.evidence != "run":
             raise refuse("is for what was run, and `evidence` says that it was not", key="seen")
+        for seed in (*self.seeds, *(seed for one in self.credentials.values() for seed in one.seeds)):
+            if any(seed.path == path or seed.path.startswith(f"{path}/") for path in self.sessions):
+                raise refuse(f"{seed.path} is seeded, and would be overwritten by what was kept", key="sessions")
         needed = {needed.host for needed in self.hosts}
         for credential in self.credentials.values():
             for injection in credential.inject:

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.agents.definition import AgentDefinition, Credential, Seed
 from engine.agents.words import fill
-from sandboxfile.sections.agent import Agent
+from sandboxfile.sections.agent import Agent, home_of
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,18 @@ def outfit_for(definition: AgentDefinition, agent: Agent, workspace: str, held: 
         words["placeholder"] = held[secret].placeholder
     environment = {**definition.env, **(credential.env if credential else {})}
     seeds = (*definition.seeds, *(credential.seeds if credential else ()))
-    home = "/root" if agent.user in ("root", "0") else f"/home/{agent.user}"
     return Outfit(
         (*definition.commands.interactive, *agent.args),
         {**fill(environment, words), **agent.env},
-        tuple(_files(seeds, words, home)),
+        tuple(_files(seeds, words, agent)),
         secret,
     )
+
+
+def secrets_of(definition: AgentDefinition, hosts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Of secrets, with the hosts that they go to, those that are credentials of this agent."""
+    taken = {injection.host for credential in definition.credentials.values() for injection in credential.inject}
+    return tuple(name for name, each in hosts.items() if any(goes_to(host, each) for host in taken))
 
 
 def _choose(definition: AgentDefinition, held: Mapping[str, Held]) -> tuple[str | None, Credential | None]:
@@ -58,7 +63,7 @@ def _choose(definition: AgentDefinition, held: Mapping[str, Held]) -> tuple[str 
         (credential.placeholder != one.placeholder, order, name, credential)
         for order, credential in enumerate(definition.credentials.values())
         for name, one in held.items()
-        if any(_goes_to(injection.host, one.hosts) for injection in credential.inject)
+        if any(goes_to(injection.host, one.hosts) for injection in credential.inject)
     ]
     if not found:
         return None, None
@@ -66,16 +71,22 @@ def _choose(definition: AgentDefinition, held: Mapping[str, Held]) -> tuple[str 
     return name, credential
 
 
-def _goes_to(host: str, hosts: tuple[str, ...]) -> bool:
+def goes_to(host: str, hosts: tuple[str, ...]) -> bool:
+    """Whether `host` is one of `hosts`, or below one of the form *.example.com."""
     return any(host == one or (one.startswith("*.") and host.endswith(one[1:])) for one in hosts)
 
 
-def _files(seeds: tuple[Seed, ...], words: Mapping[str, str], home: str) -> Iterator[tuple[str, int, str]]:
+def in_home(path: str, agent: Agent) -> str:
+    """A path of a definition in the guest; ~ is the home of the user that runs the agent."""
+    return home_of(agent) + path[1:] if path.startswith("~/") else path
+
+
+def _files(seeds: tuple[Seed, ...], words: Mapping[str, str], agent: Agent) -> Iterator[tuple[str, int, str]]:
     """One file for each path. What several seeds say of one JSON file is merged; the last one has the last word."""
     merged: dict[str, Any] = {}
     modes: dict[str, int] = {}
     for seed in seeds:
-        path = home + seed.path[1:] if seed.path.startswith("~/") else seed.path
+        path = in_home(seed.path, agent)
         modes[path] = int(seed.mode, 8)
         if seed.text is not None:
             merged[path] = fill(seed.text, words)

@@ -28,6 +28,7 @@ SECTIONS = {
         "plan": "Show what `up` would do, and why.",
         "graph": "Draw what is built from what.",
         "trust": "List and revoke what files may ask of this host.",
+        "login": "Give an agent what it signs in with.",
         "secret": "Keep the credentials that requests of a sandbox get on their way out.",
     },
     "Looking closer": {

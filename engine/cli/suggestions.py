@@ -81,7 +81,7 @@ def _refused() -> list[str]:
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             entry = json.loads(line)
-            if entry["verdict"] == "refused" and _HOST.fullmatch(entry["host"]):
+            if entry["verdict"] in ("refused", "asked") and _HOST.fullmatch(entry["host"]):
                 port = entry["port"]
                 hosts.append(entry["host"] if port in _WEB_PORTS else f"{entry['host']}:{int(port)}")
     return hosts

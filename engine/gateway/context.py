@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.gateway.body_checks import Reply
 from engine.gateway.errors import GatewayError
+from engine.gateway.guest_asks import GuestAsks
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
@@ -78,6 +79,7 @@ class Context:
     unnamed: dict[tuple[str, int], None] = field(default_factory=dict)  # hosts and ports that no rule speaks of
     changeable: bool = False  # whether `sandbox allow` reaches this gateway
     waiting: Waiting = field(default_factory=Waiting)
+    asks: GuestAsks = field(default_factory=GuestAsks)
     held: Held = field(default_factory=Held)
     turns: dict[str, asyncio.Lock] = field(default_factory=dict)  # who renews which secret
 
@@ -194,6 +196,7 @@ class Context:
         self.require_authority(policy)
         self.policy = policy
         self.waiting.review(policy)
+        self.asks.review(policy)
         cut = 0
         for entry, task in list(self.live.items()):
             if entry.verdict != "allowed":

@@ -23,6 +23,7 @@ from engine.gateway.body_checks import BodyRefused
 from engine.gateway.context import Context, Refused
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import Exchange, GuestBroke, UpstreamBroke
+from engine.gateway.guest_asks import ASK_HOST
 from engine.gateway.httphead import BadRequest, RequestHead, head_length, read_head
 from engine.gateway.injection import CredentialRefused
 from engine.gateway.journal import JournalLine
@@ -102,6 +103,8 @@ class HttpSession:
         try:
             head = await self._read_head(deadline)
             entry.host, entry.method, entry.path, entry.target = head.host, head.method, head.path, head.target
+            if head.host == ASK_HOST and self._inside is None and self._context.changeable:
+                return await self._take_ask(entry, head)
             if self._inside is None:
                 await self._context.ask(entry)
             approved = approve(self._context, entry, head.headers, head.overrides, inside_tls=self._inside is not None)
@@ -118,6 +121,22 @@ class HttpSession:
         except UpstreamUnreachable:
             return await self._give_up(entry, entry.reason, head)
         return await self._relay(head, onward, entry, approved, body)
+
+    async def _take_ask(self, entry: JournalLine, head: RequestHead) -> bool:
+        """The guest asks the user for a name. Where somebody sits there, it waits as a connection to the name does."""
+        asks, waiting = self._context.asks, self._context.waiting
+        heard = asks.hear(head.method, head.target, self._context.policy)
+        entry.method = entry.path = entry.target = entry.protocol = None
+        if (ask := heard.ask) is None:
+            entry.verdict, entry.reason, entry.how = "refused", heard.text, "refuse"
+        else:
+            entry.host, entry.port, entry.verdict, entry.reason = ask.host, ask.port, "asked", ask.why
+            self._context.settle(entry)
+            await waiting.hold(ask.host, ask.port, self._context.policy, ask.why)
+            heard = asks.outcome(ask, self._context.policy) or heard
+        self._context.settle(entry)
+        await hang_up(self._guest, heard.answer(), self._limits)
+        return False
 
     async def _take_whole(self, head: RequestHead, whole: Whole, stack: AsyncExitStack) -> Onward:
         """Collect the body, wait for one's turn, and make of it what is sent. Raises BadRequest and Refused."""

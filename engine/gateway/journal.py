@@ -14,7 +14,8 @@ from typing import Literal
 from engine.gateway.errors import GatewayError
 from engine.report.text import cut
 
-Verdict = Literal["allowed", "refused", "failed", "changed"]  # the last: the user has changed what is allowed
+# changed: the user has changed what is allowed; asked: the guest has asked them to
+Verdict = Literal["allowed", "refused", "failed", "changed", "asked"]
 Protocol = Literal["tls", "http", "tcp"]
 How = Literal["splice", "intercept", "refuse"]  # untouched; read and written anew; not at all
 

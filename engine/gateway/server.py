@@ -20,6 +20,7 @@ from engine.gateway import upstream
 from engine.gateway.context import Context, Keep
 from engine.gateway.doors import Addresses, Door
 from engine.gateway.errors import GatewayError
+from engine.gateway.guest_asks import GuestAsks
 from engine.gateway.http import HttpSession
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
@@ -85,6 +86,11 @@ class Gateway:
     def waiting(self) -> Waiting:
         """The connections that wait for an answer of the user."""
         return self._context.waiting
+
+    @property
+    def asks(self) -> GuestAsks:
+        """What the guest asks the user to allow."""
+        return self._context.asks
 
     def accept_temporary(self) -> None:
         """From now on refusals name `sandbox allow`, which reaches this gateway through its owner."""

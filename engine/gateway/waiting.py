@@ -24,12 +24,16 @@ _MOST_EVENTS = 1000  # that a watcher who does not read may miss the rest of
 
 @dataclass(eq=False)
 class Question:
-    """May the guest reach this host and port? `deadline` is in the loop's time; the answer is said in words."""
+    """May the guest reach this host and port? `deadline` is in the loop's time; the answer is said in words.
+
+    `why` are words of the guest's, if it has asked for the name.
+    """
 
     host: str
     port: int
     deadline: float
     answer: asyncio.Future[str]
+    why: str = ""
     timer: asyncio.TimerHandle | None = None
 
 
@@ -67,14 +71,14 @@ class Waiting:
                 for question in list(self._open.values()):
                     self._close(question, "nobody is there any more to be asked")
 
-    async def hold(self, host: str, port: int, policy: Policy) -> str:
+    async def hold(self, host: str, port: int, policy: Policy, why: str = "") -> str:
         """Wait until it is known what becomes of a name that no rule speaks of, at most WAIT_S.
 
         Returns at once where nobody can be asked, and for what no endpoint can name. What was said is for the journal.
         """
         if not self._watchers or not _can_be_named(host) or policy.decide(host, port).rule is not None:
             return ""
-        question = self._open.get((host, port)) or self._ask(host, port)
+        question = self._open.get((host, port)) or self._ask(host, port, why)
         if question is None or self.held >= MOST_HELD:
             return ""
         self.held += 1
@@ -96,12 +100,12 @@ class Waiting:
             self._close(question, "whoever was asked did not allow it", quiet=True)
         return question is not None
 
-    def _ask(self, host: str, port: int) -> Question | None:
+    def _ask(self, host: str, port: int, said: str) -> Question | None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._quiet.get((host, port), 0.0) > now or len(self._open) >= MOST_NAMES:
             return None
-        question = Question(host, port, now + self._wait_s, loop.create_future())
+        question = Question(host, port, now + self._wait_s, loop.create_future(), said)
         why = f"nobody answered within {self._wait_s:g} s"
         question.timer = loop.call_later(self._wait_s, lambda: self._close(question, why, quiet=True))
         self._open[host, port] = question

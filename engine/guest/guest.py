@@ -51,7 +51,8 @@ class Identity:
     """What a restored guest is told about itself: everything that must differ from the snapshot's other clones.
 
     `environment` goes to /etc/environment. `files` are (path, mode, text), root's; `seeds` are those of `user`, in
-    directories of theirs. `certificate` (PEM) is that
+    directories of theirs, and so is the `note` (path, text), which becomes a part of a file that is there already.
+    `certificate` (PEM) is that
     of the sandbox's own CA: guest and containers trust it in the place of the snapshot's; None: no such CA.
     """
 
@@ -60,6 +61,7 @@ class Identity:
     files: tuple[tuple[str, int, str], ...] = ()
     seeds: tuple[tuple[str, int, str], ...] = ()
     user: str = "agent"
+    note: tuple[str, str] | None = None
     certificate: str | None = None
 
     def request(self) -> dict[str, Any]:
@@ -71,12 +73,24 @@ class Identity:
             "time_ns": time.time_ns(),
             "certificate": self.certificate,
             "environment": dict(self.environment),
-            "files": [*_files(self.files), *_files(self.seeds, owner=self.user)],
+            "files": [
+                *as_files(self.files),
+                *as_files(self.seeds, owner=self.user),
+                *note_files(self.note, self.user),
+            ],
         }
 
 
-def _files(files: tuple[tuple[str, int, str], ...], **more: str) -> Iterator[dict[str, Any]]:
+def as_files(files: tuple[tuple[str, int, str], ...], **more: str) -> Iterator[dict[str, Any]]:
+    """(path, mode, text) as `identity` of guestd takes them; `more` is what they have in common, such as an owner."""
     return ({"path": path, "mode": mode, "content": text, **more} for path, mode, text in files)
+
+
+def note_files(note: tuple[str, str] | None, user: str) -> Iterator[dict[str, Any]]:
+    """The note of the agent's user as `identity` takes it: one part of a file of which the rest stays as it is."""
+    if note is not None:
+        path, text = note
+        yield {"path": path, "mode": 0o600, "content": text, "owner": user, "part": True}
 
 
 @dataclass

@@ -17,12 +17,16 @@ _ANSWER_S = 30.0
 
 @dataclass(frozen=True)
 class NameQuestion:
-    """May the sandbox reach this host and port? Its connections wait, at most `left_s` seconds more."""
+    """May the sandbox reach this host and port? Its connections wait, at most `left_s` seconds more.
+
+    `why` are words of the guest's, if it has asked for the name.
+    """
 
     sandbox: str
     host: str
     port: int
     left_s: float
+    why: str = ""
 
     @property
     def key(self) -> tuple[str, str, int]:

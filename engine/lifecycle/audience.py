@@ -12,6 +12,7 @@ from engine.report.events import EventReporter
 if TYPE_CHECKING:
     from engine.build.context import OnFailure
     from engine.lifecycle.outcome import Outcome
+    from engine.lifecycle.sign_in import MissingCredential
     from engine.plan.build_plan import Plan
     from engine.plan.changes import Change
     from engine.report.reporter import Reporter
@@ -39,9 +40,12 @@ class Audience:
 
     on_failure: OnFailure | None = None  # called with the guest of a failed setup step, while the guest still runs
 
-    def ask(self, question: HostAccess | Replacement) -> bool | None:
+    def ask(self, question: HostAccess | Replacement | MissingCredential) -> bool | None:
         """Put the question: True for yes, False for no, None where nobody is there to answer."""
         return None
+
+    def lacks(self, missing: MissingCredential) -> None:
+        """The sandbox is started without a credential of its agent."""
 
     def found(self, warnings: Iterable[Diagnostic], file: Path) -> None:
         """There are warnings about `file`, which keep nobody from using it."""

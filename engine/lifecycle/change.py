@@ -12,7 +12,7 @@ from typing import Any
 from engine.build.blueprint import Blueprint
 from engine.errors import EngineError
 from engine.gateway.rules import Rule
-from engine.lifecycle.agent import dress
+from engine.lifecycle.agent import Dressed, dress
 from engine.lifecycle.credentials import Credentials
 from engine.plan.changes import Change, compare, needs_new_machine, sections_of
 from engine.project.tree import ATTEMPTS, keeps_changing, opened
@@ -117,11 +117,14 @@ def _adjustment(instance: Instance, comparison: Comparison, credentials: Credent
     loaded, sandbox, compose = blueprint.loaded, blueprint.loaded.sandbox, blueprint.chain.compose
     dressed = dress(loaded, credentials)
     assert running is not None, "without it every change needs a new machine"
+    was_dressed = dress(loaded, credentials.of_forms(running.kinds))
     before = [HostForward(port["host"], port["guest"]) for port in instance.ports]
     forwards = wanted_forwards(loaded, before)
     due = {change.part for change in comparison.changes}
     if set(forwards) != set(before):  # a change of `services` can change the ports, since services publish ports
         due.add("ports")
+    if dressed != was_dressed:  # a credential of another kind: the agent is started another way
+        due.add("record")
     return Adjustment(
         configuration=blueprint.configuration,
         parts={part: sections_of(part) for part in PARTS if part in due},
@@ -134,7 +137,22 @@ def _adjustment(instance: Instance, comparison: Comparison, credentials: Credent
         agent=dressed.call,
         environment=dressed.environment,
         secrets=credentials.places,
+        seeds=_changed_seeds(was_dressed, dressed),
+        user=dressed.user,
+        note=dressed.note,
+        keeps=dressed.keeps,
+        kinds=credentials.forms(),
     )
+
+
+def _changed_seeds(before: Dressed, now: Dressed) -> tuple[tuple[str, int, str], ...]:
+    """The agent's files that are others for another kind of credential. Those that are as they were are the agent's by
+    now: it keeps its own settings and sessions there.
+    """
+    paths = {path for path, _, _ in now.files}
+    gone = [(path, mode) for path, mode, _ in before.files if path not in paths]
+    emptied = ((path, mode, "{}\n" if path.endswith(".json") else "") for path, mode in gone)
+    return (*(file for file in now.files if file not in before.files), *emptied)
 
 
 def _rules(loaded: Loaded, running: Running, credentials: Credentials) -> tuple[Rule, ...]:

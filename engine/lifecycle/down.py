@@ -8,50 +8,85 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from engine.errors import EngineError
 from engine.state.instances import Listed, forget_instance, hold_name, look_up, takes_connection
 from engine.state.layout import Layout
 from engine.state.processes import is_same_process
 from vmm.channel.client import connect
+from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 
 ASK_S = 2.0  # how long the supervisor may take to answer; after that it gets a signal
+KEEP_S = 20.0  # how long it may take to save what is kept of its agent
 END_S = 20.0  # how long it may take to end: QEMU flushes its disk, which takes well below a second unless it is stuck
 INSIST_S = 3.0  # how long it may take to end after a signal
 POLL_S = 0.02
 
 
-async def bring_down(layout: Layout, name: str) -> None:
+async def bring_down(layout: Layout, name: str, *, volumes: bool = False) -> str | None:
     """End the sandbox `name` and remove its files. If an `up` is starting that sandbox just now, the `up` fails.
 
-    Waits as `take_down` does, and then up to END_S until such an `up` releases the name. Raises EngineError.
+    With `volumes`, what is kept of its agent goes, too. Returns why what was to be kept is not; None when it is, or
+    there is nothing. Waits as `take_down` does, and then up to END_S until such an `up` releases the name. Raises
+    EngineError.
     """
-    await _end_supervisor(layout, look_up(layout, name))
+    listed = look_up(layout, name)
+    lost = await _end_supervisor(layout, listed, keep=not volumes)
+    if volumes and listed.instance is not None:
+        layout.project_kept(Path(listed.instance.project), name).unlink(missing_ok=True)
     async with _held(layout, name):
         # After the old supervisor had ended, and before we held the name, another `up` may have started a new sandbox.
         # That sandbox is not the one to remove.
         if look_up(layout, name).liveness not in ("starting", "running"):
             forget_instance(layout, name)
+    return lost
 
 
-async def take_down(layout: Layout, listed: Listed) -> None:
+async def take_down(layout: Layout, listed: Listed) -> str | None:
     """End a sandbox and remove its files, for a caller that holds the name already (`claim`).
 
-    Waits up to END_S for the end of a supervisor that has answered, and then INSIST_S after each signal to it. Raises
-    EngineError.
+    Returns why what was to be kept of its agent is not, None when it is. Waits KEEP_S for that, up to END_S for the end
+    of a supervisor that has answered, and then INSIST_S after each signal to it. Raises EngineError.
     """
-    await _end_supervisor(layout, listed)
+    lost = await _end_supervisor(layout, listed)
     forget_instance(layout, listed.name)
+    return lost
 
 
-async def _end_supervisor(layout: Layout, listed: Listed) -> None:
+def forget_kept(layout: Layout, project: Path) -> list[str]:
+    """Remove what is kept of sandboxes of the project, none of which runs. Returns their names."""
+    found = layout.all_kept(project)
+    for path in found:
+        path.unlink(missing_ok=True)
+    return [path.stem.removeprefix("kept-") for path in found]
+
+
+async def _keep(client: GuestChannel) -> str | None:
+    """Have the supervisor save what is kept of its agent. Returns why it has not."""
+    try:
+        lost = (await client.call("keep", timeout_s=KEEP_S)).get("lost")
+    except VmmError as error:
+        return error.brief
+    return str(lost) if lost else None
+
+
+async def _end_supervisor(layout: Layout, listed: Listed, *, keep: bool = True) -> str | None:
+    """Returns why what was to be kept is not."""
     control = layout.instance(listed.name).sockets.control
-    asked = False
+    asked, lost = False, None
     with contextlib.suppress(VmmError, OSError):
         async with await connect(control, timeout_s=ASK_S) as client:
-            await client.call("down", timeout_s=ASK_S)
+            if keep and listed.instance is not None and listed.instance.keeps is not None:
+                lost = await _keep(client)
+            await client.call("down", timeout_s=ASK_S, keep=False)
             asked = True
+    await _end_process(layout, listed, control, asked)
+    return lost
+
+
+async def _end_process(layout: Layout, listed: Listed, control: Path, asked: bool) -> None:
     record = listed.instance
     if record is None or record.pid is None or record.process is None:
         # The record is damaged, so the supervisor's pid is unknown. Its socket is all that shows whether it has ended.

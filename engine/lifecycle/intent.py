@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -23,19 +24,22 @@ Doing = Literal["start", "leave", "change", "replace"]
 
 @dataclass(frozen=True)
 class Wishes:
-    """The options of an `up`, except for the file and the name."""
+    """The options of an `up`, except for the file and the name. `for_task`: one task for the agent, which
+    needs its credential then; nothing of it is kept, and no port is published."""
 
     yes: bool = False
     recreate: bool = False
     keep_failed: bool = False
     build_in: Place = "auto"
     unconfined_mounts: bool = False
+    for_task: bool = False
 
 
 @dataclass(frozen=True)
 class Intent:
     """What an `up` is going to do with the sandbox of `member`.
 
+    `twin` is the intent of another sandbox that is the same but for its name: it has read the secrets already.
     `before` is the sandbox as `up` found it. `comparison` compares the running sandbox with the file; it is None when
     the sandbox does not run, or is replaced whatever has changed.
     """
@@ -45,6 +49,7 @@ class Intent:
     place: Place
     before: Listed
     comparison: Comparison | None
+    twin: Intent | None = None
 
     @property
     def name(self) -> str:
@@ -64,10 +69,32 @@ class Intent:
 
     @cached_property
     def credentials(self) -> Credentials:
-        """The file's secrets, read at their first use, after the user has agreed. Raises SecretError."""
-        from engine.lifecycle.credentials import read_credentials
+        """The file's secrets, read at their first use, after the user has agreed. That of the agent may be missing.
 
-        return read_credentials(self.member.loaded, self.layout)
+        Raises SecretError for others.
+        """
+        if self.twin is not None:
+            return self.twin.credentials
+        from engine.lifecycle.credentials import read_credentials
+        from engine.lifecycle.sign_in import optional_secrets
+
+        return read_credentials(self.member.loaded, self.layout, optional_secrets(self.member.loaded))
+
+    def with_credentials(self) -> Intent:
+        """The same, with a change for each secret of a running sandbox that is of another kind now.
+
+        Looks at no secret that a command of the user's would be asked for: its supervisor asks that itself. What has no
+        value just now, such as a variable of another terminal, is as it was.
+        """
+        from engine.lifecycle.credentials import compare_kinds
+
+        comparison = self.comparison
+        if comparison is None or comparison.running is None or self.doing == "replace":
+            return self
+        with contextlib.suppress(EngineError):
+            found = compare_kinds(self.member.loaded, self.layout, comparison.running.kinds)
+            return replace(self, comparison=replace(comparison, changes=(*comparison.changes, *found)))
+        return self
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -96,7 +123,8 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
 
     before = look_up(layout, member.name)
     alive = before.instance if before.liveness in ("starting", "running") else None
-    check_host(member.loaded, held=[port["host"] for port in alive.ports] if alive else ())
+    held = [port["host"] for port in alive.ports] if alive else ()
+    check_host(member.loaded, ports=not wishes.for_task, held=held)
     running = None if wishes.recreate else _running(before)
     if running is None:
         from engine.resolve.registries import ask_ahead

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_NO_REFUSALS = ("allowed", "changed")
+_NO_REFUSALS = ("allowed", "changed", "asked")
 
 
 def journal_files(journal: Path) -> list[Path]:

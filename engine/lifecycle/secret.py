@@ -13,7 +13,7 @@ from engine.errors import EngineError
 from engine.resolve.secrets import own_source, sources_of, used_secrets
 from engine.secrets.errors import SecretError
 from engine.secrets.redaction import hold
-from engine.secrets.rules import kind_of, name_for, probe_for, vendor_called, vendor_of
+from engine.secrets.rules import form_of, kind_of, name_for, probe_for, vendor_called, vendor_of
 from engine.secrets.secrecy import is_credential
 from engine.secrets.settings import load_settings
 from engine.secrets.sources import MAX_BYTES, Source, check_value, read_first, read_private, real_path
@@ -34,11 +34,15 @@ _MOST_OF_A_FILE = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Kept:
-    """A value that was kept: where, in words, and which sandboxes have it from now on."""
+    """A value that was kept: where, in words, and which sandboxes have it from now on.
+
+    Of these, the guests of `otherwise` hold the placeholder of another kind of credential, until `up` renews it.
+    """
 
     place: Place
     where: str
     used_by: tuple[str, ...]
+    otherwise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def keep(layout: Layout, name: str, value: str, label: str) -> Kept:
     store = store_of(layout)
     place = store.set(name, value)
     where = f"the keyring ({keyring_title(os_keyring())})" if place == "keyring" else str(store.path)
-    return Kept(place, where, users_of(layout, name))
+    users = users_of(layout, name)
+    return Kept(place, where, users, tuple(user for user in users if _holds_another_kind(layout, user, name, value)))
 
 
 def read_file(path: Path) -> str:
@@ -222,6 +227,21 @@ def _is_approved(layout: Layout, loaded: Loaded, name: str) -> bool:
     asks = asks_of(loaded, Surroundings(places_of(layout), Capacity.of_host(layout)))
     of_it = [ask for ask in asks if ask.kind == "secret" and ask.note == f"called {name}"]
     return bool(of_it) and not widened(of_it, record.approval.asks)
+
+
+def _holds_another_kind(layout: Layout, instance: str, name: str, value: str) -> bool:
+    """Whether what the guest of a sandbox holds stands for another kind of credential than this value is of."""
+    if (running := load_running(layout, instance)) is None:
+        return False
+    sandbox = running.configuration.sandbox
+    for endpoint in sandbox.get("endpoints") or ():
+        secret = str(endpoint.get("secret"))
+        known = running.kinds.get(secret)
+        if known is not None and name in (secret, (sandbox["secrets"].get(secret) or {}).get("keyring")):
+            host = endpoint.get("host")
+            if form_of(secret, kind_of(secret, value, host), host) != (known or form_of(secret, None, host)):
+                return True
+    return False
 
 
 def _names_in(layout: Layout, instance: str) -> Iterator[str]:

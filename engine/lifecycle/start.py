@@ -31,7 +31,7 @@ from engine.resolve.endpoints import Registries, client_files, endpoint_places
 from engine.resolve.mounts_and_ports import wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
-from engine.state.instances import AgentCall, Instance, forget_instance, load_instance, save_instance
+from engine.state.instances import Instance, forget_instance, load_instance, save_instance
 from engine.state.layout import InstancePaths, Layout
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
@@ -66,11 +66,14 @@ async def start(
     credentials: Credentials | None = None,
     keep_failed: bool = False,
     unconfined_mounts: bool = False,
+    for_task: bool = False,
 ) -> Started:
     """Start a supervisor for the sandbox `name` and wait until the sandbox is ready.
 
     Raises EngineError, which says what went wrong, and where console, journal and log of the failed start are. With
-    `keep_failed` a failed sandbox stays, in the state "failed". Cancellation (^C) ends and removes it.
+    `keep_failed` a failed sandbox stays, in the state "failed". With `for_task` nothing of its agent outlives it, and
+    no port is published.
+    Cancellation (^C) ends and removes it.
     """
     blueprint = built.blueprint
     layout = blueprint.layout
@@ -84,14 +87,18 @@ async def start(
         async with _supervisor(layout, paths) as supervisor:
             # The supervisor loads its modules while this process asks the package clients and makes the disk.
             launch, _ = await asyncio.gather(
-                asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts),
+                asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts, not for_task),
                 _make_disk(built, paths.disk),
             )
-            record = _record(built, launch, dressed.call, supervisor.pid)
+            record = _record(built, launch, dressed, supervisor.pid)
+            record = record._replace(keeps=None) if for_task else record
             image = str(built.entries["image"])
             policy = launch.policy()
             names = tuple(f"{host}:{port}" for host, port in policy.raw_endpoints())
-            save_running(layout, name, Running(blueprint.configuration, policy.ports(), image, gateway_names=names))
+            running = Running(
+                blueprint.configuration, policy.ports(), image, gateway_names=names, kinds=credentials.forms()
+            )
+            save_running(layout, name, running)
             save_instance(layout, record)
             try:
                 write_alias(layout, name)
@@ -203,7 +210,7 @@ async def _make_disk(built: Built, disk: Path) -> None:
     await make_overlay(load_tools(built.entries["toolchain"]), disk, parent.disk, "qcow2")
 
 
-def _record(built: Built, launch: Launch, agent: AgentCall | None, pid: int) -> Instance:
+def _record(built: Built, launch: Launch, dressed: Dressed, pid: int) -> Instance:
     loaded = built.blueprint.loaded
     return Instance(
         name=launch.name,
@@ -216,13 +223,16 @@ def _record(built: Built, launch: Launch, agent: AgentCall | None, pid: int) -> 
         process=describe_process(pid),
         ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in launch.forwards],
         mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
-        agent=agent,
+        agent=dressed.call,
+        keeps=dressed.keeps,
         working_directory=working_directory(loaded),
         agent_name=loaded.agent_name,
     )
 
 
-def _launch(built: Built, name: str, credentials: Credentials, dressed: Dressed, unconfined_mounts: bool) -> Launch:
+def _launch(
+    built: Built, name: str, credentials: Credentials, dressed: Dressed, unconfined_mounts: bool, publish: bool
+) -> Launch:
     loaded, sandbox = built.blueprint.loaded, built.blueprint.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
     compose = built.blueprint.chain.compose
@@ -236,13 +246,14 @@ def _launch(built: Built, name: str, credentials: Credentials, dressed: Dressed,
         snapshot=str(built.snapshot),
         mounts=wanted_mounts(loaded),
         rules=tuple(registries.policy(sandbox.endpoints, credentials.kinds, endpoint_places(loaded)).rules),
-        forwards=wanted_forwards(loaded),
+        forwards=wanted_forwards(loaded) if publish else (),
         identity=Identity(
             hostname=name,
             environment={"SANDBOX": "1", "SANDBOX_NAME": name, **dressed.environment},
             files=client_files(sandbox.endpoints),
             seeds=dressed.files,
             user=dressed.user,
+            note=dressed.note,
         ),
         services=tuple(sorted(sandbox.services)),
         late=compose.late if compose else (),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,23 +17,25 @@ from engine.lifecycle.changed_files import changed_between, look_at
 from engine.lifecycle.down import take_down
 from engine.lifecycle.journal import journal_lines
 from engine.lifecycle.members import Members
+from engine.lifecycle.task_end import run_agent
 from engine.lifecycle.unneeded import unneeded_by
 from engine.lifecycle.up import Agreed, carry_out
-from engine.state.instances import AgentCall, Instance, look_up
+from engine.state.instances import look_up
 from engine.state.layout import Layout
 from vmm.channel.client import connect
-from vmm.channel.guest import OUTPUT_LIMIT
-
-TIMED_OUT = 124  # the exit code of `timeout`, too
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the agent is to do, within `timeout_s` seconds of its start. With `keep` the machine stays."""
+    """What the agent is to do, within `timeout_s` seconds of its start.
+
+    With `keep` the machine stays, with `keep_on_failure` where the agent has failed.
+    """
 
     prompt: str
     timeout_s: float
     keep: bool = False
+    keep_on_failure: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Done:
 
     `code` is the agent's exit code, 124 when its time was over, and 1 when it says itself that it has failed. `result`
     is its answer in words, `usage` what it says about the models' use, `changed` the files of the workspace that are
-    different now (None: too many to look at), `refused` the hosts that it has asked for in vain.
+    different now (None: too many to look at), `refused` the hosts that it has asked for in vain. `why` says in one line
+    what went wrong, with the agent's `last_words`; None where nothing did. `kept`: the machine is still there.
     """
 
     agent: str
@@ -56,6 +58,9 @@ class Done:
     session: str | None
     refused: tuple[str, ...]
     changed: tuple[str, ...] | None
+    why: str | None = None
+    last_words: tuple[str, ...] = ()
+    kept: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """`version` is that of this shape."""
@@ -70,6 +75,9 @@ class Done:
             "session": self.session,
             "refused": list(self.refused),
             "changed": None if self.changed is None else list(self.changed),
+            "why": self.why,
+            "last_words": list(self.last_words),
+            "kept": self.kept,
         }
 
 
@@ -92,79 +100,56 @@ def agent_of(members: Members) -> tuple[AgentDefinition, str]:
 
 
 async def run_task(
-    plan: Agreed, task: Task, layout: Layout, audience: Audience, on_stderr: Callable[[bytes], None]
+    plan: Agreed,
+    task: Task,
+    layout: Layout,
+    audience: Audience,
+    on_stderr: Callable[[bytes], None],
+    starting: asyncio.Lock | None = None,
 ) -> Done:
     """Bring the machine up, have the agent do the task, and take the machine down again, whatever happens.
 
-    Waits as `up` does, and `task.timeout_s` for the agent. `on_stderr` gets what the agent prints there. Raises
-    EngineError, SandboxfileError and VmmError; cancelled, it takes down what has been started.
+    Waits as `up` does, and `task.timeout_s` for the agent. `on_stderr` gets what the agent prints there. `starting` is
+    held while the machine is brought up. Raises EngineError, SandboxfileError and VmmError; cancelled, it takes down
+    what has been started.
     """
     (intent,) = plan.intents
     definition, version = agent_of(Members(intent.member.loaded, (intent.member,)))
     agent = intent.member.loaded.sandbox.agent
     assert agent is not None, "agent_of has found one"
     argv = headless_command(definition, task.prompt, agent.args)
+    keep = task.keep
     try:
-        (outcome,) = await carry_out(plan, audience)
+        async with starting or asyncio.Lock():
+            (outcome,) = await carry_out(plan, audience)
         instance = outcome.instance
         assert instance.agent is not None, "the file has one"
         mounts = [mount["source"] for mount in instance.mounts[:1]]
         before = await asyncio.to_thread(look_at, mounts)
-        began = time.monotonic()
-        code, output = await _exec(layout, instance, instance.agent, argv, task.timeout_s, on_stderr)
-        seconds = time.monotonic() - began
+        async with await connect(layout.instance(instance.name).sockets.control) as guest:
+            where = instance.working_directory
+            end = await run_agent(guest, instance.agent, argv, where, task.timeout_s, on_stderr)
         after = await asyncio.to_thread(look_at, mounts)
         lines = journal_lines(layout.instance(instance.name).journal, refused=True)
         refused = {str(line.get("host")) for line in lines}
+        answered = read_answer(definition.commands, end.output)
+        keep = keep or (task.keep_on_failure and bool(end.code or answered.failed))
     finally:
-        if not task.keep:
+        if not keep:
             await asyncio.shield(take_down(layout, look_up(layout, intent.name)))
-    answered = read_answer(definition.commands, output)
     unneeded = unneeded_by(definition)
     return Done(
         definition.name,
         version,
         intent.name,
-        code or int(answered.failed),
+        end.code or int(answered.failed),
         answered.text,
-        seconds,
+        end.seconds,
         answered.usage,
         answered.session,
         tuple(sorted(host for host in refused if not unneeded.has(host))),
         tuple(changed_between(before, after)) if before.whole and after.whole else None,
+        end.why or ("it says itself that it has failed" if answered.failed else None),
+        end.last_words,
+        keep,
     )
-
-
-async def _exec(
-    layout: Layout,
-    instance: Instance,
-    agent: AgentCall,
-    argv: list[str],
-    timeout_s: float,
-    on_stderr: Callable[[bytes], None],
-) -> tuple[int, str]:
-    kept = bytearray()
-
-    def take(stream: str, data: bytes) -> None:
-        if stream == "stderr":
-            on_stderr(data)
-        elif len(kept) < OUTPUT_LIMIT:
-            kept.extend(data)
-
-    async with await connect(layout.instance(instance.name).sockets.control) as guest:
-        try:
-            async with asyncio.timeout(timeout_s):
-                done = await guest.run(
-                    argv,
-                    user=agent.user,
-                    cwd=instance.working_directory,
-                    env=agent.env,
-                    timeout_s=2 * timeout_s + 60,
-                    on_output=take,
-                    keep=1,
-                )
-            code = done.code
-        except TimeoutError:
-            on_stderr(f"the agent was ended: it was not done within {timeout_s:g} s\n".encode())
-            code = TIMED_OUT
-    return code, kept.decode(errors="replace")

@@ -82,12 +82,15 @@ class Traffic:
         counter[request] += 1
 
 
+_OF_PEOPLE = ("changed", "asked")  # verdicts of lines that are about no connection
+
+
 def traffic_of(lines: Iterable[Mapping[str, Any]]) -> list[Traffic]:
     """Of each host and port, in the order in which they were first asked for. Lines without a host are left out."""
     found: dict[tuple[str, int], Traffic] = {}
     for line in lines:
         host, port = line.get("host"), line.get("port")
-        if not isinstance(host, str) or not isinstance(port, int) or line.get("verdict") == "changed":
+        if not isinstance(host, str) or not isinstance(port, int) or line.get("verdict") in _OF_PEOPLE:
             continue
         if (host, port) not in found and len(found) >= MOST_HOSTS:
             continue

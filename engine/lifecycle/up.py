@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
@@ -47,7 +47,7 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
     with contextlib.ExitStack() as stack:
         for member in members.each:
             stack.enter_context(claim(layout, member.name, member.loaded.project))
-        intents = tuple(intend(member, layout, wishes) for member in members.each)
+        intents = _intents(members, layout, wishes)
         audience.found(members.whole.warnings, members.whole.path)
         unconfined = False
         if any(intent.doing != "leave" for intent in intents):
@@ -61,13 +61,42 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
                 unconfined=wishes.unconfined_mounts,
                 tell=audience.agreed_unseen,
             )
+        intents = tuple(intent.with_credentials() for intent in intents)
         _agree_to_replace(intents, wishes, audience)
         for intent in intents:
+            if intent.twin is not None:
+                continue
             if intent.doing != "leave":
-                _ = intent.credentials  # a missing one is told of before anything is built
+                _sign_in(intent, wishes, audience)  # a missing secret is told of before anything is built
             if intent.doing in ("start", "replace") and intent.blueprint.plan.to_build:
                 audience.building(intent.blueprint.plan)
         yield Agreed(intents, wishes, unconfined, began)
+
+
+def _intents(members: Members, layout: Layout, wishes: Wishes) -> tuple[Intent, ...]:
+    first: dict[int, Intent] = {}
+    found = []
+    for member in members.each:
+        intent = intend(member, layout, wishes)
+        twin = first.setdefault(id(member.loaded), intent)
+        found.append(intent if twin is intent else replace(intent, twin=twin))
+    return tuple(found)
+
+
+def _sign_in(intent: Intent, wishes: Wishes, audience: Audience) -> None:
+    """Raises EngineError where the agent needs a credential that is missing, or the user wants to set it first."""
+    from engine.lifecycle.sign_in import missing_credential
+
+    missing = missing_credential(intent.name, intent.member.loaded, intent.credentials)
+    if missing is None:
+        return
+    if wishes.for_task:
+        raise missing.error()
+    if not wishes.yes and (answer := audience.ask(missing)) is not None:
+        if not answer:
+            raise EngineError("nothing was started", hint=missing.hint)
+        return
+    audience.lacks(missing)
 
 
 async def carry_out(plan: Agreed, audience: Audience) -> list[Outcome]:
@@ -134,9 +163,11 @@ async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> 
         built = await build(blueprint, reporter, audience.on_failure)
         if intent.before.instance is not None:  # after the build: if it fails, the old sandbox goes on running
             reporter.note(f"removing the previous {name} ({intent.before.status})")
-            await take_down(blueprint.layout, intent.before)
+            if (lost := await take_down(blueprint.layout, intent.before)) is not None:
+                reporter.note(f"what was to be kept of its agent is as it was before: {lost}")
         with _node(reporter, name) as line:
             options = {"keep_failed": plan.wishes.keep_failed, "unconfined_mounts": plan.unconfined_mounts}
+            options["for_task"] = plan.wishes.for_task
             return (await start(built, name, line, credentials=intent.credentials, **options)).instance
 
 

@@ -92,6 +92,11 @@ def kind_of(secret_name: str, value: str, host: str | None = None) -> str | None
     return next((kind.name for kind in kinds if value.startswith(kind.beginnings or ("\0",))), None)
 
 
+def form_of(secret_name: str, kind: str | None = None, host: str | None = None) -> str:
+    """The kind that a secret counts as: what the guest holds and which header is sent depend on it alone."""
+    return _choose(vendor_of(secret_name, host), secret_name, kind).name
+
+
 def renewal_for(secret_name: str, kind: str | None = None, host: str | None = None) -> Renewal | None:
     """Where tokens of this kind are renewed."""
     return _choose(vendor_of(secret_name, host), secret_name, kind).renewal

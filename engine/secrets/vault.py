@@ -36,7 +36,8 @@ class Vault:
 
     `environment` is what `needed_environment` says. `tell` hears, without values, of warnings and of secrets that lose
     or get a value; it is called from any thread. `answers` are what commands have said just now. Raises SecretError
-    when one has no value. Core dumps of this process are off from now on.
+    when one has no value, except for `missing`: these may get one later, where the user keeps it. Core dumps of this
+    process are off from now on.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Vault:
         tell: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
         answers: Mapping[str, str] | None = None,
+        missing: Sequence[str] = (),
     ) -> None:
         forbid_core_dumps()
         used = [source for each in sources.values() for source in each]
@@ -56,7 +58,10 @@ class Vault:
         self._secrets: dict[str, _Secret] = {}
         for name, each in sources.items():
             command = next((source for source in each if source.kind == "command"), None)
-            if command is not None and (answer := (answers or {}).get(name)) is not None:
+            value: str | None
+            if name in missing:
+                value, source = None, each[-1]
+            elif command is not None and (answer := (answers or {}).get(name)) is not None:
                 value, source = hold(answer), command
             else:
                 value, source = read_first(name, each, environment, store, tell)
@@ -116,7 +121,7 @@ class _Secret:
         self,
         name: str,
         source: Source,
-        value: str,
+        value: str | None,
         environment: Mapping[str, str],
         store: Store,
         tell: Callable[[str], None],

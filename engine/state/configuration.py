@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from engine.decoding import decode
@@ -52,7 +52,8 @@ class Running:
 
     `gateway_ports` are the ports on which the machine can reach the gateway, `gateway_names` (NAME:PORT) the names that
     have an address of their own there; they are fixed when it starts. `image` is
-    the cache entry of the guest image. `unfinished` are the parts whose last change was begun and not finished.
+    the cache entry of the guest image. `unfinished` are the parts whose last change was begun and not finished. `kinds`
+    are the kinds of credentials that secrets counted as when the guest was given their placeholders.
     """
 
     configuration: Configuration
@@ -60,6 +61,7 @@ class Running:
     image: str
     unfinished: tuple[str, ...] = ()
     gateway_names: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_running(layout: Layout, name: str, running: Running) -> None:

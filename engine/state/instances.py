@@ -29,6 +29,14 @@ class AgentCall(NamedTuple):
     env: dict[str, str] = {}  # noqa: RUF012 - nobody changes a record in place
 
 
+class Keeps(NamedTuple):
+    """What of the home `home` of the agent's user is kept for the next sandbox of its name: `paths` from there."""
+
+    home: str
+    user: str
+    paths: list[str]
+
+
 class Instance(NamedTuple):
     """The record of one sandbox. `created` is ISO 8601 in UTC.
 
@@ -39,7 +47,8 @@ class Instance(NamedTuple):
     been given to another process since. `plan_key` is the key of the sandbox's Configuration. `agent_name` is the key
     in `agents`, if the file has several. Commands run in `working_directory` of the guest. `ended` says why a sandbox
     stopped by itself, `error` why it failed, and `warnings` what is wrong while it runs. `temporary` are the endpoints
-    that are allowed or denied until it ends, or earlier.
+    that are allowed or denied until it ends, or earlier, and `asks` those that the guest would like to have.
+    `keeps` is what is saved when it ends.
     """
 
     name: str
@@ -60,11 +69,14 @@ class Instance(NamedTuple):
     error: str | None = None
     warnings: list[str] = []  # noqa: RUF012
     temporary: list[dict[str, Any]] = []  # noqa: RUF012
+    asks: list[dict[str, Any]] = []  # noqa: RUF012
+    keeps: Keeps | None = None
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON value."""
-        return {**self._asdict(), "agent": self.agent._asdict() if self.agent else None}
+        parts = {"agent": self.agent, "keeps": self.keeps}
+        return {**self._asdict(), **{name: part._asdict() if part else None for name, part in parts.items()}}
 
 
 class Listed(NamedTuple):

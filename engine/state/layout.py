@@ -76,6 +76,12 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "what the files that nobody names said at the last start",
         "asked about anew",
     ),
+    (
+        "state",
+        "projects/<project>/kept-<name>.tar",
+        "sessions and histories of the agent of one sandbox, with `keep: true`",
+        "they are lost; `sandbox down --volumes` does it",
+    ),
     ("state", "trust/<id>.json", "what you allowed one file to ask of this host", "the next `up` asks again"),
     (
         "state",
@@ -360,6 +366,14 @@ class Layout(NamedTuple):
     def project_seen(self, project: Path) -> Path:
         """The notes about the content of the project's unnamed files at the last start."""
         return self._project(project) / "seen.json"
+
+    def project_kept(self, project: Path, name: str) -> Path:
+        """What is kept of the sandbox `name` for the next one of that name."""
+        return self._project(project) / f"kept-{_checked(_NAME, name, 'sandbox name')}.tar"
+
+    def all_kept(self, project: Path) -> list[Path]:
+        """What is kept of all sandboxes of the project."""
+        return sorted(self._project(project).glob("kept-*.tar"))
 
     def _project(self, project: Path) -> Path:
         return self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]

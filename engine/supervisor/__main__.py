@@ -35,6 +35,7 @@ from engine.state.layout import InstancePaths, Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.idle import Use, spell, wait_idle
+from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
 from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
@@ -258,13 +259,17 @@ async def _live(
             record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
-            handlers = {"down": _down(stop), "status": _status(layout, launch.name), "apply": adjuster.handle}
+            keeper = Keeper(layout, record, sandbox.guest.channel)
+            if (why := await keeper.restore()) is not None:
+                events.warn(f"what was kept of the agent could not be brought back: {why}")
+            handlers = {"down": _down(stop, keeper), "keep": keeper.handle, "apply": adjuster.handle}
+            handlers["status"] = _status(layout, launch.name)
             handlers |= live_handlers(layout, launch.name, sandbox.guest, adjuster)
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
                 events.send("ready", services=sandbox.services)
                 up.set()
                 events.release()
-                return await _until_the_end(sandbox, record, layout, stop)
+                return await _until_the_end(sandbox, record, layout, stop, keeper)
     except (VmmError, EngineError) as error:
         _update(layout, record, state="failed", error=error.brief)
         events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
@@ -279,13 +284,17 @@ def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
     _update(layout, record, warnings=list(events.warnings))
 
 
-async def _until_the_end(sandbox: RunningSandbox, record: Instance, layout: Layout, stop: asyncio.Event) -> int:
+async def _until_the_end(
+    sandbox: RunningSandbox, record: Instance, layout: Layout, stop: asyncio.Event, keeper: Keeper
+) -> int:
     ended = asyncio.create_task(sandbox.guest.machine.wait())
     stopping = asyncio.create_task(stop.wait())
     idle = asyncio.create_task(_idle(sandbox, layout, record.name))
     await asyncio.wait({ended, stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
     for task in (ended, stopping, idle):
         task.cancel()
+    if not ended.done() and keeper.end and (why := await keeper.save()) is not None:
+        print(f"what was to be kept of the agent is as it was before: {why}", flush=True)  # the supervisor's log
     if stop.is_set():
         return 0
     if idle.done() and not idle.cancelled() and not ended.done():
@@ -324,8 +333,11 @@ def _update(layout: Layout, record: Instance, **changes: Any) -> Instance:
     return changed
 
 
-def _down(stop: asyncio.Event) -> Any:
+def _down(stop: asyncio.Event, keeper: Keeper) -> Any:
+    """With `keep` false, nothing is saved any more."""
+
     async def handle(request: dict[str, Any], stream: Any) -> dict[str, Any]:
+        keeper.end = request.get("keep") is not False
         stop.set()
         return {}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, make_authority, names_file
+from engine.guest.guest import Guest, as_files, make_authority, names_file, note_files
 from engine.guest.services import (
     get_images,
     look_at_services,
@@ -73,6 +73,7 @@ class Adjuster:
                     return {"applied": applied, "failed": {"part": part, **_describe(error)}}
                 self._finish(part, adjustment, sections)
                 applied.append(part)
+            await self._renew_note(adjustment)
             self._write(replace(self._running(), configuration=adjustment.configuration))
             self._record(plan_key=adjustment.configuration.key())
         return {"applied": applied, "failed": None}
@@ -86,7 +87,7 @@ class Adjuster:
             case "services":
                 await self._apply_services(adjustment, log)
             case "record":
-                self._record(agent=adjustment.agent)
+                self._record(agent=adjustment.agent, keeps=adjustment.keeps)
 
     async def _apply_endpoints(self, adjustment: Adjustment, log: Log) -> None:
         log("changing what it may reach")
@@ -109,7 +110,7 @@ class Adjuster:
             )
         # The files of groups that went away stay: what they name is refused.
         files = (*adjustment.files, names_file(gateway))
-        identity["files"] = [{"path": path, "mode": mode, "content": text} for path, mode, text in files]
+        identity["files"] = [*as_files(files), *as_files(adjustment.seeds, owner=adjustment.user)]
         await self._guest.channel.call("identity", timeout_s=FILES_S, **identity)
 
     async def arm(self) -> None:
@@ -153,6 +154,12 @@ class Adjuster:
             raise
         self._record(services={row["name"]: row for row in rows})
 
+    async def _renew_note(self, adjustment: Adjustment) -> None:
+        """What the agent has been told about its machine follows. A guest that does not take it keeps the old one."""
+        if files := list(note_files(adjustment.note, adjustment.user)):
+            with contextlib.suppress(VmmError):
+                await self._guest.channel.call("identity", timeout_s=FILES_S, files=files)
+
     def _begin(self, part: Part) -> None:
         running = self._running()
         self._write(replace(running, unfinished=(*(one for one in running.unfinished if one != part), part)))
@@ -161,7 +168,8 @@ class Adjuster:
         running = self._running()
         left = tuple(one for one in running.unfinished if one != part)
         configuration = running.configuration.adopt(adjustment.configuration, sections)
-        self._write(replace(running, configuration=configuration, unfinished=left))
+        running = replace(running, configuration=configuration, unfinished=left)
+        self._write(replace(running, kinds=adjustment.kinds) if part == "endpoints" else running)
 
     def _running(self) -> Running:
         running = load_running(self._layout, self._name)

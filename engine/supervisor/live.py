@@ -16,5 +16,5 @@ def live_handlers(layout: Layout, name: str, guest: Guest, adjuster: Adjuster) -
     """For the sandbox `name` of this process; `adjuster` is the one that changes what its file says."""
     temporary = TemporaryRules(layout, name, guest, adjuster.arm)
     adjuster.on_endpoints = temporary.revise
-    asking = Asking(guest.gateway.waiting)
+    asking = Asking(layout, name, guest.gateway)
     return {"temporary": temporary.handle, "ask": asking.watch, "dismiss": asking.dismiss}

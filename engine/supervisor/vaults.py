@@ -36,7 +36,13 @@ async def open_vault(places: SecretPlaces, layout: Layout, tell: Callable[[str],
 
     store = Store(layout.secrets, layout.secrets_lock)
     vault = await asyncio.to_thread(
-        Vault, places.sources, places.environment, store, tell, answers=dict(places.answers)
+        Vault,
+        places.sources,
+        places.environment,
+        store,
+        tell,
+        answers=dict(places.answers),
+        missing=places.missing,
     )
 
     async def keep(values: Mapping[str, str]) -> None:

@@ -28,6 +28,13 @@ The sandbox's name on this host, and its hostname. `sandbox up --name` gives ano
 What `sandbox up` runs in the terminal when the machine is ready. Either `use` names a definition, which has a command,
 hosts and settings, or `command` says what to run. Variables in `command` and `args` are not replaced: `$HOME` in them
 is that of the guest.
+
+- The agent's home has a note, in the file where it looks for those of its user (`CLAUDE.md`, `AGENTS.md`, ...): what
+  can be reached, which services run, which mounts are read-only, how to ask for another name. It follows changes of
+  this file, and the rest of that file stays. `note: false` leaves it out.
+- With `keep: true` the agent's sessions and its shell history outlive the machine: `sandbox down`, an idle stop and a
+  new machine save them on this host, at most 64 MiB, and the next `up` of the same name brings them back. Settings and
+  logins are never kept. What a killed sandbox has not saved is lost. `sandbox down --volumes` removes what is kept.
 """,
     "agents": """
 Used in place of `agent`. Each entry becomes a sandbox of its own, called NAME-KEY, which shares the rest of the file.

@@ -88,6 +88,13 @@ class Agent(Part):
     )
     env: Environment = Field(default_factory=dict, description="Environment variables of the agent.")
     user: UserName = Field(default="agent", description="The user that runs the agent.")
+    note: Annotated[bool, Strict()] = Field(
+        default=True, description="Whether the agent's home has a note about what it can reach and what runs beside it."
+    )
+
+    keep: Annotated[bool, Strict()] = Field(
+        default=False, description="Whether sessions and shell history are there again after `down` and `up`."
+    )
 
     @model_validator(mode="after")
     def _has_something_to_run(self) -> Agent:
@@ -101,6 +108,11 @@ class Agent(Part):
             if self.version is not None:
                 raise refuse("stands in `use` already, after the package", key="version")
         return self
+
+
+def home_of(agent: Agent) -> str:
+    """The home directory in the guest of the user that runs the agent."""
+    return "/root" if agent.user in ("root", "0") else f"/home/{agent.user}"
 
 
 class Secret(Part):

@@ -72,15 +72,21 @@ async def send_tree(channel: GuestChannel, entries: Iterable[Found], parent: str
 
 
 async def send_archive(
-    channel: GuestChannel, write: Callable[[Callable[[bytes], None]], T], parent: str, what: str
+    channel: GuestChannel,
+    write: Callable[[Callable[[bytes], None]], T],
+    parent: str,
+    what: str,
+    user: str | None = None,
 ) -> T:
     """Have the guest's tar unpack in its directory `parent` what `write` sends; returns what `write` returns.
 
     `write` is called in a thread of its own, and has to let through what the function that it is given raises. `what`
-    is what an error calls it. Raises GuestError when the guest refuses, and what `write` raises.
+    is what an error calls it. With `user`, the tar is that user's, and so is what it unpacks; else owners are the
+    archive's. Raises GuestError when the guest refuses, and what `write` raises.
     """
-    argv = ["tar", "-x", "-p", "--same-owner", "--numeric-owner", "-f", "-", "-C", parent]
-    async with channel.open_exec(argv, stdin=True) as command:
+    owners = ["--same-owner", "--numeric-owner"] if user is None else ["--no-same-owner"]
+    argv = ["tar", "-x", "-p", *owners, "-f", "-", "-C", parent]
+    async with channel.open_exec(argv, stdin=True, user=user or "root") as command:
         loop = asyncio.get_running_loop()
         given_up = threading.Event()
 
@@ -136,9 +142,25 @@ async def _receive(channel: GuestChannel, src: str, dst: str, target: Place, lim
     else:
         parent, name = Path(dst).parent, target.name
     where, member = (clean, ".") if whole else posixpath.split(clean)
+    held = target.directory
     times = ["--format=posix", "--pax-option=delete=atime,delete=ctime"]  # fractions of seconds
     argv = ["tar", "-c", *times, "--hard-dereference", "--numeric-owner", "-f", "-", "-C", where or "/", "--", member]
-    async with channel.open_exec(argv) as command:
+    return await receive_archive(channel, argv, lambda read: unpack(read, parent, member, name, limit, held), src)
+
+
+async def receive_archive(
+    channel: GuestChannel,
+    argv: list[str],
+    take: Callable[[Callable[[], bytes]], T],
+    what: str,
+    user: str = "root",
+) -> T:
+    """Run a tar in the guest, and have `take` read its stream: chunks, an empty one at the end.
+
+    `take` is called in a thread of its own. `what` is what an error calls it. Raises GuestError when the guest's tar
+    fails, and what `take` raises.
+    """
+    async with channel.open_exec(argv, user=user) as command:
         said = Tail(4096)
         loop = asyncio.get_running_loop()
 
@@ -153,12 +175,12 @@ async def _receive(channel: GuestChannel, src: str, dst: str, target: Place, lim
             return asyncio.run_coroutine_threadsafe(receive(), loop).result()
 
         try:
-            copied = await _in_thread(lambda: unpack(read, parent, member, name, limit, target.directory), command)
+            taken = await _in_thread(lambda: take(read), command)
         except EndedEarly:
-            await _succeeded(command, said, f"{src}: could not be read in the guest")
+            await _succeeded(command, said, f"{what}: could not be read in the guest")
             raise
-        await _succeeded(command, said, f"{src}: could not be read in the guest")
-    return copied
+        await _succeeded(command, said, f"{what}: could not be read in the guest")
+    return taken
 
 
 class GuestPath(NamedTuple):

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from engine.lifecycle.audience import Replacement
+    from engine.lifecycle.sign_in import MissingCredential
     from engine.plan.changes import Change
     from engine.trust.agreement import HostAccess
     from engine.trust.asks import Ask
@@ -51,6 +52,28 @@ def warn_of_credential(ask: Ask) -> None:
     credential = f"{printable(ask.subject)} ({ask.note}): {ask.warning}"
     hint = "give the client a URL without it, or list the registry's host instead of the group"
     click.echo(f"warning: {credential}\n  hint: {hint}", err=True)
+
+
+def ask_without(missing: MissingCredential) -> bool | None:
+    """Whether to start although the agent cannot sign in. Without a terminal, show nothing and return None."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    warn_of_missing(missing)
+    try:
+        return click.confirm(f"Start {missing.sandbox} without it?", default=True, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
+
+
+def warn_of_missing(missing: MissingCredential) -> None:
+    """Show what the agent lacks, where it was looked for, and what sets it."""
+    from sandboxfile.diagnostics import printable
+
+    click.echo(f"warning: {printable(missing.brief)}", err=True)
+    for place in missing.looked:
+        click.echo(f"  {printable(place)}", err=True)
+    click.echo(f"  hint: {printable(missing.hint)}", err=True)
 
 
 def _show(question: HostAccess) -> None:

@@ -111,12 +111,15 @@ class _Desk:
             self._shown = None
 
     def _show_next(self, lines: asyncio.Queue[str | None]) -> None:
+        from engine.report.text import clean_line
+
         if self._shown is not None or not self._waiting:
             return
         self._shown = next(iter(self._waiting.values()))
         _forget_input(lines)  # what was typed before the question is no answer to it
         question = self._shown
-        _tell(f"{question.sandbox} wants to reach {question.host}:{question.port}. {CHOICES}: ", end=False)
+        why = f" ({clean_line(question.why)})" if question.why else ""
+        _tell(f"{question.sandbox} wants to reach {question.host}:{question.port}{why}. {CHOICES}: ", end=False)
 
     async def _answer(self, text: str) -> None:
         from engine.errors import EngineError

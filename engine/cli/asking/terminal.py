@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.errors import EngineError
     from engine.guest.guest import Guest
     from engine.lifecycle.outcome import Outcome
+    from engine.lifecycle.sign_in import MissingCredential
     from engine.plan.build_plan import Plan
     from engine.plan.changes import Change
     from engine.report.reporter import Mode, Reporter
@@ -39,10 +40,18 @@ class Terminal(Audience):
         self._progress = progress
         self._is_up = is_up
 
-    def ask(self, question: HostAccess | Replacement) -> bool | None:
-        from engine.cli.asking.approval import ask_host_access, ask_replacement
+    def ask(self, question: HostAccess | Replacement | MissingCredential) -> bool | None:
+        from engine.cli.asking.approval import ask_host_access, ask_replacement, ask_without
+        from engine.lifecycle.sign_in import MissingCredential
 
+        if isinstance(question, MissingCredential):
+            return ask_without(question)
         return ask_replacement(question) if isinstance(question, Replacement) else ask_host_access(question)
+
+    def lacks(self, missing: MissingCredential) -> None:
+        from engine.cli.asking.approval import warn_of_missing
+
+        warn_of_missing(missing)
 
     def found(self, warnings: Iterable[Diagnostic], file: Path) -> None:
         from engine.cli.showing.findings import show

@@ -24,9 +24,12 @@ Examples:
 """,
 )
 @click.option("--all", "every", is_flag=True, help="Every sandbox of this user.")
+@click.option(
+    "--volumes", is_flag=True, help="Also remove what is kept of agents (`keep: true`): sessions and shell history."
+)
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
-def command(every: bool, yes: bool, names: tuple[str, ...]) -> int:
+def command(every: bool, volumes: bool, yes: bool, names: tuple[str, ...]) -> int:
     """Stop sandboxes and remove everything they left: machine, disk, sockets, logs.
 
     Without a name: the sandboxes that `up` has started for this project. Files in mounted directories stay. The cache
@@ -37,6 +40,7 @@ def command(every: bool, yes: bool, names: tuple[str, ...]) -> int:
     from engine.errors import EngineError
     from engine.lifecycle.down import bring_down
     from engine.lifecycle.selection import open_layout
+    from engine.report.text import clean_line
 
     if every and names:
         raise click.UsageError("--all and a name exclude each other")
@@ -44,14 +48,28 @@ def command(every: bool, yes: bool, names: tuple[str, ...]) -> int:
     chosen = _chosen(layout, every, names)
     if every and chosen and not yes:
         _confirm(chosen)
+    if volumes and not chosen and not every:
+        _forget_kept(layout)
     code = 0
     for listed in chosen:
         try:
-            run(bring_down(layout, listed.name))
+            lost = run(bring_down(layout, listed.name, volumes=volumes))
             click.echo(f"{listed.name} is down")
+            if lost is not None:
+                click.echo(
+                    f"warning: what was to be kept of its agent is as it was before: {clean_line(lost)}", err=True
+                )
         except EngineError as error:  # a sandbox that cannot be stopped must not keep the others up
             code = max(code, show(error))
     return code
+
+
+def _forget_kept(layout: Layout) -> None:
+    from engine.lifecycle.down import forget_kept
+    from engine.lifecycle.project_file import locate
+
+    for name in forget_kept(layout, locate(None).parent):
+        click.echo(f"removed what was kept of {name}")
 
 
 def _chosen(layout: Layout, every: bool, names: tuple[str, ...]) -> list[Listed]:

@@ -22,6 +22,7 @@ Examples:
   sandbox journal -f
   sandbox journal --summary     each host: how often, how much, what was asked
   sandbox journal --suggest     the endpoints that this run needed, to paste
+  sandbox journal --asks        what the agent would like to reach, and why
   sandbox journal --ask         beside a sandbox whose agent has another terminal
   sandbox journal --json | jq -r .host | sort | uniq -c
 """,
@@ -40,7 +41,8 @@ Examples:
     is_flag=True,
     help="Ask in this terminal about names that no endpoint names, while their connections wait, until ^C.",
 )
-@json_option("The lines as they are: one JSON object each. Of --summary and --suggest, one object.")
+@click.option("--asks", is_flag=True, help="What the guest asks for (`sandbox-ask` there) and nobody has decided.")
+@json_option("The lines as they are: one JSON object each. Of --summary, --suggest and --asks, one object.")
 @name_argument
 def command(name: str | None, follow: bool, as_json: bool, save: bool, **how: bool) -> None:
     """Show what the network gateway decided: one line for each connection or request.
@@ -50,12 +52,15 @@ def command(name: str | None, follow: bool, as_json: bool, save: bool, **how: bo
     from engine.cli.showing.words import find_words
 
     summary, suggest, refused = how["summary"], how["suggest"], how["refused"]
-    if follow + summary + suggest + how["ask"] > 1:
-        raise click.UsageError("-f, --summary, --suggest and --ask are different things: use one of them.")
+    if follow + summary + suggest + how["ask"] + how["asks"] > 1:
+        raise click.UsageError("-f, --summary, --suggest, --ask and --asks are different things: use one of them.")
     if save and not suggest:
         raise click.UsageError("--save needs --suggest.")
     if how["ask"]:
         _ask(name)
+        return
+    if how["asks"]:
+        _show_asks(name, as_json)
         return
     paths = find_words(name)
     if summary:
@@ -88,6 +93,18 @@ def _ask(name: str | None) -> None:
     if not can_ask():
         raise EngineError("nobody can be asked without a terminal: unknown names are refused as always", exit_code=2)
     run(ask_names(layout, [instance.name]))
+
+
+def _show_asks(name: str | None, as_json: bool) -> None:
+    from engine.cli.commands.ls import ask_lines, asks_of
+    from engine.lifecycle.selection import choose, open_layout
+
+    listed = choose(open_layout(), name)
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sandbox": listed.name, "asks": asks_of(listed)}, indent=2))
+        return
+    for line in ask_lines(listed) or [f"{listed.name} asks for nothing that you have not decided about"]:
+        click.echo(line)
 
 
 def _summarize(paths: InstancePaths, refused: bool, as_json: bool) -> None:
@@ -143,10 +160,10 @@ def render(line: str, *, refused: bool = False, as_json: bool = False) -> str | 
 
     try:
         entry = json.loads(line)
-        if refused and entry["verdict"] in ("allowed", "changed"):
+        if refused and entry["verdict"] in ("allowed", "changed", "asked"):
             return None
         where = f"{entry['protocol'] or 'unknown'}://{entry['host'] or '?'}:{entry['port']}{entry.get('path') or ''}"
-        if entry["verdict"] == "changed":
+        if entry["verdict"] in ("changed", "asked"):
             where = f"{entry['host']}:{entry['port']}"
         moved = f"{entry['bytes_in']} bytes in, {entry['bytes_out']} out" if entry["verdict"] == "allowed" else ""
         words = (entry["time"], f"{entry['verdict']:<8}", entry.get("method"), where, entry.get("reason"), moved)

@@ -37,7 +37,7 @@ def command(as_json: bool) -> None:
     elif found:
         rows = [to_row(*both) for both in zip(found, agents, strict=True)]
         click.echo(align([("NAME", "STATUS", "AGENT", "PROJECT", "PORTS", "SERVICES"), *rows]))
-        for line in (line for listed in found for line in temporary_lines(listed)):
+        for line in (line for listed in found for line in (*temporary_lines(listed), *ask_lines(listed))):
             click.echo(line)
     else:
         click.echo("no sandboxes; `sandbox up` starts the one of this project", err=True)
@@ -61,6 +61,7 @@ def to_json(listed: Listed, agent: AtWork | None = None) -> dict[str, Any]:
     if listed.instance:
         record["temporary"] = _temporary(listed)
         record["agent"] = agent and {"state": agent.word, "terminals": agent.terminals or 0, "code": agent.code}
+        record["asks"] = asks_of(listed)
     return {"name": listed.name, "status": listed.liveness, "message": listed.status, **record}
 
 
@@ -72,6 +73,24 @@ def temporary_lines(listed: Listed) -> list[str]:
         what = f"{'denied' if row['deny'] else 'allowed'}: {row['name']}{f' ({conditions})' if conditions else ''}"
         lines.append(f"{listed.name}: for now {what}, until {row['until'] or 'the sandbox ends'}")
     return lines
+
+
+def ask_lines(listed: Listed) -> list[str]:
+    """What the guest asks for, a line each; the words are its own."""
+    from engine.report.text import clean_line
+
+    lines = []
+    for row in asks_of(listed):
+        name = row["host"] if row["port"] in (80, 443) else f"{row['host']}:{row['port']}"
+        why = f" ({row['why']})" if row["why"] else ""
+        lines.append(clean_line(f"{listed.name}: asks for {name}{why}: `sandbox allow {name} -n {listed.name}`"))
+    return lines
+
+
+def asks_of(listed: Listed) -> list[dict[str, Any]]:
+    """What the guest of a running sandbox asks for, and nobody has decided about."""
+    running = listed.liveness in ("running", "unresponsive")
+    return list(listed.instance.asks) if listed.instance and running else []
 
 
 def _temporary(listed: Listed) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ Examples:
   sandbox run -p "make the tests pass"
   sandbox run -f task.md --timeout 30m
   git diff | sandbox run -p - --json
+  sandbox run --parallel 3 -p "find the bug" --json     with read-only mounts
   sandbox run reviewer -p "review the last commit"     one of the file's `agents`
 """,
 )
@@ -35,6 +36,11 @@ Examples:
 )
 @click.option("--timeout", default="1h", show_default=True, metavar="DURATION", help="How long the agent may take.")
 @click.option("--keep", is_flag=True, help="Leave the machine running, for a look.")
+@click.option("--keep-on-failure", is_flag=True, help="The same where the agent has failed.")
+@click.option(
+    "--parallel", type=int, default=1, metavar="N", help="So many agents at once, each in a machine of its own."
+)
+@click.option("--yes-shared", is_flag=True, help="With --parallel: let them all write in the live mounts.")
 @click.option("-y", "--yes", is_flag=True, help="Agree to what the file asks of this host.")
 @progress_option
 @json_option("The result as one JSON object on standard output.")
@@ -45,49 +51,46 @@ def command(
     prompt: str | None,
     task_file: Path | None,
     timeout: str,
-    keep: bool,
     yes: bool,
     progress: Mode,
     as_json: bool,
     path: Path | None,
     assignments: tuple[str, ...],
+    parallel: int,
+    yes_shared: bool,
+    **keeping: bool,
 ) -> int:
     """Give the file's agent one task, in a machine of its own that is gone afterwards.
 
     The agent's answer goes to standard output, everything else to standard error. `run` ends with the agent's exit
-    code; with 124 when the agent's time was over, and with 1 when the agent says that it has failed.
+    code; with 124 when the agent's time was over, and with 1 when the agent says that it has failed. Nobody answers
+    what it asks: its standard input is empty. The machine is a fresh one each time; it publishes no ports, and nothing
+    of it is kept but what the agent writes in live mounts. With --parallel, lines begin with the number of the machine,
+    --json is an array, and the exit code is the worst one; one that fails ends no other.
     """
-    import json
-
     from engine.agents.headless import headless_command
     from engine.cli.asking.terminal import Terminal
     from engine.cli.running import run
+    from engine.cli.showing.tasks import Told
     from engine.lifecycle.intent import Wishes
-    from engine.lifecycle.members import Members, choose_members
+    from engine.lifecycle.members import choose_members
     from engine.lifecycle.project_file import load_file
     from engine.lifecycle.selection import open_layout
-    from engine.lifecycle.task import Task, agent_of, name_of_run, run_task
+    from engine.lifecycle.task import Task, agent_of
+    from engine.lifecycle.tasks import members_of, run_tasks
     from engine.lifecycle.up import agreed
 
-    task = Task(_prompt(prompt, task_file), _seconds(timeout), keep)
+    task = Task(_prompt(prompt, task_file), _seconds(timeout), **keeping)
     loaded, layout = load_file(path, (), assignments), open_layout()
     chosen = choose_members(loaded, layout, None, agent)
-    headless_command(
-        agent_of(chosen)[0], task.prompt
-    )  # an agent that needs a terminal is told of before anything is asked
-    (member,) = chosen.each
-    members = Members(chosen.whole, (member._replace(name=name_of_run(member.name)),))
-    audience = Terminal(progress)
-    with agreed(members, layout, Wishes(yes=yes), audience) as plan:
-        done = run(run_task(plan, task, layout, audience, _pass_on))
-    if as_json:
-        click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
-    else:
-        click.echo(done.result)
-        _tell(done.seconds, done.changed, done.refused)
-    if keep:
-        click.echo(f"{done.sandbox} runs on: `sandbox down {done.sandbox}` ends it", err=True)
-    return done.code
+    definition, _ = agent_of(chosen)
+    headless_command(definition, task.prompt)  # an agent that needs a terminal is told of before anything is asked
+    members = members_of(chosen, chosen.each[0], parallel, shared=yes_shared)
+    audience = Terminal("plain" if parallel > 1 and progress == "auto" else progress)
+    told = Told(parallel)
+    with agreed(members, layout, Wishes(yes=yes, for_task=True), audience) as plan:
+        found = run(run_tasks(plan, task, layout, audience, told.pass_on))
+    return told.show(found, as_json=as_json)
 
 
 def _prompt(prompt: str | None, file: Path | None) -> str:
@@ -110,17 +113,3 @@ def _seconds(text: str) -> float:
         return float(parse_duration(text))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--timeout") from None
-
-
-def _pass_on(data: bytes) -> None:
-    sys.stderr.buffer.write(data)
-    sys.stderr.buffer.flush()
-
-
-def _tell(seconds: float, changed: tuple[str, ...] | None, refused: tuple[str, ...]) -> None:
-    count = "too many files to look at" if changed is None else f"{len(changed)} files changed"
-    click.echo(f"done in {seconds:.1f} s, {count}", err=True)
-    for name in (changed or ())[:20]:
-        click.echo(f"  {name}", err=True)
-    if refused:
-        click.echo(f"refused: {', '.join(refused)} (`sandbox add endpoint` allows a host)", err=True)

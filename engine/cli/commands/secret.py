@@ -11,7 +11,7 @@ import click
 from engine.cli.options import json_option
 
 if TYPE_CHECKING:
-    from engine.lifecycle.secret import Candidate, Known
+    from engine.lifecycle.secret import Candidate, Kept, Known
     from sandboxfile import Loaded
 
 _LONGEST_LINE = 4095  # of a terminal of Linux: what is pasted beyond it is lost without a word
@@ -85,15 +85,22 @@ def set_command(name: str, rest: tuple[str, ...], variable: str | None, file: Pa
         raise click.UsageError("-, --from-env and --from-file exclude each other")
     forbid_core_dumps()
     check_name(name)
-    value, label = _value(name, bool(rest), variable, file)
+    value, label = read_value(name, bool(rest), variable, file)
     kept = keep(open_layout(), name, value, label)
+    tell_kept(name, kept)
+
+
+def tell_kept(name: str, kept: Kept) -> None:
+    """Show where a value is kept, and who uses it."""
     alone = ", which only you can read: this system has no keyring" if kept.place == "file" else ""
     click.echo(f"kept {name} in {kept.where}{alone}")
     if kept.used_by:
         click.echo(f"used by {', '.join(kept.used_by)}")
+    for sandbox in kept.otherwise:
+        click.echo(f"{sandbox} holds the placeholder of another kind of credential: `sandbox up` renews it", err=True)
 
 
-def _value(name: str, piped: bool, variable: str | None, file: Path | None) -> tuple[str, str]:
+def read_value(name: str, piped: bool, variable: str | None, file: Path | None) -> tuple[str, str]:
     """The value, and what messages call the place that it is from."""
     import os
 

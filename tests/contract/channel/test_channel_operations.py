@@ -165,6 +165,40 @@ def test_health_at_its_deadline_tells_what_it_saw(harness: Any, docker: FakeDock
     asyncio.run(scenario())
 
 
+def test_of_a_file_that_is_not_ours_alone_our_part_is_replaced(harness: Any, tmp_path: Path) -> None:
+    """The agent's own words in it stay, whatever they are."""
+    path, link, pipe, long = (tmp_path / name for name in ("NOTE.md", "link", "pipe", "long"))
+
+    async def scenario() -> None:
+        async with harness.start_guestd() as process:
+
+            async def put(content: str, to: Path = path) -> None:
+                file = {"path": str(to), "content": content, "mode": 0o600, "part": True}
+                await process.channel.call("identity", T, files=[file])
+
+            await put("")
+            assert not path.exists()
+            await put("one\n")
+            assert path.read_text() == "<!-- sandbox: begin -->\none\n<!-- sandbox: end -->\n"
+            path.write_text("mine\n")
+            await put("one\n")
+            path.write_text(path.read_text() + "mine, too")
+            await put("two\n")
+            ours = "<!-- sandbox: begin -->\ntwo\n<!-- sandbox: end -->\n"
+            assert path.read_text() == f"mine\n\n{ours}mine, too"
+            await put("")
+            assert path.read_text() == "mine\n\nmine, too"
+            await put("")
+            link.symlink_to(path)
+            os.mkfifo(pipe)
+            long.write_bytes(b"x" * (1 << 20) + b"x")
+            for other in (link, pipe, long):
+                await put("three\n", other)
+            assert "three" not in path.read_text() + long.read_text() and pipe.is_fifo() and link.is_symlink()
+
+    asyncio.run(scenario())
+
+
 def test_identity_writes_files_whole_and_merges_the_environment(harness: Any, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     environment.write_text("A=1\nB=2\n")

@@ -254,6 +254,41 @@ def test_on_a_terminal_it_asks(sandbox: CommandLine, layout: Layout, fake: FakeS
     assert "not approved: nothing was changed" in screen and fake.process.poll() is None
 
 
+CLAUDE = """
+agent: {use: claude-code}
+mounts: [".:/w"]
+ports: ["8080:80"]
+endpoints: [{host: api.anthropic.com, secret: anthropic}]
+secrets: {anthropic: {env: MY_KEY}}
+"""
+
+
+def test_a_credential_of_another_kind_renews_what_the_agent_holds(
+    sandbox: CommandLine, layout: Layout, fake: FakeSandbox
+) -> None:
+    runs_with(sandbox, layout, CLAUDE, kinds={"anthropic": "key"})
+    assert sandbox("up", "-d", "--yes", MY_KEY="sk-ant-api03-0123456789abcdef").code == 0
+    assert asked(layout) is None, "the same kind changes nothing"
+    ran = sandbox("up", "-d", "--yes", "--progress", "plain", MY_KEY="sk-ant-oat01-0123456789abcdef")
+    assert ran.code == 0, ran.err
+    assert "secrets.anthropic  live  key -> oauth: the agent has to be started again" in ran.err
+    request = asked(layout)
+    assert request is not None and list(request["parts"]) == ["endpoints", "record"]
+    assert request["kinds"] == {"anthropic": "oauth"}
+    assert request["agent"]["env"]["CLAUDE_CODE_OAUTH_TOKEN"] == "sk-ant-oat01-proxy-managed"
+    ((path, _, text),) = request["seeds"]
+    assert path == "/home/agent/.claude/settings.json" and "apiKeyHelper" not in text
+    (rule,) = [rule for rule in request["rules"] if rule["host"] == "api.anthropic.com"]
+    assert rule["injections"][0]["header"] == "authorization"
+
+
+def test_a_variable_that_this_terminal_lacks_changes_nothing(
+    sandbox: CommandLine, layout: Layout, fake: FakeSandbox
+) -> None:
+    runs_with(sandbox, layout, CLAUDE, kinds={"anthropic": "key"})
+    assert sandbox("up", "-d", "--yes").code == 0 and asked(layout) is None
+
+
 AGENTS = HEAD + "agents: {one: {command: a}, two: {command: b}}\n"
 
 

@@ -20,12 +20,26 @@ USING = 'version: "1"\nagent: {use: claude-code}\n'
         (["-p", "x"], 'version: "1"\nagents: {a: {use: codex}, b: {use: gemini}}\n', "name one of a, b"),
         (["nobody", "-p", "x"], 'version: "1"\nagents: {a: {use: codex}}\n', "no agent called nobody"),
         (["-p", "x"], 'version: "1"\nagent: {use: nanoclaw}\n', "does nothing without a terminal"),
+        (["-p", "x", "--parallel", "0"], USING, "from 1 to 64"),
+        (["-p", "x", "--parallel", "2"], f"{USING}mounts: ['.:/w']\n", "2 agents would write in /w at once"),
+        (["-p", "x", "--parallel", "9"], f"{USING}machine: {{memory: 900GiB}}\n", "9 machines need 8100GiB of memory"),
     ],
 )
 def test_what_is_wrong_is_told_first(sandbox: CommandLine, argv: list[str], file: str, words: str) -> None:
     sandbox.file(file)
     ran = sandbox("run", *argv)
     assert ran.code == 2 and words in ran.err and ran.out == ""
+
+
+def test_a_missing_credential_is_told_before_anything_is_built(sandbox: CommandLine) -> None:
+    secret = "endpoints: [{host: api.anthropic.com, secret: anthropic}]\nsecrets: {anthropic: {env: NOT_SET}}\n"
+    sandbox.file(USING + secret)
+    ran = sandbox("run", "--yes", "-p", "x")
+    assert ran.code == 2 and ran.out == ""
+    assert "error: Claude Code has no credential: the secret anthropic has no value\n" in ran.err
+    assert "  variable NOT_SET is not set\n" in ran.err
+    assert "hint: `sandbox secret set anthropic` gives it one\n" in ran.err
+    assert "to build" not in ran.err
 
 
 def test_the_task_may_come_by_standard_input(sandbox: CommandLine) -> None:

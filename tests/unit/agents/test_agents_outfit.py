@@ -46,6 +46,13 @@ def test_the_kind_of_credential_is_told_by_its_placeholder() -> None:
     assert "apiKeyHelper" not in json.dumps(files(found))
 
 
+def test_of_a_key_and_a_token_side_by_side_the_usual_kind_is_taken() -> None:
+    both = outfit({**TOKEN, **KEY})
+    assert both.secret == "anthropic" and "CLAUDE_CODE_OAUTH_TOKEN" not in both.environment
+    unusual = {"anthropic": Held(("api.anthropic.com",), "a-placeholder-of-nobody")}
+    assert outfit({**unusual, **TOKEN}).secret == "mine", "a kind's own placeholder comes first"
+
+
 def test_a_secret_for_another_host_is_not_its_own() -> None:
     found = outfit({"github": Held(("api.github.com",), "github_pat_placeholder")})
     assert found.secret is None and "apiKeyHelper" not in json.dumps(files(found))
@@ -68,3 +75,11 @@ def test_no_word_is_left_in_what_any_agent_gets(name: str) -> None:
         assert found.secret == "s"
         assert "{{" not in json.dumps([found.command, dict(found.environment), found.files])
     assert "{{" not in json.dumps(outfit({}, name).files)
+
+
+@pytest.mark.parametrize("name", [agent.name for agent in list_agents()])
+def test_what_is_kept_is_a_part_of_its_state_and_signs_nobody_in(name: str) -> None:
+    definition = load_agent(name)
+    for path in definition.sessions:
+        assert any(path.startswith(f"{state}/") for state in definition.state)
+        assert not any(word in path for word in ("auth", "credential", "token", "config", "settings", "sqlite"))

@@ -85,9 +85,9 @@ def test_what_needs_a_new_machine() -> None:
     new = {path.split(".")[0] for path, kind in FIELDS.items() if kind == NEW}
     assert new == {"name", "agent", "machine", "packages", "setup", "mounts"}
     live = {path for path, kind in FIELDS.items() if kind not in (NEW, None)}
-    assert {path for path in live if "." in path} == {f"agent.{key}" for key in ("command", "args", "env", "user")} | {
-        "machine.idle"
-    }
+    assert {path for path in live if "." in path} == {
+        f"agent.{key}" for key in ("command", "args", "env", "user", "note", "keep")
+    } | {"machine.idle"}
 
 
 def test_the_parts_have_all_live_sections() -> None:
@@ -106,6 +106,8 @@ PAIRS: dict[str, tuple[str, str, str]] = {
     "agent.args": ("agent: {command: a}", "agent: {command: a, args: [-x]}", "nothing -> -x"),
     "agent.env": ("agent: {command: a, env: {A: x}}", "agent: {command: a, env: {A: y}}", "changed"),
     "agent.user": ("agent: {command: a}", "agent: {command: a, user: root}", "agent -> root"),
+    "agent.note": ("agent: {command: a}", "agent: {command: a, note: false}", "true -> false"),
+    "agent.keep": ("agent: {command: a}", "agent: {command: a, keep: true}", "false -> true"),
     "machine.cpus": ("machine: {cpus: 1}", "machine: {cpus: 2}", "1 -> 2"),
     "machine.memory": ("machine: {memory: 2GiB}", "machine: {memory: 2560MiB}", "2GiB -> 2560MiB"),
     "machine.disk": ("machine: {disk: 20GiB}", "machine: {disk: 30GiB}", "20GiB -> 30GiB"),

@@ -90,6 +90,20 @@ def test_one_without_a_value_ends_it_at_the_start(store: Store) -> None:
     assert OLD not in "".join(traceback.format_exception(caught.value))
 
 
+def test_one_that_may_be_missing_gets_its_value_where_the_user_keeps_it(
+    store: Store, clock: Clock, kept: Path, heard: list[str]
+) -> None:
+    places = [Source("env", "TOKEN"), Source("keyring", "anthropic")]
+    vault = Vault({"anthropic": places}, {}, store, heard.append, clock, missing=["anthropic"])
+    assert vault.value("anthropic") is None and heard == []
+    store.set("anthropic", NEW)
+    clock.now += LOOK_S
+    vault.value("anthropic")
+    vault.settle(WAIT_S)
+    assert vault.value("anthropic") == NEW
+    assert heard == ["the secret anthropic has a value again"]
+
+
 def test_a_file_that_changes(store: Store, clock: Clock, file: Path, heard: list[str]) -> None:
     vault = Vault({"github": [Source("file", str(file))]}, {}, store, heard.append, clock)
     assert vault.value("github") == OLD

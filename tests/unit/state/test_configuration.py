@@ -171,6 +171,14 @@ def test_a_port_that_was_picked_stays(tmp_path: Path) -> None:
     assert wanted_forwards(loaded, forwards) == forwards
 
 
+def test_what_is_kept_of_an_agent(tmp_path: Path) -> None:
+    assert dress(load(tmp_path, "agent: {use: codex}\n"), Credentials()).keeps is None
+    keeps = dress(load(tmp_path, "agent: {command: a, keep: true}\n"), Credentials()).keeps
+    assert keeps == ("/home/agent", "agent", [".bash_history"])
+    keeps = dress(load(tmp_path, "agent: {use: codex, keep: true, user: root}\n"), Credentials()).keeps
+    assert keeps == ("/root", "root", [".bash_history", ".codex/sessions", ".codex/history.jsonl"])
+
+
 def test_the_agent_in_the_record(tmp_path: Path) -> None:
     assert dress(load(tmp_path, ""), Credentials()).call is None
     loaded = load(tmp_path, "agent: {command: [a, b], args: [c], env: {X: y}, user: root}\n")

@@ -156,6 +156,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.project_plan(Path("/src/shop")),
         layout.project_plan(Path("/src/shop"), "claude"),
         layout.project_seen(Path("/src/shop")),
+        layout.project_kept(Path("/src/shop"), "shop"),
         layout.approval(Path("/src/shop/Sandboxfile.yaml")),
         layout.secrets,
         layout.secrets_lock,

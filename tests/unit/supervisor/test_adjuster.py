@@ -180,6 +180,17 @@ def test_what_looks_inside_comes_after_the_guest_trusts_it(layout: Layout) -> No
     assert fake.policy is not None and fake.policy.looks_inside
 
 
+def test_what_the_agent_holds_and_is_told_follows(layout: Layout) -> None:
+    fake = Fake()
+    seed, note = ("/home/agent/.claude/settings.json", 0o600, "{}"), ("/home/agent/.claude/CLAUDE.md", "new")
+    adjust(layout, fake, request("endpoints", seeds=[seed], note=note, kinds={"anthropic": "oauth"}))
+    files = [file for one in fake.identities for file in one["files"] if file["path"].startswith("/home")]
+    held = {"path": seed[0], "mode": 0o600, "content": "{}", "owner": "agent"}
+    told = {"path": note[0], "mode": 0o600, "content": "new", "owner": "agent", "part": True}
+    assert files == [held, told]
+    assert running(layout).kinds == {"anthropic": "oauth"}
+
+
 def test_a_credential_that_is_gone_changes_nothing(layout: Layout) -> None:
     fake = Fake()
     places = SecretPlaces({"anthropic": (Source("env", "KEY"),)}, {})

@@ -1,10 +1,14 @@
-"""Writing the machine's own files."""
+"""Writing the machine's own files, and our part of files that are not ours alone."""
 
 from __future__ import annotations
 
 import grp
 import os
 import pwd
+import stat
+
+BEGIN, END = b"<!-- sandbox: begin -->\n", b"<!-- sandbox: end -->\n"
+MOST_BYTES = 1 << 20  # of a file that is not ours alone
 
 
 def write_file(path: str, content: bytes, mode: int, owner: str | int | None = None) -> None:
@@ -41,3 +45,30 @@ def write_file(path: str, content: bytes, mode: int, owner: str | int | None = N
         if os.path.lexists(temporary):
             os.unlink(temporary)
         raise
+
+
+def with_part(path: str, content: bytes) -> bytes | None:
+    """The file's content with our part in the place of what was ours before, at the end where there was none.
+
+    Without content our part goes away. None where nothing is to be written: the file is no regular one, or too long, or
+    there is nothing of ours in it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return BEGIN + content + END if content else None
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+            return None
+        old = file.read(MOST_BYTES + 1)
+    before, begin, rest = old.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        before, after = old, b""
+        if not content:
+            return None
+        before += b"" if not before or before.endswith(b"\n\n") else b"\n" if before.endswith(b"\n") else b"\n\n"
+    return before + (BEGIN + content + END if content else b"") + after

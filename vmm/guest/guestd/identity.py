@@ -12,7 +12,7 @@ import time
 from .accounts import merge_environment
 from .certificate import trust_certificate
 from .failure import Json
-from .files import write_file
+from .files import with_part, write_file
 from .system import read_text
 
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
@@ -22,8 +22,9 @@ def set_identity(request: Json, cancelled: threading.Event) -> Json:
     """Make a restored machine its own: entropy first, for all that follows, then clock, names, files, environment.
 
     {entropy: hex, time_ns, hostname, machine_id, certificate: PEM or null, files: [{path, content or base64, mode,
-    owner}], environment: {}}; all optional. The environment is merged into /etc/environment, where each exec reads it.
-    The certificate takes the place of the one of the snapshot; null removes that, and without the key it stays."""
+    owner, part}], environment: {}}; all optional. The environment is merged into /etc/environment, where each exec
+    reads it. The certificate takes the place of the one of the snapshot; null removes that, and without the key it
+    stays. Of a file with `part`, what was ours is replaced and the rest stays."""
 
     if entropy := bytes.fromhex(request.get("entropy") or ""):
         add_entropy(entropy)
@@ -38,6 +39,10 @@ def set_identity(request: Json, cancelled: threading.Event) -> Json:
         trust_certificate(request["certificate"], request.get("root") or "/")
     for file in request.get("files") or []:
         content = base64.b64decode(file["base64"]) if "base64" in file else str(file.get("content", "")).encode()
+        if file.get("part"):
+            if (whole := with_part(file["path"], content)) is None:
+                continue
+            content = whole
         mode = file.get("mode", 0o644)
         write_file(file["path"], content, int(mode, 8) if isinstance(mode, str) else int(mode), file.get("owner"))
     if variables := request.get("environment"):
