@@ -1,8 +1,9 @@
 """Vendors of models, for real agents: `model_vendor.py DIRECTORY ADDRESS ADDRESS`, in the network of vendor_network.py.
 
 They play the script of model_server.py: the agent's shell tool is called with each of AGENT_COMMANDS, a JSON list, and
-the results are quoted. Each demands its own real key, as it stands in AGENT_KEYS, JSON: host -> [header, value]. What
-came with it is in DIRECTORY/requests, one JSON object a line; what came without it in DIRECTORY/refused.
+the results are quoted; with AGENT_UNTIL the last one again until its result has that text. Each demands its own real
+key, as it stands in AGENT_KEYS, JSON: host -> [header, value]. What came with it is in DIRECTORY/requests, one JSON
+object a line; what came without it in DIRECTORY/refused.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from model_server import Asked, ModelServer
 
+UNTIL = os.environ.get("AGENT_UNTIL") or None
 KEYS = {host: (header, value) for host, (header, value) in json.loads(os.environ["AGENT_KEYS"]).items()}
 
 
@@ -44,7 +46,7 @@ def show_asked(asked: Asked) -> dict[str, Any]:
 
 async def main() -> None:
     directory, address = Path(sys.argv[1]), sys.argv[2]
-    model = ModelServer(("x-nobody", "has this"), KEYS, tuple(json.loads(os.environ["AGENT_COMMANDS"])))
+    model = ModelServer(("x-nobody", "has this"), KEYS, tuple(json.loads(os.environ["AGENT_COMMANDS"])), UNTIL)
     model.asked = Written(directory / "requests", show_asked)
     model.refused = Written(directory / "refused", lambda item: {"path": item[0], "headers": item[1]})
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

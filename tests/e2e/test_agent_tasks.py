@@ -22,12 +22,14 @@ COMMANDS = (
     f"tar -chC / {FILES} | docker import - localhost/small && docker run --rm --network none -v /workspace:/w"
     " localhost/small /bin/sh -c 'echo contained-42 > /w/contained.txt; echo contained-42'",
 )
-# For an agent that ends each command after half a minute, which a busy machine without KVM may need for a container.
+# For an agent that waits for a command no longer than half a minute: a busy machine without KVM may need more for a
+# container. The last one is asked for until it says what the container did.
 IN_THE_BACKGROUND = (
     COMMANDS[0],
     f"nohup sh -c {shlex.quote(f'{COMMANDS[1]}; touch /tmp/done')} > /tmp/said 2>&1 < /dev/null & echo begun",
-    *["timeout 20 sh -c 'until [ -e /tmp/done ]; do sleep 1; done'; cat /tmp/said"] * 9,
+    "timeout 7 sh -c 'until [ -e /tmp/done ]; do sleep 1; done'; cat /tmp/said",
 )
+UNTIL = {"AGENT_UNTIL": "contained-42"}
 TASK_S = 1200.0
 TASK = "say what forty and two make"
 REAL = "real-and-never-in-the-guest"
@@ -59,7 +61,7 @@ class Facts:
 
     def environment(self) -> dict[str, str]:
         keys = {host: [self.header, self.scheme + self.key] for host in self.hosts}
-        return {**self.secrets, "AGENT_KEYS": json.dumps(keys), "AGENT_COMMANDS": json.dumps(self.commands)}
+        return {**self.secrets, "AGENT_KEYS": json.dumps(keys), "AGENT_COMMANDS": json.dumps(self.commands), **UNTIL}
 
 
 ANTHROPIC = Facts("api.anthropic.com", "ANTHROPIC_API_KEY", "x-api-key", "")
@@ -67,7 +69,7 @@ OPENAI = Facts("api.openai.com", "OPENAI_API_KEY")
 GOOGLE = Facts("generativelanguage.googleapis.com", "GEMINI_API_KEY", "x-goog-api-key", "")
 AGENTS = {
     "claude-code": ANTHROPIC,
-    "codex": OPENAI,
+    "codex": replace(OPENAI, commands=IN_THE_BACKGROUND),
     "opencode": ANTHROPIC,
     "copilot": Facts("api.github.com", "COPILOT_GITHUB_TOKEN", further=("api.individual.githubcopilot.com",)),
     "gemini": GOOGLE,

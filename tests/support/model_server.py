@@ -39,8 +39,10 @@ class ModelServer:
     key: tuple[str, str]
     keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     commands: tuple[str, ...] = ("expr 40 + 2",)
+    until: str | None = None  # the last command is called again until its result has this
     asked: list[Asked] = field(default_factory=list)
     refused: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)  # paths and headers without the key
+    _threads: dict[str, Json] = field(default_factory=dict)
     closed: list[tuple[int, str]] = field(default_factory=list)  # codes and reasons of WebSockets that clients closed
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
@@ -76,7 +78,11 @@ class ModelServer:
         if wire is None:
             await self._send_json(writer, {"error": {"message": f"nothing at {path}"}}, 404)
             return
-        events = list(wire.events(body, self.commands))
+        body = self._continued(body)
+        events = list(wire.events(body, self.commands, self.until))
+        if "thread" in body:  # what the server knows already is not sent again
+            events[0]["message"]["id"] = f"msg_{len(self.asked)}"
+            self._threads[events[0]["message"]["id"]] = body
         if not (body.get("stream") or wire.streams):
             await self._send_json(writer, whole_of(events))
             return
@@ -91,6 +97,11 @@ class ModelServer:
             await _send_chunk(writer, b"data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+
+    def _continued(self, body: Json) -> Json:
+        """A request that goes on with an answer has only what is new: with all that was before it."""
+        before = self._threads.get((body.get("thread") or {}).get("previous_message_id"))
+        return body if before is None else {**before, **body, "messages": [*before["messages"], *body["messages"]]}
 
     async def _send_json(self, writer: Writer, content: Json, status: int = 200) -> None:
         body = json.dumps(content).encode()
@@ -116,7 +127,7 @@ class ModelServer:
             body = json.loads(data)
             self.asked.append(Asked(path, fields, body, "websocket"))
             history = [*(history if body.get("previous_response_id") else []), *body.get("input", [])]
-            for event in responses_events({**body, "input": history}, self.commands):
+            for event in responses_events({**body, "input": history}, self.commands, self.until):
                 await socket.send(json.dumps(event).encode(), TEXT)
 
 

@@ -10,6 +10,7 @@ Json = dict[str, Any]
 SHELL_TOOLS = ("Bash", "bash", "exec_command", "shell", "run_shell_command", "exec", "run_commands", "Execute")
 FINAL = "The command said: "
 SHORT = "A short answer."
+MOST_CALLS = 80
 
 
 class ShellTool(NamedTuple):
@@ -67,10 +68,18 @@ def _tools(body: Json) -> Iterator[tuple[str | None, Json]]:
             yield None, tool
 
 
-def next_call(body: Json, results: list[Any], commands: Sequence[str]) -> tuple[ShellTool, str] | None:
-    """The tool and the command of this turn; None when all have been called, or there is no tool."""
-    tool = shell_tool(body) if len(results) < len(commands) else None
-    return None if tool is None else (tool, commands[len(results)])
+def next_call(
+    body: Json, results: list[Any], commands: Sequence[str], until: str | None
+) -> tuple[ShellTool, str] | None:
+    """The tool and the command of this turn; None when all have been called, or there is no tool.
+
+    With `until` the last command is called again, MOST_CALLS in all, until its result has this text.
+    """
+    left = list(commands[len(results) :])
+    if not left and until is not None and until not in json.dumps(results[-1]) and len(results) < MOST_CALLS:
+        left = [commands[-1]]
+    tool = shell_tool(body) if left else None
+    return None if tool is None else (tool, left[0])
 
 
 def arguments_of(tool: ShellTool, command: str) -> Json:
@@ -105,7 +114,7 @@ def text_of(events: list[Json]) -> str:
     return "".join(found)
 
 
-def messages_events(body: Json, commands: Sequence[str]) -> Iterator[Json]:
+def messages_events(body: Json, commands: Sequence[str], until: str | None = None) -> Iterator[Json]:
     """Anthropic's Messages API."""
     blocks = [
         block
@@ -114,7 +123,7 @@ def messages_events(body: Json, commands: Sequence[str]) -> Iterator[Json]:
         for block in message["content"]
     ]
     results = [block["content"] for block in blocks if block.get("type") == "tool_result"]
-    call = next_call(body, results, commands)
+    call = next_call(body, results, commands, until)
     schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
     usage = {"input_tokens": 12, "output_tokens": 1}
     yield {
@@ -144,12 +153,12 @@ def messages_events(body: Json, commands: Sequence[str]) -> Iterator[Json]:
     yield {"type": "message_stop"}
 
 
-def responses_events(body: Json, commands: Sequence[str]) -> Iterator[Json]:
+def responses_events(body: Json, commands: Sequence[str], until: str | None = None) -> Iterator[Json]:
     """OpenAI's Responses API."""
     items = body.get("input")
     items = items if isinstance(items, list) else []
     results = [item["output"] for item in items if str(item.get("type", "")).endswith("_call_output")]
-    call = next_call(body, results, commands)
+    call = next_call(body, results, commands, until)
     schema = ((body.get("text") or {}).get("format") or {}).get("schema")
     answer: Json = {"id": f"resp_{len(items)}", "object": "response", "status": "in_progress", "output": []}
     yield {"type": "response.created", "response": answer}
@@ -187,10 +196,10 @@ def _call(tool: ShellTool, command: str, id: str) -> tuple[Json, str]:
     return {"type": "function_call", "id": "fc_1", **common, "arguments": ""}, json.dumps(arguments_of(tool, command))
 
 
-def chat_events(body: Json, commands: Sequence[str]) -> Iterator[Json]:
+def chat_events(body: Json, commands: Sequence[str], until: str | None = None) -> Iterator[Json]:
     """Chat completions, as many vendors speak them."""
     results = [message["content"] for message in body.get("messages", []) if message.get("role") == "tool"]
-    found = next_call(body, results, commands)
+    found = next_call(body, results, commands, until)
     schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
     usage = {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}
 
@@ -209,11 +218,11 @@ def chat_events(body: Json, commands: Sequence[str]) -> Iterator[Json]:
     yield {**chunk({}, "stop" if found is None else "tool_calls"), "usage": usage}
 
 
-def gemini_events(body: Json, commands: Sequence[str]) -> Iterator[Json]:
+def gemini_events(body: Json, commands: Sequence[str], until: str | None = None) -> Iterator[Json]:
     """Google's Gemini API."""
     parts = [part for content in body.get("contents") or [] for part in content.get("parts") or []]
     results = [part["functionResponse"].get("response") for part in parts if "functionResponse" in part]
-    found = next_call(body, results, commands)
+    found = next_call(body, results, commands, until)
     settings = body.get("generationConfig") or {}
     schema = settings.get("responseJsonSchema") or settings.get("responseSchema")
     if found is not None:
@@ -231,7 +240,7 @@ class Wire(NamedTuple):
     """`named` events have their type before them, after the last one comes `done`; a path `streams` by itself where the
     request does not say so."""
 
-    events: Callable[[Json, Sequence[str]], Iterator[Json]]
+    events: Callable[[Json, Sequence[str], str | None], Iterator[Json]]
     named: bool = False
     done: bool = False
     streams: bool = False

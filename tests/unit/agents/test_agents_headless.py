@@ -17,6 +17,12 @@ def test_the_task_is_one_word_of_the_command() -> None:
     assert headless_command(load_agent("codex"), "x", ["-m", "small"])[-2:] == ["-m", "small"]
 
 
+def test_arguments_stand_before_a_task_that_ends_the_options() -> None:
+    command = headless_command(load_agent("pi"), "--help", ["--model", "x"])
+    assert command[-4:] == ["--model", "x", "--", "--help"]
+    assert headless_command(load_agent("codex"), "x", ["--model", "y"])[-2:] == ["--model", "y"]
+
+
 def test_one_that_needs_a_terminal() -> None:
     with pytest.raises(EngineError, match="NanoClaw does nothing without a terminal") as caught:
         headless_command(load_agent("nanoclaw"), "x")
@@ -44,6 +50,17 @@ def test_an_answer_among_lines() -> None:
     ]
     output = "no json\n" + "".join(f"{json.dumps(line)}\n" for line in lines)
     assert read_answer(load_agent("codex").commands, output) == Answered("last", {"output_tokens": 3}, "t1")
+
+
+def test_an_answer_in_a_list() -> None:
+    lines = [
+        {"type": "session", "id": "s1"},
+        {"type": "turn_end", "message": {"content": [{"type": "toolCall"}], "usage": {"input": 1}}},
+        {"type": "turn_end", "message": {"content": [{"thinking": "?"}, {"text": "done"}], "usage": {"input": 2}}},
+        {"type": "turn_end", "message": {"content": []}},
+    ]
+    output = "".join(f"{json.dumps(line)}\n" for line in lines)
+    assert read_answer(load_agent("pi").commands, output) == Answered("done", {"input": 2}, "s1")
 
 
 @pytest.mark.parametrize("output", ["", "plain words", "{", '{"other": 1}', "[1]", '{"result": null}'])
