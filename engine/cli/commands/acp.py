@@ -50,13 +50,14 @@ def command(
     from engine.lifecycle.members import choose_members
     from engine.lifecycle.project_file import load_file
     from engine.lifecycle.selection import open_layout
+    from engine.lifecycle.sign_in import MissingCredential
     from engine.lifecycle.up import agreed, carry_out
     from engine.trust.agreement import HostAccess
 
     class Unasked(Terminal):
         """An editor reads our standard output and shows our standard error: nobody would see a question."""
 
-        def ask(self, question: HostAccess | Replacement) -> bool | None:
+        def ask(self, question: HostAccess | Replacement | MissingCredential) -> bool | None:
             return None
 
     loaded, layout = load_file(path, (), assignments), open_layout()
