@@ -87,6 +87,6 @@ def test_a_life_with_an_agent(world: World, project: Path) -> None:
 async def _eat(world: World, project: Path) -> End:
     """An agent that takes more memory than the machine has."""
     control = Layout.from_environment(os.environ).instance("comfort").sockets.control
-    argv = ["python3", "-c", "import mmap\nm = mmap.mmap(-1, 8 << 30)\nfor n in range(0, 8 << 30, 4096): m[n] = 1"]
+    argv = ["python3", "-c", "all = []\nwhile True: all.append(b'x' * (16 << 20))"]
     async with await connect(control) as guest:
         return await run_agent(guest, AgentCall(["agent"], "agent"), argv, "/", 240.0, lambda data: None)
