@@ -11,18 +11,18 @@ import pytest
 from engine.errors import EngineError
 from engine.starter.proposals import Findings
 from engine.starter.starting import Choices, Start, look, write
-from sandboxfile import Loaded, SandboxfileError, load
+from sandboxfile import Inputs, Loaded, SandboxfileError, load
 
 
 class Converted:
     """One conversion in `tmp_path`: the findings, the new file as it loads, and what was listed."""
 
-    def __init__(self, source: Path, output: Path | None = None) -> None:
+    def __init__(self, source: Path, output: Path | None = None, unset: list[str] | None = None) -> None:
         self.start: Start = look(output, source)
         self.found: Findings = self.start.found
         self.text = write(self.start, Choices(self.start.suggestion, self.found.mount))
         self.start.path.write_text(self.text)
-        self.loaded: Loaded = load(self.start.path)
+        self.loaded: Loaded = load(self.start.path, Inputs(environment=dict.fromkeys(unset or [], "1")))
         self.sandbox = self.loaded.sandbox
         self.listed = {item.path: item.reason for item in self.found.left_out}
 
@@ -58,45 +58,52 @@ def test_compose_that_fits_is_included(tmp_path: Path) -> None:
 
 COMPOSE = """\
 version: "3"
+name: ${PROJECT:-my shop}
 x-common: &common {restart: always}
 services:
   web:
     <<: *common
-    build: ./web
+    image: web
     secrets: [pw]
-    depends_on: [db, ghost]
-    volumes: [".:/app", "../outside:/o", "/var/run/docker.sock:/s"]
-    environment: {A: "${FOO:-x}", B: $BAR, C: "$$x"}
+    volumes: [".:/app", "../outside:/o"]
+    command: ["--flag", true]
   db:
     image: postgres:17
-    frobnicate: yes
-    ports: ["5432:5432", "1:2:3:4", 99999999]
-  needs: {image: x, depends_on: [broken]}
+    environment: {A: "${FOO:-x}", B: $BAR, C: "$$x", D: "${MUST:?say it}"}
+    volumes: ["/var/run/docker.sock:/s"]
+    <<: *common
+  typo: {image: x, frobnicate: yes}
+  ports: {image: x, ports: ["5432:5432", "1:2:3:4"]}
+  needs: {image: x, depends_on: [typo]}
   broken: {}
+  cache: {image: redis, networks: [inner]}
 secrets: {pw: {environment: PW}}
 models: {a: {}}
-volumes: {data: {}}
-networks: [1]
+volumes: {data: {}, bad: {driver: [1]}}
+networks: {inner: {}}
+configs: [1]
 """
 
 
-def test_compose_that_does_not_fit_is_copied(tmp_path: Path) -> None:
-    done = Converted(written(tmp_path, {"compose.yaml": COMPOSE, "web/Dockerfile": ""}, "compose.yaml"))
-    assert set(done.sandbox.services) == {"web", "db", "needs"} and set(done.sandbox.volumes) == {"data"}
-    web = done.sandbox.services["web"]
-    assert web["volumes"] == [".:/app", "/var/run/docker.sock:/s"] and web["depends_on"] == ["db"]
-    assert web["environment"] == {"A": "x", "B": "", "C": "$x"} and web["restart"] == "always"
-    assert '"${FOO:-x}"' in done.text and "$BAR" in done.text
-    assert done.sandbox.services["db"] == {"image": "postgres:17", "ports": ["5432:5432"]}
+def test_compose_that_does_not_fit_is_copied_by_whole_services(tmp_path: Path) -> None:
+    done = Converted(written(tmp_path, {"compose.yaml": COMPOSE}, "compose.yaml"), unset=["MUST"])
+    assert set(done.sandbox.services) == {"db", "cache"} and set(done.sandbox.volumes) == {"data"}
+    db = done.sandbox.services["db"]
+    assert db["environment"] == {"A": "x", "B": "", "C": "$x", "D": "1"} and db["restart"] == "always"
+    assert '"${FOO:-x}"' in done.text and "$BAR" in done.text and done.sandbox.name == "my-shop"
     assert set(done.listed) == {
-        "version", "x-common", "secrets", "models", "services.web.secrets", "services.web.depends_on[1]",
-        "services.web.volumes[1]", "services.db.frobnicate", "services.db.ports[1]", "services.db.ports[2]",
-        "services.broken", "services.needs.depends_on[0]", "networks",
+        "version", "x-common", "secrets", "models", "services.web", "services.typo", "services.ports",
+        "services.needs", "services.broken", "volumes.bad", "configs",
     }  # fmt: skip
-    assert done.place("services.web.volumes[1]") == (9, 25) and done.place("services.db.ports[2]") == (14, 37)
-    assert done.place("services.db.frobnicate") == (13, 5)
-    assert "no credential enters the machine" in done.listed["services.web.secrets"]
+    assert done.place("services.web")[0] in (8, 9, 10) and done.place("services.ports") == (17, 42)
+    assert done.place("services.typo") == (16, 20)
+    assert done.listed["services.needs"].startswith("left out whole: depends_on[0]: ")
+    assert "no credential enters the machine" in done.listed["secrets"]
     assert any("/var/run/docker.sock" in note for note in done.found.notes)
+    assert any("demands MUST" in note for note in done.found.notes)
+    # What breaks comes first, and what means nothing last.
+    order = [item.path for item in done.found.left_out]
+    assert order[0].startswith("services.") and order[-1] in ("version", "x-common")
 
 
 def test_compose_elsewhere(tmp_path: Path) -> None:
@@ -105,10 +112,30 @@ def test_compose_elsewhere(tmp_path: Path) -> None:
     )
     done = Converted(source, tmp_path)
     assert "include: deploy/compose.yaml " in done.text
-    source.write_text("services: {a: {build: ., nonsense: 1}}")
-    with pytest.raises(EngineError) as caught:
-        look(tmp_path, source)
-    assert caught.value.exit_code == 2 and str(caught.value.hint).startswith("-o ")
+    source.write_text("services: {a: {build: ., nonsense: 1}, b: {build: ./x, env_file: ../c.env}}")
+    (tmp_path / "c.env").write_text("A=1")
+    done = Converted(source, tmp_path)
+    assert done.sandbox.services == {"b": {"build": "deploy/x", "env_file": "c.env"}}
+    assert done.listed == {"services.a": "left out whole: nonsense: unknown key"}
+
+
+def test_compose_whose_paths_lead_up(tmp_path: Path) -> None:
+    source = written(tmp_path, {"docker/compose.yaml": "services: {a: {build: ..}}", "Dockerfile": ""}, "docker")
+    done = Converted(source / "compose.yaml")
+    assert done.sandbox.services == {} and set(done.listed) == {"services.a"}
+    [note] = done.found.notes
+    assert "its paths lead out of this directory" in note and note.endswith("includes it as it is")
+    assert set(Converted(source / "compose.yaml", tmp_path / "Sandboxfile.yaml").sandbox.services) == {"a"}
+
+
+def test_compose_that_names_the_project_from_outside(tmp_path: Path) -> None:
+    """A path that leads out of the project and back into it, by its name."""
+    text = "services: {a: {image: x, volumes: ['../../blog:/w', '../../blog/lib:/l', '../../other:/o']}}"
+    source = written(tmp_path / "blog", {".devcontainer/compose.yaml": text}, ".devcontainer/compose.yaml")
+    assert set(Converted(source).listed) == {"services.a"}
+    source.write_text(text.replace(", '../../other:/o'", ""))
+    done = Converted(source)
+    assert done.sandbox.services["a"]["volumes"] == ["./.:/w", "./lib:/l"] and "include: .devcontainer/" in done.text
 
 
 def test_hopeless_compose(tmp_path: Path) -> None:
