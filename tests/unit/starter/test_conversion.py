@@ -204,7 +204,7 @@ def test_dev_container(tmp_path: Path) -> None:
     done = dev_container(project)
     sandbox = done.sandbox
     assert done.start.path == project / "Sandboxfile.yaml"
-    assert sandbox.name == "python-3-postgresql" and set(sandbox.services) == {"app", "db"}
+    assert sandbox.name == "python-3-postgresql" and set(sandbox.services) == {"db"}
     assert sandbox.packages == ("gh", "ripgrep", "fd-find")
     assert done.setup() == [
         {"run": "npm ci", "inputs": ("package.json", "package-lock.json")},
@@ -230,10 +230,10 @@ def test_dev_container(tmp_path: Path) -> None:
 def test_what_a_dev_container_leaves_out(tmp_path: Path) -> None:
     done = dev_container(tmp_path)
     assert set(done.listed) == {
-        "service", "features['ghcr.io/devcontainers/features/node:1']",
-        "features['ghcr.io/devcontainers/features/terraform@sha256:abc']", "forwardPorts[1]", "postStartCommand",
+        "features['ghcr.io/devcontainers/features/node:1']",
+        "features['ghcr.io/devcontainers/features/terraform@sha256:abc']", "postStartCommand",
         "initializeCommand", "containerEnv.T", "remoteEnv.PATH", "remoteEnv.Z", "remoteEnv.no-name", "mounts[1]",
-        "mounts[2]", "mounts[3]", "remoteUser", "hostRequirements.gpu", "customizations", "runArgs", "weird",
+        "mounts[2]", "mounts[3]", "remoteUser", "hostRequirements.gpu", "customizations", "runArgs[0]", "weird",
     }  # fmt: skip
     assert done.listed["initializeCommand"] == "it runs on this host, and nothing from a file does"
     assert "evil" not in done.text and "GH_TOKEN" not in done.text
@@ -407,3 +407,84 @@ def test_by_content_and_by_directory(tmp_path: Path) -> None:
     assert look(None, tmp_path / ".devcontainer").found.proposals[0].value == "dev"
     with pytest.raises(EngineError, match="no file that can be converted"):
         look(None, tmp_path / "nowhere")
+
+
+FOREIGN = {
+    "onCreateCommand": ["apk", "add", "git"],
+    "updateContentCommand": {
+        "a": "chown -R vscode:vscode x",
+        "b": "/usr/local/bin/firewall.sh",
+        "c": "pip install -e .",
+    },
+    "postCreateCommand": "sh ${containerWorkspaceFolder}/bin/setup && ./configure",
+    "containerEnv": {"B": True},
+    "runArgs": ["--gpus", "all", "--what"],
+}
+
+
+def test_a_dev_container_of_another_kind(tmp_path: Path) -> None:
+    """What cannot run in the machine is commented out, and a step's files are its inputs."""
+    written(tmp_path, {"bin/setup": "", "configure": ""}, "")
+    done = dev_container(tmp_path, json.dumps(FOREIGN))
+    assert done.setup() == [
+        {"run": "sh /workspace/bin/setup && ./configure", "inputs": ("bin/setup", "Makefile", "configure")}
+    ]
+    off = [proposal.remark for proposal in done.found.proposals if proposal.section == "setup" and not proposal.active]
+    assert ["no apk" in off[0], "`agent`" in off[1], "was in the image" in off[2], "inputs, too" in off[3]] == [
+        True
+    ] * 4
+    assert done.sandbox.agent is not None and done.sandbox.agent.env == {"B": "true"}
+    assert done.listed["runArgs[0]"] == "--gpus: the machine has no GPU" and "runArgs[2]" in done.listed
+
+
+def test_a_service_that_is_the_dev_container(tmp_path: Path) -> None:
+    text = "services: {app: {image: x, environment: [A=b], ports: ['3000:3000']}, db: {image: y}}"
+    data = {"dockerComposeFile": "c.yaml", "service": "app", "forwardPorts": [3000, "db:5432"]}
+    files = {".devcontainer/c.yaml": text, ".devcontainer/devcontainer.json": data}
+    done = Converted(written(tmp_path, files, ".devcontainer/devcontainer.json"))
+    assert done.sandbox.services == {"db": {"image": "y", "ports": ["5432:5432"]}}
+    assert done.sandbox.agent is not None and done.sandbox.agent.env == {"A": "b"} and done.listed == {}
+
+
+@pytest.mark.parametrize("name", [".devcontainer.json", "docker-compose.yml", ".devcontainer/cpu/devcontainer.json"])
+def test_a_directory_is_searched(tmp_path: Path, name: str) -> None:
+    content = "services: {a: {image: x}}" if name.endswith("yml") else '{"name": "a"}'
+    written(tmp_path, {name: content}, name)
+    assert look(None, tmp_path).source == tmp_path / name
+
+
+def test_several_dev_containers_are_a_choice(tmp_path: Path) -> None:
+    written(tmp_path, {f".devcontainer/{name}/devcontainer.json": "{}" for name in ("a", "b")}, "")
+    with pytest.raises(EngineError, match="several dev containers"):
+        look(None, tmp_path)
+
+
+def test_expressions_of_an_environment_file(tmp_path: Path) -> None:
+    text = """\
+schemaVersion: "1"
+name: x-${{ env.args.kind }}
+agent: ${{ env.args.kind }}
+workspace: ${{ env.projectDir }}
+additionalWorkspaces: [{path: "${{ env.fileDir }}/docs"}]
+args: {kind: {default: claude}, idle: {default: x}}
+env: {A: "${{ env.other }}", B: "${{ env.projectDir }}/bin"}
+bindings: {github: {apiKey: {domains: [api.github.com]}}}
+kits: [./kit, docker.io/a/b:1]
+"""
+    kit = """\
+schemaVersion: "2"
+kind: mixin
+name: k
+args: {v: {default: "1"}}
+permissions: {network: {allow: [a.example.com]}}
+setup: {install: [{command: "apt-get install -y x-${{ kit.args.v }}"}], startup: [{command: [x]}]}
+environment: {variables: {K: "1"}}
+"""
+    done = Converted(written(tmp_path, {"sbxenv.yaml": text, "kit/spec.yaml": kit, "docs/x": ""}, "sbxenv.yaml"))
+    agent = done.sandbox.agent
+    assert done.sandbox.name == "x-claude" and agent is not None and agent.use == "claude-code"
+    assert agent.env == {"B": "/workspace/bin", "K": "1"}
+    assert [mount.source for mount in done.sandbox.mounts] == [".", "./docs"]
+    assert done.setup()[0]["run"] == "sudo sh -c 'apt-get install -y x-1'"
+    assert {"a.example.com", "api.github.com"} <= {end.host for end in done.sandbox.endpoints}
+    assert set(done.listed) == {"args.kind", "args.idle", "env.A", "kits[0]", "kits[1]"}
