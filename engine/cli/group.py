@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from engine.cli.habits import ALIASES, WAYS
 from engine.cli.names import COMMANDS, COMPLETE, HIDDEN, PROGRAM, SECTIONS, module_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ def run(arguments: list[str]) -> Any:
         from click.shell_completion import shell_complete
 
         return shell_complete(cli, {}, PROGRAM, COMPLETE, instruction)
+    if arguments == ["version"]:
+        arguments = ["--version"]
     with cli.make_context(PROGRAM, list(arguments)) as context:
         return cli.invoke(context)
 
@@ -32,6 +35,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             return None
         command: click.Command = importlib.import_module(module_of(cmd_name)).command
@@ -52,9 +56,11 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in (*COMMANDS, *HIDDEN) and not ctx.resilient_parsing:
+        if args and args[0] not in (*COMMANDS, *HIDDEN, *ALIASES) and not ctx.resilient_parsing:
             import difflib
 
+            if way := WAYS.get(args[0]):
+                ctx.fail(f"There is no command {args[0]!r}: {way}")
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else "`sandbox --help` lists them."
             ctx.fail(f"There is no command {args[0]!r}. {hint}")

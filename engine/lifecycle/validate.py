@@ -31,7 +31,8 @@ def check_file(path: Path | None = None, files: Sequence[Path] = (), assignments
             raise SandboxfileError(wrong)
     except SandboxfileError as error:
         return Checked(file, False, tuple(error.diagnostics))
-    return Checked(file, True, (*loaded.warnings, *_not_yet(loaded), *name_file(_copied(loaded), file)))
+    found = (*loaded.warnings, *_not_yet(loaded), *name_file([*_copied(loaded), *_without_git(loaded)], file))
+    return Checked(file, True, found)
 
 
 def _not_yet(loaded: Loaded) -> Iterator[Diagnostic]:
@@ -60,6 +61,17 @@ def _copied(loaded: Loaded) -> Iterator[Diagnostic]:
 
         for problem in check_copied(one):
             warning = dataclasses.replace(problem, severity="warning", hint=problem.hint or "`up` refuses it")
+            if warning not in seen:
+                seen.add(warning)
+                yield warning
+
+
+def _without_git(loaded: Loaded) -> Iterator[Diagnostic]:
+    from engine.resolve.git_mounts import git_warnings
+
+    seen = set()
+    for one in loaded.each():
+        for warning in git_warnings(one):
             if warning not in seen:
                 seen.add(warning)
                 yield warning

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,12 @@ def assemble(template: str, found: Findings, mode: str, path: Path) -> Assembled
     """
     proposals = found.proposals
     text = _write(template, found, proposals, mode)
-    if not problems_of(text, path) or problems_of(_write(template, found, (), mode), path):
+    if not problems_of(text, path, found.variables) or problems_of(_write(template, found, (), mode), path):
         return Assembled(text, ())  # valid; or not valid even without proposals, as with a broken local layer
     kept: list[Proposal] = []
     refused: list[tuple[Proposal, Diagnostic]] = []
     for proposal in proposals:
-        problems = problems_of(_write(template, found, [*kept, proposal], mode), path)
+        problems = problems_of(_write(template, found, [*kept, proposal], mode), path, found.variables)
         if problems:
             refused.append((proposal, problems[0]))
         else:
@@ -52,10 +52,13 @@ def assemble(template: str, found: Findings, mode: str, path: Path) -> Assembled
     return Assembled(_write(template, found, kept, mode), tuple(refused))
 
 
-def problems_of(text: str, path: Path) -> tuple[Diagnostic, ...]:
-    """All problems of a file with this text at `path`, none when it is valid."""
+def problems_of(text: str, path: Path, variables: Iterable[str] = ()) -> tuple[Diagnostic, ...]:
+    """All problems of a file with this text at `path`, none when it is valid.
+
+    `variables` are taken as set: only their values are missing.
+    """
     try:
-        parse(text, path, Inputs(environment=os.environ))
+        parse(text, path, Inputs(environment={**dict.fromkeys(variables, "1"), **os.environ}))
     except SandboxfileError as error:
         return error.diagnostics
     return ()
@@ -64,18 +67,28 @@ def problems_of(text: str, path: Path) -> tuple[Diagnostic, ...]:
 def _write(template: str, found: Findings, proposals: Sequence[Proposal], mode: str) -> str:
     draft = Draft.of(template)
     mounts = [proposal for proposal in proposals if proposal.section == "mounts" and proposal.active]
+    suggested = [
+        line
+        for proposal in proposals
+        if proposal.section == "mounts" and not proposal.active
+        for line in remarked([f"  #- {HAND.flow(proposal.value)}"], proposal.remark)
+    ]
     if mounts:
-        draft.replace("mounts", mounts, _PROSE["several" if len(mounts) > 1 else mounts[0].value.get("mode", "rw")])
+        draft.replace("mounts", mounts, _prose_of(mounts), suggested)
     elif mode == "none":
         draft.replace("mounts", [], _PROSE[mode])
-    elif found.hide or found.local:
+    elif mode != "rw" or found.hide or found.local or suggested:
         # The long form has a place for `hide` and `local`, which are only suggested: the user has to decide.
-        mount = {"source": ".", "target": TARGET} | ({} if mode == "rw" else {"mode": mode})
-        draft.replace("mounts", [Proposal(("mounts",), mount, "")], _PROSE[mode], _options(found))
-    elif mode != "rw":
-        draft.replace("mounts", [Proposal(("mounts",), f".:{TARGET}:{mode}", "")], _PROSE[mode])
+        long = {"source": ".", "target": TARGET} | ({} if mode == "rw" else {"mode": mode})
+        short = f".:{TARGET}" if mode == "rw" else f".:{TARGET}:{mode}"
+        mount = Proposal(("mounts",), long if found.hide or found.local else short, "")
+        draft.replace("mounts", [mount], _PROSE[mode], [*_options(found), *suggested])
     draft.add(proposal for proposal in proposals if proposal.section != "mounts")
     return draft.text()
+
+
+def _prose_of(mounts: Sequence[Proposal]) -> str:
+    return _PROSE["several" if len(mounts) > 1 else mounts[0].value.get("mode", "rw")]
 
 
 def _options(found: Findings) -> list[str]:

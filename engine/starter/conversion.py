@@ -71,9 +71,12 @@ def read_foreign(path: Path) -> Source:
 
 def literal(value: Any) -> str:
     """A scalar of another file as text for ours. Its dollar signs are escaped, so that they begin no variable."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return escape(clean(str(value)))
+    return escape(scalar(value))
+
+
+def scalar(value: Any) -> str:
+    """A scalar as JSON and YAML write it: a truth value in small letters."""
+    return str(value).lower() if isinstance(value, bool) else clean(str(value))
 
 
 def clean(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.agents import list_agents
 from engine.errors import EngineError
+from engine.starter.containers import COMPOSE_FILES
 from engine.starter.conversion import Conversion, read_foreign
 from engine.starter.from_compose import convert_compose
 from engine.starter.from_devcontainer import convert_devcontainer
@@ -26,9 +27,14 @@ def find_foreign(path: Path) -> Path:
     `path` itself, or the file that the directory `path` has. Raises EngineError (exit code 2).
     """
     if path.is_dir():
-        for name in ("devcontainer.json", f"{DEV_CONTAINER_FOLDER}/devcontainer.json", "sbxenv.yaml", "compose.yaml"):
-            if (path / name).is_file():
-                return _kept_inside(path / name, path)
+        found = [name for name in _NAMES if (path / name).is_file()]
+        if not found:
+            found = sorted(str(each.relative_to(path)) for pattern in _CHOICES for each in path.glob(pattern))
+        if len(found) > 1 and found[0] not in _NAMES:
+            hint = f"choose one: --from {path / found[0]}; there are {', '.join(found[:10])}"
+            raise EngineError(f"{path} has several dev containers", hint=hint, exit_code=2)
+        if found:
+            return _kept_inside(path / found[0], path)
     if not path.is_file():
         raise EngineError(f"{path} is no file that can be converted", hint=_HINT, exit_code=2)
     return path
@@ -79,4 +85,14 @@ def _kind(name: str, data: dict[str, Any]) -> str:
     raise EngineError(f"{name} is of no kind that can be converted", hint=_HINT, exit_code=2)
 
 
+# What a directory is searched for, the most telling first.
+_NAMES = (
+    "devcontainer.json",
+    f"{DEV_CONTAINER_FOLDER}/devcontainer.json",
+    ".devcontainer.json",
+    "sbxenv.yaml",
+    ".sbxenv.yaml",
+    *COMPOSE_FILES,
+)
+_CHOICES = (f"{DEV_CONTAINER_FOLDER}/*/devcontainer.json", "*/devcontainer.json")
 _HINT = "a Compose file, a devcontainer.json, or an sbxenv.yaml"

@@ -1,63 +1,74 @@
 """From a Compose file to a Sandboxfile.
 
-The Compose file is included as it is if all of it can be used. Else its values are copied, except those that cannot.
+The Compose file is included as it is if all of it can be used. Else its services are copied, except those that cannot
+be: such a service is left out as a whole, since half of it would be another service.
 """
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError
-from engine.starter.assembly import problems_of
-from engine.starter.containers import propose_images
+from engine.starter.containers import INCLUDE, propose_images, with_defaults
 from engine.starter.conversion import Conversion, slug
+from engine.starter.including import include_problems, note_variables, problems_with
 from engine.starter.project_tree import Project, table, word
+from engine.starter.proposals import Findings, LeftOut
+from sandboxfile.compose.files import rebase
 from sandboxfile.compose.services import volume_entry
 from sandboxfile.diagnostics import Diagnostic
 from sandboxfile.names import SECTIONS
-from sandboxfile.positions import KeyPath
+from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.reading.document import has_path
-from sandboxfile.writing.notation import Hand
 
-MOST_ROUNDS = 100  # each round removes at least one value
+MOST_ROUNDS = 100  # each round removes at least one entry
+MOST_REASONS = 3  # for one entry
 
 _NOT_CARRIED = {
     "version": "Compose itself has no use for it any more",
     "secrets": "no credential enters the machine; requests get them from `secrets` and `endpoints` here",
     "include": "only the services of this file were copied",
 }
+_OUTSIDE = "must be inside the project"
 
 
 def convert_compose(conversion: Conversion, path: Path) -> None:
-    """Add to the findings what the Compose file says. `path` is the path of the Sandboxfile.
-
-    Raises EngineError (exit code 2) when values have to be copied and the Sandboxfile is in another directory.
-    """
+    """Add to the findings what the Compose file says. `path` is the path of the Sandboxfile."""
     data, found = conversion.data, conversion.found
     seen = f"from {conversion.source.file}"
-    if name := slug(word(data, "name")):
-        found.propose("name", name, f"{seen}: name")
+    _name(conversion, seen)
     file = conversion.inside(Path(conversion.source.file).name)
-    if file is not None and not _problems({"services": {"include": file}}, path):
-        found.propose(("services", "include"), file, f"as it is: {', '.join(table(data, 'services'))}")
+    if file is not None and not include_problems(found, file, path):
+        found.propose(INCLUDE, file, f"as it is: {', '.join(table(data, 'services'))}")
+        note_variables(found, file)
         if "version" in data:
             conversion.leave_out(("version",), _NOT_CARRIED["version"])
     else:
+        found.variables.clear()
         _copy(conversion, path, seen)
+        note_variables(found, conversion.source.file)
     for service, entry in table(data, "services").items():
         _note_absolute(conversion, service, entry)
-    project = Project(conversion.directory, found.note)
-    propose_images(project, found, conversion.source, "")
+    project = Project(conversion.target, found.note)
+    propose_images(project, found, conversion.source, conversion.relative(".").removeprefix("./"))
+
+
+def _name(conversion: Conversion, seen: str) -> None:
+    name = with_defaults(word(conversion.data, "name"))
+    if "$" in name:
+        conversion.leave_out(("name",), "its variable has no default")
+    elif made := slug(name):
+        conversion.found.propose("name", made, f"{seen}: name")
 
 
 def _copy(conversion: Conversion, path: Path, seen: str) -> None:
-    if conversion.directory != conversion.target:
-        hint = f"-o {conversion.directory / path.name}"
-        message = "parts of this file cannot be used, and the others belong beside it: their paths start there"
-        raise EngineError(message, hint=hint, exit_code=2)
-    data = conversion.data
+    """Propose the services, and what they use, one by one. An entry with a problem is left out as a whole."""
+    data = copy.deepcopy(conversion.data)
+    if (directory := conversion.relative(".")) != ".":
+        rebase(data, directory.removeprefix("./"), conversion.target)
     for key in data:
         if key not in SECTIONS and key != "name":
             anchors = "its anchors are written out where they are used"
@@ -65,60 +76,75 @@ def _copy(conversion: Conversion, path: Path, seen: str) -> None:
             conversion.leave_out((key,), _NOT_CARRIED.get(key, reason))
         elif key in SECTIONS and not isinstance(data[key], dict):
             conversion.leave_out((key,), "it is no mapping")
-    removed: dict[KeyPath, str] = {}
-    kept, origin = _prune({key: data[key] for key in SECTIONS if key in data}, removed)
+    kept = {key: dict(data[key]) for key in SECTIONS if isinstance(data.get(key), dict)}
+    removed: dict[KeyPath, list[Diagnostic]] = {}
     for _ in range(MOST_ROUNDS):
-        problems = _problems(kept, path)
+        kept = {key: entries for key, entries in kept.items() if entries}
+        problems = problems_with(conversion.found, kept, path)
         if not problems:
             break
-        removed |= _to_remove(problems, kept, origin)
-        kept, origin = _prune({key: data[key] for key in SECTIONS if key in data}, removed)
+        for place, reasons in _to_remove(problems, kept).items():
+            removed[place] = reasons
+            del kept[str(place[0])][place[1]]
     else:
-        removed, kept = {(key,): problems[0].message for key in kept}, {}
-    for place, reason in removed.items():
-        conversion.leave_out(place, reason)
+        removed |= {(key, name): list(problems[:1]) for key, entries in kept.items() for name in entries}
+        kept = {}
+    for place, reasons in removed.items():
+        _leave_out(conversion, place, reasons)
+    if removed:
+        _note_parent(conversion, path)
     for section, entries in kept.items():
         for entry, value in entries.items():
             conversion.found.propose((section, entry), value, seen)
 
 
-def _problems(document: dict[str, Any], path: Path) -> tuple[Diagnostic, ...]:
-    lines = [line for key, value in document.items() for line in Hand().entry(key, value, 0)]
-    return problems_of("\n".join(['version: "1"', *lines, ""]), path)
-
-
-def _to_remove(
-    problems: Iterable[Diagnostic], kept: dict[str, Any], origin: dict[KeyPath, KeyPath]
-) -> dict[KeyPath, str]:
-    """The paths of the values in the original file that cause the problems, each with the reason."""
-    reasons: dict[KeyPath, str] = {}
+def _to_remove(problems: Iterable[Diagnostic], kept: dict[str, dict[str, Any]]) -> dict[KeyPath, list[Diagnostic]]:
+    """The entries of sections that have problems, each with these."""
+    found: dict[KeyPath, list[Diagnostic]] = {}
     for problem in problems:
-        place = problem.path
-        while len(place) > 1 and not has_path(kept, place):
-            place = place[:-1]
-        if has_path(kept, place) and place:
-            reasons.setdefault(origin[place], problem.message)
-    # Where no problem has a place in the file, no single value causes it: everything has to be removed.
-    return reasons or {origin[(key,)]: next(iter(problems)).message for key in kept}
+        section, name = (*problem.path, None, None)[:2]
+        if section in kept and name in kept[str(section)]:
+            found.setdefault((str(section), str(name)), []).append(problem)
+    if found:
+        return found
+    # Where no problem has a place in an entry, no single one causes it: everything has to go.
+    first = list(problems)[:1]
+    return {(section, name): first for section, entries in kept.items() for name in entries}
 
 
-def _prune(data: dict[str, Any], removed: dict[KeyPath, str]) -> tuple[dict[str, Any], dict[KeyPath, KeyPath]]:
-    """The data without the removed values, and for each path of the result the path in the original."""
-    origin: dict[KeyPath, KeyPath] = {}
+def _leave_out(conversion: Conversion, place: KeyPath, reasons: list[Diagnostic]) -> None:
+    texts = []
+    for reason in reasons[:MOST_REASONS]:
+        inner = render_path(reason.path[2:]) if reason.path[:2] == place else ""
+        texts.append(f"{inner}: {reason.message}" if inner else reason.message)
+    at = reasons[0].path if reasons[0].path[:2] == place else place
+    while len(at) > 2 and not has_path(conversion.data, at):
+        at = at[:-1]
+    text = f"left out whole: {'; '.join(dict.fromkeys(texts))}"
+    position = conversion.source.positions.of_key(at)
+    conversion.found.left_out.append(LeftOut(render_path(place), text, position))
 
-    def copy(value: Any, old: KeyPath, new: KeyPath) -> Any:
-        origin[new] = old
-        if isinstance(value, dict):
-            return {
-                key: copy(item, (*old, key), (*new, key)) for key, item in value.items() if (*old, key) not in removed
-            }
-        if isinstance(value, list):
-            left = [(index, item) for index, item in enumerate(value) if (*old, index) not in removed]
-            return [copy(item, (*old, index), (*new, count)) for count, (index, item) in enumerate(left)]
-        return value
 
-    kept = {key: value for key, value in copy(data, (), ()).items() if isinstance(value, dict) and value}
-    return kept, origin
+def _note_parent(conversion: Conversion, path: Path) -> None:
+    """Say that the file's paths lead out of the new file's directory, where that one's parent has them all."""
+    if conversion.directory != conversion.target or not _leads_up(table(conversion.data, "services")):
+        return
+    above = conversion.target.parent
+    name = f"{conversion.directory.name}/{Path(conversion.source.file).name}"
+    problems = include_problems(Findings(), name, above / path.name)
+    if not any(_OUTSIDE in problem.message for problem in problems):
+        effect = "includes it as it is" if not problems else "includes it, once what is wrong is right"
+        conversion.found.note(
+            f"its paths lead out of this directory: `-o {os.path.relpath(above / path.name)}` {effect}"
+        )
+
+
+def _leads_up(value: Any) -> bool:
+    """Whether any text below `value` is a path that begins with `..`."""
+    if isinstance(value, str):
+        return value == ".." or value.startswith("../")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_leads_up, inner))
 
 
 def _note_absolute(conversion: Conversion, service: str, entry: Any) -> None:

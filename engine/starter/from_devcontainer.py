@@ -10,18 +10,20 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
-from engine.starter.assembly import TARGET, problems_of
+from engine.starter.assembly import TARGET
 from engine.starter.containers import propose_images
-from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_path, slug
+from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_path, scalar, slug
 from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
+from engine.starter.including import include_problems, note_variables
 from engine.starter.project_tree import Project, table, word, words
+from engine.starter.versions import DEBIAN, shown
 from sandboxfile.quantities import MIB, format_size, parse_size
 from sandboxfile.reading.interpolate import escape
 from sandboxfile.reading.source import read_source
-from sandboxfile.writing.notation import Hand
 
 _CONTAINER = "the machine is Debian 13: what the image is for goes into packages and setup"
 _EDITOR = "it is for an editor"
@@ -30,12 +32,10 @@ _NOT_CARRIED = {
     "build": _CONTAINER,
     "dockerFile": _CONTAINER,
     "context": _CONTAINER,
-    "runArgs": "there is no container to start: in the machine the agent may do anything",
     "capAdd": "in the machine the agent may do anything",
     "privileged": "in the machine the agent may do anything",
     "securityOpt": "in the machine the agent may do anything",
     "init": "the machine has an init",
-    "service": "the agent works in the machine, beside the services",
     "runServices": "all services are started",
     "initializeCommand": HOST_COMMAND,
     "postStartCommand": "nothing runs at each start but the agent",
@@ -72,6 +72,7 @@ _READ_BY = {
     "poetry": ("pyproject.toml", "poetry.lock"),
     "bundle": ("Gemfile", "Gemfile.lock"),
     "make": ("Makefile",),
+    "configure": ("Makefile", "Makefile.in", "config.status"),
 }
 # Program -> the group of endpoints that it needs.
 _GROUPS = dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx"), "npm")
@@ -93,10 +94,12 @@ def convert_devcontainer(conversion: Conversion) -> None:
         "forwardPorts": lambda key: _ports(conversion, key),
         "appPort": lambda key: _ports(conversion, key),
         "mounts": lambda key: _mounts(conversion),
+        "service": lambda key: None,  # read with dockerComposeFile
         "workspaceFolder": lambda key: None,  # read with the mounts
         "remoteUser": lambda key: _user(conversion, key),
         "containerUser": lambda key: _user(conversion, key),
         "hostRequirements": lambda key: _requirements(conversion),
+        "runArgs": lambda key: _run_arguments(conversion),
         **{key: lambda key: None for key in (*_SILENT, *_SETUP)},
     }
     _workspace(conversion)
@@ -141,18 +144,42 @@ def _compose(conversion: Conversion) -> None:
         conversion.leave_out(("dockerComposeFile",), "it leads out of the project")
         return
     include = kept[0] if len(kept) == 1 else kept
-    line = Hand().entry("services", {"include": include}, 0)
-    problems = problems_of("\n".join(['version: "1"', *line, ""]), conversion.target / "Sandboxfile.yaml")
+    problems = include_problems(conversion.found, include, conversion.target / "Sandboxfile.yaml")
     if problems:
         reason = f"{problems[0].message}; `sandbox init --from {kept[0]}` converts what can be"
         conversion.leave_out(("dockerComposeFile",), reason)
     else:
         conversion.found.propose(("services", "include"), include, "from dockerComposeFile")
+        note_variables(conversion.found, "the Compose file")
+        _replace_service(conversion, kept)
         project = Project(conversion.target, conversion.found.note)
         for file in kept:
             source = read_source(project.text(file) or "", file)
             if source.readable:
                 propose_images(project, conversion.found, source, posixpath.dirname(file))
+
+
+def _replace_service(conversion: Conversion, files: list[str]) -> None:
+    """Leave out the service that is the dev container itself: the agent takes its place, and its environment."""
+    name = word(conversion.data, "service")
+    project = Project(conversion.target, conversion.found.note)
+    documents = [read_source(project.text(file) or "", file) for file in files]
+    services = [table(source.data, "services") for source in documents if source.readable]
+    if not any(name in each for each in services):
+        return
+    conversion.found.propose(("services", name), None, "the dev container itself: the agent works in its place")
+    for each in services:
+        variables = table(each.get(name)).get("environment")
+        pairs = variables.items() if isinstance(variables, dict) else _pairs(",".join(words(variables)))
+        for key, value in pairs:
+            if _ENVIRONMENT_NAME.fullmatch(str(key)) and isinstance(value, (str, int, float, bool)):
+                conversion.found.propose(("agent", "env", str(key)), scalar(value), f"from {name} in its Compose file")
+    others = sorted({other for each in services for other in each} - {name})
+    if others:
+        conversion.found.note(
+            f"{', '.join(others)}: the machine reaches a service at localhost, by a port that it publishes in `ports`;"
+            " its name is known to other services only"
+        )
 
 
 def _features(conversion: Conversion) -> None:
@@ -168,7 +195,14 @@ def _features(conversion: Conversion) -> None:
             conversion.found.propose("packages", package, f"from features: {name}")
         version = options if isinstance(options, str) else word(options, "version")
         if version not in ("", "latest", "lts", "stable", "os-provided", "none"):
-            conversion.leave_out(path, f"version {clean(version)}: the machine has Debian's")
+            conversion.leave_out(path, f"version {clean(version)}: the machine has Debian's{_has(name)}")
+        if str(table(options).get("installMaven", "")).lower() == "true":
+            conversion.found.propose("packages", "maven", f"from features: {name}")
+
+
+def _has(name: str) -> str:
+    """The version that the machine has of what a feature installs, where that is known."""
+    return f", which is {shown(name)}" if name in DEBIAN else ""
 
 
 def _command(conversion: Conversion, key: str, value: Any) -> None:
@@ -190,15 +224,34 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
         conversion.leave_out(path, "it uses variables of the host, or of a container")
         return
     found = conversion.found
-    tokens = _tokens(command)
+    tokens = [token.removeprefix(f"{_target(conversion)}/") for token in _tokens(command)]
     inputs = _inputs(Project(conversion.target, found.note), tokens)
     step: dict[str, Any] = {"run": command} | ({"inputs": inputs} if inputs else {})
     if {"pip", "pip3"} & set(tokens):
         step["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}  # otherwise pip refuses to change Debian's own Python
-    remark = f"from {path[0]}" if inputs else f"from {path[0]}; files that it reads are `inputs`"
-    found.propose("setup", step if len(step) > 1 else command, remark)
+    reason = _obstacle(tokens, command)
+    remark = f"from {path[0]}; {reason}" if reason else f"from {path[0]}"
+    found.propose("setup", step if len(step) > 1 else command, remark, active=not reason)
     for group in dict.fromkeys(_GROUPS[token] for token in tokens if token in _GROUPS):
         found.propose("endpoints", group, f"for {path[0]}")
+
+
+_FOREIGN = {"dnf", "yum", "apk", "pacman", "zypper", "microdnf", "tdnf"}
+_OTHER_USER = re.compile(r"/home/(?!agent\b)[a-z]|\b(?:vscode|node):(?:vscode|node)\b|\bsu (?:- )?(?:vscode|node)\b")
+_IN_IMAGE = re.compile(r"(?<![\w.}])(?:/usr/local/(?:bin|share|sbin)/[\w./-]+|/opt/[\w./-]+|/(?:scripts|app)/[\w./-]+)")
+
+
+def _obstacle(tokens: list[str], command: str) -> str:
+    """Why a command cannot run in the machine; "" when nothing shows that."""
+    if foreign := _FOREIGN & set(tokens):
+        return f"the machine is Debian, and has no {min(foreign)}"
+    if _OTHER_USER.search(command):
+        return "the machine's user is `agent`, in /home/agent"
+    if match := _IN_IMAGE.search(command):
+        return f"{match[0]} was in the image"
+    if any(one in ("-e", "--editable") and after.startswith(".") for one, after in pairwise(tokens)):
+        return "the package's files are inputs, too"
+    return ""
 
 
 def _tokens(command: str) -> list[str]:
@@ -214,7 +267,11 @@ def _inputs(project: Project, tokens: Iterable[str]) -> list[str]:
     names: list[str] = []
     for bare in tokens:
         names += _READ_BY.get(bare, ())
-        if re.fullmatch(r"(?!-)[A-Za-z0-9._/-]{1,200}", bare) and "." in bare and ".." not in bare.split("/"):
+        if (
+            re.fullmatch(r"(?!-)[A-Za-z0-9._/-]{1,200}", bare)
+            and ("." in bare or "/" in bare or bare == "configure")
+            and ".." not in bare.split("/")
+        ):
             names.append(bare)
     return list(dict.fromkeys(name for name in project.inputs(*names) if not name.startswith("/")))
 
@@ -222,7 +279,7 @@ def _inputs(project: Project, tokens: Iterable[str]) -> list[str]:
 def _environment(conversion: Conversion, key: str) -> None:
     for name, value in table(conversion.data, key).items():
         path = (key, name)
-        text = None if isinstance(value, (dict, list)) or value is None else _text(conversion, path, str(value))
+        text = None if isinstance(value, (dict, list)) or value is None else _text(conversion, path, scalar(value))
         if text is None:
             if value is None:
                 conversion.leave_out(path, "a variable cannot be unset")
@@ -263,8 +320,13 @@ def _ports(conversion: Conversion, key: str) -> None:
     for index, port in enumerate(value if isinstance(value, list) else [value]):
         path = (key, index) if isinstance(value, list) else (key,)
         match = re.fullmatch(r"(?:localhost:|127\.0\.0\.1:)?(?:([0-9]{1,5}):)?([0-9]{1,5})", str(port))
-        if isinstance(port, bool) or match is None:
-            reason = "ports of services are in `services`" if re.match(r"[A-Za-z]", str(port)) else "it is no port"
+        at_service = re.fullmatch(r"([A-Za-z][A-Za-z0-9_.-]{0,60}):([0-9]{1,5})", str(port))
+        if match is None and at_service and "dockerComposeFile" in conversion.data:
+            number = at_service[2]
+            entry = {"ports": [f"{number}:{number}"]}  # the machine reaches a service by a port that it publishes
+            conversion.found.propose(("services", at_service[1]), entry, f"from {key}")
+        elif isinstance(port, bool) or match is None:
+            reason = "publish it in `ports` of that service" if re.match(r"[A-Za-z]", str(port)) else "it is no port"
             conversion.leave_out(path, reason)
         else:
             conversion.found.propose("ports", f"{match[1] or match[2]}:{match[2]}", f"from {key}")
@@ -303,6 +365,26 @@ def _user(conversion: Conversion, key: str) -> None:
         conversion.found.propose(("agent", "user"), "root", f"from {key}")
     else:
         conversion.leave_out((key,), "the machine's user is `agent`, with sudo")
+
+
+def _run_arguments(conversion: Conversion) -> None:
+    for index, argument in enumerate(words(conversion.data["runArgs"])):
+        name = argument.partition("=")[0]
+        if name.startswith("-"):
+            reason = _RUN_ARGUMENTS.get(name, "there is no container to start")
+            conversion.leave_out(("runArgs", index), f"{clean(name)}: {reason}")
+
+
+_FREE = "in the machine the agent may do anything"
+_RUN_ARGUMENTS = {
+    "--gpus": "the machine has no GPU",
+    "--device": "the machine has no devices of this host",
+    **dict.fromkeys(("-v", "--volume", "--mount"), "directories of this host are in `mounts`"),
+    **dict.fromkeys(("-p", "--publish"), "ports are in `ports`"),
+    **dict.fromkeys(("-e", "--env", "--env-file"), "variables are in `agent.env`"),
+    **dict.fromkeys(("--network", "--net"), "the machine reaches what `endpoints` names"),
+    **dict.fromkeys(("--cap-add", "--privileged", "--security-opt", "--init"), _FREE),
+}
 
 
 def _requirements(conversion: Conversion) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from engine.agents.definition import AgentDefinition
 from engine.errors import EngineError
 from engine.starter.assembly import TARGET
 from engine.starter.conversion import HOST_COMMAND, Conversion, clean, literal, slug
+from engine.starter.kits import convert_kit, kit_sources
 from engine.starter.project_tree import table, word
 from sandboxfile.quantities import format_size, parse_size
 
 # Services whose credentials belong to no agent -> the variable with the value, and the hosts that get it.
 _KNOWN_SERVICES = {"github": ("GH_TOKEN", ("api.github.com",))}
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_ARGUMENT = re.compile(r"(\$?)\$\{\{\s*env\.args\.([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
+# The directory of the file; the other one is that of the project, and `--from` knows only one.
+_REFERENCE = re.compile(r"(\$?)\$\{\{\s*env\.(?:args\.([A-Za-z_][A-Za-z0-9_-]*)|(projectDir|fileDir))\s*\}\}")
+_OTHER = re.compile(r"(?<!\$)\$\{\{\s*([^}]{0,60}?)\s*\}\}")
 _OPTIONS = {
     "template": "the machine is Debian 13; packages and setup are for what an image would have",
     "pullPolicy": "there is no image to pull",
@@ -47,10 +50,8 @@ def convert_sbxenv(conversion: Conversion, agents: Iterable[AgentDefinition]) ->
         "sandboxOptions": lambda: _options(conversion),
         "secrets": lambda: _secrets(conversion, agents),
         "ports": lambda: _ports(conversion),
-        "kits": lambda: _each(
-            conversion, "kits", "kits are not read: what it installs belongs into packages and setup"
-        ),
-        "bindings": lambda: None,  # read with the secrets
+        "kits": lambda: _kits(conversion),
+        "bindings": lambda: _bindings(conversion, agents),
         "registries": lambda: _each(conversion, "registries", "images are pulled without credentials"),
         "lifecycle": lambda: _lifecycle(conversion),
         "mcp": lambda: _mcp(conversion),
@@ -66,35 +67,49 @@ def convert_sbxenv(conversion: Conversion, agents: Iterable[AgentDefinition]) ->
 
 
 def _name(conversion: Conversion) -> None:
-    name = conversion.data["name"]
-    if isinstance(name, str) and (made := slug(name)):
-        conversion.found.propose("name", made, "from name" if made == name else f"from name: {clean(name)}")
-    else:
+    given = conversion.data["name"]
+    name = _value(conversion, ("name",), given, conversion.directory.name) if isinstance(given, str) else None
+    if name is not None and (made := slug(name)):
+        conversion.found.propose("name", made, "from name" if made == given else f"from name: {clean(str(given))}")
+    elif name is not None or not isinstance(given, str):
         conversion.leave_out(("name",), "it has no letters or digits")
 
 
 def _agent(conversion: Conversion, agents: tuple[AgentDefinition, ...]) -> None:
-    name = conversion.data["agent"]
+    name = _value(conversion, ("agent",), conversion.data["agent"], "")
+    if name is None:
+        return
     known = next((agent.name for agent in agents if name == agent.name or name in agent.aliases), None)
     conversion.found.agent = "shell" if name == "shell" else known
     if conversion.found.agent is None:
-        conversion.leave_out(
-            ("agent",), "there is no agent of that name here: `sandbox init --list` has those there are"
-        )
+        reason = f"there is no agent {clean(name)[:60]!r} here: `sandbox init --list` has those there are"
+        conversion.leave_out(("agent",), reason)
 
 
 def _args(conversion: Conversion) -> None:
+    used = set(_used(conversion.data))
     for name, declared in table(conversion.data, "args").items():
         if table(declared).get("default") is None:
             conversion.leave_out(("args", name), "it has no default; what uses it was left out, too")
-        else:
+        elif name in used:
             conversion.leave_out(("args", name), "its default was written where it is used")
+        else:
+            conversion.leave_out(("args", name), "nothing in this file uses it")
 
 
-def _value(conversion: Conversion, path: tuple[str | int, ...], value: Any) -> str | None:
-    """A scalar as text, with each argument replaced by its default.
+def _used(value: Any) -> Iterator[str]:
+    """The names of the arguments that any text below `value` refers to."""
+    if isinstance(value, str):
+        yield from (match[2] for match in _REFERENCE.finditer(value) if match[2] and not match[1])
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _used(item)
 
-    For an argument without a default, and for a value that is no scalar, returns None and lists the value as left out.
+
+def _value(conversion: Conversion, path: tuple[str | int, ...], value: Any, directory: str) -> str | None:
+    """A scalar as text, with each argument replaced by its default, and the project's directory by `directory`.
+
+    For an argument without a default, another expression, and a value that is no scalar, returns None and lists the
+    value as left out.
     """
     if isinstance(value, (dict, list)) or value is None:
         conversion.leave_out(path, "it is no text")
@@ -105,21 +120,25 @@ def _value(conversion: Conversion, path: tuple[str | int, ...], value: Any) -> s
     def replace(match: re.Match[str]) -> str:
         if match[1]:
             return match[0][1:]
+        if match[3]:
+            return directory
         default = table(arguments.get(match[2])).get("default")
         if default is None:
-            missing.append(match[2])
-        return str(default)
+            missing.append(f"the argument {match[2]}, which has no default")
+        return str(default).lower() if isinstance(default, bool) else str(default)
 
-    text = _ARGUMENT.sub(replace, str(value).lower() if isinstance(value, bool) else str(value))
+    given = str(value).lower() if isinstance(value, bool) else str(value)
+    missing += [f"`{other}`, which has no counterpart" for other in _OTHER.findall(_REFERENCE.sub("", given))]
+    text = _REFERENCE.sub(replace, given)
     if missing:
-        conversion.leave_out(path, f"it needs the argument {missing[0]}, which has no default")
+        conversion.leave_out(path, f"it needs {clean(missing[0])}")
         return None
     return clean(text)
 
 
 def _workspace(conversion: Conversion) -> None:
     workspace = conversion.data["workspace"]
-    path = _value(conversion, ("workspace",), workspace.get("path") if isinstance(workspace, dict) else workspace)
+    path = _value(conversion, ("workspace",), _path_of(workspace), ".")
     if not path or not path.strip():
         return
     mount = {"source": conversion.relative(path), "target": TARGET}
@@ -128,11 +147,17 @@ def _workspace(conversion: Conversion) -> None:
     conversion.found.propose("mounts", mount, "from workspace")
 
 
+def _path_of(workspace: Any) -> Any:
+    return workspace.get("path") if isinstance(workspace, dict) else workspace
+
+
 def _additional(conversion: Conversion) -> None:
     entries = conversion.data["additionalWorkspaces"]
     targets = {TARGET}
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
-        path = _value(conversion, ("additionalWorkspaces", index), table(entry).get("path"))
+        if isinstance(entry, str):
+            entry = {"path": entry}
+        path = _value(conversion, ("additionalWorkspaces", index), table(entry).get("path"), ".")
         if not path:
             continue
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", posixpath.basename(posixpath.normpath(path))).strip(".-") or "directory"
@@ -151,7 +176,7 @@ def _numbered(name: str) -> Iterable[str]:
 
 def _env(conversion: Conversion) -> None:
     for name, value in table(conversion.data, "env").items():
-        text = _value(conversion, ("env", name), value)
+        text = _value(conversion, ("env", name), value, TARGET)
         if text is not None:
             conversion.found.propose(("agent", "env", name), literal(text), "from env")
 
@@ -161,7 +186,7 @@ def _options(conversion: Conversion) -> None:
         path = ("sandboxOptions", key)
         if key not in ("cpus", "memory"):
             conversion.leave_out(path, _OPTIONS.get(key, "it is no option that is known here"))
-        elif (text := _value(conversion, path, value)) is None:
+        elif (text := _value(conversion, path, value, TARGET)) is None:
             continue
         elif key == "memory":
             try:
@@ -189,9 +214,25 @@ def _secrets(conversion: Conversion, agents: tuple[AgentDefinition, ...]) -> Non
         if not hosts or not name:
             conversion.leave_out(path, "nothing says which host it is for: add an endpoint with this secret")
             continue
-        conversion.found.propose(("secrets", name), {"env": variable}, "from secrets")
-        for host in hosts:
-            conversion.found.propose("endpoints", {"host": host, "secret": name}, "from secrets")
+        _propose_secret(conversion, name, variable, hosts, "from secrets")
+
+
+def _bindings(conversion: Conversion, agents: tuple[AgentDefinition, ...]) -> None:
+    """Propose what has a binding and no entry in `secrets`: the user of the file has kept that one himself."""
+    for service in table(conversion.data, "bindings"):
+        if service in table(conversion.data, "secrets"):
+            continue
+        variable, hosts = _where(conversion, service, agents)
+        if hosts and (name := slug(service)):
+            _propose_secret(conversion, name, variable, hosts, "from bindings")
+        else:
+            conversion.leave_out(("bindings", service), "nothing says which host it is for")
+
+
+def _propose_secret(conversion: Conversion, name: str, variable: str, hosts: Iterable[str], seen: str) -> None:
+    conversion.found.propose(("secrets", name), {"env": variable}, seen)
+    for host in hosts:
+        conversion.found.propose("endpoints", {"host": host, "secret": name}, seen)
 
 
 def _where(conversion: Conversion, service: str, agents: tuple[AgentDefinition, ...]) -> tuple[str, tuple[str, ...]]:
@@ -224,7 +265,7 @@ def _ports(conversion: Conversion) -> None:
 
 
 def _number(conversion: Conversion, path: tuple[str | int, ...], value: Any) -> int | None:
-    text = None if value is None else _value(conversion, path, value)
+    text = None if value is None else _value(conversion, path, value, TARGET)
     return int(text) if text and text.isdecimal() and len(text) < 6 else None
 
 
@@ -238,6 +279,12 @@ def _mcp(conversion: Conversion) -> None:
     servers = table(conversion.data, "mcp").get("servers")
     for index, _ in enumerate(servers if isinstance(servers, list) else ()):
         conversion.leave_out(("mcp", "servers", index), "there is no MCP gateway: give it to the agent's own settings")
+
+
+def _kits(conversion: Conversion) -> None:
+    for path, given in kit_sources(conversion.data["kits"]):
+        if source := _value(conversion, path, given, "."):
+            convert_kit(conversion, path, source)
 
 
 def _each(conversion: Conversion, key: str, reason: str) -> None:

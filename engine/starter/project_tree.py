@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
+import posixpath
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from sandboxfile.reading.regular_file import read_regular_file
 
 MAX_BYTES = 1024 * 1024
 MAX_NAMES = 10_000
+MAX_MATCHES = 200  # files of one pattern
 
 
 class Project:
@@ -61,6 +64,29 @@ class Project:
         """Those of `names` that are files of the project, and so can be inputs of a step."""
         return [name for name in names if self.text(name) is not None]
 
+    def matching(self, pattern: str) -> list[str]:
+        """The files that a pattern names, sorted; `*` is for part of one name. None for a pattern with `**`."""
+        found = [""]
+        for part in pattern.split("/"):
+            if part in ("..", "**") or len(found) > MAX_MATCHES:
+                return []
+            if "*" in part or "?" in part:
+                found = [posixpath.join(above, name) for above in found for name in self._below(above, part)]
+            else:
+                found = [posixpath.join(above, part) for above in found]
+        return sorted(name for name in found[:MAX_MATCHES] if self.text(name) is not None)
+
+    def _below(self, directory: str, pattern: str) -> list[str]:
+        """The names in a directory of the project that match; not those that are hidden."""
+        try:
+            if not (self.root / directory).resolve().is_relative_to(self._real):
+                return []
+            with os.scandir(self.root / directory) as entries:
+                names = [entry.name for entry, _ in zip(entries, range(MAX_NAMES), strict=False)]
+        except (OSError, RuntimeError, ValueError):
+            return []
+        return [name for name in names if fnmatch.fnmatchcase(name, pattern) and not name.startswith(".")]
+
     def _data(self, name: str, read: Callable[[str], Any]) -> dict[str, Any]:
         text = self.text(name)
         if text is None:
@@ -86,7 +112,7 @@ class Project:
         if len(raw) > MAX_BYTES:
             self._note(f"{name} is larger than {MAX_BYTES // 1024} KiB and was not looked at")
             return None
-        return raw.decode("utf-8", "replace")
+        return raw.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def table(data: Any, *keys: str) -> dict[str, Any]:

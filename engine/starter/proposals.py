@@ -54,6 +54,7 @@ class Findings:
     agent: str | None = None
     hide: list[str] = field(default_factory=list)  # for the first mount, as is `local`
     local: list[str] = field(default_factory=list)
+    variables: set[str] = field(default_factory=set)  # that Compose files demand, and that are not set
     mount: str = "rw"  # how the machine sees the project, where no mounts are proposed
 
     def propose(

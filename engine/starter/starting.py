@@ -11,6 +11,7 @@ from engine.errors import EngineError
 from engine.starter.assembly import assemble
 from engine.starter.converting import convert, find_foreign, project_of
 from engine.starter.looking import look_at
+from engine.starter.order import by_weight
 from engine.starter.proposals import Findings, LeftOut
 from engine.starter.templates import DEFAULT, FILE, REFERENCE, read_template
 from sandboxfile.load import FILE_NAMES
@@ -75,15 +76,16 @@ def write(start: Start, choices: Choices) -> str:
         if start.source is not None:
             start.found.left_out.append(LeftOut(f"{proposal.remark}: {render_path(proposal.path)}", problem.message))
         elif proposal.path == _INCLUDE:
-            way = f"`sandbox init --from {proposal.value}` converts what can be"
-            start.found.note(f"{proposal.value} was not taken over: {problem.message}; {way}")
+            files = [proposal.value] if isinstance(proposal.value, str) else proposal.value
+            way = f"`sandbox init --from {files[0]}` converts what can be"
+            start.found.note(f"{' and '.join(files)} was not taken over: {problem.message}; {way}")
             start.found = start.found.without(["services"])  # also removes the endpoints for their images
             return write(start, choices)
         else:
             start.found.note(f"{proposal.remark} would not be valid: {problem.message}")
         start.found.proposals.remove(proposal)
     start.found.proposals = [proposal for proposal in start.found.proposals if proposal in found.proposals]
-    start.found.left_out.sort(key=lambda item: item.position or (0, 0))
+    start.found.left_out.sort(key=by_weight)
     return result.text
 
 

@@ -50,7 +50,7 @@ class ComposeFiles:
             if source.readable:
                 substitute(source, self._variables, compose=True)
                 if directory := posixpath.dirname(name):
-                    _rebase(source.data, directory)
+                    rebase(source.data, directory, self._project)
         source = self._read[name]
         return source if source.readable else None
 
@@ -74,11 +74,21 @@ class ComposeFiles:
             return None
 
 
-def _rebase(data: dict[str, Any], directory: str) -> None:
-    """Make the relative paths of a Compose file, which start at `directory`, relative to the project."""
+def rebase(data: dict[str, Any], directory: str, project: Path) -> None:
+    """Make the relative paths of a Compose file, which start at `directory`, relative to the project.
+
+    `../../shop` in shop/.devcontainer is the project, by its name, and becomes `.`.
+    """
+    home = posixpath.abspath(project)
 
     def moved(path: str) -> str:
-        return path if path.startswith(("/", "~")) else posixpath.normpath(posixpath.join(directory, path))
+        if path.startswith(("/", "~")):
+            return path
+        joined = posixpath.normpath(posixpath.join(directory, path))
+        whole = posixpath.normpath(posixpath.join(home, joined))
+        if joined.startswith("..") and f"{whole}/".startswith(f"{home.rstrip('/')}/"):
+            return posixpath.relpath(whole, home)
+        return joined
 
     for service in _mappings(data.get("services")):
         _rebase_service(service, moved)

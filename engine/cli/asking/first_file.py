@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
+from engine.agents import load_agent
 from engine.errors import EngineError
 from engine.files import write_new
 from engine.report.columns import align
 from engine.report.text import clean_line, cut
 from engine.starter.proposals import LISTS, Proposal
 from engine.starter.starting import PARTS, Choices, Start, existing, look, write
-from engine.starter.templates import list_templates, read_template, template_names
+from engine.starter.templates import Template, list_templates, read_template, template_names
 from engine.starter.writing import LOCAL_LAYER, ignore_local_layer, ignores_local_layer
 from sandboxfile.diagnostics import did_you_mean
 from sandboxfile.writing.notation import Hand
@@ -119,7 +120,7 @@ def _choose(start: Start, template: str | None, wishes: FirstFileWishes, asks: b
 
 
 def _ask_template(start: Start) -> str:
-    templates = list_templates()
+    templates = sorted(list_templates(), key=lambda item: _rank(item, start.suggestion))
     click.echo("What is to work in the machine?", err=True)
     rows = [(f"{number})", item.name, item.summary) for number, item in enumerate(templates, 1)]
     click.echo(align(rows, "  "), err=True)
@@ -136,6 +137,13 @@ def _ask_template(start: Start) -> str:
         return answer
 
     return str(click.prompt("Number or name", default=start.suggestion, value_proc=read, err=True))
+
+
+def _rank(template: Template, suggestion: str) -> tuple[bool, bool]:
+    """What works at once comes first: the suggestion, and agents whose credential this user has in a variable."""
+    credentials = load_agent(template.name).credentials.values() if template.is_agent else ()
+    at_hand = any(name in os.environ for credential in credentials for name in credential.source.env)
+    return template.name != suggestion, not at_hand
 
 
 def _ask_part(part: str, rows: list[Proposal]) -> bool:
@@ -182,6 +190,10 @@ def _show_findings(start: Start, *, err: bool) -> None:
         click.echo(align(rows[:_MOST_SHOWN], "  "))
         if len(rows) > _MOST_SHOWN:
             click.echo(f"  and {len(rows) - _MOST_SHOWN} more")
+    off = sorted((_row(proposal) for proposal in start.found.proposals if not proposal.active), key=lambda row: row[0])
+    if off:
+        click.echo("commented out, for you to decide:", err=err)
+        click.echo(align(off[:_MOST_SHOWN], "  "), err=err)
     for note in start.found.notes:
         click.echo(f"note: {clean_line(note)}", err=err)
     if start.found.left_out:

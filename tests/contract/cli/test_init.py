@@ -51,9 +51,9 @@ def test_what_a_project_shows(sandbox: CommandLine) -> None:
     fill(sandbox, {**PACKAGE, "CLAUDE.md": "", "compose.yaml": "services: {db: {image: postgres:17}}"})
     ran = sandbox("init")
     assert ran.code == 0 and "wrote Sandboxfile.yaml from the template claude-code" in ran.out
-    assert "setup      npm ci" in ran.out and "from package-lock.json" in ran.out
+    assert "npm ci && mkdir" in ran.out and "from package-lock.json" in ran.out
     assert "`sandbox secret set anthropic`, or set ANTHROPIC_API_KEY in your environment" in ran.out
-    assert "- run: npm ci" in written(sandbox) and "include: compose.yaml" in written(sandbox)
+    assert '- run: "npm ci && ' in written(sandbox) and "include: compose.yaml" in written(sandbox)
     assert sandbox("validate").code == 0
 
 
@@ -61,10 +61,10 @@ def test_what_is_not_wanted_is_left_out(sandbox: CommandLine) -> None:
     fill(sandbox, {**PACKAGE, "go.mod": "", "compose.yaml": "services: {db: {image: postgres:17}}"})
     ran = sandbox("init", "--no-setup", "--no-services", "--no-packages", "--mount", "ro", "--json")
     data = json.loads(ran.out)
-    assert [item["path"] for item in data["proposals"]] == [["endpoints"]]
+    assert {tuple(item["path"]) for item in data["proposals"]} == {("endpoints",)}
     assert (data["template"], data["written"], data["source"]) == ("shell", True, None)
     text = written(sandbox)
-    assert "npm ci" not in text and "compose.yaml" not in text and "docker.io" not in text and "golang" not in text
+    assert "npm ci" not in text and "compose.yaml" not in text and "docker.io" not in text and "golang-go" not in text
     assert "  - .:/workspace:ro\n" in text or "    mode: ro\n" in text
 
 
@@ -140,9 +140,11 @@ def test_converting(sandbox: CommandLine) -> None:
     ran = sandbox("init", "--from", "compose.yaml")
     assert ran.code == 0 and ran.err == ""
     assert "wrote Sandboxfile.yaml from compose.yaml and the template shell" in ran.out
-    assert "not carried over from compose.yaml:\n  4:5  services.a.nonsense  unknown key\n" in ran.out
+    assert "not carried over from compose.yaml:\n  4:5  services.a  left out whole: nonsense: unknown key\n" in ran.out
     data = json.loads(sandbox("init", "claude-code", "--from", "compose.yaml", "--print", "--json").out)
-    assert data["left_out"] == [{"path": "services.a.nonsense", "line": 4, "column": 5, "reason": "unknown key"}]
+    assert data["left_out"] == [
+        {"path": "services.a", "line": 4, "column": 5, "reason": "left out whole: nonsense: unknown key"}
+    ]
     assert data["template"] == "claude-code" and data["source"] == str(sandbox.project / "compose.yaml")
 
 
@@ -201,10 +203,10 @@ def test_questions(sandbox: CommandLine) -> None:
     fill(sandbox, {**PACKAGE, "go.mod": "", "compose.yaml": "services: {db: {image: postgres:17}}", ".gitignore": ""})
     talk = Talk(sandbox)
     talk.answer("Number or name [shell]:", "claud")
-    talk.answer("did you mean 'claude-code'?", "2")
+    talk.answer("did you mean 'claude-code'?", "claude-code")
     talk.child.expect_exact("Packages that this project seems to need")
     talk.answer("Install them? [Y/n]:", "n")
-    talk.child.expect_exact("npm ci  from package-lock.json")
+    talk.child.expect_exact("from package-lock.json")
     talk.answer("Run that once, to prepare the machine? [Y/n]:", "")
     talk.answer("Start them? [Y/n]:", "y")
     talk.answer("none: not at all (rw, ro, clone, none) [rw]:", "ro")
@@ -212,7 +214,9 @@ def test_questions(sandbox: CommandLine) -> None:
     code, said = talk.end()
     assert code == 0 and "wrote Sandboxfile.yaml from the template claude-code" in said
     text = written(sandbox)
-    assert "use: claude-code" in text and "npm ci" in text and "golang" not in text and "include: compose.yaml" in text
+    assert (
+        "use: claude-code" in text and "npm ci" in text and "golang-go" not in text and "include: compose.yaml" in text
+    )
     assert "mode: ro" in text and (sandbox.project / ".gitignore").read_text() == "Sandboxfile.local.yaml\n"
 
 

@@ -12,7 +12,7 @@ from engine.starter.assembly import assemble
 from engine.starter.looking import look_at
 from engine.starter.proposals import Findings
 from engine.starter.templates import read_template
-from sandboxfile import Loaded, load
+from sandboxfile import Inputs, Loaded, load
 
 MARKS = {agent.name: agent.marks for agent in list_agents()}
 
@@ -47,4 +47,5 @@ def starter(root: Path, found: Findings, template: str = "shell", mode: str = "r
     path = root / "Sandboxfile.yaml"
     result = assemble(read_template(template), found, mode, path)
     path.write_text(result.text)
-    return load(path), [f"{proposal.value}: {problem.message}" for proposal, problem in result.refused]
+    inputs = Inputs(environment=dict.fromkeys(found.variables, "1"))
+    return load(path, inputs), [f"{proposal.value}: {problem.message}" for proposal, problem in result.refused]

@@ -11,18 +11,18 @@ import pytest
 from engine.errors import EngineError
 from engine.starter.proposals import Findings
 from engine.starter.starting import Choices, Start, look, write
-from sandboxfile import Loaded, SandboxfileError, load
+from sandboxfile import Inputs, Loaded, SandboxfileError, load
 
 
 class Converted:
     """One conversion in `tmp_path`: the findings, the new file as it loads, and what was listed."""
 
-    def __init__(self, source: Path, output: Path | None = None) -> None:
+    def __init__(self, source: Path, output: Path | None = None, unset: list[str] | None = None) -> None:
         self.start: Start = look(output, source)
         self.found: Findings = self.start.found
         self.text = write(self.start, Choices(self.start.suggestion, self.found.mount))
         self.start.path.write_text(self.text)
-        self.loaded: Loaded = load(self.start.path)
+        self.loaded: Loaded = load(self.start.path, Inputs(environment=dict.fromkeys(unset or [], "1")))
         self.sandbox = self.loaded.sandbox
         self.listed = {item.path: item.reason for item in self.found.left_out}
 
@@ -58,45 +58,52 @@ def test_compose_that_fits_is_included(tmp_path: Path) -> None:
 
 COMPOSE = """\
 version: "3"
+name: ${PROJECT:-my shop}
 x-common: &common {restart: always}
 services:
   web:
     <<: *common
-    build: ./web
+    image: web
     secrets: [pw]
-    depends_on: [db, ghost]
-    volumes: [".:/app", "../outside:/o", "/var/run/docker.sock:/s"]
-    environment: {A: "${FOO:-x}", B: $BAR, C: "$$x"}
+    volumes: [".:/app", "../outside:/o"]
+    command: ["--flag", true]
   db:
     image: postgres:17
-    frobnicate: yes
-    ports: ["5432:5432", "1:2:3:4", 99999999]
-  needs: {image: x, depends_on: [broken]}
+    environment: {A: "${FOO:-x}", B: $BAR, C: "$$x", D: "${MUST:?say it}"}
+    volumes: ["/var/run/docker.sock:/s"]
+    <<: *common
+  typo: {image: x, frobnicate: yes}
+  ports: {image: x, ports: ["5432:5432", "1:2:3:4"]}
+  needs: {image: x, depends_on: [typo]}
   broken: {}
+  cache: {image: redis, networks: [inner]}
 secrets: {pw: {environment: PW}}
 models: {a: {}}
-volumes: {data: {}}
-networks: [1]
+volumes: {data: {}, bad: {driver: [1]}}
+networks: {inner: {}}
+configs: [1]
 """
 
 
-def test_compose_that_does_not_fit_is_copied(tmp_path: Path) -> None:
-    done = Converted(written(tmp_path, {"compose.yaml": COMPOSE, "web/Dockerfile": ""}, "compose.yaml"))
-    assert set(done.sandbox.services) == {"web", "db", "needs"} and set(done.sandbox.volumes) == {"data"}
-    web = done.sandbox.services["web"]
-    assert web["volumes"] == [".:/app", "/var/run/docker.sock:/s"] and web["depends_on"] == ["db"]
-    assert web["environment"] == {"A": "x", "B": "", "C": "$x"} and web["restart"] == "always"
-    assert '"${FOO:-x}"' in done.text and "$BAR" in done.text
-    assert done.sandbox.services["db"] == {"image": "postgres:17", "ports": ["5432:5432"]}
+def test_compose_that_does_not_fit_is_copied_by_whole_services(tmp_path: Path) -> None:
+    done = Converted(written(tmp_path, {"compose.yaml": COMPOSE}, "compose.yaml"), unset=["MUST"])
+    assert set(done.sandbox.services) == {"db", "cache"} and set(done.sandbox.volumes) == {"data"}
+    db = done.sandbox.services["db"]
+    assert db["environment"] == {"A": "x", "B": "", "C": "$x", "D": "1"} and db["restart"] == "always"
+    assert '"${FOO:-x}"' in done.text and "$BAR" in done.text and done.sandbox.name == "my-shop"
     assert set(done.listed) == {
-        "version", "x-common", "secrets", "models", "services.web.secrets", "services.web.depends_on[1]",
-        "services.web.volumes[1]", "services.db.frobnicate", "services.db.ports[1]", "services.db.ports[2]",
-        "services.broken", "services.needs.depends_on[0]", "networks",
+        "version", "x-common", "secrets", "models", "services.web", "services.typo", "services.ports",
+        "services.needs", "services.broken", "volumes.bad", "configs",
     }  # fmt: skip
-    assert done.place("services.web.volumes[1]") == (9, 25) and done.place("services.db.ports[2]") == (14, 37)
-    assert done.place("services.db.frobnicate") == (13, 5)
-    assert "no credential enters the machine" in done.listed["services.web.secrets"]
+    assert done.place("services.web")[0] in (8, 9, 10) and done.place("services.ports") == (17, 42)
+    assert done.place("services.typo") == (16, 20)
+    assert done.listed["services.needs"].startswith("left out whole: depends_on[0]: ")
+    assert "no credential enters the machine" in done.listed["secrets"]
     assert any("/var/run/docker.sock" in note for note in done.found.notes)
+    assert any("demands MUST" in note for note in done.found.notes)
+    # What breaks comes first, and what means nothing last.
+    order = [item.path for item in done.found.left_out]
+    assert order[0].startswith("services.") and order[-1] in ("version", "x-common")
 
 
 def test_compose_elsewhere(tmp_path: Path) -> None:
@@ -105,10 +112,30 @@ def test_compose_elsewhere(tmp_path: Path) -> None:
     )
     done = Converted(source, tmp_path)
     assert "include: deploy/compose.yaml " in done.text
-    source.write_text("services: {a: {build: ., nonsense: 1}}")
-    with pytest.raises(EngineError) as caught:
-        look(tmp_path, source)
-    assert caught.value.exit_code == 2 and str(caught.value.hint).startswith("-o ")
+    source.write_text("services: {a: {build: ., nonsense: 1}, b: {build: ./x, env_file: ../c.env}}")
+    (tmp_path / "c.env").write_text("A=1")
+    done = Converted(source, tmp_path)
+    assert done.sandbox.services == {"b": {"build": "deploy/x", "env_file": "c.env"}}
+    assert done.listed == {"services.a": "left out whole: nonsense: unknown key"}
+
+
+def test_compose_whose_paths_lead_up(tmp_path: Path) -> None:
+    source = written(tmp_path, {"docker/compose.yaml": "services: {a: {build: ..}}", "Dockerfile": ""}, "docker")
+    done = Converted(source / "compose.yaml")
+    assert done.sandbox.services == {} and set(done.listed) == {"services.a"}
+    [note] = done.found.notes
+    assert "its paths lead out of this directory" in note and note.endswith("includes it as it is")
+    assert set(Converted(source / "compose.yaml", tmp_path / "Sandboxfile.yaml").sandbox.services) == {"a"}
+
+
+def test_compose_that_names_the_project_from_outside(tmp_path: Path) -> None:
+    """A path that leads out of the project and back into it, by its name."""
+    text = "services: {a: {image: x, volumes: ['../../blog:/w', '../../blog/lib:/l', '../../other:/o']}}"
+    source = written(tmp_path / "blog", {".devcontainer/compose.yaml": text}, ".devcontainer/compose.yaml")
+    assert set(Converted(source).listed) == {"services.a"}
+    source.write_text(text.replace(", '../../other:/o'", ""))
+    done = Converted(source)
+    assert done.sandbox.services["a"]["volumes"] == ["./.:/w", "./lib:/l"] and "include: .devcontainer/" in done.text
 
 
 def test_hopeless_compose(tmp_path: Path) -> None:
@@ -177,7 +204,7 @@ def test_dev_container(tmp_path: Path) -> None:
     done = dev_container(project)
     sandbox = done.sandbox
     assert done.start.path == project / "Sandboxfile.yaml"
-    assert sandbox.name == "python-3-postgresql" and set(sandbox.services) == {"app", "db"}
+    assert sandbox.name == "python-3-postgresql" and set(sandbox.services) == {"db"}
     assert sandbox.packages == ("gh", "ripgrep", "fd-find")
     assert done.setup() == [
         {"run": "npm ci", "inputs": ("package.json", "package-lock.json")},
@@ -203,10 +230,10 @@ def test_dev_container(tmp_path: Path) -> None:
 def test_what_a_dev_container_leaves_out(tmp_path: Path) -> None:
     done = dev_container(tmp_path)
     assert set(done.listed) == {
-        "service", "features['ghcr.io/devcontainers/features/node:1']",
-        "features['ghcr.io/devcontainers/features/terraform@sha256:abc']", "forwardPorts[1]", "postStartCommand",
+        "features['ghcr.io/devcontainers/features/node:1']",
+        "features['ghcr.io/devcontainers/features/terraform@sha256:abc']", "postStartCommand",
         "initializeCommand", "containerEnv.T", "remoteEnv.PATH", "remoteEnv.Z", "remoteEnv.no-name", "mounts[1]",
-        "mounts[2]", "mounts[3]", "remoteUser", "hostRequirements.gpu", "customizations", "runArgs", "weird",
+        "mounts[2]", "mounts[3]", "remoteUser", "hostRequirements.gpu", "customizations", "runArgs[0]", "weird",
     }  # fmt: skip
     assert done.listed["initializeCommand"] == "it runs on this host, and nothing from a file does"
     assert "evil" not in done.text and "GH_TOKEN" not in done.text
@@ -380,3 +407,84 @@ def test_by_content_and_by_directory(tmp_path: Path) -> None:
     assert look(None, tmp_path / ".devcontainer").found.proposals[0].value == "dev"
     with pytest.raises(EngineError, match="no file that can be converted"):
         look(None, tmp_path / "nowhere")
+
+
+FOREIGN = {
+    "onCreateCommand": ["apk", "add", "git"],
+    "updateContentCommand": {
+        "a": "chown -R vscode:vscode x",
+        "b": "/usr/local/bin/firewall.sh",
+        "c": "pip install -e .",
+    },
+    "postCreateCommand": "sh ${containerWorkspaceFolder}/bin/setup && ./configure",
+    "containerEnv": {"B": True},
+    "runArgs": ["--gpus", "all", "--what"],
+}
+
+
+def test_a_dev_container_of_another_kind(tmp_path: Path) -> None:
+    """What cannot run in the machine is commented out, and a step's files are its inputs."""
+    written(tmp_path, {"bin/setup": "", "configure": ""}, "")
+    done = dev_container(tmp_path, json.dumps(FOREIGN))
+    assert done.setup() == [
+        {"run": "sh /workspace/bin/setup && ./configure", "inputs": ("bin/setup", "Makefile", "configure")}
+    ]
+    off = [proposal.remark for proposal in done.found.proposals if proposal.section == "setup" and not proposal.active]
+    assert ["no apk" in off[0], "`agent`" in off[1], "was in the image" in off[2], "inputs, too" in off[3]] == [
+        True
+    ] * 4
+    assert done.sandbox.agent is not None and done.sandbox.agent.env == {"B": "true"}
+    assert done.listed["runArgs[0]"] == "--gpus: the machine has no GPU" and "runArgs[2]" in done.listed
+
+
+def test_a_service_that_is_the_dev_container(tmp_path: Path) -> None:
+    text = "services: {app: {image: x, environment: [A=b], ports: ['3000:3000']}, db: {image: y}}"
+    data = {"dockerComposeFile": "c.yaml", "service": "app", "forwardPorts": [3000, "db:5432"]}
+    files = {".devcontainer/c.yaml": text, ".devcontainer/devcontainer.json": data}
+    done = Converted(written(tmp_path, files, ".devcontainer/devcontainer.json"))
+    assert done.sandbox.services == {"db": {"image": "y", "ports": ["5432:5432"]}}
+    assert done.sandbox.agent is not None and done.sandbox.agent.env == {"A": "b"} and done.listed == {}
+
+
+@pytest.mark.parametrize("name", [".devcontainer.json", "docker-compose.yml", ".devcontainer/cpu/devcontainer.json"])
+def test_a_directory_is_searched(tmp_path: Path, name: str) -> None:
+    content = "services: {a: {image: x}}" if name.endswith("yml") else '{"name": "a"}'
+    written(tmp_path, {name: content}, name)
+    assert look(None, tmp_path).source == tmp_path / name
+
+
+def test_several_dev_containers_are_a_choice(tmp_path: Path) -> None:
+    written(tmp_path, {f".devcontainer/{name}/devcontainer.json": "{}" for name in ("a", "b")}, "")
+    with pytest.raises(EngineError, match="several dev containers"):
+        look(None, tmp_path)
+
+
+def test_expressions_of_an_environment_file(tmp_path: Path) -> None:
+    text = """\
+schemaVersion: "1"
+name: x-${{ env.args.kind }}
+agent: ${{ env.args.kind }}
+workspace: ${{ env.projectDir }}
+additionalWorkspaces: [{path: "${{ env.fileDir }}/docs"}]
+args: {kind: {default: claude}, idle: {default: x}}
+env: {A: "${{ env.other }}", B: "${{ env.projectDir }}/bin"}
+bindings: {github: {apiKey: {domains: [api.github.com]}}}
+kits: [./kit, docker.io/a/b:1]
+"""
+    kit = """\
+schemaVersion: "2"
+kind: mixin
+name: k
+args: {v: {default: "1"}}
+permissions: {network: {allow: [a.example.com]}}
+setup: {install: [{command: "apt-get install -y x-${{ kit.args.v }}"}], startup: [{command: [x]}]}
+environment: {variables: {K: "1"}}
+"""
+    done = Converted(written(tmp_path, {"sbxenv.yaml": text, "kit/spec.yaml": kit, "docs/x": ""}, "sbxenv.yaml"))
+    agent = done.sandbox.agent
+    assert done.sandbox.name == "x-claude" and agent is not None and agent.use == "claude-code"
+    assert agent.env == {"B": "/workspace/bin", "K": "1"}
+    assert [mount.source for mount in done.sandbox.mounts] == [".", "./docs"]
+    assert done.setup()[0]["run"] == "sudo sh -c 'apt-get install -y x-1'"
+    assert {"a.example.com", "api.github.com"} <= {end.host for end in done.sandbox.endpoints}
+    assert set(done.listed) == {"args.kind", "args.idle", "env.A", "kits[0]", "kits[1]"}
