@@ -5,7 +5,6 @@ from __future__ import annotations
 ALIASES = {"ps": "ls", "list": "ls"}
 # A word that is no command -> what to type, or why there is nothing to type.
 WAYS = {
-    "attach": "`sandbox up` joins the agent in this terminal.",
     "build": "`sandbox up` builds what has changed; `sandbox plan` says what that is.",
     "create": "`sandbox init` writes a file, and `sandbox up -d` starts it.",
     "delete": "`sandbox down` stops a sandbox and leaves nothing behind.",
@@ -25,8 +24,7 @@ WAYS = {
     "remove": "`sandbox down` stops a sandbox and leaves nothing behind.",
     "restart": "`sandbox down` and `sandbox up`; a service: `sandbox exec -- docker compose restart SERVICE`.",
     "rm": "`sandbox down` stops a sandbox and leaves nothing behind.",
-    "shell": "`sandbox exec -it -- bash`.",
-    "ssh": "`sandbox exec -it -- bash`.",
+    "ssh": "`sandbox shell` opens one; `sandbox ssh-config` is for ssh itself, and for editors.",
     "start": "`sandbox up`.",
     "stats": "`sandbox exec -- top` shows the machine; `sandbox ls` the sandboxes.",
     "stop": "`sandbox down`.",
