@@ -13,7 +13,6 @@ import re
 from engine.starter.hosts import host_of
 from engine.starter.project_tree import Project, table, word, words
 from engine.starter.proposals import Findings
-from engine.starter.registries import propose_registry
 from engine.starter.versions import asked_version, is_newer, shown
 
 LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb", "package-lock.json", "npm-shrinkwrap.json")
@@ -150,8 +149,6 @@ def _propose_yarn_hosts(project: Project, found: Findings) -> None:
     hosts = dict.fromkeys(filter(None, (host_of(url) for url in urls)))
     for host in list(hosts)[:_MOST_HOSTS]:
         found.propose("endpoints", host, "where yarn.lock has packages from")
-    if not hosts:
-        propose_registry(found, "yarn", "yarn.lock")
 
 
 def _propose_version(project: Project, found: Findings, package: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""The registries of languages for which there is no group of endpoints: their hosts, and who says so.
+"""The registries of languages for which there is no group of endpoints: their hosts, and where to check them.
 
 Where a group of endpoints has the same name, it is proposed instead: a group knows requests, and this knows only hosts.
 """
@@ -13,7 +13,7 @@ from sandboxfile.names import NAMED
 
 @dataclass(frozen=True)
 class Registry:
-    """One registry. `source` is the page of its makers that names the hosts; read on 2026-11-26."""
+    """One registry. `source` is the page of its makers to check the hosts against."""
 
     title: str
     hosts: tuple[str, ...]
@@ -59,7 +59,6 @@ REGISTRIES = {
     "conda": Registry("conda-forge", ("conda.anaconda.org",), "https://conda-forge.org/docs/user/introduction/"),
     "jsr": Registry("JSR", ("jsr.io", "npm.jsr.io"), "https://jsr.io/docs/npm-compatibility"),
     "deno": Registry("Deno's modules", ("deno.land",), "https://docs.deno.com/runtime/fundamentals/modules/"),
-    "yarn": Registry("Yarn's default registry", ("registry.yarnpkg.com",), "https://classic.yarnpkg.com/en/docs/cli/"),
     "bazel": Registry(
         "Bazel's registry and releases",
         ("bcr.bazel.build", "releases.bazel.build", "mirror.bazel.build"),

@@ -62,7 +62,7 @@ PROJECTS = {
                 "inputs": ["package.json", "yarn.lock"],
             },
         ],
-        endpoints=["npm", *REGISTRIES["yarn"].hosts],
+        endpoints=["npm"],
     ),
     "bun": Found(
         {"package.json": {}, "bun.lock": ""},
