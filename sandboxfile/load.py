@@ -16,6 +16,7 @@ from sandboxfile.checks.shape import check_shape
 from sandboxfile.compose.files import ComposeFiles
 from sandboxfile.compose.include import KEY, Includes
 from sandboxfile.compose.judge import check_compose
+from sandboxfile.compose.profiles import activate, check_needed, flatten, inactive, select
 from sandboxfile.diagnostics import Diagnostic, Problem, SandboxfileError
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.assignments import assign
@@ -129,8 +130,10 @@ class _Reading:
             raise SandboxfileError(dict.fromkeys(self._problems))
         if files.problems:
             self._stop()
-        sandbox = self._check(document, {"name": default_name(self._project)})
-        checked = self._members(document, sandbox)
+        whole_document = flatten(activate(document, self._variables.look_up))
+        self._problems += self._variables.problems
+        document, sandbox = self._check(whole_document, {"name": default_name(self._project)})
+        checked = self._members(whole_document, sandbox)
         self._stop()
         whole = Loaded(
             sandbox,
@@ -184,8 +187,11 @@ class _Reading:
         self._sources.append(source)
         return source
 
-    def _check(self, document: Document, defaults: Mapping[str, Any]) -> Sandbox:
-        """The value of the document. When it has none, raises SandboxfileError with all problems found so far."""
+    def _check(self, document: Document, defaults: Mapping[str, Any]) -> tuple[Document, Sandbox]:
+        """The document without inactive services, and its value.
+
+        When it has none, raises SandboxfileError with all problems found so far.
+        """
         shape: Sandbox | list[Problem] = []
         problems: list[Problem] = []
         secrets = refuse_secrets(document)
@@ -194,20 +200,27 @@ class _Reading:
             problems = check_compose(document.data) + ([] if isinstance(shape, Sandbox) else shape)
             if not read_as_wanted(document, problems):
                 break
+        selected = document
         if isinstance(shape, Sandbox) and all(problem.severity == "warning" for problem in problems):
-            problems += check_references(shape)
+            left_out = inactive(document.data)
+            if left_out:
+                problems += check_needed(document.data, left_out)
+                selected = select(document, left_out)
+                shape = check_shape({**defaults, **_without_extensions(selected.data)})
+            if isinstance(shape, Sandbox) and all(problem.severity == "warning" for problem in problems):
+                problems += check_references(shape)
         self._note(document, [*secrets, *problems])
         if not isinstance(shape, Sandbox):
             self._stop()
             raise AssertionError("a document without a value has a problem")
-        return shape
+        return selected, shape
 
     def _members(self, document: Document, sandbox: Sandbox) -> dict[str, tuple[Document, Sandbox]]:
         if not sandbox.agents:
             return {}
         self._note(document, name_problems(document.data, sandbox.name))
         self._stop()
-        checked = {key: (part, self._check(part, {})) for key, part in split(document, sandbox.name)}
+        checked = {key: self._check(part, {}) for key, part in split(document, sandbox.name)}
         for part, problem in check_together(checked):
             self._note(part, [problem])
         return checked

@@ -134,6 +134,7 @@ class Translation:
 
     def service(self, name: str, service: dict[str, Any]) -> dict[str, Any]:
         """The service as the guest's Compose file has it. Raises SandboxfileError for a bind that no mount covers."""
+        service.pop("profiles", None)  # they have decided already that this service is part of the sandbox
         one = {name: service}
         for _, source, _ in bind_mounts(one):
             # An absolute path belongs to the machine that runs Docker, and that is the guest.
