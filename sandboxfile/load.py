@@ -118,6 +118,7 @@ class _Reading:
         self._problems: list[Diagnostic] = []
         self._warnings: list[Diagnostic] = []
         self._unnamed: dict[Path, bytes] = {}
+        self._noted: set[object] = set()
 
     def load(self, text: str | bytes) -> Loaded:
         document, layers = self._lay(text)
@@ -141,7 +142,7 @@ class _Reading:
             self._project,
             layers,
             self._variables.read,
-            tuple(dict.fromkeys([*(w for source in self._sources for w in source.warnings), *self._warnings])),
+            tuple(dict.fromkeys(self._all_warnings())),
             self._all_unnamed(),
             _document=document,
         )
@@ -155,8 +156,8 @@ class _Reading:
         """Read all layers; returns them as one document, and their paths."""
         main = self._source(text, _shown(self._path))
         paths = [self._path.absolute()]
-        document = Document(main, main.data)
-        local = self._path.absolute().with_suffix(f"{LOCAL}{self._path.suffix}")
+        document = Document.of(place(main.data, main), main) if main.tags else Document(main, main.data)
+        local = self._local()
         named = [(file.absolute(), str(file), None) for file in self._inputs.files]
         over: list[tuple[Path, str, Path | None]] = []
         # A local layer that the user has named is treated like any other named file.
@@ -175,6 +176,18 @@ class _Reading:
             self._problems += problems
             document = Document.of(tree, main)
         return document, tuple(paths)
+
+    def _local(self) -> Path:
+        """The path of the local layer. Both endings are read, whatever that of the file itself is."""
+        there = [path for path in local_layers(self._path.absolute()) if path in self._inputs.texts or path.exists()]
+        if len(there) > 1:
+            message = f"stands beside {there[0].name}: only one of the two can be the local layer"
+            self._problems.append(Diagnostic(None, (), message, "remove one", there[1].name))
+        return there[0] if there else local_layers(self._path.absolute())[0]
+
+    def _all_warnings(self) -> list[Diagnostic]:
+        written = [warning for source in self._sources for warning in source.warnings]
+        return [*written, *self._variables.warnings, *self._warnings]
 
     def _all_unnamed(self) -> dict[Path, bytes]:
         env = {self._project / ENV_FILE: self._variables.text} if ENV_FILE in self._variables.read.values() else {}
@@ -228,12 +241,32 @@ class _Reading:
     def _note(self, document: Document, problems: Iterable[Problem]) -> None:
         for problem in problems:
             if not document.is_unusable(problem.path):
-                diagnostic = document.diagnose(problem)
+                diagnostic = _explain_unset(document, problem)
+                if diagnostic.position is not None:
+                    written = (diagnostic.file, diagnostic.position, diagnostic.message, diagnostic.severity)
+                    if written in self._noted:
+                        continue  # a value of an anchor is written once, and used in several places
+                    self._noted.add(written)
                 (self._warnings if diagnostic.severity == "warning" else self._problems).append(diagnostic)
 
     def _stop(self) -> None:
         if self._problems:
             raise SandboxfileError(dict.fromkeys(self._problems))
+
+
+def _explain_unset(document: Document, problem: Problem) -> Diagnostic:
+    """The problem as a diagnostic; if its value lacks a variable that is not set, the hint says so."""
+    source, path = document.locate(problem.path)
+    if problem.severity == "error" and (names := source.unset.get(path)):
+        hint = f"the variable {names[0]} is not set: set it, or write ${{{names[0]}:-default}}"
+        problem = problem._replace(hint=hint)
+    return document.diagnose(problem)
+
+
+def local_layers(path: Path) -> tuple[Path, ...]:
+    """The paths that the local layer of the file at `path` may have, the usual one first."""
+    endings = dict.fromkeys([path.suffix, *(Path(name).suffix for name in FILE_NAMES)])
+    return tuple(path.with_suffix(f"{LOCAL}{ending}") for ending in endings)
 
 
 def default_name(project: Path) -> str:
