@@ -16,6 +16,7 @@ from sandboxfile.checks.shape import check_shape
 from sandboxfile.compose.files import ComposeFiles
 from sandboxfile.compose.include import KEY, Includes
 from sandboxfile.compose.judge import check_compose
+from sandboxfile.compose.profiles import activate, check_needed, flatten, inactive, select
 from sandboxfile.diagnostics import Diagnostic, Problem, SandboxfileError
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.assignments import assign
@@ -117,6 +118,7 @@ class _Reading:
         self._problems: list[Diagnostic] = []
         self._warnings: list[Diagnostic] = []
         self._unnamed: dict[Path, bytes] = {}
+        self._noted: set[object] = set()
 
     def load(self, text: str | bytes) -> Loaded:
         document, layers = self._lay(text)
@@ -129,8 +131,10 @@ class _Reading:
             raise SandboxfileError(dict.fromkeys(self._problems))
         if files.problems:
             self._stop()
-        sandbox = self._check(document, {"name": default_name(self._project)})
-        checked = self._members(document, sandbox)
+        whole_document = flatten(activate(document, self._variables.look_up))
+        self._problems += self._variables.problems
+        document, sandbox = self._check(whole_document, {"name": default_name(self._project)})
+        checked = self._members(whole_document, sandbox)
         self._stop()
         whole = Loaded(
             sandbox,
@@ -138,7 +142,7 @@ class _Reading:
             self._project,
             layers,
             self._variables.read,
-            tuple(dict.fromkeys([*(w for source in self._sources for w in source.warnings), *self._warnings])),
+            tuple(dict.fromkeys(self._all_warnings())),
             self._all_unnamed(),
             _document=document,
         )
@@ -152,8 +156,8 @@ class _Reading:
         """Read all layers; returns them as one document, and their paths."""
         main = self._source(text, _shown(self._path))
         paths = [self._path.absolute()]
-        document = Document(main, main.data)
-        local = self._path.absolute().with_suffix(f"{LOCAL}{self._path.suffix}")
+        document = Document.of(place(main.data, main), main) if main.tags else Document(main, main.data)
+        local = self._local()
         named = [(file.absolute(), str(file), None) for file in self._inputs.files]
         over: list[tuple[Path, str, Path | None]] = []
         # A local layer that the user has named is treated like any other named file.
@@ -173,6 +177,18 @@ class _Reading:
             document = Document.of(tree, main)
         return document, tuple(paths)
 
+    def _local(self) -> Path:
+        """The path of the local layer. Both endings are read, whatever that of the file itself is."""
+        there = [path for path in local_layers(self._path.absolute()) if path in self._inputs.texts or path.exists()]
+        if len(there) > 1:
+            message = f"stands beside {there[0].name}: only one of the two can be the local layer"
+            self._problems.append(Diagnostic(None, (), message, "remove one", there[1].name))
+        return there[0] if there else local_layers(self._path.absolute())[0]
+
+    def _all_warnings(self) -> list[Diagnostic]:
+        written = [warning for source in self._sources for warning in source.warnings]
+        return [*written, *self._variables.warnings, *self._warnings]
+
     def _all_unnamed(self) -> dict[Path, bytes]:
         env = {self._project / ENV_FILE: self._variables.text} if ENV_FILE in self._variables.read.values() else {}
         return {**self._unnamed, **env}
@@ -184,8 +200,11 @@ class _Reading:
         self._sources.append(source)
         return source
 
-    def _check(self, document: Document, defaults: Mapping[str, Any]) -> Sandbox:
-        """The value of the document. When it has none, raises SandboxfileError with all problems found so far."""
+    def _check(self, document: Document, defaults: Mapping[str, Any]) -> tuple[Document, Sandbox]:
+        """The document without inactive services, and its value.
+
+        When it has none, raises SandboxfileError with all problems found so far.
+        """
         shape: Sandbox | list[Problem] = []
         problems: list[Problem] = []
         secrets = refuse_secrets(document)
@@ -194,20 +213,27 @@ class _Reading:
             problems = check_compose(document.data) + ([] if isinstance(shape, Sandbox) else shape)
             if not read_as_wanted(document, problems):
                 break
+        selected = document
         if isinstance(shape, Sandbox) and all(problem.severity == "warning" for problem in problems):
-            problems += check_references(shape)
+            left_out = inactive(document.data)
+            if left_out:
+                problems += check_needed(document.data, left_out)
+                selected = select(document, left_out)
+                shape = check_shape({**defaults, **_without_extensions(selected.data)})
+            if isinstance(shape, Sandbox) and all(problem.severity == "warning" for problem in problems):
+                problems += check_references(shape)
         self._note(document, [*secrets, *problems])
         if not isinstance(shape, Sandbox):
             self._stop()
             raise AssertionError("a document without a value has a problem")
-        return shape
+        return selected, shape
 
     def _members(self, document: Document, sandbox: Sandbox) -> dict[str, tuple[Document, Sandbox]]:
         if not sandbox.agents:
             return {}
         self._note(document, name_problems(document.data, sandbox.name))
         self._stop()
-        checked = {key: (part, self._check(part, {})) for key, part in split(document, sandbox.name)}
+        checked = {key: self._check(part, {}) for key, part in split(document, sandbox.name)}
         for part, problem in check_together(checked):
             self._note(part, [problem])
         return checked
@@ -215,12 +241,32 @@ class _Reading:
     def _note(self, document: Document, problems: Iterable[Problem]) -> None:
         for problem in problems:
             if not document.is_unusable(problem.path):
-                diagnostic = document.diagnose(problem)
+                diagnostic = _explain_unset(document, problem)
+                if diagnostic.position is not None:
+                    written = (diagnostic.file, diagnostic.position, diagnostic.message, diagnostic.severity)
+                    if written in self._noted:
+                        continue  # a value of an anchor is written once, and used in several places
+                    self._noted.add(written)
                 (self._warnings if diagnostic.severity == "warning" else self._problems).append(diagnostic)
 
     def _stop(self) -> None:
         if self._problems:
             raise SandboxfileError(dict.fromkeys(self._problems))
+
+
+def _explain_unset(document: Document, problem: Problem) -> Diagnostic:
+    """The problem as a diagnostic; if its value lacks a variable that is not set, the hint says so."""
+    source, path = document.locate(problem.path)
+    if problem.severity == "error" and (names := source.unset.get(path)):
+        hint = f"the variable {names[0]} is not set: set it, or write ${{{names[0]}:-default}}"
+        problem = problem._replace(hint=hint)
+    return document.diagnose(problem)
+
+
+def local_layers(path: Path) -> tuple[Path, ...]:
+    """The paths that the local layer of the file at `path` may have, the usual one first."""
+    endings = dict.fromkeys([path.suffix, *(Path(name).suffix for name in FILE_NAMES)])
+    return tuple(path.with_suffix(f"{LOCAL}{ending}") for ending in endings)
 
 
 def default_name(project: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,7 +75,10 @@ def follow_option(function: F) -> F:
 
 
 def file_options(function: F) -> F:
-    """The options -f FILE and --set PATH=VALUE, which override the file. The command gets `files` and `assignments`."""
+    """The options -f FILE, --set PATH=VALUE and --profile NAME, which override the file.
+
+    The command gets `files` and `assignments`; a profile is an assignment, too.
+    """
     over = click.option(
         "-f",
         "--file",
@@ -83,7 +88,19 @@ def file_options(function: F) -> F:
         type=click.Path(path_type=Path),
         help="Lay FILE over the Sandboxfile; may be given several times.",
     )
-    return over(assignment_option(function))
+    return over(assignment_option(_profile_option(function)))
+
+
+def _profile_option(function: F) -> F:
+    """The option --profile NAME, as what it stands for: `--set profiles+=NAME`."""
+
+    @functools.wraps(function)
+    def with_profiles(*args: Any, assignments: tuple[str, ...], profiles: tuple[str, ...], **others: Any) -> Any:
+        added = tuple(f"profiles+={json.dumps(name)}" for name in profiles)
+        return function(*args, assignments=(*assignments, *added), **others)
+
+    text = "Also run the services of this profile; may be given several times. COMPOSE_PROFILES counts, too."
+    return click.option("--profile", "profiles", multiple=True, metavar="NAME", help=text)(with_profiles)  # type: ignore[return-value]
 
 
 def assignment_option(function: F) -> F:

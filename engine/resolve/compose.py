@@ -134,6 +134,9 @@ class Translation:
 
     def service(self, name: str, service: dict[str, Any]) -> dict[str, Any]:
         """The service as the guest's Compose file has it. Raises SandboxfileError for a bind that no mount covers."""
+        service.pop("profiles", None)  # they have decided already that this service is part of the sandbox
+        if "environment" in service:
+            service["environment"] = _with_values(service["environment"])
         one = {name: service}
         for _, source, _ in bind_mounts(one):
             # An absolute path belongs to the machine that runs Docker, and that is the guest.
@@ -142,6 +145,8 @@ class Translation:
         build = service.get("build")
         if build is not None:
             build = dict(build) if isinstance(build, dict) else {"context": build}
+            if "args" in build:
+                build["args"] = _with_values(build["args"])
             for context in build_contexts(one).values():
                 build = self._build(name, context, build)
             service["build"] = self._further_contexts(name, build)
@@ -221,6 +226,13 @@ class Translation:
             "add it to mounts, or use a named volume",
         )
         raise SandboxfileError([problem])
+
+
+def _with_values(entries: Any) -> Any:
+    """The variables of a service or build that have a value: a name alone would take that of the guest's own."""
+    if isinstance(entries, dict):
+        return {name: value for name, value in entries.items() if value is not None}
+    return [entry for entry in entries or () if "=" in str(entry)]
 
 
 def _is_optional(entry: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandboxfile import Loaded
-from sandboxfile.load import LOCAL
+from sandboxfile.load import local_layers
 from sandboxfile.reading.variables import FILE_NAME as ENV_FILE
 
 MAX_LINKS = 40  # the kernel's own limit (path_resolution(7))
@@ -30,7 +30,7 @@ def protected_in(loaded: Loaded, source: Path) -> tuple[str, ...]:
     The local layer is one of them even if it does not exist: otherwise the guest could make it. Where a file is reached
     through links, all links on the way are among them, including links to directories, and the file itself.
     """
-    files = (*deciding_files(loaded), local_layer(loaded))
+    files = (*deciding_files(loaded), *local_layers(loaded.path))
     places = {place for file in files for place in places_on_the_way(file)}
     return tuple(
         sorted(str(path.relative_to(source)) for path in places if path.is_relative_to(source) and path != source)
@@ -67,8 +67,3 @@ def deciding_files(loaded: Loaded) -> Iterator[Path]:
     yield from loaded.layers
     if ENV_FILE in loaded.variables.values():
         yield loaded.project / ENV_FILE
-
-
-def local_layer(loaded: Loaded) -> Path:
-    """The path of the local layer, which takes effect without being named; it need not exist."""
-    return loaded.path.with_suffix(f"{LOCAL}{loaded.path.suffix}")

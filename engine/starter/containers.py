@@ -26,7 +26,7 @@ def look(project: Project, found: Findings) -> None:
     """Propose the services of a Compose file, included as they are, and endpoints for their images."""
     name = project.first(*COMPOSE_FILES)
     if name is not None:
-        source = read_source(project.text(name) or "", name)
+        source = read_source(project.text(name) or "", name, compose=True)
         if source.readable and not source.problems and table(source.data, "services"):
             sources = [source, *_override(project, name)]
             names = [each.file for each in sources]

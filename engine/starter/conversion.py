@@ -63,7 +63,11 @@ def read_foreign(path: Path) -> Source:
         reason = getattr(error, "strerror", None) or str(error) or "it is no file"
         raise EngineError(f"{path} cannot be read: {reason}", exit_code=2) from error
     name = os.path.relpath(path)
-    source = read_jsonc(raw.decode("utf-8", "replace"), name) if path.suffix == ".json" else read_source(raw, name)
+    source = (
+        read_jsonc(raw.decode("utf-8", "replace"), name)
+        if path.suffix == ".json"
+        else read_source(raw, name, compose=True)
+    )
     if source.problems:
         raise SandboxfileError(source.problems)
     return source

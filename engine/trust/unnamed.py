@@ -16,10 +16,11 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.files import read_json, write_json
-from engine.resolve.paths import local_layer, real_source
+from engine.resolve.paths import real_source
 from engine.state.instances import load_instance
 from engine.state.layout import Layout
 from sandboxfile import Loaded
+from sandboxfile.load import local_layers
 from sandboxfile.reading.regular_file import read_within, steps_to
 from sandboxfile.reading.source import MAX_BYTES
 from sandboxfile.reading.variables import FILE_NAME as ENV_FILE
@@ -80,7 +81,7 @@ def note_start(layout: Layout, loaded: Loaded) -> None:
     """Note the content of the unnamed files, right before a sandbox is started or changed. Raises EngineError."""
     past = look_back(layout, loaded.project)
     files = dict(past.files)
-    for path in (local_layer(loaded), loaded.project / ENV_FILE):
+    for path in (*local_layers(loaded.path), loaded.project / ENV_FILE):
         name = known_as(path)
         if (content := loaded.unnamed.get(path)) is not None:
             files[name] = digest_of(content)

@@ -11,6 +11,7 @@ from sandboxfile.checks.contradictions import check_contradictions
 from sandboxfile.checks.host_ports import published
 from sandboxfile.checks.presets import check_presets
 from sandboxfile.checks.rules import allows, check_rules
+from sandboxfile.compose.absent import check_absent
 from sandboxfile.compose.agreement import named_services
 from sandboxfile.compose.images import DOCKER_HUB, image_hosts
 from sandboxfile.compose.services import additional_contexts, build_contexts, dependencies, env_files, volume_entry
@@ -23,7 +24,7 @@ def check_references(sandbox: Sandbox) -> list[Problem]:
     """All problems between the parts of the file."""
     checks = (
         *(_mounts, _packages, _endpoints, _ports, _published),
-        *(_depends_on, _cycles, _project_paths, _declared, _pulled),
+        *(_depends_on, _cycles, _project_paths, _declared, _absent, _pulled),
     )
     return [problem for check in checks for problem in check(sandbox)]
 
@@ -175,6 +176,11 @@ def _declared(sandbox: Sandbox) -> Iterator[Problem]:
         for index, entry in enumerate(service.get("configs") or ()):
             config = entry.get("source", "") if isinstance(entry, dict) else entry
             yield from _known(("services", name, "configs", index), str(config), sandbox.configs, "configs")
+
+
+def _absent(sandbox: Sandbox) -> Iterator[Problem]:
+    prepared = any("docker" in step.run for step in sandbox.setup)
+    return check_absent(sandbox.services, sandbox.networks, sandbox.volumes, sandbox.configs, prepared=prepared)
 
 
 def _pulled(sandbox: Sandbox) -> Iterator[Problem]:

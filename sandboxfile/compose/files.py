@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sandboxfile.compose.services import volume_entry
+from sandboxfile.compose.services import is_elsewhere, volume_entry
 from sandboxfile.diagnostics import Diagnostic, Problem, quote
 from sandboxfile.reading.document import Placed
 from sandboxfile.reading.regular_file import LeadsOutError, read_within
 from sandboxfile.reading.source import MAX_BYTES, Source, read_source
 from sandboxfile.reading.substitution import substitute
+from sandboxfile.reading.variables import FILE_NAME as ENV_FILE
 from sandboxfile.reading.variables import Variables
 
 MOST_FILES = 20
@@ -27,32 +28,48 @@ class ComposeFiles:
     def __init__(self, project: Path, variables: Variables) -> None:
         self._project = project
         self._variables = variables
-        self._read: dict[str, Source] = {}
+        self._read: dict[tuple[str, str, tuple[str, ...]], Source] = {}
         self.problems: list[Diagnostic] = []
 
     @property
     def sources(self) -> list[Source]:
         return list(self._read.values())
 
-    def read(self, item: Placed, name: str) -> Source | None:
+    def read(
+        self, item: Placed, name: str, directory: str | None = None, variables: Variables | None = None
+    ) -> Source | None:
         """Read the file `name`, a normalised path relative to the project; None when it cannot be read.
 
-        `item` is the value that names the file: problems are reported at its place.
+        `item` is the value that names the file: problems are reported at its place. The file's own paths start at
+        `directory` (default: where it is), and it reads `variables` (default: those of the project).
         """
-        if name not in self._read:
+        directory = posixpath.dirname(name) if directory is None else directory
+        variables = variables or self._variables
+        key = (name, directory, variables.names)
+        if key not in self._read:
             if len(self._read) >= MOST_FILES:
                 self.complain(item, f"more than {MOST_FILES} files are included")
                 return None
             text = self._text(item, name)
             if text is None:
                 return None
-            source = self._read[name] = read_source(text, name)
+            source = self._read[key] = read_source(text, name, compose=True)
             if source.readable:
-                substitute(source, self._variables, compose=True)
-                if directory := posixpath.dirname(name):
+                substitute(source, variables, compose=True)
+                if directory:
                     rebase(source.data, directory, self._project)
-        source = self._read[name]
+        source = self._read[key]
         return source if source.readable else None
+
+    def variables_of(self, above: Variables | None, names: tuple[str, ...]) -> Variables:
+        """The variables of an included file that has these files for them, below those of the file that includes it."""
+        above = above or self._variables
+        names = tuple(name for name in names if name != ENV_FILE)
+        return above.below(names) if names else above
+
+    def exists(self, name: str) -> bool:
+        """Whether the project has a file of this name."""
+        return not name.startswith(("/", "..", "~")) and (self._project / name).is_file()
 
     def complain(self, item: Placed, message: str, hint: str | None = None) -> None:
         """Report a problem at the place of `item`."""
@@ -101,8 +118,10 @@ def _rebase_service(service: dict[str, Any], moved: Callable[[str], str]) -> Non
     build = service.get("build")
     if isinstance(build, str):
         service["build"] = build if "://" in build else moved(build)
-    elif isinstance(build, dict) and "://" not in str(context := build.get("context", ".")):
-        build["context"] = moved(str(context))
+    elif isinstance(build, dict):
+        if "://" not in str(context := build.get("context", ".")):
+            build["context"] = moved(str(context))
+        build |= _rebase_contexts(build.get("additional_contexts"), moved)
     extended = service.get("extends")
     if isinstance(extended, dict) and isinstance(extended.get("file"), str):
         extended["file"] = moved(extended["file"])
@@ -126,6 +145,18 @@ def _rebase_service(service: dict[str, Any], moved: Callable[[str], str]) -> Non
             entry["source"] = f"./{moved(source)}"
         else:
             volumes[index] = f"./{moved(source)}{str(entry)[len(source) :]}"
+
+
+def _rebase_contexts(further: Any, moved: Callable[[str], str]) -> dict[str, Any]:
+    def there(path: str) -> str:
+        return path if is_elsewhere(path) else moved(path)
+
+    if isinstance(further, dict):
+        return {"additional_contexts": {name: there(str(path)) for name, path in further.items()}}
+    if not isinstance(further, list):
+        return {}
+    pairs = (str(entry).partition("=") for entry in further)
+    return {"additional_contexts": [f"{name}{sign}{there(path)}" for name, sign, path in pairs]}
 
 
 def _mappings(value: Any) -> Iterator[dict[str, Any]]:

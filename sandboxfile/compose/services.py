@@ -79,8 +79,13 @@ def additional_contexts(services: Services) -> list[AdditionalContext]:
         for name, service in services.items()
         if isinstance(build := service.get("build"), Mapping)
         for key, written, path in _named_paths(build.get("additional_contexts") or ())
-        if not _ELSEWHERE.match(path)
+        if not is_elsewhere(path)
     ]
+
+
+def is_elsewhere(path: str) -> bool:
+    """Whether a further context of a build is no directory of the project: a URL, an image, a path of the guest."""
+    return bool(_ELSEWHERE.match(path))
 
 
 def _named_paths(entries: Any) -> Iterator[tuple[str | int, str, str]]:

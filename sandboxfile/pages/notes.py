@@ -107,12 +107,19 @@ are different here:
   path may lead through a link.
 - A relative path in `volumes` must lie in one of the `mounts`. An absolute path is a path of the guest.
 - A published port also appears on this host's loopback address, under the same number.
-- `secrets` are refused: no credential enters the machine.
+- `secrets` are refused, and `secrets` and `ssh` of builds: no credential enters the machine.
+- A name without a value in `environment` and `build.args` gets that of your environment or `.env`, as `${NAME}` does.
+- `external` networks and volumes are refused, unless a step of `setup` runs `docker`: the machine's Docker is new.
 - The image `localhost/debian:13` is always there, without a registry.
 - `include` takes over services from [Compose files](#compose-files).
 """,
     "volumes": """
 Each volume that a service uses by name must be declared. Volumes lie on the machine's disk, and are lost with it.
+""",
+    "profiles": """
+A service that has `profiles` is part of the sandbox only while one of them is active: its image is not pulled, and its
+ports are free. `--profile NAME` adds one, and so does the variable COMPOSE_PROFILES; `*` is all of them. A service
+cannot need one whose profile is not active.
 """,
     "ports": """
 The ports are offered on the host's loopback address only, and only for TCP. Ports that services publish need no entry.

@@ -95,6 +95,9 @@ volumes:
 networks:
   back: {internal: true}
 """,
+    "profiles": """\
+profiles: [debug]
+""",
     "configs": """\
 configs:
   nginx: {file: ./nginx.conf}

@@ -8,31 +8,36 @@ from typing import Any
 
 from sandboxfile.diagnostics import Diagnostic, Problem
 from sandboxfile.positions import KeyPath, Position
-from sandboxfile.reading.source import Source
+from sandboxfile.reading.source import Source, Tag
 
 
 @dataclass(slots=True)
 class Placed:
-    """A value, and the place where it is written. The value is a scalar, or a mapping or list of placed values."""
+    """A value, and the place where it is written. The value is a scalar, or a mapping or list of placed values.
+
+    A value with the tag `reset` is none: it removes what lower layers have in its place.
+    """
 
     value: Any
     source: Source
     path: KeyPath
+    tag: Tag | None = None
 
 
 def place(value: Any, source: Source, path: KeyPath = ()) -> Placed:
     """Plain data, which stands in `source` at `path`, as placed values."""
+    tag = source.tags.get(path) if source.tags else None
     if isinstance(value, dict):
-        return Placed({key: place(item, source, (*path, key)) for key, item in value.items()}, source, path)
+        return Placed({key: place(item, source, (*path, key)) for key, item in value.items()}, source, path, tag)
     if isinstance(value, list):
-        return Placed([place(item, source, (*path, index)) for index, item in enumerate(value)], source, path)
-    return Placed(value, source, path)
+        return Placed([place(item, source, (*path, index)) for index, item in enumerate(value)], source, path, tag)
+    return Placed(value, source, path, tag)
 
 
 def plain(placed: Placed) -> Any:
-    """The plain data, without the places."""
+    """The plain data, without the places, and without keys that are reset."""
     if isinstance(placed.value, dict):
-        return {key: plain(item) for key, item in placed.value.items()}
+        return {key: plain(item) for key, item in placed.value.items() if item.tag != "reset"}
     if isinstance(placed.value, list):
         return [plain(item) for item in placed.value]
     return placed.value
@@ -79,7 +84,7 @@ class Document:
     def is_unusable(self, path: KeyPath) -> bool:
         """Whether the value at `path` is only a stand-in for one that has been reported as unusable."""
         source, at = self.locate(path)
-        return at in source.unusable
+        return bool(source.unusable) and any(at[:length] in source.unusable for length in range(len(at) + 1))
 
     def position(self, path: KeyPath) -> tuple[Source, Position | None]:
         """The source and the position of the value at `path`."""

@@ -122,6 +122,8 @@ class _Reader:
         if self._text.startswith("}", index):
             return self._plain(name, used), index + 1
         operator = next((sign for sign in _OPERATORS if self._text.startswith(sign, index)), None)
+        if operator is None and index >= len(self._text):
+            raise BadInterpolation(f"${{{name} has no closing brace", f"write ${{{name}}}, or $$ for a dollar sign")
         if operator is None:
             message = f"${{{name} is followed by {quote(self._text[index : index + 8])}"
             raise BadInterpolation(message, f"such as ${{{name}:-default}}, or $$ for a dollar sign")

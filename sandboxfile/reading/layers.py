@@ -3,13 +3,14 @@
 Mappings are merged key by key, and `null` removes a key. In lists whose entries have an identity (the target of a
 mount, the host of an endpoint, the guest's port of a port), an entry replaces the one with the same identity. Packages
 and set-up steps are added to the list. Other lists are replaced. The Compose sections are merged as the Compose
-specification says.
+specification says, with its tags: `!reset` removes what lower layers have, and `!override` replaces it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sandboxfile.names import PARAMETERISED, SECTIONS
@@ -46,6 +47,15 @@ def lay_service_over(base: Placed, over: Placed, name: str) -> Placed:
 
 
 def _merge(base: Placed, over: Placed, path: KeyPath) -> Placed:
+    if over.tag is not None:
+        return over
+    if base.tag == "reset":
+        return replace(over, tag="override")  # what is below both is still removed
+    merged = _merge_untagged(base, over, path)
+    return merged if base.tag is None else replace(merged, tag=base.tag)
+
+
+def _merge_untagged(base: Placed, over: Placed, path: KeyPath) -> Placed:
     in_compose = path[:1] and path[0] in SECTIONS
     if in_compose and len(path) > 2 and (merged := _merge_compose(base, over, path)) is not None:
         return merged
@@ -60,7 +70,9 @@ def _merge_mappings(base: Placed, over: Placed, path: KeyPath) -> Placed:
     merged = dict(base.value)
     for key, item in over.value.items():
         inside = (*path, key)
-        if item.value is None and _removes(inside):
+        if item.tag is not None or (key in merged and merged[key].tag == "reset"):
+            merged[key] = _merge(merged[key], item, inside) if key in merged else item
+        elif item.value is None and _removes(inside):
             merged.pop(key, None)
         elif item.value is None and key in merged:
             continue  # an empty `data:` in `volumes` declares a volume that is declared already
@@ -78,6 +90,8 @@ def _merge_lists(base: Placed, over: Placed, path: KeyPath) -> Placed:
     section = path[2:] if path[:1] == ("agents",) else path
     if len(section) != 1 or section[0] not in _LISTS:
         return over
+    if section[0] == "endpoints":
+        return Placed(_join_endpoints(base.value, over.value), base.source, base.path)
     identity = _LISTS[str(section[0])]
     return Placed(_join(base.value, over.value, identity), base.source, base.path)
 
@@ -182,7 +196,38 @@ def _endpoint(item: Placed) -> object:
     if named is None and isinstance(item.value, dict):  # a preset of some repositories, with whatever access
         named = next((_whole(item.value[name]) for name in PARAMETERISED if name in item.value), None)
     port = _field(item, "port")
-    return (str(named).lower(), "" if port is None else str(port), _field(item, "deny") is True)
+    # A rule that denies some requests stands beside the one that allows the others. One that denies all replaces it.
+    partly = _field(item, "deny") is True and bool(_field(item, "methods") or _field(item, "paths"))
+    return (str(named).lower(), "" if port is None else str(port), partly)
+
+
+def _join_endpoints(base: list[Placed], over: list[Placed]) -> list[Placed]:
+    """The rules of both. What `over` says of a host replaces what `base` says of it, however many rules that takes."""
+    left: dict[object, list[Placed]] = {}
+    for item in over:
+        left.setdefault(_endpoint(item), []).append(item)
+    named = set(left)
+    denied = [str(_field(item, "host")).lower() for item in over if _denies_all(item)]
+    kept = [item for item in base if _endpoint(item) in named or not _is_below(item, denied)]
+    joined: list[Placed] = []
+    for item in kept:
+        if (name := _endpoint(item)) not in named:
+            joined.append(item)
+        elif name in left:  # in the place of the first rule of that host
+            joined += left.pop(name)
+    return [*joined, *(item for items in left.values() for item in items)]
+
+
+def _denies_all(item: Placed) -> bool:
+    return _field(item, "deny") is True and not any(_field(item, key) for key in ("methods", "paths", "port"))
+
+
+def _is_below(item: Placed, denied: list[str]) -> bool:
+    """Whether a pattern of `denied` hosts covers the host of a rule, which therefore could never match."""
+    host = str(_endpoint(item)[0]).removeprefix("*")  # type: ignore[index]
+    if _field(item, "deny") is True:
+        return False
+    return any(pattern.startswith("*.") and host.endswith(pattern[1:]) for pattern in denied)
 
 
 def _port(item: Placed) -> object:

@@ -27,8 +27,10 @@ class UnusableScalar(Exception):
         self.stand_in = stand_in
 
 
-def resolve_scalar(text: str) -> str | int | float | bool | None:
+def resolve_scalar(text: str, *, compose: bool = False, mode: bool = False) -> str | int | float | bool | None:
     """The value of a word without quotes.
+
+    In a file of Compose, a hexadecimal number is a number, and a leading zero makes the `mode` of a file octal.
 
     Only `true` and `false`, in lower case, upper case or capitalised, are booleans; dates, `yes`, `12:30` and `1_000`
     are strings. Raises UnusableScalar for a number that has a leading zero (some readers take it for octal, others for
@@ -37,6 +39,11 @@ def resolve_scalar(text: str) -> str | int | float | bool | None:
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
+        if compose and mode and re.fullmatch("0[0-7]{1,6}", text):
+            return int(text, 8)
+        if not compose and text.startswith("0x"):
+            message = f"{quote(text)} would be read as the number {int(text[:20], 0)}"
+            raise UnusableScalar(message, f'quote it if it is text: "{text[:20]}"', 0)
         return _integer(text)
     if _NOT_FINITE.fullmatch(text):
         raise UnusableScalar(f"{quote(text)} is not a usable number", _AS_TEXT, 0.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
@@ -25,6 +25,7 @@ from ruamel.yaml.events import (
 )
 
 from sandboxfile.diagnostics import Diagnostic, Problem, Severity, quote
+from sandboxfile.names import SECTIONS
 from sandboxfile.positions import KeyPath, Position, Positions
 from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
 
@@ -39,6 +40,11 @@ _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
+
+
+# How the Compose specification lays a value over another one: `reset` removes what is there, `override` replaces it.
+Tag = Literal["reset", "override"]
+_TAGS: dict[str, Tag] = {"!reset": "reset", "!override": "override"}
 
 
 class _Merge(str):
@@ -59,6 +65,8 @@ class Source:
     unusable: set[KeyPath] = field(default_factory=set)  # values in `data` that stand in for reported ones
     readable: bool = True  # False: `data` does not hold what the file says, so checking it would be useless
     warnings: list[Diagnostic] = field(default_factory=list)
+    tags: dict[KeyPath, Tag] = field(default_factory=dict)  # of Compose, for values in layers
+    unset: dict[KeyPath, tuple[str, ...]] = field(default_factory=dict)  # variables that left an empty text there
 
     def diagnose(self, problem: Problem) -> Diagnostic:
         """The problem as a diagnostic, with its position and the line there."""
@@ -88,6 +96,7 @@ class _Node:
     position: Position
     is_mapping: bool = False
     is_empty: bool = False  # a key without a value
+    tag: Tag | None = None
 
 
 class _StopReading(Exception):
@@ -97,12 +106,15 @@ class _StopReading(Exception):
         self.parts = (position, message, hint, path)
 
 
-def read_source(text: str | bytes, file: str) -> Source:
-    """Read a whole file. Raises nothing for any input: the problems are in `problems` of the result."""
+def read_source(text: str | bytes, file: str, *, compose: bool = False) -> Source:
+    """Read a whole file. Raises nothing for any input: the problems are in `problems` of the result.
+
+    In a file of Compose (`compose`) numbers are those of Compose: `mode: 0440` is octal.
+    """
     source = Source(file, [])
     try:
         text = _decode(text, source)
-        root = _Composer(source).compose(text)
+        root = _Composer(source, compose).compose(text)
         source.data = _Builder(source).build(root, (), 0)
     except _StopReading as stop:
         source.problems.append(source.at(*stop.parts))
@@ -139,13 +151,16 @@ def _end_of(text: str) -> Position:
 class _Composer:
     """Makes a tree of nodes from the parser's events. An alias is the same node as its anchor."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, compose: bool) -> None:
         self._source = source
+        self._compose = compose
+        self._text = ""
         self._anchors: dict[str, _Node] = {}
         self._count = 0
         self._events: Iterator[Any] = iter(())
 
     def compose(self, text: str) -> _Node:
+        self._text = text
         self._events = self._read(text)
         root = None
         for event in self._events:
@@ -185,8 +200,7 @@ class _Composer:
                 message = f"the alias *{event.anchor} has no anchor &{event.anchor} before it"
                 raise _StopReading(position, message, "quote the value if it is meant to begin with *", path)
             return self._anchors[event.anchor]
-        self._check_tag(event, position, path)
-        node = _Node(None, position)
+        node = _Node(None, position, tag=self._read_tag(event, position, path))
         anchor = event.anchor
         if isinstance(event, ScalarEvent):
             node.value = self._scalar(event, position, path)
@@ -242,20 +256,41 @@ class _Composer:
         self._complain(position, message, hint, path)
         self._source.unusable.add(path)
 
-    def _check_tag(self, event: Any, position: Position, path: KeyPath) -> None:
+    def _read_tag(self, event: Any, position: Position, path: KeyPath) -> Tag | None:
         tag = getattr(event, "ctag", None)
-        if tag is not None and str(tag) not in ("!", "tag:yaml.org,2002:str"):
-            shown = str(tag).replace("tag:yaml.org,2002:", "!!")
-            self._replace(position, f"the tag {shown} is not used here", "remove it, or quote the value", path)
+        if tag is None or str(tag) in ("!", "tag:yaml.org,2002:str"):
+            return None
+        of_compose = _TAGS.get(str(tag))
+        if of_compose and len(path) > 1 and (self._compose or path[0] in SECTIONS):
+            return of_compose
+        shown = str(tag).replace("tag:yaml.org,2002:", "!!")
+        hint = "in a layer, an empty value removes a key" if of_compose else "remove it, or quote the value"
+        self._replace(position, f"the tag {shown} is not used here", hint, path)
+        return None
 
     def _scalar(self, event: Any, position: Position, path: KeyPath) -> Any:
+        if str(event.ctag) == "!reset":
+            return None  # what it removes does not depend on its value
         if not event.implicit[0] or event.ctag is not None:  # quoted, a block, or tagged: always a string
             return event.value
+        self._check_continuation(event, position, path)
         try:
-            return resolve_scalar(event.value)
+            return resolve_scalar(event.value, compose=self._compose, mode=path[-1:] == ("mode",))
         except UnusableScalar as unusable:
             self._replace(position, unusable.message, unusable.hint, path)
             return unusable.stand_in
+
+    def _check_continuation(self, event: Any, position: Position, path: KeyPath) -> None:
+        """Report a list entry that is part of the text before it, since it is indented by more than that."""
+        if self._compose or event.end_mark.line == event.start_mark.line:
+            return
+        written = self._text[event.start_mark.index : event.end_mark.index]
+        for number, line in enumerate(_LINE_BREAK.split(written)[1:], position.line + 1):
+            if line.lstrip(" ").startswith("- "):
+                dash = Position(number, len(line) - len(line.lstrip(" ")) + 1)
+                message = f"the value of line {position.line} goes on in line {number}, which is indented by more"
+                self._replace(dash, message, "indent the dashes of one list alike, or quote", path)
+                return
 
 
 class _Builder:
@@ -269,6 +304,8 @@ class _Builder:
     def build(self, node: _Node, path: KeyPath, depth: int, key: Position | None = None) -> Any:
         self._enter(node, path, depth)
         self._source.positions.add(path, node.position, key)
+        if node.tag is not None:
+            self._source.tags[path] = node.tag
         if node.is_mapping:
             return self._mapping(node, path, depth)
         if isinstance(node.value, list):
@@ -314,13 +351,38 @@ def _begin(event: Any) -> Position:
     return Position(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
+_ODD_SPACE = re.compile("[\xa0\u1680\u2000-\u200b\u202f\u205f\u3000]")
+_GLUED = re.compile(r"[ ]*(?:- +)?(?P<key>[A-Za-z_][\w-]*):(?=[^\s/])")
+
+
+def _glued_key(text: str, mark: Any) -> _StopReading | None:
+    """The first of the lines up to the mark that have no space after the colon of their key: they are one text."""
+    lines, number = _LINE_BREAK.split(text), getattr(mark, "line", -1)
+    found = None
+    while 0 <= number < len(lines) and (match := _GLUED.match(lines[number])):
+        found, number = (number, match), number - 1
+    if found is None:
+        return None
+    number, match = found
+    message = f"a space is missing after `{match['key']}:`"
+    return _StopReading(Position(number + 1, match.end()), message)
+
+
 def _explain(error: MarkedYAMLError, text: str) -> _StopReading:
     mark = error.problem_mark or error.context_mark
     position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
     problem = str(error.problem or error)
     index = getattr(mark, "index", -1)
+    lines = _LINE_BREAK.split(text)
+    for line in dict.fromkeys(each.line for each in (error.context_mark, mark) if each and each.line < len(lines)):
+        if space := _ODD_SPACE.search(lines[line]):
+            name = "a no-break space" if space.group() == "\xa0" else "an unusual space"
+            at = Position(line + 1, space.start() + 1)
+            return _StopReading(at, f"{name} (U+{ord(space.group()):04X}), which YAML takes for text", "write a space")
     if 0 <= index < len(text) and text[index] == "\t":
         return _StopReading(position, "a tab cannot indent YAML", "use spaces")
+    if (glued := _glued_key(text, mark)) is not None:
+        return glued
     if "mapping values are not allowed here" in problem:
         return _StopReading(position, "a second `key:` in one value", "indent the lines of one mapping alike, or quote")
     if error.context and "quoted scalar" in error.context and "end of stream" in problem and error.context_mark:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from sandboxfile.diagnostics import Problem
 from sandboxfile.names import SECTIONS
-from sandboxfile.positions import KeyPath, render_path
+from sandboxfile.positions import KeyPath, Position, render_path
 from sandboxfile.reading.document import Document, child, leaves
 from sandboxfile.reading.interpolate import BadInterpolation, Substituted, interpolate
 from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
@@ -37,7 +38,9 @@ def substitute(source: Source, variables: Variables, *, compose: bool = False) -
     """
     if isinstance(source.data, (dict, list)):
         try:
-            _Substitution(source, variables, compose).walk(source.data, ())
+            substitution = _Substitution(source, variables, compose)
+            substitution.walk(source.data, ())
+            substitution.carry(source.data)
         except _TooMuch as error:
             message = f"the variables make the file larger than {MAX_EXPANDED // 1024} KiB"
             source.problems.append(source.diagnose(Problem(error.path, message)))
@@ -55,6 +58,7 @@ class _Substitution:
         self._variables = variables
         self._compose = compose
         self._characters = 0
+        self._warned: set[object] = set()
 
     def walk(self, value: Any, path: KeyPath) -> None:
         """Replace the variables in all texts within a mapping or list, in place."""
@@ -65,11 +69,53 @@ class _Substitution:
             elif isinstance(item, str) and "$" in item and not (is_literal(inside) and not self._compose):
                 value[key] = self._replace(item, inside)
 
+    def carry(self, data: Any) -> None:
+        """Give the names without a value in `environment` and `build.args` of services the values of variables."""
+        services = data.get("services") if isinstance(data, dict) else None
+        for name, service in services.items() if isinstance(services, dict) else ():
+            place: KeyPath = ("services", name)
+            if not isinstance(service, dict):
+                continue
+            # A file of `env_file` may have a value for a name that the host has none for.
+            elsewhere = bool(service.get("env_file"))
+            self._carry(service.get("environment"), (*place, "environment"), elsewhere)
+            build = service.get("build")
+            if isinstance(build, dict):
+                self._carry(build.get("args"), (*place, "build", "args"), True)
+
+    def _carry(self, entries: Any, path: KeyPath, elsewhere: bool) -> None:
+        if isinstance(entries, dict):
+            bare = [(key, key) for key, value in entries.items() if value is None and is_name(key)]
+        elif isinstance(entries, list):
+            bare = [(at, name) for at, name in enumerate(entries) if is_name(name)]
+        else:
+            return
+        for key, name in bare:
+            if (*path, key) in self._source.tags:
+                continue
+            value = self._variables.look_up(name)
+            if value is not None:
+                self._characters += len(value)
+                if self._characters > MAX_EXPANDED:
+                    raise _TooMuch((*path, key))
+                text = value if isinstance(entries, dict) else f"{name}={value}"
+                entries[key] = Substituted(text, (name, *self._variables.behind(name)))
+            elif not elsewhere:
+                message = f"the variable {name} is not set: the container does not get it"
+                hint = "set it in .env or the environment, or give it a value here"
+                self._warn(Problem((*path, key), message, hint, severity="warning"))
+
+    def _warn(self, warning: Problem) -> None:
+        found = self._source.diagnose(warning)
+        if (written := (found.position, found.message)) not in self._warned:
+            self._warned.add(written)
+            self._source.warnings.append(found)
+
     def _replace(self, text: str, path: KeyPath) -> str:
         try:
             result = interpolate(text, self._variables.look_up, lone_dollars=self._compose)
         except BadInterpolation as error:
-            self._problem(path, error.message, error.hint)
+            self._problem(path, error.message, error.hint, self._dollar(path))
             return text
         if path[:1] == ("secrets",) and not self._compose and result.names:
             message = "secrets are not interpolated: this section says where values come from, not what they are"
@@ -78,6 +124,8 @@ class _Substitution:
         self._characters += len(result.text)
         if self._characters > MAX_EXPANDED:
             raise _TooMuch(path)
+        if result.unset:
+            self._source.unset[path] = result.unset
         for name in result.unset:
             self._unset(name, path)
         names = [other for name in result.names for other in (name, *self._variables.behind(name))]
@@ -86,16 +134,31 @@ class _Substitution:
     def _unset(self, name: str, path: KeyPath) -> None:
         hint = f"set it, or write ${{{name}:-default}}"
         if self._compose or path[0] in SECTIONS:
-            warning = Problem(
-                path, f"the variable {name} is not set: an empty text takes its place", hint, severity="warning"
-            )
-            self._source.warnings.append(self._source.diagnose(warning))
+            message = f"the variable {name} is not set: an empty text takes its place"
+            self._warn(Problem(path, message, hint, severity="warning"))
         else:
-            self._problem(path, f"the variable {name} is not set", hint)
+            self._problem(path, f"the variable {name} is not set", hint, self._dollar(path, name))
 
-    def _problem(self, path: KeyPath, message: str, hint: str | None) -> None:
-        self._source.problems.append(self._source.diagnose(Problem(path, message, hint)))
+    def _dollar(self, path: KeyPath, name: str = "") -> Position | None:
+        """Where the variable begins in the line of the value; None where it is not in that line."""
+        position = self._source.positions.of_value(path)
+        if position is None or path not in self._source.positions or position.line > len(self._source.lines):
+            return position
+        line = self._source.lines[position.line - 1]
+        found = re.compile(rf"(?<!\$)(?:\$\$)*(\$\{{?{re.escape(name)})").search(line, position.column - 1)
+        return Position(position.line, found.start(1) + 1) if found else position
+
+    def _problem(self, path: KeyPath, message: str, hint: str | None, position: Position | None = None) -> None:
+        found = self._source.diagnose(Problem(path, message, hint))
+        if position is not None and position != found.position:
+            found = self._source.at(position, message, hint, path)
+        self._source.problems.append(found)
         self._source.unusable.add(path)
+
+
+def is_name(value: Any) -> bool:
+    """Whether an entry of `environment` is the name of a variable alone, whose value is that of the host's."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
 
 
 def refuse_secrets(document: Document) -> list[Problem]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from sandboxfile.sections.agent import Agent, Secret
 from sandboxfile.sections.agents import AgentSandbox
 from sandboxfile.sections.endpoints import Endpoint, SecretName
-from sandboxfile.sections.fields import Maybe, Name, OneOf, Part, refuse
+from sandboxfile.sections.fields import Grammar, Maybe, Name, OneOf, Part, refuse
 from sandboxfile.sections.machine import Machine, PackageName, SetupStep
 from sandboxfile.sections.mounts import Mount
 from sandboxfile.sections.ports import Port
 
 ComposeSection = Annotated[dict[str, dict[str, Any]], Field(max_length=200)]
 OptionalComposeSection = Annotated[dict[str, dict[str, Any] | None], Field(max_length=200)]
+
+
+ProfileName = Annotated[
+    str, Strict(), Grammar(r"^([a-zA-Z0-9][a-zA-Z0-9_.-]*|\*)$", "must be the name of a profile, or *", "such as debug")
+]
 
 
 class Sandbox(Part):
@@ -55,6 +60,9 @@ class Sandbox(Part):
     )
     networks: OptionalComposeSection = Field(
         default_factory=dict, description="Networks, as in the Compose specification."
+    )
+    profiles: Annotated[tuple[ProfileName, ...], Field(max_length=100)] = Field(
+        default=(), description="The active profiles: services with `profiles` run only if one of theirs is here."
     )
     configs: ComposeSection = Field(default_factory=dict, description="Configs, as in the Compose specification.")
     ports: Annotated[tuple[Port, ...], Field(max_length=200)] = Field(

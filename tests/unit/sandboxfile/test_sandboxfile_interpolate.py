@@ -66,7 +66,7 @@ def test_text_becomes(text: str, expected: str) -> None:
         ("${}", "no variable's name follows"),
         ("${1A}", "no variable's name follows"),
         ("$ SET", "no variable's name follows"),
-        ("${SET", "is followed by"),
+        ("${SET", "has no closing brace"),
         ("${SET:-x", "is never closed"),
         ("${SET x}", "is followed by"),
         ("${SET:x}", "is followed by"),
