@@ -18,7 +18,7 @@ TURNS = (
     ("test_recipes.py", "test_clients.py", f"{AGENTS}[gemini]", f"{AGENTS}[cline]"),
     ("test_copied_content.py", "test_certificate.py", f"{AGENTS}[copilot]", f"{AGENTS}[qwen-code]"),
     ("test_agent_screens.py", f"{AGENTS}[openclaw]"),
-    ("test_acp_session.py", "test_agent_comfort.py", "test_agent_key_nowhere.py"),
+    ("test_editor_panel.py", "test_agent_comfort.py", "test_agent_key_nowhere.py"),
 )
 ALL = "SANDBOX_TEST_ALL"
 
