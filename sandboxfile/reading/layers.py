@@ -213,6 +213,8 @@ def _join_endpoints(base: list[Placed], over: list[Placed]) -> list[Placed]:
     for item in kept:
         if (name := _endpoint(item)) not in named:
             joined.append(item)
+        elif _denies_all(item) and all(rule.source is item.source for rule in over if _endpoint(rule) == name):
+            joined.append(item)  # within one file, what is denied for all agents no agent may allow
         elif name in left:  # in the place of the first rule of that host
             joined += left.pop(name)
     return [*joined, *(item for items in left.values() for item in items)]
