@@ -31,7 +31,8 @@ How = Literal["live", "new machine"]
 # Each field of the file's model, and the part of a running sandbox that has to change when the field does. A test
 # checks that no field is missing. "record": only the instance's record changes, and the next command that reads it sees
 # the new value. NEW: only a new machine can have the new value. None: the field is not compared. `version` says nothing
-# about a sandbox, and each sandbox of `agents` has been made a value of its own before two configurations are compared.
+# about a sandbox, and each sandbox of `agents` has been made a value of its own before two configurations are compared,
+# with those services only that `profiles` have left.
 NEW: Final = "new machine"
 FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "version": None,
@@ -55,6 +56,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "endpoints": "endpoints",
     "secrets": "endpoints",
     "services": "services",
+    "profiles": None,
     "volumes": "services",
     "networks": "services",
     "configs": "services",

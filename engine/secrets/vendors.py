@@ -266,6 +266,27 @@ VENDORS: tuple[Vendor, ...] = (
         (_key("MISTRAL_API_KEY", Probe("api.mistral.ai", "/v1/models")),),
     ),
     Vendor(
+        "amp",
+        "Amp",
+        "documents",
+        (Place(("ampcode.com", "*.ampcode.com")),),
+        (Kind("key", placeholder="sgamp_proxy-managed", variables=("AMP_API_KEY",), beginnings=("sgamp_",)),),
+    ),
+    Vendor(
+        "factory",
+        "Factory",
+        "documents",
+        (Place(("api.factory.ai",)),),
+        (Kind("key", placeholder="fk-proxy-managed", variables=("FACTORY_API_KEY",), beginnings=("fk-",)),),
+    ),
+    Vendor(
+        "dashscope",
+        "Alibaba Cloud Model Studio",
+        "documents",
+        (Place(("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com")),),
+        (Kind("key", variables=("DASHSCOPE_API_KEY",)),),
+    ),
+    Vendor(
         "aws",
         "Amazon Web Services",
         "documents",

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmm.channel.patience import SAME_S, SECOND_S, SILENCE_S, Patience
-from vmm.channel.screen import LONGEST, Screen
+from vmm.channel.screen import Screen
+from vmm.guest.guestd.modes import LONGEST
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 

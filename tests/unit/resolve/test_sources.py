@@ -31,7 +31,7 @@ def read(project: Path) -> Load:
     return read
 
 
-MAIN = ("Sandboxfile.local.yaml", "Sandboxfile.yaml")
+MAIN = ("Sandboxfile.local.yaml", "Sandboxfile.local.yml", "Sandboxfile.yaml")
 
 
 def test_the_files_that_lie_in_the_directory(read: Load, project: Path, tmp_path: Path) -> None:
