@@ -18,7 +18,7 @@ from sandboxfile.reading.source import read_source
 from sandboxfile.writing.notation import Hand
 
 ORDER = ("version", "name", "agent", "agents", "machine", "packages", "setup", "mounts", "endpoints", "secrets",
-         "services", "volumes", "networks", "configs", "ports")  # fmt: skip
+         "services", "profiles", "volumes", "networks", "configs", "ports")  # fmt: skip
 PROSE = {
     "machine": "The machine. Disk is the most that it may grow to.",
     "packages": "Debian packages that are part of the machine.",

@@ -55,14 +55,14 @@ class Sandbox(Part):
     services: ComposeSection = Field(
         default_factory=dict, description="Services in the guest's private Docker, as in the Compose specification."
     )
+    profiles: Annotated[tuple[ProfileName, ...], Field(max_length=100)] = Field(
+        default=(), description="The active profiles: services with `profiles` run only if one of theirs is here."
+    )
     volumes: OptionalComposeSection = Field(
         default_factory=dict, description="Volumes, as in the Compose specification."
     )
     networks: OptionalComposeSection = Field(
         default_factory=dict, description="Networks, as in the Compose specification."
-    )
-    profiles: Annotated[tuple[ProfileName, ...], Field(max_length=100)] = Field(
-        default=(), description="The active profiles: services with `profiles` run only if one of theirs is here."
     )
     configs: ComposeSection = Field(default_factory=dict, description="Configs, as in the Compose specification.")
     ports: Annotated[tuple[Port, ...], Field(max_length=200)] = Field(
