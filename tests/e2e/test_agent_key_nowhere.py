@@ -25,7 +25,6 @@ KEYS = {host: [header, value] for host, header, value, _ in VENDORS.values()}
 ENV = {
     "ANTHROPIC_API_KEY": ANTHROPIC,
     "OPENAI_API_KEY": OPENAI,
-    "AGENT_COMMAND": COMMAND,
     "AGENT_COMMANDS": json.dumps([COMMAND]),
     "AGENT_KEYS": json.dumps(KEYS),
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from screen_terminal import ScreenTerminal
-from test_agent_tasks import ENV, KEYS
+from test_agent_tasks import AGENTS as FACTS
+from test_agent_tasks import COMMANDS
 from vendors import MUST_BE_ROOT, build, start_vendors
 from world import UP_S, World
 
@@ -27,15 +29,14 @@ class Agent:
     one after the other as the screen shows the words before them."""
 
     name: str
-    host: str
     ready: str
     quit: Sequence[tuple[str, str]]
     code: int = 0
 
 
 AGENTS = (
-    Agent("claude-code", "api.anthropic.com", "bypass permissions on", [("", "/exit"), ("/exit", "\r")]),
-    Agent("codex", "api.openai.com", "permissions: YOLO mode", [("", "/quit"), ("/quit", "\r")]),
+    Agent("claude-code", "bypass permissions on", [("", "/exit"), ("/exit", "\r")]),
+    Agent("codex", "permissions: YOLO mode", [("", "/quit"), ("/quit", "\r")]),
 )
 
 
@@ -43,8 +44,10 @@ AGENTS = (
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
 def test_an_agent_on_a_full_screen(world: World, agent: Agent) -> None:
     project = _project(world, agent.name)
-    build(world, project, ENV)
-    with start_vendors(world, [agent.host], "model_vendor.py", ENV) as vendor, contextlib.ExitStack() as stack:
+    facts = FACTS[agent.name]
+    env = {**facts.environment(), "AGENT_COMMANDS": json.dumps(COMMANDS[:1]), "AGENT_UNTIL": ""}
+    build(world, project, env)
+    with start_vendors(world, facts.hosts, "model_vendor.py", env) as vendor, contextlib.ExitStack() as stack:
 
         def terminal(*argv: str, size: tuple[int, int]) -> ScreenTerminal:
             return stack.enter_context(contextlib.closing(ScreenTerminal(world, project, *argv, size=size)))
@@ -67,7 +70,7 @@ def test_an_agent_on_a_full_screen(world: World, agent: Agent) -> None:
         assert second.wait(TURN_S) == agent.code
         assert world.listed(project)[0]["agent"]["state"] == "ended"
         assert not (vendor.directory / "refused").exists()
-        assert not any(key in first.shown + second.shown for key in KEYS.values())
+        assert facts.key not in first.shown + second.shown
 
 
 def _project(world: World, agent: str) -> Path:

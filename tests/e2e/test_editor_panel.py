@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ KEY = "sk-ant-api03-real-and-never-in-the-guest"
 ENV = {
     "ANTHROPIC_API_KEY": KEY,
     "OPENAI_API_KEY": "sk-not-asked-for",
-    "AGENT_COMMAND": "expr 40 + 2 | sed s,^,proof-, | tee proof.txt",
+    "AGENT_COMMANDS": json.dumps(["expr 40 + 2 | sed s,^,proof-, | tee proof.txt"]),
+    "AGENT_KEYS": json.dumps({"api.anthropic.com": ["x-api-key", KEY]}),
 }
 ANSWER_S = 600.0  # for one answer, under emulation
 ABILITIES = {"fs": {"readTextFile": True, "writeTextFile": True}, "terminal": True}
