@@ -26,7 +26,7 @@ COMMANDS = (
 # container. The last one is asked for until it says what the container did.
 IN_THE_BACKGROUND = (
     COMMANDS[0],
-    f"nohup sh -c {shlex.quote(f'{COMMANDS[1]}; touch /tmp/done')} > /tmp/said 2>&1 < /dev/null & echo begun",
+    f"setsid nohup sh -c {shlex.quote(f'{COMMANDS[1]}; touch /tmp/done')} > /tmp/said 2>&1 < /dev/null & echo begun",
     "timeout 7 sh -c 'until [ -e /tmp/done ]; do sleep 1; done'; cat /tmp/said",
 )
 UNTIL = {"AGENT_UNTIL": "contained-42"}
