@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.errors import EngineError
 from engine.guest.guest import Guest
 from engine.project.tree import ProjectTree
-from engine.state.layout import Sockets
+from engine.state.instance_paths import Sockets
 
 OnFailure = Callable[[Guest, EngineError], Awaitable[None]]
 

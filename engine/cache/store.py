@@ -23,7 +23,8 @@ from engine.cache.disk_space import explain_full_disk, require_room
 from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
 from engine.secrets.secrecy import masked_inputs
-from engine.state.layout import LOCKS, TMP, Layout, Sockets
+from engine.state.instance_paths import Sockets
+from engine.state.layout import LOCKS, TMP, Layout
 from engine.state.trees import disk_usage, remove_tree, sync, sync_tree
 
 POLL_S = 0.1  # between two tries of a lock: waiting in flock itself would block the event loop

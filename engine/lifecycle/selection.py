@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
+    from engine.state.instance_paths import InstancePaths
     from engine.state.instances import Instance, Listed
-    from engine.state.layout import InstancePaths, Layout
+    from engine.state.layout import Layout
 
 STARTS_ONE = "`sandbox up` starts one"
 

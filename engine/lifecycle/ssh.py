@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import EngineError
-from engine.state.layout import SshPaths
+from engine.state.instance_paths import SshPaths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

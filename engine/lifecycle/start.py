@@ -31,8 +31,9 @@ from engine.resolve.endpoints import Registries, client_files, endpoint_places
 from engine.resolve.mounts_and_ports import wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
+from engine.state.instance_paths import InstancePaths
 from engine.state.instances import Instance, forget_instance, load_instance, save_instance
-from engine.state.layout import InstancePaths, Layout
+from engine.state.layout import Layout
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
 from engine.trust.unnamed import note_start

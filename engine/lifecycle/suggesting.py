@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from engine.lifecycle.edit import Edit, Edited
     from engine.lifecycle.traffic import Traffic
     from engine.resolve.endpoints import Registries
+    from engine.state.instance_paths import InstancePaths
     from engine.state.instances import Instance
-    from engine.state.layout import InstancePaths, Layout
+    from engine.state.layout import Layout
 
 
 @dataclass(frozen=True)

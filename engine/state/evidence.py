@@ -7,8 +7,9 @@ from pathlib import Path
 
 from engine.errors import EngineError
 from engine.files import make_private
+from engine.state.instance_paths import InstancePaths
 from engine.state.instances import read_record
-from engine.state.layout import InstancePaths, Layout
+from engine.state.layout import Layout
 from engine.state.trees import remove_tree
 
 MOST = 5  # failed starts that are kept

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import EngineError
+from engine.state.instance_paths import InstancePaths, Sockets
 
 APP = "sandbox"
-# Bytes of a socket's path that every system allows. vmm.unix_socket has the same limit, but `ls` must not import it.
-SOCKET_PATH_MAX = 103
 ROOTS = ("cache", "state", "runtime")
 _XDG = {
     "cache": ("XDG_CACHE_HOME", ".cache"),
@@ -125,96 +124,6 @@ _README = {
     "Delete with `sandbox down NAME`, not by hand: a running one would lose its disk.\n",
     "runtime": "Sockets of running sandboxes. Delete nothing here while one runs; a reboot empties it.\n",
 }
-
-
-class Sockets:
-    """The unix sockets of one machine, in a `directory` of its own. The caller makes the directory, with mode 0700."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    @property
-    def control(self) -> Path:
-        return self._socket("control.sock")
-
-    def mount(self, number: int) -> Path:
-        return self._socket(f"mount-{number}.sock")
-
-    def _socket(self, name: str) -> Path:
-        path = self.directory / name
-        if len(os.fsencode(path)) > SOCKET_PATH_MAX:
-            raise EngineError(
-                f"the path of a socket is too long: {path}",
-                details=f"the operating system allows {SOCKET_PATH_MAX} bytes",
-                hint="set SANDBOX_RUNTIME_DIR to a shorter directory, or choose a shorter name",
-            )
-        return path
-
-
-class SshPaths(NamedTuple):
-    """The keys of one sandbox, and what ssh reads about it. They are all there, or the directory is not."""
-
-    directory: Path
-
-    @property
-    def host_key(self) -> Path:
-        return self.directory / "host_key"
-
-    @property
-    def identity(self) -> Path:
-        return self.directory / "id_ed25519"
-
-    @property
-    def public_identity(self) -> Path:
-        return self.directory / "id_ed25519.pub"
-
-    @property
-    def known_hosts(self) -> Path:
-        return self.directory / "known_hosts"
-
-    @property
-    def config(self) -> Path:
-        return self.directory / "config"
-
-
-class InstancePaths(NamedTuple):
-    """The paths of one sandbox: its files are in `directory`, its sockets in `sockets`."""
-
-    directory: Path
-    sockets: Sockets
-
-    @property
-    def record(self) -> Path:
-        return self.directory / "instance.json"
-
-    @property
-    def configuration(self) -> Path:
-        return self.directory / "configuration.json"
-
-    @property
-    def supervisor_log(self) -> Path:
-        return self.directory / "supervisor.log"
-
-    @property
-    def console_log(self) -> Path:
-        return self.directory / "console.log"
-
-    @property
-    def old_console_log(self) -> Path:
-        """The older part of the console's log: vmm.console.Console moves it there when the log gets too long."""
-        return self.console_log.with_suffix(".old.log")
-
-    @property
-    def journal(self) -> Path:
-        return self.directory / "journal.jsonl"
-
-    @property
-    def disk(self) -> Path:
-        return self.directory / "disk.qcow2"
-
-    @property
-    def ssh(self) -> SshPaths:
-        return SshPaths(self.directory / "ssh")
 
 
 class Layout(NamedTuple):

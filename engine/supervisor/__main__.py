@@ -30,8 +30,9 @@ from engine.guest.guest import Guest, open_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
 from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
+from engine.state.instance_paths import InstancePaths
 from engine.state.instances import Instance, load_instance, save_instance
-from engine.state.layout import InstancePaths, Layout
+from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.idle import Use, spell, wait_idle

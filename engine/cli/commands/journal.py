@@ -11,7 +11,7 @@ import click
 from engine.cli.options import follow_option, json_option, name_argument
 
 if TYPE_CHECKING:
-    from engine.state.layout import InstancePaths
+    from engine.state.instance_paths import InstancePaths
 
 
 @click.command(

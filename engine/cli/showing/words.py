@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.state.layout import InstancePaths
+    from engine.state.instance_paths import InstancePaths
 
 
 def find_words(name: str | None) -> InstancePaths:

@@ -19,7 +19,7 @@ from engine.build.nodes.agent import PACKAGE, InstallAgent, action_of
 from engine.build.nodes.package_tree import repack
 from engine.errors import EngineError
 from engine.guest.guest import Guest
-from engine.state.layout import Sockets
+from engine.state.instance_paths import Sockets
 from vmm.channel.errors import GuestError
 
 

@@ -22,7 +22,7 @@ from engine.project.inputs import input_piece
 from engine.project.tree import ContentChanged, ProjectTree, opened
 from engine.resolve.compose import Compose
 from engine.resolve.mounts_and_ports import working_directory
-from engine.state.layout import Sockets
+from engine.state.instance_paths import Sockets
 from sandboxfile import Loaded, parse
 from vmm.channel.errors import GuestError
 

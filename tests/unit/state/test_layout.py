@@ -12,7 +12,8 @@ import pytest
 from engine.errors import EngineError
 from engine.gateway.doors import Door
 from engine.state import layout as layout_module
-from engine.state.layout import PATHS, SOCKET_PATH_MAX, Layout, platform_root
+from engine.state.instance_paths import SOCKET_PATH_MAX
+from engine.state.layout import PATHS, Layout, platform_root
 from vmm.spec import LAST_OWN_ADDRESS
 from vmm.unix_socket import PATH_MAX
 

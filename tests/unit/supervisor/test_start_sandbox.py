@@ -17,7 +17,8 @@ from engine.errors import EngineError
 from engine.guest.guest import Guest, Identity
 from engine.resolve.host_ports import pick_port
 from engine.secrets.redaction import redact_held
-from engine.state.layout import InstancePaths, Layout
+from engine.state.instance_paths import InstancePaths
+from engine.state.layout import Layout
 from engine.supervisor.__main__ import Events, RunningSandbox, start_sandbox
 from engine.supervisor.launch import Launch
 from engine.workspaces.mount_point import MountPoint
