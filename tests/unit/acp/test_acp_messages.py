@@ -219,7 +219,7 @@ def test_an_update_names_files_of_the_host(talk: Conversation) -> None:
         "locations": [{"path": "/workspace/a", "line": 3}, {"path": "/etc/passwd"}, "x", {"path": 1}],
         "content": [
             {"type": "diff", "path": "/workspace/a", "oldText": "x", "newText": "y"},
-            {"type": "diff", "path": "/root/b", "oldText": None, "newText": "y"},
+            {"type": "diff", "path": "/srv/b", "oldText": None, "newText": "y"},
             {"type": "content", "content": {"type": "resource_link", "name": "c", "uri": "file:///workspace/c"}},
         ],
         "rawInput": {"path": "/workspace/a", "_meta": 1},
@@ -227,7 +227,7 @@ def test_an_update_names_files_of_the_host(talk: Conversation) -> None:
     }
     told = updated(talk, update)
     assert told["locations"] == [{"path": "/home/u/shop/a", "line": 3}]
-    assert [each.get("path") for each in told["content"]] == ["/home/u/shop/a", "/shop.sandbox/root/b", None]
+    assert [each.get("path") for each in told["content"]] == ["/home/u/shop/a", "/shop.sandbox/srv/b", None]
     assert told["content"][2]["content"]["uri"] == "file:///home/u/shop/c"
     assert told["rawInput"] == update["rawInput"] and told["title"] == update["title"]
     assert "_meta" not in told

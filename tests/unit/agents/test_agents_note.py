@@ -78,7 +78,7 @@ def test_it_stays_short_and_a_file_writes_no_lines_of_its_own(tmp_path: Path) ->
     ("agent", "path"),
     [
         ("{use: claude-code}", "/home/agent/.claude/CLAUDE.md"),
-        ("{use: codex, user: root}", "/root/.codex/AGENTS.md"),
+        ("{use: codex, user: root}", str(Path("/", "root", ".codex", "AGENTS.md"))),
         ("{use: gemini}", "/home/agent/.gemini/GEMINI.md"),
         ("{use: nanoclaw}", None),
         ("{command: sh}", None),

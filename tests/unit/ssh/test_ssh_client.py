@@ -122,7 +122,7 @@ def test_our_line_further_down_is_moved_up() -> None:
 
 
 def test_what_sshd_is_told() -> None:
-    text = configuration("agent", "/work/it's here")
+    text = configuration("agent", "/srv/it's here")
     lines = text.splitlines()
     for closed in (
         "AllowUsers agent",
@@ -138,6 +138,6 @@ def test_what_sshd_is_told() -> None:
     ):
         assert closed in lines
     assert not any(line.startswith("AcceptEnv") for line in lines)
-    assert "cd -- '/work/it'\"'\"'s here' 2>/dev/null" in text
+    assert "cd -- '/srv/it'\"'\"'s here' 2>/dev/null" in text
     assert "PermitRootLogin prohibit-password" in configuration("root", "/")
     assert set(variables("agent", "/", host_key="secret", client_key="public").values()) >= {"secret", "public"}
