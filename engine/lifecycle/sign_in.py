@@ -10,6 +10,7 @@ from engine.agents import load_agent
 from engine.agents.outfit import goes_to, secrets_of
 from engine.errors import EngineError
 from engine.resolve.secrets import used_secrets
+from sandboxfile.names import GROUPS
 from sandboxfile.presets.expansion import hosts_of
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ def optional_secrets(loaded: Loaded) -> tuple[str, ...]:
 def missing_credential(name: str, loaded: Loaded, credentials: Credentials) -> MissingCredential | None:
     """What the agent of the sandbox `name` lacks; None where it lacks nothing that is known.
 
-    An agent whose definition has no credentials signs in inside the machine. One that can reach no host that its
-    credentials go to works with something else, such as a model on this host, and so does one whose credential stands
-    in `agent.env`.
+    An agent whose definition has no credentials signs in inside the machine. One that can reach other hosts than those
+    that its credentials go to works with something else, such as a model on this host, and so does one whose credential
+    stands in `agent.env`. A file that names no host at all has forgotten its agent's.
     """
     if (definition := _definition(loaded)) is None:
         return None
@@ -65,14 +66,22 @@ def missing_credential(name: str, loaded: Loaded, credentials: Credentials) -> M
         if given & {*credential.source.env, *credential.env}:
             return None
         words = f"{definition.title} has no credential: the file lets it reach {host}, and gives it no secret for that"
-        variable = credential.source.env[0]
-        hint = (
-            f"write `- {{host: {host}, secret: {credential.secret}}}` in `endpoints` and"
-            f" `{credential.secret}: {{env: {variable}}}` in `secrets`; `sandbox secret set {credential.secret}` keeps"
-            " a value"
-        )
-        return MissingCredential(name, definition.name, words, (), hint)
+        return MissingCredential(name, definition.name, words, (), _edit(credential, host))
+    if any(endpoint.group not in GROUPS for endpoint in loaded.sandbox.endpoints) or given:
+        return None
+    for credential, host in _all_hosts(definition):
+        words = f"{definition.title} cannot work: no endpoint of the file lets it reach its models, such as {host}"
+        return MissingCredential(name, definition.name, words, (), _edit(credential, host))
     return None
+
+
+def _edit(credential: Credential, host: str) -> str:
+    """What to write into the file, so that the agent reaches `host` with this credential."""
+    secret, variable = credential.secret, credential.source.env[0]
+    return (
+        f"write `- {{host: {host}, secret: {secret}}}` in `endpoints` and `{secret}: {{env: {variable}}}` in"
+        f" `secrets`; `sandbox secret set {secret}` keeps a value"
+    )
 
 
 def _definition(loaded: Loaded) -> AgentDefinition | None:
@@ -82,11 +91,14 @@ def _definition(loaded: Loaded) -> AgentDefinition | None:
     return load_agent(agent.use)
 
 
+def _all_hosts(definition: AgentDefinition) -> Iterator[tuple[Credential, str]]:
+    """The kinds of credentials, with each host that they go to."""
+    for credential in definition.credentials.values():
+        yield from ((credential, injection.host) for injection in credential.inject)
+
+
 def _without_secret(definition: AgentDefinition, loaded: Loaded) -> Iterator[tuple[Credential, str]]:
     """The kinds of credentials for hosts that the file allows, with such a host."""
     endpoints = [endpoint for endpoint in loaded.sandbox.endpoints if not endpoint.deny]
     allowed = [host for endpoint in endpoints for host in (endpoint.host, *hosts_of(endpoint)) if host is not None]
-    for credential in definition.credentials.values():
-        for injection in credential.inject:
-            if goes_to(injection.host, tuple(allowed)):
-                yield credential, injection.host
+    return ((credential, host) for credential, host in _all_hosts(definition) if goes_to(host, tuple(allowed)))

@@ -150,6 +150,6 @@ async def run_task(
         tuple(sorted(host for host in refused if not unneeded.has(host))),
         tuple(changed_between(before, after)) if before.whole and after.whole else None,
         end.why or ("it says itself that it has failed" if answered.failed else None),
-        end.last_words,
+        end.last_words if answered.text == end.output else (),  # else the answer has said it in words
         keep,
     )

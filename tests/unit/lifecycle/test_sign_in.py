@@ -64,6 +64,17 @@ def test_a_file_that_gives_its_agent_no_secret(tmp_path: Path, layout: Layout) -
     assert "`sandbox secret set anthropic`" in missing.hint
 
 
+@pytest.mark.parametrize("text", ["", "endpoints: [npm, pypi]\n"])
+def test_a_file_that_forgets_the_hosts_of_its_agent(tmp_path: Path, layout: Layout, text: str) -> None:
+    missing = lack(a_file(tmp_path, text), layout)
+    assert missing is not None
+    assert missing.brief == (
+        "Claude Code cannot work: no endpoint of the file lets it reach its models, such as api.anthropic.com"
+    )
+    assert "`- {host: api.anthropic.com, secret: anthropic}` in `endpoints`" in missing.hint
+    assert lack(a_file(tmp_path, text, "{use: claude-code, env: {ANTHROPIC_API_KEY: x}}"), layout) is None
+
+
 @pytest.mark.parametrize(
     ("text", "agent"),
     [
