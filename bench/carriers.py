@@ -31,14 +31,14 @@ from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 from engine.gateway.upstream import Streams
-from engine.guest.guest import Guest, Identity, open_guest
+from engine.guest.guest import Base, Guest, Identity, open_guest
 from engine.report.choice import make_reporter
 from engine.state.layout import Layout
 from sandboxfile import load
 from vmm.carrier import CARRIER_VARIABLE
 from vmm.disk import make_overlay
 from vmm.process import guarded_directory, spawn
-from vmm.snapshot import load_snapshot
+from vmm.snapshot import Snapshot, load_snapshot
 
 CARRIERS = ("passt", "user")
 HOST = "bench.example.com"
@@ -135,15 +135,20 @@ def lead_to(port: int) -> None:
     upstream.resolve, upstream.connect = resolve, connect
 
 
-async def open_guests(stack: contextlib.AsyncExitStack, scratch: Path) -> dict[str, Guest]:
-    """One guest for each carrier, both from the snapshot of the booted machine."""
+async def build_parent(scratch: Path) -> tuple[Base, Snapshot]:
+    """What the guests of a measurement are clones of: the booted machine, from the user's cache."""
     project = scratch / "project"
     project.mkdir()
     (project / "Sandboxfile.yaml").write_text(FILE)
     blueprint = Blueprint.of(load(project / "Sandboxfile.yaml"), Layout.from_environment(os.environ))
     with make_reporter(sys.stderr, "auto") as reporter:
         built = await build(blueprint, reporter)
-    base, parent = load_base(built.entries, built.blueprint.chain.shape), load_snapshot(built.snapshot)
+    return load_base(built.entries, built.blueprint.chain.shape), load_snapshot(built.snapshot)
+
+
+async def open_guests(stack: contextlib.AsyncExitStack, scratch: Path) -> dict[str, Guest]:
+    """One guest for each carrier, both from the snapshot of the booted machine."""
+    base, parent = await build_parent(scratch)
     guests = {}
     for carrier in CARRIERS:
         runtime = stack.enter_context(guarded_directory(scratch / carrier))

@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,32 +24,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from carriers import chosen
+from carriers import build_parent, chosen
 from gateway_peers import has_node, make_certificate, start_server
 from series import load_average, machine_facts
 
-from engine.build.blueprint import Blueprint, build
-from engine.build.foundation import load_base
 from engine.gateway import upstream
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Injection, Rule
 from engine.gateway.upstream import Streams
 from engine.guest.guest import Guest, Identity, open_guest
-from engine.report.choice import make_reporter
-from engine.state.layout import Layout
-from sandboxfile import load
 from vmm import machine
 from vmm.disk import make_overlay
 from vmm.process import guarded_directory
-from vmm.snapshot import load_snapshot
 from vmm.spec import GATEWAY_ADDRESS, ROUTER_ADDRESS
 
 PLAIN, SPLICED, INTERCEPTED = "plain.example.com", "spliced.example.com", "intercepted.example.com"
 ROADS = {"plain": PLAIN, "spliced": SPLICED, "intercepted": INTERCEPTED}
 LIMIT_S = 600.0
 CLIENT = Path(__file__).with_name("egress_in_guest.py")
-FILE = 'version: "1"\nname: bench\nmounts: [.:/workspace]\nendpoints: [bench.example.com]\n'
 TITLES = {
     "down": "download, HTTP/1.1",
     "up": "upload, HTTP/1.1",
@@ -93,13 +85,7 @@ def unrestricted() -> Iterator[None]:
 
 async def open_guests(stack: contextlib.AsyncExitStack, scratch: Path) -> dict[str, Guest]:
     """The guest behind a gateway and the plain one, both from the snapshot of the booted machine."""
-    project = scratch / "project"
-    project.mkdir()
-    (project / "Sandboxfile.yaml").write_text(FILE)
-    blueprint = Blueprint.of(load(project / "Sandboxfile.yaml"), Layout.from_environment(os.environ))
-    with make_reporter(sys.stderr, "auto") as reporter:
-        built = await build(blueprint, reporter)
-    base, parent = load_base(built.entries, built.blueprint.chain.shape), load_snapshot(built.snapshot)
+    base, parent = await build_parent(scratch)
     rules = [Rule(SPLICED), Rule(INTERCEPTED, injections=(Injection("key", "authorization", "bearer"),))]
 
     async def open_one(name: str, policy: Policy) -> Guest:
@@ -175,7 +161,7 @@ def show(task: str, seconds: dict[str, list[float]], errors: dict[str, int], meg
     words = []
     for road, median in medians.items():
         if task in COUNTS:
-            added = "" if road == "plain" else f" (+{(median - plain) * 1000:.1f})"
+            added = "" if road == "plain" else f" ({(median - plain) * 1000:+.1f})"
             words.append(f"{road} {median * 1000:.1f} ms{added}")
         else:
             ratio = "" if road == "plain" else f" ({plain / median:.2f} of plain)"
