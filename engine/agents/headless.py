@@ -54,6 +54,11 @@ def read_answer(commands: Commands, output: str) -> Answered:
     )
 
 
+def unsaid(answered: Answered, output: str, last_words: Sequence[str]) -> tuple[str, ...]:
+    """The last words of an agent that has failed; none where its answer was found among them, which is shown."""
+    return tuple(last_words) if answered.text == output else ()
+
+
 def _values(kind: str, output: str) -> Iterator[Any]:
     """The JSON in the output, with whatever else a program prints around it."""
     if kind == "json":

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.agents import load_agent
 from engine.agents.definition import AgentDefinition
-from engine.agents.headless import headless_command, read_answer
+from engine.agents.headless import headless_command, read_answer, unsaid
 from engine.errors import EngineError
 from engine.lifecycle.audience import Audience
 from engine.lifecycle.changed_files import changed_between, look_at
@@ -150,6 +150,6 @@ async def run_task(
         tuple(sorted(host for host in refused if not unneeded.has(host))),
         tuple(changed_between(before, after)) if before.whole and after.whole else None,
         end.why or ("it says itself that it has failed" if answered.failed else None),
-        end.last_words if answered.text == end.output else (),  # else the answer has said it in words
+        unsaid(answered, end.output, end.last_words),
         keep,
     )

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from engine.agents import list_agents, load_agent
-from engine.agents.headless import Answered, headless_command, read_answer
+from engine.agents.headless import Answered, headless_command, read_answer, unsaid
 from engine.errors import EngineError
 
 
@@ -67,6 +67,14 @@ def test_an_answer_in_a_list() -> None:
 def test_output_that_says_nothing_known_is_the_answer(output: str) -> None:
     assert read_answer(load_agent("claude-code").commands, output) == Answered(output)
     assert read_answer(load_agent("kiro").commands, output) == Answered(output)
+
+
+def test_an_answer_that_was_read_is_not_repeated_as_it_was_printed() -> None:
+    commands = load_agent("claude-code").commands
+    printed = json.dumps({"type": "result", "is_error": True, "result": "Not logged in"})
+    assert unsaid(read_answer(commands, printed), printed, [printed]) == ()
+    crash = "panic: at\nmain"
+    assert unsaid(read_answer(commands, crash), crash, crash.split("\n")) == ("panic: at", "main")
 
 
 def test_who_prints_json_says_where_the_answer_is() -> None:
