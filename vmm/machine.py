@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vmm.carrier import Carrier
 from vmm.console import Console
@@ -16,7 +17,7 @@ from vmm.private import UMASK
 from vmm.process import spawn
 from vmm.qemu_args import USER_NETWORK, qemu_arguments
 from vmm.qmp import Qmp, connect_qmp
-from vmm.spec import MachineSpec
+from vmm.spec import Drive, MachineSpec
 from vmm.tools import Tools
 
 GREETING_S = 30.0  # QEMU greets within 0.2 s; a loaded host may take long to map its libraries
@@ -37,6 +38,7 @@ class Machine:
         self.qmp = qmp
         self.console = console
         self.channel = channel
+        self.plugged = [drive for drive in spec.drives if drive.slot is not None]
         self._failure = ""
 
     @property
@@ -116,6 +118,24 @@ class Machine:
             bus=f"slot{slot}",
             queue_size=1024,
         )
+
+    async def plug_drive(self, drive: Drive) -> None:
+        """Hot-plug a disk into its spare port. A machine that is restored from a snapshot of this one has it, too.
+
+        The guest's kernel sees it some time later. Raises VmmError.
+        """
+        file = {"driver": "file", "filename": str(drive.path), "locking": "off"}
+        block: dict[str, Any] = {"node-name": drive.serial, "read-only": drive.read_only}
+        await self.qmp.execute("blockdev-add", driver=drive.format, file=file, **block)
+        await self.qmp.execute(
+            "device_add",
+            driver="virtio-blk-pci",
+            id=drive.device,
+            drive=drive.serial,
+            serial=drive.serial,
+            bus=f"slot{drive.slot}",
+        )
+        self.plugged.append(drive)
 
     async def quit(self) -> None:
         """Ask QEMU to flush its disks and end; waits up to 30 s."""

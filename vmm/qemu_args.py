@@ -34,7 +34,7 @@ def qemu_arguments(
         arguments += ["-chardev", f"socket,id={name},fd={fds[name]}"]
     arguments += ["-mon", "chardev=qmp,mode=control", "-serial", "chardev:console"]
     for drive in spec.drives:
-        arguments += _drive(drive)
+        arguments += _drive(drive) if drive.slot is None else []
     if spec.channel:
         arguments += ["-device", "virtio-serial-pci,id=vserial", "-chardev", f"socket,id=channel,fd={fds['channel']}"]
         arguments += ["-device", f"virtserialport,bus=vserial.0,chardev=channel,name={CHANNEL_PORT_NAME}"]
@@ -46,6 +46,8 @@ def qemu_arguments(
     arguments += ["-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on"]
     for number in range(spec.spare_ports):
         arguments += ["-device", f"pcie-root-port,id=slot{number},chassis={number + 1},slot={number + 1}"]
+    for drive in spec.drives:
+        arguments += _drive(drive) if drive.slot is not None else []
     if spec.incoming:
         arguments += ["-incoming", "defer"]
     return arguments
@@ -68,12 +70,9 @@ def _drive(drive: Drive) -> list[str]:
     # discard=unmap lets fstrim in the guest shrink the file; snapshots and overlays stay small.
     block = f"driver={drive.format},node-name={drive.serial},read-only={read_only},discard=unmap"
     file = f"file.driver=file,file.filename={quote(str(drive.path))},file.locking=off"
-    return [
-        "-blockdev",
-        f"{block},{file}",
-        "-device",
-        f"virtio-blk-pci,drive={drive.serial},serial={drive.serial},id=blk-{drive.serial}",
-    ]
+    bus = "" if drive.slot is None else f",bus=slot{drive.slot}"
+    device = f"virtio-blk-pci,drive={drive.serial},serial={drive.serial},id={drive.device}{bus}"
+    return ["-blockdev", f"{block},{file}", "-device", device]
 
 
 def _network(network: Network, connect: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """A snapshot: four immutable files that are a machine in the middle of its life.
 
 `disk.qcow2` (backed by its parent's), `ram` (sparse, one byte of file per byte of guest memory), `state` (QEMU's
-migration stream of the devices) and `meta.json` (the shape that a machine must have to be restored from it).
+migration stream of the devices) and `meta.json` (the shape that a machine must have to be restored from it, and the
+disks that were plugged into it, which are files of other entries that do not change).
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from vmm.errors import VmmError
 from vmm.machine import Machine
 from vmm.memory import write_memory
 from vmm.private import private
-from vmm.spec import SPARE_PORTS, Accelerator
+from vmm.spec import SPARE_PORTS, Accelerator, Drive
 
 FORMAT = 1
 
@@ -34,10 +37,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of one snapshot in `directory`."""
+    """The files of one snapshot in `directory`, and the read-only disks that its machine was given while it ran."""
 
     directory: Path
     shape: Shape
+    drives: tuple[Drive, ...] = ()
 
     @property
     def disk(self) -> Path:
@@ -58,7 +62,7 @@ def load_snapshot(directory: Path) -> Snapshot:
         meta = json.loads((directory / "meta.json").read_text())
         if meta["format"] != FORMAT:
             raise VmmError(f"the snapshot in {directory} has format {meta['format']}, this version reads {FORMAT}")
-        return Snapshot(directory, Shape(**meta["shape"]))
+        return Snapshot(directory, Shape(**meta["shape"]), tuple(_drives(directory, meta.get("drives", []))))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VmmError(f"no readable snapshot in {directory}", details=str(error)) from error
 
@@ -68,17 +72,30 @@ async def save_snapshot(machine: Machine, memory: int, shape: Shape, directory: 
 
     `memory` is the descriptor of its (shared) memory. Raises VmmError, OSError (disk full).
     """
-    snapshot = Snapshot(directory, shape)
+    snapshot = Snapshot(directory, shape, tuple(machine.plugged))
     await machine.save(snapshot.state)
     await machine.quit()
     if machine.process.returncode != 0:
         raise VmmError("QEMU did not end properly after saving: its disk may not be complete")
     # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
     await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
-    meta = {"format": FORMAT, "shape": asdict(shape)}
+    meta = {"format": FORMAT, "shape": asdict(shape), "drives": _describe(snapshot.drives, directory)}
     with open(directory / "meta.json", "w", opener=private) as file:
         file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
     return snapshot
+
+
+def _describe(drives: Iterable[Drive], directory: Path) -> list[dict[str, Any]]:
+    """The plugged disks as plain data. Their paths are relative, so that snapshots can move together."""
+    return [
+        {"file": os.path.relpath(drive.path, directory), "serial": drive.serial, "slot": drive.slot} for drive in drives
+    ]
+
+
+def _drives(directory: Path, described: list[dict[str, Any]]) -> Iterator[Drive]:
+    for drive in described:
+        path = Path(os.path.normpath(directory / drive["file"]))
+        yield Drive(path, drive["serial"], "raw", read_only=True, slot=drive["slot"])
 
 
 def _write(memory: int, size: int, target: Path) -> None:

@@ -12,19 +12,32 @@ ROUTER_ADDRESS = "10.0.2.2"
 GATEWAY_ADDRESS = "10.0.2.100"  # every name resolves to this one in the guest, but for those with one of their own
 FIRST_OWN_ADDRESS, LAST_OWN_ADDRESS = "10.0.2.101", "10.0.2.199"
 CHANNEL_PORT_NAME = "org.sandbox.agent"
-SPARE_PORTS = 8  # PCIe root ports for hot-plugged mounts; part of the machine's shape, so of every snapshot
+# PCIe root ports for what is hot-plugged: mounts, and in the last one a disk. Part of the machine's shape, so of every
+# snapshot.
+SPARE_PORTS = 9
+DISK_SLOT = SPARE_PORTS - 1
+MOST_MOUNTS = SPARE_PORTS - 1
 
 Accelerator = Literal["kvm", "hvf", "whpx", "tcg"]
 
 
 @dataclass(frozen=True)
 class Drive:
-    """A virtio disk. The guest finds it by `serial` (at most 20 characters)."""
+    """A virtio disk. The guest finds it by `serial` (at most 20 characters).
+
+    `slot` is the spare port of one that was hot-plugged; None: it has been there since the machine was booted.
+    """
 
     path: Path
     serial: str
     format: Literal["raw", "qcow2"] = "qcow2"
     read_only: bool = False
+    slot: int | None = None
+
+    @property
+    def device(self) -> str:
+        """The id of its device, which a restored machine must have again."""
+        return f"blk-{self.serial}"
 
 
 @dataclass(frozen=True)

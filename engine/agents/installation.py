@@ -19,6 +19,7 @@ Integrity = Annotated[Text, Grammar(r"^sha512-[A-Za-z0-9+/]{86}==$", "must be sh
 Sha256 = Annotated[Text, Grammar(r"^[0-9a-f]{64}$", "must be 64 hexadecimal digits")]
 Directory = Annotated[Text, Grammar(r"^/opt/[a-z0-9][a-z0-9._-]*$", "must be a directory in /opt")]
 InnerPath = Annotated[Text, Grammar(r"^(?!/)(?!(.*/)?\.\.(/|$))[^\x00-\x20\x7f]+$", "must be a path in the archive")]
+LockFile = Annotated[Text, Grammar(r"^[a-z0-9][a-z0-9._-]*\.json$", "must be the name of a JSON file beside this one")]
 Program = Annotated[Text, Grammar(r"^[a-z0-9][a-z0-9._-]*$", "must be a program's name")]
 Links = Annotated[dict[Program, InnerPath], Field(min_length=1)]
 
@@ -59,6 +60,16 @@ class NpmInstall(Part):
         default=(), description="Packages whose install scripts may run; others are installed without."
     )
     optional: bool = Field(default=True, description="Whether optional dependencies are installed, too.")
+    lock: Maybe[LockFile] = Field(
+        default=None,
+        description="npm's lock file of the usual version, beside this file: then the host fetches and unpacks all the"
+        " packages, each checked by its digest, and npm is only asked for other versions. No scripts run then.",
+    )
+
+    @property
+    def directory(self) -> str:
+        """Where the packages of a lock file are in the guest."""
+        return f"/opt/{self.package.rpartition('/')[2]}"
 
 
 class Digests(Part):

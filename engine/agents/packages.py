@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.agents.definition import AgentDefinition
-from engine.agents.installation import InstallStep, Package
+from engine.agents.installation import InstallStep, NpmInstall, Package
+from engine.agents.lock import Locked, read_lock
+from engine.agents.places import find_agents
 from engine.agents.words import fill, words_in
 from engine.errors import EngineError
 
@@ -52,3 +54,25 @@ def wanted_package(
         )
     changed = words["version"] != usual and "version" in words_in(package.version)
     return Wanted(package.package, fill(package.version, words), None if changed else package.integrity)
+
+
+def locked_packages(
+    definition: AgentDefinition, what: NpmInstall, version: str | None, architecture: str
+) -> tuple[Locked, ...]:
+    """All packages that a step installs, by its lock file; none without one, and for another version than the usual.
+
+    Raises EngineError for a lock file that cannot be read, or that is for another version.
+    """
+    usual = definition.install.version
+    if what.lock is None or version not in (None, usual):
+        return ()
+    path = find_agents()[definition.name].path.with_name(what.lock)
+    packages = read_lock(path, architecture)
+    main = next((package for package in packages if package.where == f"node_modules/{what.package}"), None)
+    if main is None or main.version != usual or main.integrity != (what.integrity or main.integrity):
+        raise EngineError(
+            f"{definition.name}/{what.lock} is not for {what.package} {usual}",
+            hint="`python scripts/lock_agent.py FOLDER` writes it anew",
+            exit_code=2,
+        )
+    return packages

@@ -134,6 +134,9 @@ def _step(step: InstallStep) -> str:
         found = (("x86-64", step.unpack.amd64), ("ARM", step.unpack.arm64))
         parts = [f"`{package.package}` ({name})" for name, package in found if package is not None]
         return f"{' or '.join(parts)} of npm is unpacked, checked by its digest; nothing of it runs"
+    if step.npm is not None and step.npm.lock is not None:
+        known = "all of them unpacked by the host, each checked by its digest; nothing of them runs before that"
+        return f"`{step.npm.package}` of npm with the packages that it depends on, {known} (`{step.npm.lock}`)"
     if step.npm is not None:
         scripts = f"the scripts of {', '.join(step.npm.scripts)} run" if step.npm.scripts else "without its scripts"
         return f"npm installs `{step.npm.package}`, checked by its digest, {scripts}"

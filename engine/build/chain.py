@@ -14,12 +14,21 @@ from dataclasses import dataclass, field
 
 from engine.agents import load_agent, remark_on
 from engine.agents.definition import AgentDefinition
-from engine.agents.packages import Wanted, wanted_package
+from engine.agents.lock import Locked
+from engine.agents.packages import Wanted, locked_packages, wanted_package
 from engine.build.accelerator import Verdict
 from engine.build.foundation import GUEST_NEEDS, guest_nodes, tool_nodes
 from engine.build.image.build import Place
 from engine.build.nodes import packages
-from engine.build.nodes.agent import PACKAGE_VERSION, AgentPackage, InstallAgent, action_of
+from engine.build.nodes.agent import InstallAgent, action_of
+from engine.build.nodes.agent_layer import (
+    LAYER_VERSION,
+    PACKAGE_VERSION,
+    AgentLayer,
+    AgentPackage,
+    LockedPackages,
+    Part,
+)
 from engine.build.nodes.boot import Boot
 from engine.build.nodes.packages import Packages
 from engine.build.nodes.services import Images, Services
@@ -130,25 +139,56 @@ class _Links:
         """
         chosen, architecture = version or definition.install.version, host_architecture().debian
         packages: list[Node] = []
-        actions = []
+        parts, actions = [], []
         for step in definition.install.steps:
+            locked = locked_packages(definition, step.npm, version, architecture) if step.npm is not None else ()
             wanted = wanted_package(definition, step, version, architecture)
+            if step.npm is not None and locked:
+                packages.append(self._locked(step.npm.package, locked, len(packages)))
+                parts.append(Part(packages[-1].id, step.npm.directory, locked=locked, main=step.npm.package))
+                continue
             if wanted is not None:
                 packages.append(self._package(wanted, len(packages)))
+            if step.unpack is not None:
+                parts.append(Part(packages[-1].id, step.unpack.into, step.unpack.links))
+                continue
             known = architecture if chosen == definition.install.version else None
             actions.append(action_of(step, packages[-1].id if wanted is not None else None, known))
-        work = InstallAgent(chosen, architecture, definition.install.packages, tuple(actions))
+        layer = self._layer(tuple(parts), packages) if parts else None
+        needed = [*packages, *([layer] if layer else [])]
+        debian = definition.install.packages
+        work = InstallAgent(chosen, architecture, debian, tuple(actions), layer.id if layer else None)
         inputs = {"agent": definition.name, "version": chosen, "how": content_key(work.describe())}
         inputs |= {"package": "\n".join(package.title for package in packages)} if packages else {}
         title = f"{definition.title} {chosen}" + (f" ({remark})" if remark else "")
-        self.follow("agent", title, inputs, work, work.endpoints, needs=[(node.id, node.key) for node in packages])
+        self.follow("agent", title, inputs, work, work.endpoints, needs=[(node.id, node.key) for node in needed])
 
     def _package(self, wanted: Wanted, index: int) -> Node:
         inputs = {"package": wanted.name, "version": wanted.version, "integrity": wanted.integrity or "the registry's"}
-        key = content_key("agent-package", PACKAGE_VERSION, **inputs)
-        title, image = wanted.label, next(node for node in self.nodes if node.id == "image")
+        return self._fetched("agent-package", wanted.label, inputs, AgentPackage(wanted), index)
+
+    def _locked(self, main: str, packages: tuple[Locked, ...], index: int) -> Node:
+        digests = content_key("lock", *(f"{package.where} {package.integrity}" for package in packages))
+        title, inputs = f"{len(packages)} packages of {main}", {"packages": str(len(packages)), "digests": digests}
+        return self._fetched("agent-packages", title, inputs, LockedPackages(packages), index)
+
+    def _fetched(
+        self, kind: str, title: str, inputs: Mapping[str, str], work: AgentPackage | LockedPackages, index: int
+    ) -> Node:
+        image = next(node for node in self.nodes if node.id == "image")
+        key = content_key(kind, PACKAGE_VERSION, **inputs)
         # The image's npm says which registry there is, where the host has none. The package is the same from any.
-        node = Node(f"package[{index}]", "agent-package", title, key, (image.id,), inputs, AgentPackage(wanted))
+        return self._before_last(Node(f"package[{index}]", kind, title, key, (image.id,), inputs, work))
+
+    def _layer(self, parts: tuple[Part, ...], packages: list[Node]) -> Node:
+        needs = [next(node for node in self.nodes if node.id == "toolchain"), *packages]
+        inputs = {"parts": content_key("parts", *(json.dumps(part.describe()) for part in parts))}
+        key = content_key("agent-layer", LAYER_VERSION, *(node.key for node in needs), **inputs)
+        title = f"layer with {' and '.join(part.into for part in parts)}"
+        ids = tuple(node.id for node in needs)
+        return self._before_last(Node("layer", "agent-layer", title, key, ids, inputs, AgentLayer(parts)))
+
+    def _before_last(self, node: Node) -> Node:
         self.nodes.insert(self.nodes.index(self.last), node)
         return node
 

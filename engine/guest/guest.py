@@ -183,7 +183,11 @@ def _machine(base: Base, name: str, disk: Path, memory: int, network: Network, p
         kernel=base.tools.kernel,
         initrd=base.initrd,
         append=kernel_arguments(),
-        drives=(Drive(base.root, "root", "raw", read_only=True), Drive(disk, "disk")),
+        drives=(
+            Drive(base.root, "root", "raw", read_only=True),
+            Drive(disk, "disk"),
+            *(parent.drives if parent is not None else ()),
+        ),
         network=network,
         spare_ports=base.shape.spare_ports,
         incoming=parent is not None,

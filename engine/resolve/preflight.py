@@ -45,7 +45,7 @@ def _check_machine(loaded: Loaded) -> Iterator[Diagnostic]:
 
 
 def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
-    from vmm.spec import SPARE_PORTS
+    from vmm.spec import MOST_MOUNTS
 
     for index, mount in enumerate(loaded.sandbox.mounts):
         place: KeyPath = ("mounts", index, "source")
@@ -63,8 +63,8 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
             yield loaded.diagnostic(place, f"{mount.source!r} is not a directory", "mount the directory that holds it")
         elif not os.access(source, os.R_OK | os.X_OK):
             yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
-    if len(loaded.sandbox.mounts) > SPARE_PORTS:
-        yield loaded.diagnostic(("mounts", SPARE_PORTS), f"a machine has room for {SPARE_PORTS} mounts")
+    if len(loaded.sandbox.mounts) > MOST_MOUNTS:
+        yield loaded.diagnostic(("mounts", MOST_MOUNTS), f"a machine has room for {MOST_MOUNTS} mounts")
 
 
 def _check_ports(loaded: Loaded, held: Collection[int]) -> Iterator[Diagnostic]:

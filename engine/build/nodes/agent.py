@@ -1,32 +1,29 @@
-"""A coding agent, as its definition says: its packages fetched by this host, and installed in the guest."""
+"""A coding agent in the guest, as its definition says: its layer is plugged in, and the other steps run there."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import posixpath
-import threading
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from engine.agents.installation import Download, InstallStep, Links, NpmInstall, Unpack
-from engine.agents.packages import Wanted
+from engine.agents.installation import Download, InstallStep, Links, NpmInstall
 from engine.agents.words import fill
 from engine.build.context import BuildContext
-from engine.build.nodes.package_tree import put_package
+from engine.build.nodes import attach_layer
+from engine.build.nodes.agent_layer import LAYER, PACKAGE, PLACE, read_links
 from engine.build.nodes.packages import install_packages
-from engine.build.npm_registry import fetch_package
 from engine.build.step import execute
 from engine.errors import EngineError
 from engine.guest.guest import Guest
-from engine.resolve.endpoints import Registries
-from engine.resolve.registries import resolve_group
 from sandboxfile import Endpoint
+from vmm.spec import DISK_SLOT, Drive
 
-PACKAGE_VERSION = "1"  # raise it when the same package is kept in another form
-PACKAGE = "package.tgz"
-RECORD = "package.json"
 HOME = "/home/agent"
+PREFIX = "/usr/local"  # else npm takes the directory of the node that runs it, which may be in the layer
+SERIAL = "agent"
 DEBIAN, NPM = Endpoint(group="debian"), Endpoint(group="npm")
 LINK = """
 mapfile -t found < <(compgen -G "$1/$2")
@@ -40,34 +37,11 @@ ln -sfn -- "${found[0]}" "/usr/local/bin/$3"
 
 
 @dataclass(frozen=True)
-class AgentPackage:
-    """Fetch a package of the npm registry onto this host, and check its digest. `RECORD` says which one it was."""
-
-    wanted: Wanted
-
-    async def build(self, context: BuildContext, /) -> None:
-        guest_clients = Registries.of_image(context.parents["image"]).guest_clients
-        registry = (await asyncio.to_thread(resolve_group, "npm", guest_clients=guest_clients)).urls[0]
-        cancelled = threading.Event()
-        target = context.directory / PACKAGE
-        fetching = asyncio.create_task(
-            asyncio.to_thread(fetch_package, self.wanted, registry, target, context.log, cancelled)
-        )
-        try:
-            integrity = await asyncio.shield(fetching)
-        finally:
-            cancelled.set()
-            await asyncio.gather(fetching, return_exceptions=True)  # it writes into our directory as long as it runs
-        record = {"package": self.wanted.name, "version": self.wanted.version, "integrity": integrity}
-        (context.directory / RECORD).write_text(json.dumps(record) + "\n")
-
-
-@dataclass(frozen=True)
 class Action:
     """One step of an installation: `what` is done, with the package of the node `package` where it needs one.
     `sha256` is what a download has to have, where that is known."""
 
-    what: Unpack | NpmInstall | Download | str
+    what: NpmInstall | Download | str
     package: str | None = None
     hosts: tuple[str, ...] = ()
     sha256: str | None = None
@@ -80,22 +54,23 @@ def action_of(step: InstallStep, package: str | None, architecture: str | None =
         digests = step.download.sha256
         sha256 = getattr(digests, architecture, None) if digests is not None and architecture else None
         return Action(step.download, hosts=step.download.hosts, sha256=sha256)
-    what = step.unpack or step.npm or step.run
-    assert what is not None, "the model allows no step without one"
+    what = step.npm or step.run
+    assert what is not None, "the model allows no step without one, and what is unpacked is in the layer"
     return Action(what, package, step.hosts)
 
 
 @dataclass(frozen=True)
 class InstallAgent:
-    """Install `debian` packages, and carry out the `actions` of the definition, with `version` filled in.
+    """Install `debian` packages, plug in the layer, and carry out the `actions`, with `version` filled in.
 
-    `architecture` is Debian's name of the guest's.
+    `architecture` is Debian's name of the guest's; `layer` is the id of the layer's node, None without one.
     """
 
     version: str
     architecture: str
     debian: tuple[str, ...]
     actions: tuple[Action, ...]
+    layer: str | None = None
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -110,7 +85,7 @@ class InstallAgent:
         return tuple(dict.fromkeys(found))
 
     def describe(self) -> object:
-        """Everything that the result depends on, but for the packages, as plain data."""
+        """Everything that the result depends on, but for the packages and the layer, as plain data."""
         steps = [
             action.what if isinstance(action.what, str) else action.what.model_dump(mode="json")
             for action in self.actions
@@ -120,10 +95,10 @@ class InstallAgent:
     async def act(self, guest: Guest, context: BuildContext) -> None:
         if self.debian:
             await install_packages(guest, context, self.debian)
+        if self.layer is not None:
+            await _attach(guest, context, context.parents[self.layer])
         for action in self.actions:
             match action.what:
-                case Unpack():
-                    await self._unpack(guest, context, action.what, action.package or "")
                 case NpmInstall():
                     await self._npm(guest, context, action.what, action.package or "")
                 case Download():
@@ -131,22 +106,16 @@ class InstallAgent:
                 case str():
                     await self._run(guest, context, action.what)
 
-    async def _unpack(self, guest: Guest, context: BuildContext, what: Unpack, node: str) -> None:
-        context.log(f"unpacking into {what.into}")
-        await execute(guest, context, ["mkdir", "-p", what.into], title=f"making {what.into}")
-        await put_package(guest.channel, context.parents[node] / PACKAGE, what.into)
-        await _link(guest, context, what.into, what.links)
-
     async def _npm(self, guest: Guest, context: BuildContext, what: NpmInstall, node: str) -> None:
         title = f"installing {what.package} with npm"
         directory = "/var/lib/sandbox/agent"
         await execute(guest, context, ["mkdir", "-p", directory], title=f"making {directory}")
         await _put_file(guest, context, node, f"{directory}/{PACKAGE}")
         options = ["--no-audit", "--no-fund", "--ignore-scripts", *([] if what.optional else ["--omit=optional"])]
-        npm = ["npm", "install", "--global", *options, f"{directory}/{PACKAGE}"]
+        npm = ["npm", "install", "--global", "--prefix", PREFIX, *options, f"{directory}/{PACKAGE}"]
         await execute(guest, context, npm, title=title, env={"HOME": "/root"})
         if what.scripts:
-            scripts = ["npm", "rebuild", "--global", *what.scripts]
+            scripts = ["npm", "rebuild", "--global", "--prefix", PREFIX, *what.scripts]
             await execute(guest, context, scripts, title=f"install scripts of {' '.join(what.scripts)}")
         clean = f'npm cache clean --force; rm -rf "$HOME/.npm" {directory}'
         await execute(guest, context, ["sh", "-c", clean], title="cleaning up", env={"HOME": "/root"})
@@ -176,6 +145,16 @@ class InstallAgent:
         script = fill(what, {"version": self.version})
         title = script.strip().splitlines()[0]
         await execute(guest, context, ["bash", "-ec", script], title=title, user="agent", cwd=HOME)
+
+
+async def _attach(guest: Guest, context: BuildContext, entry: Path) -> None:
+    """Plug the layer in, mount it, and make the links into it. Waits `attach_layer.DISK_S` seconds for the disk."""
+    context.log("plugging the layer in")
+    drive = Drive(entry / LAYER, SERIAL, "raw", read_only=True, slot=DISK_SLOT)
+    await guest.machine.plug_drive(drive)
+    told = json.dumps({"serial": SERIAL, "place": PLACE, "links": read_links(entry)})
+    program = Path(attach_layer.__file__).read_text()
+    await execute(guest, context, ["python3", "-I", "-c", program, told], title="mounting the layer")
 
 
 async def _put_file(guest: Guest, context: BuildContext, node: str, target: str) -> None:

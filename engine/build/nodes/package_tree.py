@@ -1,75 +1,125 @@
-"""An npm package on its way into a guest: decompressed here, since an emulated CPU is slow, and unpacked there.
+"""npm packages unpacked on this host, as data: nothing in them is run here.
 
-Only files, directories and links within the package go on, all of them root's. The package's digest was checked, and
-yet nothing in it is trusted.
+Only files, directories and links within the package are taken. All directories and files are written before the first
+link is made, so that no name leads through one. The package's digest was checked, and yet nothing in it is trusted.
 """
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
 import tarfile
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
 
 from engine.errors import EngineError
-from vmm.channel.copy import send_archive
-from vmm.channel.guest import GuestChannel
 
 BLOCK = 1 << 18
-UNPACK_S = 1800.0
 _MOST_BYTES = 8 << 30  # unpacked
 _MOST_FILES = 500_000
 
 
-async def put_package(channel: GuestChannel, package: Path, directory: str) -> None:
-    """Unpack the tarball `package` into the guest's `directory`, which must exist, within UNPACK_S seconds.
+@dataclass
+class PackageTree:
+    """A directory that packages are unpacked into; `finish` makes the links. `cancelled` ends the work early."""
 
-    Raises EngineError for what cannot be unpacked, and GuestError.
+    root: Path
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    _links: dict[str, str] = field(default_factory=dict)
+    _files: int = 0
+    _bytes: int = 0
+
+    def unpack(self, package: Path, directory: str, *, strip: bool = False) -> None:
+        """Unpack the gzipped tarball into `directory` (relative). `strip` leaves the first part of its names away.
+
+        Raises EngineError for a package that cannot be read or has no place here, and OSError (disk full).
+        """
+        (self.root / directory).mkdir(parents=True, exist_ok=True)
+        try:
+            with tarfile.open(package, "r|gz", bufsize=BLOCK) as archive:
+                for member in archive:
+                    self._take(archive, member, directory, strip)
+        except (tarfile.TarError, EOFError, zlib.error, UnicodeError) as error:
+            raise EngineError(f"{package.name} is no readable package: {error}") from error
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise EngineError(f"{package.name} has a file and something else of one name") from error
+
+    def add_link(self, name: str, target: str) -> None:
+        """Have the link `name` (relative) made by `finish`, unless something is there by then."""
+        self._links.setdefault(name, target)
+
+    def make_executable(self, name: str) -> None:
+        """Packages are not always made where files have that permission."""
+        (self.root / name).chmod(0o755)
+
+    def find(self, directory: str, pattern: str) -> str:
+        """The one file below `directory` that the pattern names, relative to the root. Raises EngineError."""
+        found = [path for path in sorted((self.root / directory).glob(pattern)) if path.is_file()]
+        if len(found) != 1:
+            names = ", ".join(path.name for path in found[:5]) or "none"
+            raise EngineError(f"{pattern} should be one file of the package; there are {len(found)}: {names}")
+        return str(found[0].relative_to(self.root))
+
+    def finish(self) -> None:
+        """Make the links. Raises EngineError for a link in the place of something else."""
+        for name, target in self._links.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink() or path.exists():
+                raise EngineError(f"the package has a link and something else of one name: {name[:200]}")
+            path.symlink_to(target)
+
+    def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo, directory: str, strip: bool) -> None:
+        self._count(member)
+        name = _within(member.name)
+        if strip:
+            name = name.partition("/")[2]
+            if not name:
+                return
+        path = self.root / directory / name
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+        elif member.issym():
+            inner = _within(posixpath.join(posixpath.dirname(member.name), member.linkname))
+            if member.linkname.startswith("/") or (strip and inner.partition("/")[0] != member.name.partition("/")[0]):
+                raise EngineError(f"the package has a link that leads out of it: {member.name[:200]}")
+            self._links[posixpath.join(directory, name)] = member.linkname
+        elif member.isreg():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(archive, member, path)
+        else:
+            raise EngineError(f"the package has something in it that is no file: {member.name[:200]}")
+
+    def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+        source = archive.extractfile(member)
+        assert source is not None, "it is a regular file"
+        with path.open("wb") as target:
+            while block := source.read(BLOCK):
+                if self.cancelled.is_set():
+                    raise EngineError("the unpacking was given up")
+                target.write(block)
+        path.chmod(0o755 if member.mode & 0o111 else 0o644)
+
+    def _count(self, member: tarfile.TarInfo) -> None:
+        self._files, self._bytes = self._files + 1, self._bytes + member.size
+        if self._files > _MOST_FILES or self._bytes > _MOST_BYTES:
+            raise EngineError("the packages hold more than an agent can need")
+
+
+def link_programs(tree: PackageTree, where: str, programs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Link the programs of the package at `where`, a path with node_modules in it, as npm does: in .bin beside it.
+
+    Yields their names and files, relative to the root. A program that is not there is left out, as npm does.
     """
-    try:
-        async with asyncio.timeout(UNPACK_S):
-            await send_archive(channel, lambda send: repack(package, send), directory, f"the package in {directory}")
-    except TimeoutError:
-        raise EngineError(f"the package was not unpacked within {UNPACK_S:g} s") from None
-
-
-def repack(package: Path, send: Callable[[bytes], None]) -> None:
-    """Send what is in a gzipped tarball as a plain one. Raises EngineError for a package that has no place here."""
-    files = size = 0
-    sender = cast("IO[bytes]", _Sender(send))
-    try:
-        with (
-            tarfile.open(package, "r|gz", bufsize=BLOCK) as source,
-            tarfile.open(fileobj=sender, mode="w|", bufsize=BLOCK, format=tarfile.PAX_FORMAT) as target,
-        ):
-            for member in source:
-                files, size = files + 1, size + member.size
-                if files > _MOST_FILES or size > _MOST_BYTES:
-                    raise EngineError(f"{package.name} holds more than an agent can need")
-                target.addfile(_cleaned(member), source.extractfile(member) if member.isreg() else None)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise EngineError(f"{package.name} is no readable package: {error}") from error
-
-
-def _cleaned(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """The entry as root's, and with no more than it needs."""
-    clean = tarfile.TarInfo(_within(member.name))
-    clean.size = member.size if member.isreg() else 0
-    clean.mtime = max(0, int(member.mtime))
-    clean.mode = 0o755 if member.isdir() or member.mode & 0o111 else 0o644
-    if member.isdir():
-        clean.type = tarfile.DIRTYPE
-    elif member.issym():
-        clean.type, clean.linkname, clean.mode = tarfile.SYMTYPE, member.linkname, 0o777
-        if member.linkname.startswith("/"):
-            raise EngineError(f"the package has a link that leads out of it: {member.name[:200]}")
-        _within(posixpath.join(posixpath.dirname(member.name), member.linkname))
-    elif not member.isreg():
-        raise EngineError(f"the package has something in it that is no file: {member.name[:200]}")
-    return clean
+    beside = posixpath.join(where.rpartition("node_modules/")[0], "node_modules/.bin")
+    for name, path in programs.items():
+        file = posixpath.join(where, _within(path))
+        if (tree.root / file).is_file():
+            tree.make_executable(file)
+            tree.add_link(posixpath.join(beside, name), posixpath.relpath(file, beside))
+            yield name, file
 
 
 def _within(name: str) -> str:
@@ -77,10 +127,3 @@ def _within(name: str) -> str:
     if name.startswith("/") or clean.split("/")[0] == "..":
         raise EngineError(f"the package has a name that leads out of it: {name[:200]}")
     return clean
-
-
-class _Sender:
-    """The file object that tarfile writes to."""
-
-    def __init__(self, send: Callable[[bytes], None]) -> None:
-        self.write = send

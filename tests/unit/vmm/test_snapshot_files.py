@@ -14,6 +14,7 @@ from open_memory import open_memory
 from vmm.errors import VmmError
 from vmm.machine import Machine
 from vmm.snapshot import FORMAT, Shape, load_snapshot, save_snapshot
+from vmm.spec import Drive
 
 MIB = 1024 * 1024
 SHAPE = Shape("tcg", 2, MIB, "10.0.13")
@@ -29,6 +30,7 @@ class FakeMachine:
     def __init__(self, code: int | None) -> None:
         self.process = FakeProcess()
         self.code = code
+        self.plugged: list[Drive] = []
 
     async def save(self, state: Path) -> None:
         state.write_bytes(b"state")
@@ -48,6 +50,17 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert load_snapshot(tmp_path) == snapshot
     assert snapshot.ram.stat().st_size == MIB
     assert (snapshot.state, snapshot.disk) == (tmp_path / "state", tmp_path / "disk.qcow2")
+
+
+def test_plugged_disks_are_found_again_after_a_move(tmp_path: Path) -> None:
+    (tmp_path / "cache" / "agent").mkdir(parents=True)
+    machine = FakeMachine(0)
+    machine.plugged = [Drive(tmp_path / "cache/layer/x.erofs", "agent", "raw", read_only=True, slot=8)]
+    with open_memory(MIB) as memory:
+        asyncio.run(save_snapshot(cast(Machine, machine), memory, SHAPE, tmp_path / "cache/agent"))
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    (drive,) = load_snapshot(tmp_path / "moved/agent").drives
+    assert drive == Drive(tmp_path / "moved/layer/x.erofs", "agent", "raw", read_only=True, slot=8)
 
 
 @pytest.mark.parametrize("code", [None, 1, -9])
