@@ -22,6 +22,7 @@ from engine.build.image.build import Place
 from engine.build.nodes import packages
 from engine.build.nodes.agent import InstallAgent, action_of
 from engine.build.nodes.agent_layer import (
+    BY_REGISTRY,
     LAYER_VERSION,
     PACKAGE_VERSION,
     AgentLayer,
@@ -164,7 +165,7 @@ class _Links:
         self.follow("agent", title, inputs, work, work.endpoints, needs=[(node.id, node.key) for node in needed])
 
     def _package(self, wanted: Wanted, index: int) -> Node:
-        inputs = {"package": wanted.name, "version": wanted.version, "integrity": wanted.integrity or "the registry's"}
+        inputs = {"package": wanted.name, "version": wanted.version, "integrity": wanted.integrity or BY_REGISTRY}
         return self._fetched("agent-package", wanted.label, inputs, AgentPackage(wanted), index)
 
     def _locked(self, main: str, packages: tuple[Locked, ...], index: int) -> Node:

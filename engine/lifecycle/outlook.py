@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.build.blueprint import Blueprint
+from engine.lifecycle.agent_outlook import AgentOutlook, look_at_agent
 from engine.lifecycle.change import compare_running
 from engine.lifecycle.project_file import name_file
 from engine.plan.build_plan import Plan
@@ -31,16 +32,20 @@ class Outlook:
     plan: Plan
     changes: tuple[Change, ...] | None
     unsupported: tuple[Diagnostic, ...]
+    agent: AgentOutlook | None = None
 
     def to_json(self) -> dict[str, Any]:
         running = None
         if self.changes is not None:
             running = {"name": self.name, "changes": [change.to_json() for change in self.changes]}
-        return {**self.plan.to_json(), "running": running, "unsupported": [_row(one) for one in self.unsupported]}
+        agent = self.agent.to_json() if self.agent is not None else None
+        unsupported = [_row(one) for one in self.unsupported]
+        return {**self.plan.to_json(), "agent": agent, "running": running, "unsupported": unsupported}
 
     def render(self) -> str:
-        """The plan, what `up` will refuse, and what it will change about the running sandbox."""
-        return self.plan.render() + "".join(f"\n{part}" for part in (self._refused(), self._running()) if part)
+        """The plan, the agent, what `up` will refuse, and what it will change about the running sandbox."""
+        agent = f"{self.agent.render()}\n" if self.agent is not None else ""
+        return self.plan.render() + "".join(f"\n{part}" for part in (agent, self._refused(), self._running()) if part)
 
     def _refused(self) -> str:
         return "".join(f"`up` will refuse: {_line(one)}\n" for one in self.unsupported)
@@ -66,7 +71,8 @@ def look_ahead(member: Member, layout: Layout) -> Outlook:
     runs = listed.liveness in ("running", "unresponsive")
     changes = compare_running(blueprint, member.name).changes if runs else None
     unsupported = [member.loaded.diagnostic(path, message) for path, message in not_yet(member.loaded.sandbox)]
-    return Outlook(member.name, blueprint.plan, changes, tuple(name_file(unsupported, member.loaded.path)))
+    named = tuple(name_file(unsupported, member.loaded.path))
+    return Outlook(member.name, blueprint.plan, changes, named, look_at_agent(member.loaded, blueprint))
 
 
 def _line(one: Diagnostic) -> str:

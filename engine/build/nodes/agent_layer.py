@@ -31,6 +31,7 @@ from vmm.process import run
 PACKAGE_VERSION = "1"  # raise it when the same package is kept in another form
 LAYER_VERSION = "1"  # raise it when the same packages become another layer
 PACKAGE, RECORD = "package.tgz", "package.json"
+BY_REGISTRY = "the registry's"  # the digest of a package that nobody named before
 LAYER, PROGRAMS = "layer.erofs", "programs.json"
 PLACE = "/opt/.agent"  # where the guest has it
 Result = TypeVar("Result")
@@ -148,6 +149,14 @@ class AgentLayer:
                 links[f"/usr/local/bin/{name}"] = posixpath.join(PLACE, file)
         tree.finish()
         return links
+
+
+def read_integrity(entry: Path) -> str | None:
+    """The digest of the package in a cache entry of `AgentPackage`."""
+    try:
+        return str(json.loads((entry / RECORD).read_text())["integrity"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_links(entry: Path) -> dict[str, str]:
