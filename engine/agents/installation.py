@@ -65,11 +65,21 @@ class NpmInstall(Part):
         description="npm's lock file of the usual version, beside this file: then the host fetches and unpacks all the"
         " packages, each checked by its digest, and npm is only asked for other versions. No scripts run then.",
     )
+    without: tuple[InnerPath, ...] = Field(
+        default=(),
+        description="Files of the package that are left out with a lock file, such as a mark that scripts have to run.",
+    )
 
     @property
     def directory(self) -> str:
         """Where the packages of a lock file are in the guest."""
         return f"/opt/{self.package.rpartition('/')[2]}"
+
+    @model_validator(mode="after")
+    def _belongs_to_a_lock(self) -> NpmInstall:
+        if self.without and self.lock is None:
+            raise refuse("belongs to `lock`", key="without")
+        return self
 
 
 class Digests(Part):

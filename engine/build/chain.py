@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.agents import load_agent, remark_on
 from engine.agents.definition import AgentDefinition
@@ -146,7 +147,8 @@ class _Links:
             wanted = wanted_package(definition, step, version, architecture)
             if step.npm is not None and locked:
                 packages.append(self._locked(step.npm.package, locked, len(packages)))
-                parts.append(Part(packages[-1].id, step.npm.directory, locked=locked, main=step.npm.package))
+                of_lock: dict[str, Any] = {"locked": locked, "main": step.npm.package, "without": step.npm.without}
+                parts.append(Part(packages[-1].id, step.npm.directory, **of_lock))
                 continue
             if wanted is not None:
                 packages.append(self._package(wanted, len(packages)))

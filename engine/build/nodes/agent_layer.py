@@ -89,7 +89,7 @@ class Part:
     """What one step of an installation puts into the layer: packages of the node `node`, into the guest's `into`.
 
     `links` are programs and where they are in the package. With `locked` it is a list of packages, and the programs are
-    those of the package `main`.
+    those of the package `main`, which comes without the files `without`.
     """
 
     node: str
@@ -97,6 +97,7 @@ class Part:
     links: Mapping[str, str] = field(default_factory=dict)
     locked: tuple[Locked, ...] = ()
     main: str = ""
+    without: tuple[str, ...] = ()
 
     @property
     def directory(self) -> str:
@@ -105,7 +106,7 @@ class Part:
 
     def describe(self) -> list[Any]:
         """What the layer depends on besides the packages, as plain data."""
-        return [self.into, dict(self.links), self.main, [package.where for package in self.locked]]
+        return [self.into, dict(self.links), self.main, self.without, [package.where for package in self.locked]]
 
     def unpack(self, tree: PackageTree, entry: Path) -> Iterator[tuple[str, str]]:
         """Unpack the packages in the cache entry. Yields programs, and their files relative to the layer."""
@@ -115,6 +116,8 @@ class Part:
                 yield name, tree.find(self.directory, pattern)
         for number, package in enumerate(self.locked):
             tree.unpack(entry / f"{number}.tgz", posixpath.join(self.directory, package.where), strip=True)
+        for name in self.without:
+            tree.remove(posixpath.join(self.directory, "node_modules", self.main, name))
         for package in self.locked:
             where = posixpath.join(self.directory, package.where)
             for name, file in link_programs(tree, where, dict(package.programs)):

@@ -54,6 +54,13 @@ class PackageTree:
         """Packages are not always made where files have that permission."""
         (self.root / name).chmod(0o755)
 
+    def remove(self, name: str) -> None:
+        """Take a file away again. Raises EngineError when it is not there: the package is another than expected."""
+        try:
+            (self.root / name).unlink()
+        except OSError as error:
+            raise EngineError(f"{name} cannot be left out: {error.strerror}") from error
+
     def find(self, directory: str, pattern: str) -> str:
         """The one file below `directory` that the pattern names, relative to the root. Raises EngineError."""
         found = [path for path in sorted((self.root / directory).glob(pattern)) if path.is_file()]

@@ -43,14 +43,18 @@ def test_a_package_and_a_list_of_packages(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("package[0]", "package[1]"):
         (tmp_path / name).mkdir()
     tarball(tmp_path / "package[0]" / PACKAGE, entry("package/bin/node", b"x", mode=0o644))
-    tarball(tmp_path / "package[1]" / "0.tgz", entry("package/cli.js", b"x"), entry("package/lib/a.js", b"x"))
+    tarball(
+        tmp_path / "package[1]" / "0.tgz", *(entry(f"package/{name}", b"x") for name in ("cli.js", "lib/a.js", ".mark"))
+    )
     tarball(tmp_path / "package[1]" / "1.tgz", entry("odd-name/index.js", b"x"))
     locked = (
         Locked("node_modules/claw", "claw", "1.0.0", SOME, (("claw", "cli.js"),)),
         Locked("node_modules/claw/node_modules/dep", "dep", "1.0.0", SOME, (("dep", "index.js"),)),
     )
     node = Part("package[0]", "/opt/node", {"node": "package/bin/node"})
-    files, links = build(tmp_path, monkeypatch, node, Part("package[1]", "/opt/claw", locked=locked, main="claw"))
+    files, links = build(
+        tmp_path, monkeypatch, node, Part("package[1]", "/opt/claw", locked=locked, main="claw", without=(".mark",))
+    )
     assert files == [
         "claw/node_modules/.bin/claw",
         "claw/node_modules/claw/cli.js",
