@@ -14,6 +14,8 @@ SECTIONS = {
         "attach": "Join this terminal to the agent's.",
         "shell": "Open a shell beside the agent.",
         "exec": "Run a command in a sandbox.",
+        "diff": "Show what was changed in a private copy.",
+        "apply": "Take changes of a private copy over.",
         "cp": "Copy files into or out of a sandbox.",
         "acp": "Let an editor's agent panel talk to the agent.",
         "ssh-config": "Print what ssh and editors need to reach a sandbox.",

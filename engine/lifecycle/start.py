@@ -28,7 +28,7 @@ from engine.lifecycle.agent import Dressed, dress
 from engine.lifecycle.credentials import Credentials
 from engine.lifecycle.ssh import write_alias
 from engine.resolve.endpoints import Registries, client_files, endpoint_places
-from engine.resolve.mounts_and_ports import wanted_forwards, wanted_mounts, working_directory
+from engine.resolve.mounts_and_ports import wanted_clones, wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
 from engine.state.evidence import keep_evidence
 from engine.state.instance_paths import InstancePaths
@@ -226,6 +226,7 @@ def _record(built: Built, launch: Launch, dressed: Dressed, pid: int) -> Instanc
         mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
         agent=dressed.call,
         keeps=dressed.keeps,
+        clones=[clone._asdict() for clone in launch.clones],
         working_directory=working_directory(loaded),
         agent_name=loaded.agent_name,
     )
@@ -263,6 +264,7 @@ def _launch(
         unconfined_mounts=unconfined_mounts,
         secrets=credentials.places,
         proxies=_proxies(),
+        clones=wanted_clones(loaded),
     )
 
 

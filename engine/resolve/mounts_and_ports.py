@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from engine.resolve.host_ports import pick_port
 from engine.resolve.paths import protected_in, real_source
+from engine.workspaces.clone_point import ClonePoint
 from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Loaded
 from sandboxfile.compose.services import published_ports
@@ -16,10 +17,21 @@ def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
     """The live mounts of the file, with real paths of the host."""
     mounts = []
     for mount in loaded.sandbox.mounts:
+        if mount.mode == "clone":
+            continue
         source, read_only = real_source(loaded.project, mount.source), mount.mode == "ro"
         protected = () if read_only else protected_in(loaded, source)
         mounts.append(MountPoint(str(source), mount.target, read_only, protected))
     return tuple(mounts)
+
+
+def wanted_clones(loaded: Loaded) -> tuple[ClonePoint, ...]:
+    """The private copies of the file, with real paths of the host."""
+    return tuple(
+        ClonePoint(str(real_source(loaded.project, mount.source)), mount.target)
+        for mount in loaded.sandbox.mounts
+        if mount.mode == "clone"
+    )
 
 
 def working_directory(loaded: Loaded) -> str:

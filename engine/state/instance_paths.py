@@ -97,6 +97,10 @@ class InstancePaths(NamedTuple):
     def disk(self) -> Path:
         return self.directory / "disk.qcow2"
 
+    def clone(self, number: int) -> Path:
+        """The directory with the base of one of its clones."""
+        return self.directory / "clones" / str(number)
+
     @property
     def ssh(self) -> SshPaths:
         return SshPaths(self.directory / "ssh")

@@ -48,7 +48,7 @@ class Instance(NamedTuple):
     in `agents`, if the file has several. Commands run in `working_directory` of the guest. `ended` says why a sandbox
     stopped by itself, `error` why it failed, and `warnings` what is wrong while it runs. `temporary` are the endpoints
     that are allowed or denied until it ends, or earlier, and `asks` those that the guest would like to have.
-    `keeps` is what is saved when it ends.
+    `keeps` is what is saved when it ends. `clones` are private copies: what was copied, and where it is in the guest.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Instance(NamedTuple):
     temporary: list[dict[str, Any]] = []  # noqa: RUF012
     asks: list[dict[str, Any]] = []  # noqa: RUF012
     keeps: Keeps | None = None
+    clones: list[dict[str, Any]] = []  # noqa: RUF012
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from engine.state.instance_paths import InstancePaths
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.cloning import copying_clones, put_clone
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.idle import Use, spell, wait_idle
 from engine.supervisor.keeping import Keeper
@@ -169,6 +170,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         if launch.secrets.sources:
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
+        copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
         guest = await stack.enter_async_context(
             open_guest(
                 base,
@@ -194,6 +196,10 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
             await guest.channel.call(
                 "mount", timeout_s=MOUNT_S, tag=f"mount{index}", target=mount.target, ro=mount.read_only
             )
+        for index, clone in enumerate(launch.clones):
+            events.step(f"copying {clone.source}")
+            await copying
+            await put_clone(guest.channel, clone, paths.clone(index))
         if launch.late:
             events.step(f"starting {', '.join(launch.late)}")
             assert launch.compose is not None, "services come with their project"

@@ -12,6 +12,7 @@ from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 from engine.guest.guest import Base, Identity
 from engine.secrets.places import SecretPlaces
+from engine.workspaces.clone_point import ClonePoint
 from engine.workspaces.mount_point import MountPoint
 from vmm.snapshot import Shape
 from vmm.spec import HostForward
@@ -25,7 +26,7 @@ class Launch:
     `late` are the services that wait for the mounts, `services` all of them; `compose` is the project's file, in the
     guest already when no service is late. `unconfined_mounts` serves mounts where this host confines nothing, too.
     `secrets` are those that endpoints use. `roots` are the layout's variables. `proxies` are those of the user's
-    environment; they may hold credentials, and so travel over the socket only.
+    environment; they may hold credentials, and so travel over the socket only. `clones` are copied by the supervisor.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Launch:
     unconfined_mounts: bool = False
     secrets: SecretPlaces = field(default_factory=SecretPlaces)
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    clones: tuple[ClonePoint, ...] = ()
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

@@ -1,0 +1,239 @@
+"""Taking changes of a clone over into the host's directory: a plan first, then all of it or nothing.
+
+All paths are looked up beneath the open directory, and no link is followed: a guest with a live mount of the same
+directory may be making some. A file that the host has changed, too, is merged, or is a conflict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.clones.base import Entry, blob_digest
+from engine.clones.changes import Change, Changes
+from engine.clones.comparison import merge
+from engine.clones.held_back import held_back
+from engine.errors import EngineError
+from vmm.beneath import DIRECTORY, FILE, PASS, open_beneath, parent_beneath
+from vmm.channel.archive import stays_inside, write_all
+
+Action = Literal["write", "remove", "merge", "same", "conflict", "held back", "refused"]
+PREFIX = ".sandbox-apply-"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What becomes of one change. `entry` and `content` are what the file will be, `here` is what it is on this host;
+    `why` says why it is left alone."""
+
+    change: Change
+    action: Action
+    why: str = ""
+    here: Entry | None = None
+    entry: Entry | None = None
+    content: bytes = field(default=b"", repr=False)
+
+    @property
+    def acts(self) -> bool:
+        return self.action in ("write", "remove", "merge")
+
+
+class Host:
+    """The directory on this host, held open."""
+
+    def __init__(self, source: str) -> None:
+        """Raises EngineError when it is not there, or leads through a link."""
+        self.source = source
+        root = os.open("/", PASS)
+        try:
+            self._directory = open_beneath(root, source.lstrip("/"), DIRECTORY)
+        except OSError as error:
+            raise EngineError(f"{source} cannot be opened: {error.strerror}") from error
+        finally:
+            os.close(root)
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._directory)
+
+    def look(self, path: str) -> tuple[Entry, bytes] | None:
+        """The file or link at `path`, None where there is none. Raises OSError for anything else in its place."""
+        try:
+            with self.parent(path) as (parent, name):
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    target = os.readlink(name, dir_fd=parent)
+                    content = os.fsencode(target)
+                    return Entry(False, blob_digest(content), target=target), content
+                if not stat.S_ISREG(status.st_mode):
+                    raise IsADirectoryError(0, "is a directory or a device on this host", path)
+                with os.fdopen(open_beneath(parent, name, FILE), "rb") as file:
+                    content = file.read()
+        except FileNotFoundError:
+            return None
+        return Entry(bool(status.st_mode & 0o100), blob_digest(content), len(content)), content
+
+    @contextlib.contextmanager
+    def parent(self, path: str) -> Iterator[tuple[int, str]]:
+        descriptor, name = parent_beneath(self._directory, path)
+        try:
+            yield descriptor, name
+        finally:
+            os.close(descriptor)
+
+    def make_parents(self, path: str) -> None:
+        """Make the directories that are missing above `path`."""
+        parts = path.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            with self.parent("/".join(parts[:depth])) as (parent, name), contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o777, dir_fd=parent)
+
+
+def plan_apply(changes: Changes, host: Host, chosen: Iterable[Change], named: Iterable[str] = ()) -> list[Step]:
+    """What becomes of each chosen change. `named` are paths that the user wrote: nothing of them is held back."""
+    names = tuple(named)
+    return [_judge(changes, host, change, names) for change in chosen]
+
+
+def _judge(changes: Changes, host: Host, change: Change, named: tuple[str, ...]) -> Step:
+    after = change.after
+    if after is not None and after.target is not None and not stays_inside(change.path.split("/"), after.target):
+        return Step(change, "refused", f"a link to {after.target}, which is not in the directory")
+    if why := held_back(change.path, named):
+        return Step(change, "held back", why)
+    try:
+        here = host.look(change.path)
+    except OSError as error:
+        return Step(change, "refused", str(error.strerror or error))
+    entry, content = here if here is not None else (None, b"")
+    if (entry is None and after is None) or (after is not None and after.same_as(entry)):
+        return Step(change, "same", "this host has it already", entry, after, changes.after(change))
+    if (entry is None and change.before is None) or (entry is not None and entry.same_as(change.before)):
+        return Step(change, "remove" if after is None else "write", "", entry, after, changes.after(change))
+    return _merge(changes, change, entry, content)
+
+
+def _merge(changes: Changes, change: Change, entry: Entry | None, content: bytes) -> Step:
+    after, before = change.after, change.before
+    if after is None:
+        return Step(change, "conflict", "it is gone in the clone, and has changed on this host")
+    if entry is None or before is None:
+        why = "it has changed in the clone, and is gone on this host" if entry is None else "both have a new one"
+        return Step(change, "conflict", why)
+    if any(one.target is not None for one in (after, before, entry)):
+        return Step(change, "conflict", "it is a link, and both have changed it")
+    merged = merge(changes.before(change), content, changes.after(change))
+    if merged is None:
+        return Step(change, "conflict", "both have changed the same lines")
+    executable = after.executable if after.executable != before.executable else entry.executable
+    return Step(change, "merge", "", entry, Entry(executable, blob_digest(merged), len(merged)), merged)
+
+
+def carry_out(host: Host, steps: Iterable[Step], tick: Callable[[], None] = lambda: None) -> None:
+    """Make the steps true: every new content is written beside its place first, and then all are moved there.
+
+    When one cannot be moved, those before it are moved back. Raises EngineError; then nothing has changed.
+    """
+    acting = [step for step in steps if step.acts]
+    mark = f"{PREFIX}{secrets.token_hex(6)}"
+    written: list[tuple[str, str]] = []
+    moved: list[tuple[str, str | None]] = []
+    try:
+        for number, step in enumerate(acting):
+            if step.action != "remove":
+                written.append((step.change.path, _write_beside(host, step, f"{mark}-{number}")))
+        beside = dict(written)
+        for number, step in enumerate(acting):
+            tick()
+            _move(host, step, beside.get(step.change.path), f"{mark}-{number}.old", moved)
+    except OSError as error:
+        _move_back(host, moved)
+        raise EngineError(
+            f"nothing was applied: {error.filename or error.filename2 or host.source}: {error.strerror}"
+        ) from error
+    except BaseException:
+        _move_back(host, moved)
+        raise
+    finally:
+        for path, name in written:  # those that were moved are not there any more
+            _unlink(host, path, name)
+    for path, old in moved:
+        if old is not None:
+            _unlink(host, path, old)
+    for step in acting:
+        if step.action == "remove":
+            _remove_empty(host, step.change.path)
+
+
+def _write_beside(host: Host, step: Step, name: str) -> str:
+    assert step.entry is not None, "there is something to write"
+    host.make_parents(step.change.path)
+    with host.parent(step.change.path) as (parent, last):
+        if step.entry.target is not None:
+            os.symlink(step.entry.target, name, dir_fd=parent)
+            return name
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        mode = 0o777 if step.entry.executable else 0o666  # and what the user's umask leaves of it
+        with os.fdopen(os.open(name, flags, mode, dir_fd=parent), "wb", buffering=0) as file:
+            write_all(file, step.content)
+            if step.here is not None and step.here.target is None:
+                before = stat.S_IMODE(os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode) & 0o777
+                same = bool(before & 0o100) == step.entry.executable
+                os.fchmod(file.fileno(), before if same else before ^ (before & 0o444) >> 2)
+    return name
+
+
+def _move(host: Host, step: Step, beside: str | None, old: str, moved: list[tuple[str, str | None]]) -> None:
+    path = step.change.path
+    with host.parent(path) as (parent, name):
+        kept: str | None = old
+        try:
+            os.rename(name, old, src_dir_fd=parent, dst_dir_fd=parent)
+        except FileNotFoundError:
+            kept = None
+        moved.append((path, kept))
+        now = host.look(f"{path.rpartition('/')[0]}/{old}".lstrip("/")) if kept is not None else None
+        if (now is None) != (step.here is None) or (now is not None and not now[0].same_as(step.here)):
+            raise OSError(errno.EAGAIN, "it was changed meanwhile", path)
+        if beside is not None:
+            os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _move_back(host: Host, moved: list[tuple[str, str | None]]) -> None:
+    for path, old in reversed(moved):
+        with contextlib.suppress(OSError), host.parent(path) as (parent, name):
+            if old is not None:
+                os.rename(old, name, src_dir_fd=parent, dst_dir_fd=parent)
+            else:
+                os.unlink(name, dir_fd=parent)
+
+
+def _unlink(host: Host, path: str, name: str) -> None:
+    with contextlib.suppress(OSError), host.parent(path) as (parent, _):
+        os.unlink(name, dir_fd=parent)
+
+
+def _remove_empty(host: Host, path: str) -> None:
+    """git keeps no empty directories, and neither does a removal."""
+    above = path.rpartition("/")[0]
+    while above:
+        with contextlib.suppress(OSError), host.parent(above) as (parent, name):
+            os.rmdir(name, dir_fd=parent)
+        above = above.rpartition("/")[0]
+
+
+def applied(changes: Changes, steps: Iterable[Step]) -> dict[str, tuple[Entry, bytes] | None]:
+    """What the base of the clone becomes by the steps: what the clone has, not what was merged on this host."""
+    return {
+        step.change.path: (step.change.after, changes.after(step.change)) if step.change.after is not None else None
+        for step in steps
+        if step.acts or step.action == "same"
+    }

@@ -1,0 +1,180 @@
+"""The base of a clone: the files as they were copied, kept on the host, to be compared with later.
+
+`base.tar` is what the guest was sent. `manifest.json` says of each file what was sent: [executable, size, time of
+change in ns, digest]; of a link [None, its target]. The digest is that of a blob of git. What is applied later becomes
+a part of the base: `newer/DIGEST` has its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from engine.clones.choice import REPOSITORY, choose_files
+from engine.errors import EngineError
+from engine.files import make_private, write_json
+from engine.workspaces.clone_point import ClonePoint
+from vmm.beneath import DIRECTORY, PASS, open_beneath
+from vmm.channel.archive import Copied, pack
+from vmm.private import private
+from vmm.walk import Found, Readable, TooLarge, TreeChanged, TreeLimits, walk
+
+TAR, MANIFEST, NEWER = "base.tar", "manifest.json", "newer"
+LIMITS = TreeLimits(entries=500_000, size=8 * 1024**3)
+ATTEMPTS = 3  # at reading files that change in the meantime
+
+
+class Entry(NamedTuple):
+    """A file, or a link with its `target`. `digest` is git's of a blob; of a link, that of its target."""
+
+    executable: bool
+    digest: str
+    size: int = 0
+    mtime_ns: int = 0
+    target: str | None = None
+
+    def same_as(self, other: Entry | None) -> bool:
+        """Whether a copy of it would be the same."""
+        return other is not None and self[:2] == other[:2] and self.target == other.target
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base in `directory`, read."""
+
+    directory: Path
+    entries: dict[str, Entry] = field(repr=False)
+
+    @classmethod
+    def load(cls, directory: Path) -> Base:
+        """Raises EngineError where there is none."""
+        try:
+            told = json.loads((directory / MANIFEST).read_text())
+            return cls(directory, {path: Entry(*entry) for path, entry in told.items()})
+        except (OSError, ValueError, TypeError) as error:
+            raise EngineError(f"what the clone was made of cannot be read: {error}") from error
+
+    def content(self, path: str) -> bytes:
+        """The bytes of the base's file, or of its link's target. Raises EngineError."""
+        entry = self.entries[path]
+        if entry.target is not None:
+            return os.fsencode(entry.target)
+        newer = self.directory / NEWER / entry.digest
+        if newer.exists():
+            return newer.read_bytes()
+        with tarfile.open(self.directory / TAR) as tar:
+            file = tar.extractfile(tar.getmember(path))
+            assert file is not None, "the manifest says that it is a file"
+            return file.read()
+
+    def advance(self, changed: dict[str, tuple[Entry, bytes] | None]) -> None:
+        """Make what was applied a part of the base; None: the file is gone."""
+        entries = dict(self.entries)
+        make_private(self.directory / NEWER)
+        for path, now in changed.items():
+            if now is None:
+                entries.pop(path, None)
+            else:
+                entries[path], content = now
+                (self.directory / NEWER / now[0].digest).write_bytes(content)
+        write_json(self.directory / MANIFEST, entries)
+        self.entries.clear()
+        self.entries.update(entries)
+
+
+def make_base(point: ClonePoint, directory: Path) -> Copied:
+    """Copy the files of `point.source` into a base in `directory`. Takes as long as reading them.
+
+    Raises EngineError for a directory that cannot be read, is too large, or keeps changing; OSError (disk full).
+    """
+    make_private(directory)
+    choice = choose_files(Path(point.source))
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return _copy(point, directory, choice.leave_out(point.leave_out), choice.configuration)
+        except TreeChanged:
+            if not left:
+                raise EngineError(f"{point.source} keeps changing while it is copied") from None
+        except TooLarge as error:
+            raise EngineError(f"{point.source} cannot be cloned: {error.filename or 'it'} {error.what}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _copy(point: ClonePoint, directory: Path, leave_out: Any, configuration: str | None) -> Copied:
+    manifest: dict[str, Entry] = {}
+    root = os.open("/", PASS)
+    try:
+        source = open_beneath(root, point.source.lstrip("/"), DIRECTORY)
+    except OSError as error:
+        raise EngineError(f"{point.source} cannot be copied: {error.strerror}") from error
+    finally:
+        os.close(root)
+    try:
+        with open(directory / TAR, "wb", opener=private) as file:
+            entries = _recorded(walk(source, ".", leave_out, LIMITS), manifest)
+            copied = pack(_with_configuration(entries, configuration), "", lambda data: cast("None", file.write(data)))
+    finally:
+        os.close(source)
+    write_json(directory / MANIFEST, manifest)
+    return copied
+
+
+def _recorded(entries: Iterable[Found], manifest: dict[str, Entry]) -> Iterator[Found]:
+    """The same entries; what was read of each goes into the manifest."""
+    for found in entries:
+        executable = bool(found.mode & 0o111) and found.kind == "file"
+        mode = 0o755 if executable or found.kind == "directory" else 0o644
+        if found.content is None:
+            yield replace(found, mode=mode)
+            if found.kind == "link" and not _internal(found.name):
+                target = found.link
+                manifest[found.name] = Entry(False, blob_digest(os.fsencode(target)), target=target)
+            continue
+        content = _Hashed(found.content, found.size)
+        yield replace(found, mode=mode, content=content)
+        if not _internal(found.name):
+            digest = content.digest.hexdigest()
+            manifest[found.name] = Entry(executable, digest, found.size, round(found.mtime * 10**9))
+
+
+def _with_configuration(entries: Iterable[Found], configuration: str | None) -> Iterator[Found]:
+    yield from entries
+    if configuration is not None:
+        data = configuration.encode()
+        content = cast("Readable", io.BytesIO(data))
+        yield Found(f"{REPOSITORY}/config", "file", 0o644, 0.0, size=len(data), content=content)
+
+
+def _internal(name: str) -> bool:
+    return name == REPOSITORY or name.startswith(f"{REPOSITORY}/")
+
+
+def blob_digest(content: bytes) -> str:
+    """git's name of a blob (git-hash-object, SHA-1)."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+class _Hashed:
+    def __init__(self, content: Readable, size: int) -> None:
+        self._content = content
+        self.digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._content.read(size)
+        self.digest.update(data)
+        return data
+
+
+def send_base(directory: Path, send: Any) -> None:
+    """Send the base's tar, as `vmm.channel.copy.send_archive` wants it."""
+    file: IO[bytes]
+    with (directory / TAR).open("rb") as file:
+        while block := file.read(1 << 18):
+            send(block)

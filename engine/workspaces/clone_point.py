@@ -1,0 +1,14 @@
+"""A private copy of a directory, as a sandbox is started with it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ClonePoint(NamedTuple):
+    """A copy of `source`, a real path of the host, is at `target` in the guest. `leave_out` are paths in it that are
+    not copied, with all that is below them."""
+
+    source: str
+    target: str
+    leave_out: tuple[str, ...] = ()

@@ -1,0 +1,75 @@
+"""A clone without a machine: a real repository, its base, and a directory that stands for the guest's copy."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from fake_guest import Answer, Asked, FakeGuest
+
+from engine.clones import changes as changes_module
+from engine.clones.base import TAR, Base, make_base
+from engine.clones.changes import Changes, read_changes
+from engine.workspaces.clone_point import ClonePoint
+
+SETTINGS = ("user.name=x", "user.email=x@example.com", "init.defaultBranch=main", "safe.directory=*")
+GIT = ["git", *(word for setting in SETTINGS for word in ("-c", setting))]
+
+
+class Cloned:
+    """`host` is the directory of this host, `guest` the copy of it; `base` is made by `clone`."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host, self.guest, self.directory = tmp_path / "host", tmp_path / "guest", tmp_path / "base"
+        self.blobs = tmp_path / "blobs"
+        self.manifest = tmp_path / "in-guest.json"
+        self.host.mkdir()
+        monkeypatch.setattr(changes_module, "MANIFEST", str(self.manifest))
+
+    @property
+    def point(self) -> ClonePoint:
+        return ClonePoint(str(self.host), str(self.guest))
+
+    def git(self, *words: str, where: Path | None = None) -> str:
+        ran = subprocess.run([*GIT, *words], cwd=where or self.host, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    def write(self, **files: str) -> None:
+        write(self.host, files)
+
+    def commit(self) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-qm", "x")
+
+    def clone(self, *leave_out: str) -> None:
+        make_base(ClonePoint(str(self.host), str(self.guest), leave_out), self.directory)
+        self.guest.mkdir()
+        with tarfile.open(self.directory / TAR) as tar:
+            tar.extractall(self.guest)
+
+    def changes(self) -> Changes:
+        async def ask() -> Changes:
+            async with FakeGuest() as guest:
+                guest.answer("", _run)
+                return await read_changes(guest, str(self.guest), Base.load(self.directory), self.blobs)
+
+        return asyncio.run(ask())
+
+    def found(self) -> dict[str, str]:
+        """The changed paths, and what has become of them."""
+        return {change.path: change.word for change in self.changes().found}
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def _run(asked: Asked) -> Answer:
+    done = subprocess.run(asked.argv, input=bytes(asked.stdin), capture_output=True)
+    return Answer(done.returncode, done.stdout, done.stderr)
