@@ -16,7 +16,7 @@ WIDTH = 100
 
 
 def compare(changes: Changes, chosen: Iterable[Change], *, summary: bool = False) -> str:
-    """The unified diff of the chosen changes, or with `summary` a line for each. What is no text shows as binary.
+    """The unified diff of the chosen changes, as `git apply` takes it, or with `summary` a line for each.
 
     Raises EngineError, also where this host has no git.
     """
@@ -24,7 +24,7 @@ def compare(changes: Changes, chosen: Iterable[Change], *, summary: bool = False
         place = Path(directory)
         run_git(["init", "--quiet", "--bare", "."], place, own=True)
         run_git(["fast-import", "--quiet"], place, own=True, stdin=b"".join(_import(changes, list(chosen))))
-        how = [f"--stat={WIDTH}"] if summary else ["--patch"]
+        how = [f"--stat={WIDTH}"] if summary else ["--patch", "--binary"]
         options = ["--no-color", "--no-ext-diff", "--no-textconv", "--find-renames", *how]
         return run_git(["diff", *options, "before", "after"], place, own=True).stdout.decode(errors="replace")
 

@@ -99,3 +99,15 @@ def apply(looked: Looked, steps: list[Step]) -> None:
     with Host(looked.point.source) as host:
         carry_out(host, steps)
     looked.changes.base.advance(applied(looked.changes, steps))
+
+
+async def count_unapplied(layout: Layout, name: str) -> int:
+    """How many files were changed in the clones of a sandbox, and not applied; 0 where its guest does not say."""
+    from vmm.errors import VmmError
+
+    try:
+        with scratch() as directory:
+            _, found = await look_at_clones(layout, name, directory)
+            return sum(len(one.changes.found) for one in found)
+    except (EngineError, VmmError, OSError):
+        return 0

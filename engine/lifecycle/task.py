@@ -11,9 +11,11 @@ from typing import Any
 from engine.agents import load_agent
 from engine.agents.definition import AgentDefinition
 from engine.agents.headless import headless_command, read_answer, unsaid
+from engine.clones.comparison import compare
 from engine.errors import EngineError
 from engine.lifecycle.audience import Audience
 from engine.lifecycle.changed_files import changed_between, look_at
+from engine.lifecycle.clones import look_at_clones, scratch
 from engine.lifecycle.down import take_down
 from engine.lifecycle.journal import journal_lines
 from engine.lifecycle.members import Members
@@ -23,6 +25,7 @@ from engine.lifecycle.up import Agreed, carry_out
 from engine.state.instances import look_up
 from engine.state.layout import Layout
 from vmm.channel.client import connect
+from vmm.errors import VmmError
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Done:
     `code` is the agent's exit code, 124 when its time was over, and 1 when it says itself that it has failed. `result`
     is its answer in words, `usage` what it says about the models' use, `changed` the files of the workspace that are
     different now (None: too many to look at), `refused` the hosts that it has asked for in vain. `why` says in one line
-    what went wrong, with the agent's `last_words`; None where nothing did. `kept`: the machine is still there.
+    what went wrong, with the agent's `last_words`; None where nothing did. `kept`: the machine is still there. `diff`
+    is what was changed in private copies, for `git apply`; None where there are none.
     """
 
     agent: str
@@ -61,6 +65,7 @@ class Done:
     why: str | None = None
     last_words: tuple[str, ...] = ()
     kept: bool = False
+    diff: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """`version` is that of this shape."""
@@ -78,6 +83,7 @@ class Done:
             "why": self.why,
             "last_words": list(self.last_words),
             "kept": self.kept,
+            "diff": self.diff,
         }
 
 
@@ -130,6 +136,10 @@ async def run_task(
             where = instance.working_directory
             end = await run_agent(guest, instance.agent, argv, where, task.timeout_s, on_stderr)
         after = await asyncio.to_thread(look_at, mounts)
+        changed = tuple(changed_between(before, after)) if before.whole and after.whole else None
+        diff = None
+        if instance.clones:
+            changed, diff = await _look_at_clones(layout, instance.name)
         lines = journal_lines(layout.instance(instance.name).journal, refused=True)
         refused = {str(line.get("host")) for line in lines}
         answered = read_answer(definition.commands, end.output)
@@ -148,8 +158,21 @@ async def run_task(
         answered.usage,
         answered.session,
         tuple(sorted(host for host in refused if not unneeded.has(host))),
-        tuple(changed_between(before, after)) if before.whole and after.whole else None,
+        changed,
         end.why or ("it says itself that it has failed" if answered.failed else None),
         unsaid(answered, end.output, end.last_words),
         keep,
+        diff,
     )
+
+
+async def _look_at_clones(layout: Layout, name: str) -> tuple[tuple[str, ...] | None, str | None]:
+    """The paths that were changed in private copies, and the diff; None where a broken guest does not say."""
+    try:
+        with scratch() as directory:
+            _, found = await look_at_clones(layout, name, directory)
+            paths = tuple(change.path for one in found for change in one.changes.found)
+            texts = [compare(one.changes, one.changes.found) for one in found if one.changes.found]
+            return paths, "".join(texts)
+    except (EngineError, VmmError):
+        return None, None

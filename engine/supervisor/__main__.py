@@ -317,6 +317,8 @@ async def _idle(sandbox: RunningSandbox, layout: Layout, name: str) -> float:
     """Wait until nobody has used the sandbox for as long as its file says."""
 
     def limit() -> float | None:
+        if sandbox.launch.clones:
+            return None  # what was changed in them would be lost
         running = load_running(layout, name)
         return running.configuration.sandbox["machine"].get("idle") if running else None
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Examples:
   sandbox down               the sandbox of this project; all of them, where the file has `agents`
   sandbox down shop shop-2
-  sandbox down --all --yes   in scripts
+  sandbox down --all --yes   in scripts, also where a private copy has changes
 """,
 )
 @click.option("--all", "every", is_flag=True, help="Every sandbox of this user.")
@@ -48,6 +48,8 @@ def command(every: bool, volumes: bool, yes: bool, names: tuple[str, ...]) -> in
     chosen = _chosen(layout, every, names)
     if every and chosen and not yes:
         _confirm(chosen)
+    elif not yes:
+        _confirm_lost(layout, chosen)
     if volumes and not chosen and not every:
         _forget_kept(layout)
     code = 0
@@ -98,6 +100,23 @@ def _of_agents(layout: Layout) -> list[Listed]:
         return []
     click.echo(f"taking down {', '.join(listed.name for listed in sandboxes)}", err=True)
     return sandboxes
+
+
+def _confirm_lost(layout: Layout, chosen: list[Listed]) -> None:
+    """Ask before changes of private copies are thrown away. A guest that does not answer is asked nothing."""
+    from engine.cli.running import run
+    from engine.lifecycle.clones import count_unapplied
+
+    for listed in chosen:
+        if listed.liveness != "running" or listed.instance is None or not listed.instance.clones:
+            continue
+        if not (count := run(count_unapplied(layout, listed.name))):
+            continue
+        files = "1 file was" if count == 1 else f"{count} files were"
+        lost = f"{files} changed in the private copy of {listed.name}, and not applied"
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{lost}: `sandbox diff` shows them, `sandbox apply` takes them over, --yes goes on")
+        click.confirm(f"{lost}. Throw that away?", abort=True, err=True)
 
 
 def _confirm(chosen: list[Listed]) -> None:

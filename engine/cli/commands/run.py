@@ -11,6 +11,7 @@ import click
 from engine.cli.options import assignment_option, json_option, progress_option
 
 if TYPE_CHECKING:
+    from engine.lifecycle.tasks import Ran
     from engine.report.reporter import Mode
 
 
@@ -22,6 +23,7 @@ Examples:
   sandbox run -f task.md --timeout 30m
   git diff | sandbox run -p - --json
   sandbox run --parallel 3 -p "find the bug" --json     with read-only mounts
+  sandbox run -p "try it another way" --patch other.diff     with a private copy
   sandbox run reviewer -p "review the last commit"     one of the file's `agents`
 """,
 )
@@ -37,6 +39,11 @@ Examples:
 @click.option("--timeout", default="1h", show_default=True, metavar="DURATION", help="How long the agent may take.")
 @click.option("--keep", is_flag=True, help="Leave the machine running, for a look.")
 @click.option("--keep-on-failure", is_flag=True, help="The same where the agent has failed.")
+@click.option(
+    "--patch",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what was changed in a private copy (`mode: clone`) here, for `git apply`. With --parallel: FILE.1, ...",
+)
 @click.option(
     "--parallel", type=int, default=1, metavar="N", help="So many agents at once, each in a machine of its own."
 )
@@ -58,6 +65,7 @@ def command(
     assignments: tuple[str, ...],
     parallel: int,
     yes_shared: bool,
+    patch: Path | None,
     **keeping: bool,
 ) -> int:
     """Give the file's agent one task, in a machine of its own that is gone afterwards.
@@ -65,8 +73,9 @@ def command(
     The agent's answer goes to standard output, everything else to standard error. `run` ends with the agent's exit
     code; with 124 when the agent's time was over, and with 1 when the agent says that it has failed. Nobody answers
     what it asks: its standard input is empty. The machine is a fresh one each time; it publishes no ports, and nothing
-    of it is kept but what the agent writes in live mounts. With --parallel, lines begin with the number of the machine,
-    --json is an array, and the exit code is the worst one; one that fails ends no other.
+    of it is kept but what the agent writes in live mounts, and with --patch what it changed in a private copy. With
+    --parallel, lines begin with the number of the machine, --json is an array, and the exit code is the worst one; one
+    that fails ends no other.
     """
     from engine.agents.headless import headless_command
     from engine.cli.asking.terminal import Terminal
@@ -90,7 +99,18 @@ def command(
     told = Told(parallel)
     with agreed(members, layout, Wishes(yes=yes, for_task=True), audience) as plan:
         found = run(run_tasks(plan, task, layout, audience, told.pass_on))
+    if patch is not None:
+        _write_patches(patch, found, several=parallel > 1)
+    elif not as_json and any(ran.done and ran.done.diff and not ran.done.kept for ran in found):
+        click.echo("the changes were in a private copy, which is gone: --patch FILE writes them down", err=True)
     return told.show(found, as_json=as_json)
+
+
+def _write_patches(path: Path, found: list[Ran], *, several: bool) -> None:
+    for ran in found:
+        if ran.done is not None and ran.done.diff is not None:
+            place = path.with_name(f"{path.name}.{ran.number}") if several else path
+            place.write_text(ran.done.diff, encoding="utf-8", errors="surrogateescape")
 
 
 def _prompt(prompt: str | None, file: Path | None) -> str:

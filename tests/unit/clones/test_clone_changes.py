@@ -75,7 +75,7 @@ def test_the_diff_is_git_s(cloned: Cloned) -> None:
     (cloned.guest / "old").rename(cloned.guest / "moved")
     changes = cloned.changes()
     text = compare(changes, changes.found)
-    assert "-two\n+2\n" in text and "rename from old\nrename to moved" in text and "Binary files" in text
+    assert "-two\n+2\n" in text and "rename from old\nrename to moved" in text and "GIT binary patch" in text
     assert "3 files changed, 1 insertion(+), 1 deletion(-)" in compare(changes, changes.found, summary=True)
 
 
