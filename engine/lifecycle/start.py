@@ -226,7 +226,7 @@ def _record(built: Built, launch: Launch, dressed: Dressed, pid: int) -> Instanc
         mounts=[dataclasses.asdict(mount) for mount in launch.mounts],
         agent=dressed.call,
         keeps=dressed.keeps,
-        clones=[clone._asdict() for clone in launch.clones],
+        clones=[dataclasses.asdict(clone) for clone in launch.clones],
         working_directory=working_directory(loaded),
         agent_name=loaded.agent_name,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class ClonePoint(NamedTuple):
+@dataclass(frozen=True)
+class ClonePoint:
     """A copy of `source`, a real path of the host, is at `target` in the guest. `leave_out` are paths in it that are
     not copied, with all that is below them."""
 
