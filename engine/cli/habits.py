@@ -19,7 +19,6 @@ WAYS = {
     "pause": "`machine: {idle: 30m}` in the file stops a sandbox that nobody uses.",
     "port": "`sandbox ls` shows the ports.",
     "prune": "`sandbox down` leaves nothing of a sandbox; `sandbox doctor` shows where the cache is.",
-    "pull": "`sandbox up` pulls the images of services.",
     "push": "images are in the sandbox's own Docker: `sandbox exec -- docker push IMAGE`.",
     "remove": "`sandbox down` stops a sandbox and leaves nothing behind.",
     "restart": "`sandbox down` and `sandbox up`; a service: `sandbox exec -- docker compose restart SERVICE`.",

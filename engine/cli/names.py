@@ -16,6 +16,7 @@ SECTIONS = {
         "exec": "Run a command in a sandbox.",
         "diff": "Show what was changed in a private copy.",
         "apply": "Take changes of a private copy over.",
+        "pull": "Take commits of a private copy over, as a branch.",
         "cp": "Copy files into or out of a sandbox.",
         "acp": "Let an editor's agent panel talk to the agent.",
         "ssh-config": "Print what ssh and editors need to reach a sandbox.",

@@ -2,7 +2,7 @@
 
 `base.tar` is what the guest was sent. `manifest.json` says of each file what was sent: [executable, size, time of
 change in ns, digest]; of a link [None, its target]. The digest is that of a blob of git. What is applied later becomes
-a part of the base: `newer/DIGEST` has its content.
+a part of the base: `newer/DIGEST` has its content. `head` is the commit that was checked out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vmm.channel.archive import Copied, pack
 from vmm.private import private
 from vmm.walk import Found, Readable, TooLarge, TreeChanged, TreeLimits, walk
 
-TAR, MANIFEST, NEWER = "base.tar", "manifest.json", "newer"
+TAR, MANIFEST, NEWER, HEAD = "base.tar", "manifest.json", "newer", "head"
 LIMITS = TreeLimits(entries=500_000, size=8 * 1024**3)
 ATTEMPTS = 3  # at reading files that change in the meantime
 
@@ -74,6 +74,14 @@ class Base:
             assert file is not None, "the manifest says that it is a file"
             return file.read()
 
+    @property
+    def head(self) -> str | None:
+        """The commit that was checked out where it was made; None without one."""
+        try:
+            return (self.directory / HEAD).read_text() or None
+        except OSError:
+            return None
+
     def advance(self, changed: dict[str, tuple[Entry, bytes] | None]) -> None:
         """Make what was applied a part of the base; None: the file is gone."""
         entries = dict(self.entries)
@@ -98,12 +106,15 @@ def make_base(point: ClonePoint, directory: Path) -> Copied:
     choice = choose_files(Path(point.source))
     for left in reversed(range(ATTEMPTS)):
         try:
-            return _copy(point, directory, choice.leave_out(point.leave_out), choice.configuration)
+            copied = _copy(point, directory, choice.leave_out(point.leave_out), choice.configuration)
         except TreeChanged:
             if not left:
                 raise EngineError(f"{point.source} keeps changing while it is copied") from None
+            continue
         except TooLarge as error:
             raise EngineError(f"{point.source} cannot be cloned: {error.filename or 'it'} {error.what}") from error
+        (directory / HEAD).write_text(choice.head or "")
+        return copied
     raise AssertionError("the last attempt returns or raises")
 
 

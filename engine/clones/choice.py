@@ -31,10 +31,11 @@ _SETTINGS = (
 @dataclass(frozen=True)
 class Choice:
     """`files` are the chosen paths, None for all. `configuration` is the copy's .git/config, None without a repository.
-    `note` says what does not come along."""
+    `head` is the commit that is checked out. `note` says what does not come along."""
 
     files: frozenset[str] | None
     configuration: str | None = None
+    head: str | None = None
     note: str | None = None
 
     def leave_out(self, without: Iterable[str] = ()) -> LeaveOut:
@@ -71,7 +72,8 @@ def choose_files(source: Path) -> Choice:
             f"the repository in {source} borrows objects from another one, which the copy would not have",
             hint="`git repack -a -d` and then removing .git/objects/info/alternates makes it whole",
         )
-    return Choice(files, _configuration(place / "config"))
+    head = run_git(["rev-parse", "--verify", "-q", "HEAD"], source, codes=(0, 1)).stdout.decode().strip()
+    return Choice(files, _configuration(place / "config"), head or None)
 
 
 def _above(path: str) -> Iterable[str]:

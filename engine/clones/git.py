@@ -60,8 +60,13 @@ def run_git(
     except FileNotFoundError:
         raise NoGit from None
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"git {arguments[0]} took longer than {GIT_S:.0f} s", hint="try again") from error
+        raise EngineError(f"git {_name(arguments)} took longer than {GIT_S:.0f} s", hint="try again") from error
     if ran.returncode not in set(codes):
         said = ran.stderr.decode(errors="replace").strip()
-        raise EngineError(f"git {arguments[0]} failed", details=said or f"it ended with code {ran.returncode}")
+        raise EngineError(f"git {_name(arguments)} failed", details=said or f"it ended with code {ran.returncode}")
     return ran
+
+
+def _name(arguments: Sequence[str]) -> str:
+    """Which command of git it is; `-c KEY=VALUE` may stand before it."""
+    return next(word for word in arguments if not word.startswith("-") and "=" not in word)

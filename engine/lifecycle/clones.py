@@ -1,4 +1,4 @@
-"""`diff` and `apply`: what the guest of a sandbox has changed in its private copies, and taking it over."""
+"""`diff`, `apply` and `pull`: what the guest of a sandbox has changed in its private copies, and taking it over."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from engine.clones.applying import Host, Step, applied, carry_out, plan_apply
 from engine.clones.base import Base
 from engine.clones.changes import Change, Changes, read_changes
+from engine.clones.commits import Pulled, check_branch, pull_commits
 from engine.errors import EngineError
 from engine.workspaces.clone_point import ClonePoint
 
 if TYPE_CHECKING:
+    from engine.state.instances import Instance
     from engine.state.layout import Layout
 
 
@@ -44,14 +46,46 @@ def scratch() -> Iterator[Path]:
         yield Path(directory)
 
 
+async def pull(layout: Layout, name: str | None, branch: str | None, *, force: bool) -> list[Pulled]:
+    """Make a branch of what was committed in each clone of a sandbox; default: `sandbox/NAME`.
+
+    Raises EngineError, also for a branch that is there already, and GuestError.
+    """
+    from vmm.channel.client import connect
+
+    instance, control, points = _clones_of(layout, name)
+    wanted = branch or f"sandbox/{instance.name}"
+    for point in points:
+        check_branch(Path(point.source), wanted, force=force)
+    found = []
+    with scratch() as directory:
+        async with await connect(control) as client:
+            for number, point in enumerate(points):
+                base = Base.load(layout.instance(instance.name).clone(number))
+                source = Path(point.source)
+                found.append(await pull_commits(client, point.target, source, base.head, wanted, directory))
+    return found
+
+
 async def look_at_clones(layout: Layout, name: str | None, directory: Path) -> tuple[str, list[Looked]]:
     """The name of the sandbox, and its clones with their changes, whose contents go into `directory`.
 
     Takes as long as its guest needs to look at the files. Raises EngineError, also for a sandbox without a clone, and
     GuestError.
     """
-    from engine.lifecycle.selection import choose_running
     from vmm.channel.client import connect
+
+    instance, control, points = _clones_of(layout, name)
+    found = []
+    async with await connect(control) as client:
+        for number, point in enumerate(points):
+            base = Base.load(layout.instance(instance.name).clone(number))
+            found.append(Looked(point, await read_changes(client, point.target, base, directory / str(number))))
+    return instance.name, found
+
+
+def _clones_of(layout: Layout, name: str | None) -> tuple[Instance, Path, list[ClonePoint]]:
+    from engine.lifecycle.selection import choose_running
 
     instance, control = choose_running(layout, name)
     points = [ClonePoint(str(one["source"]), str(one["target"])) for one in instance.clones]
@@ -59,12 +93,7 @@ async def look_at_clones(layout: Layout, name: str | None, directory: Path) -> t
         live = ", ".join(str(mount["source"]) for mount in instance.mounts)
         hint = f"what it changes is in {live} at once" if live else "`mode: clone` on a mount makes one"
         raise EngineError(f"{instance.name} has no private copy of a directory", hint=hint, exit_code=2)
-    found = []
-    async with await connect(control) as client:
-        for number, point in enumerate(points):
-            base = Base.load(layout.instance(instance.name).clone(number))
-            found.append(Looked(point, await read_changes(client, point.target, base, directory / str(number))))
-    return instance.name, found
+    return instance, control, points
 
 
 def paths_within(point: ClonePoint, words: Iterable[str]) -> list[str]:

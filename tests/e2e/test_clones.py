@@ -48,6 +48,13 @@ def test_a_private_copy(world: World) -> None:
     assert "-5\n+five\n" in world.sandbox("diff", "a.py", cwd=project).ok().out
     assert world.sandbox("diff", "--stat", "--exit-code", cwd=project).code == 1
 
+    # Its commits become a branch, and nothing else changes.
+    pulled = world.sandbox("pull", "--branch", "try", cwd=project).ok()
+    assert pulled.out == "1 commit on try\n" and "changed there and not committed" in pulled.err
+    assert git(project, "log", "--format=%s", "try") == "work\nfirst\n"
+    assert git(project, "status", "--porcelain") == "?? new.txt\n"
+    assert world.sandbox("pull", "--branch", "try", cwd=project).code == 2
+
     # `down` does not throw it away unasked.
     refused = world.sandbox("down", cwd=project)
     assert refused.code == 2 and "5 files were changed in the private copy" in refused.err

@@ -58,6 +58,8 @@ def open_to_others(root: Path) -> list[str]:
 class FakeMachine:
     """Saves as QEMU does: by a child process of ours."""
 
+    plugged = ()
+
     class process:
         returncode = 0
 
