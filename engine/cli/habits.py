@@ -9,7 +9,6 @@ WAYS = {
     "create": "`sandbox init` writes a file, and `sandbox up -d` starts it.",
     "delete": "`sandbox down` stops a sandbox and leaves nothing behind.",
     "destroy": "`sandbox down` stops a sandbox and leaves nothing behind.",
-    "diff": "`sandbox plan` says what `up` would change.",
     "edit": "edit Sandboxfile.yaml, and `sandbox up` applies it.",
     "events": "`sandbox journal -f` follows what the gateway allows and refuses.",
     "images": "images are in the sandbox's own Docker: `sandbox exec -- docker images`.",
