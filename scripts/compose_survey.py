@@ -4,11 +4,11 @@
     python scripts/compose_survey.py --judge 'docker compose' DIRECTORY
 
 Each directory in DIRECTORY is a project: every Compose file below it is read as `services: {include: FILE}` of a
-Sandboxfile at the project's top, with the variables of a `.env`, or of an example of one, that lies beside the Compose
-file. A file whose override lies beside it is read together with that, as Compose does by itself. With a judge, Compose's
-own verdict stands beside ours, and for what both take, whether Compose makes the same of our resolved services as of the
-file itself: with no profile, with each that the file has, and with all. A judge needs no Docker: the program of Debian's
-package docker-compose is one. Nothing is fetched or started, and nothing is written below DIRECTORY.
+Sandboxfile at the project's top, with the variables of the `.env` that lies beside it, or of an example of one. A file
+with an override beside it is also read together with that, as Compose does by itself. With a judge, Compose's own
+verdict stands beside ours, and for what both take, whether Compose makes the same of our resolved services as of the
+file itself: with no profile, with each that the file has, and with all. A judge needs no Docker: the program in
+Debian's package docker-compose is one. Nothing is fetched or started, and nothing is written below DIRECTORY.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ JUDGE_S = 60
 
 @dataclass(frozen=True)
 class Stack:
-    """What is read together: the files that lie over each other, and the project at whose top a Sandboxfile names them."""
+    """Files that lie over each other, and the project at whose top a Sandboxfile would name them."""
 
     files: tuple[Path, ...]
     project: Path
@@ -144,6 +144,8 @@ def compare(
     compose: Compose, stack: Stack, loaded: Loaded, wanted: dict[str, Any], active: tuple[str, ...]
 ) -> list[str]:
     """Where Compose makes something else of our services than `wanted`."""
+    if not loaded.sandbox.services:  # which Compose would call an empty file
+        return list(differences(comparable(as_configs(wanted)), {}, ""))
     with tempfile.TemporaryDirectory() as scratch:
         resolved = Path(scratch, "compose.yaml")
         resolved.write_text(json.dumps(escape_dollars(sections(loaded))))
@@ -152,9 +154,11 @@ def compare(
 
 
 def find_variables(directory: Path) -> dict[str, str]:
-    """What Compose finds in the directory, else what the examples there say."""
-    patterns = [".env"] if (directory / ".env").exists() else EXAMPLES
-    paths = [path for pattern in patterns for path in sorted(directory.glob(pattern))]
+    """What the examples in the directory say. Where there is a `.env`, both find that by themselves."""
+    if (directory / ".env").exists():
+        profiles = dotenv_values(directory / ".env").get("COMPOSE_PROFILES")  # which count where the user is
+        return {"COMPOSE_PROFILES": profiles} if profiles else {}
+    paths = [path for pattern in EXAMPLES for path in sorted(directory.glob(pattern))]
     found = {name: value for path in paths for name, value in dotenv_values(path, interpolate=False).items()}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -250,9 +254,8 @@ def show(verdicts: Sequence[Verdict], judged: bool) -> None:
             print(f"         {problem}")
             reasons[re.sub(r"'[^']*'|[0-9]+", "...", problem.rpartition(": ")[2] or problem)] += 1
     accepted = sum(verdict.accepted for verdict in verdicts)
-    print(
-        f"\n{len(verdicts)} files, alone or with their override: {accepted} accepted, {len(verdicts) - accepted} refused"
-    )
+    refused = len(verdicts) - accepted
+    print(f"\n{len(verdicts)} files, or files with their override: {accepted} accepted, {refused} refused")
     if judged:
         ours = [verdict for verdict in verdicts if not verdict.accepted and not verdict.judge]
         theirs = [verdict for verdict in verdicts if verdict.accepted and verdict.judge]

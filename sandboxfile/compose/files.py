@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sandboxfile.reading.variables import FILE_NAME as ENV_FILE
 from sandboxfile.reading.variables import Variables
 
 MOST_FILES = 20
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")  # a path with a drive, which Compose leaves as it is
 
 
 class ComposeFiles:
@@ -99,7 +101,7 @@ def rebase(data: dict[str, Any], directory: str, project: Path) -> None:
     home = posixpath.abspath(project)
 
     def moved(path: str) -> str:
-        if path.startswith(("/", "~")):
+        if path.startswith(("/", "~")) or _OF_WINDOWS.match(path):
             return path
         joined = posixpath.normpath(posixpath.join(directory, path))
         whole = posixpath.normpath(posixpath.join(home, joined))
@@ -146,7 +148,7 @@ def _rebase_service(service: dict[str, Any], moved: Callable[[str], str]) -> Non
         return
     for index, entry in enumerate(volumes):
         kind, source, _ = volume_entry(entry)
-        if kind != "bind" or not source or source.startswith(("/", "~")):
+        if kind != "bind" or not source or source.startswith(("/", "~")) or _OF_WINDOWS.match(source):
             continue
         if isinstance(entry, dict):
             entry["source"] = f"./{moved(source)}"
