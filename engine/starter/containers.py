@@ -14,7 +14,6 @@ from sandboxfile.compose.images import image_endpoints
 from sandboxfile.reading.source import Source, read_source
 
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-DEV_CONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 INCLUDE = ("services", "include")
 
 _FROM = re.compile(r"(?im)^[ \t]*FROM[ \t]+(?:--platform=\S+[ \t]+)?(\S+)(?:[ \t]+AS[ \t]+(\S+))?")
@@ -46,8 +45,6 @@ def look(project: Project, found: Findings) -> None:
             found.note(f"{name} was not taken over: {reason}")
     elif project.text("Dockerfile") is not None:
         found.propose(("services", "app"), {"build": "."}, "from Dockerfile", active=False)
-    if (dev := project.first(*DEV_CONTAINERS)) is not None:
-        found.note(f"{dev} was not looked at: `sandbox init --from {dev}` converts it")
 
 
 def _override(project: Project, name: str) -> list[Source]:

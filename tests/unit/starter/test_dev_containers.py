@@ -60,6 +60,15 @@ def dev_container(root: Path, text: str = DEVCONTAINER) -> Converted:
     return Converted(written(root, files, ".devcontainer/devcontainer.json"))
 
 
+SHOWN = [
+    {
+        "run": "npm ci && mkdir -p node_modules && sudo mv node_modules /",
+        "inputs": ("package.json", "package-lock.json"),
+    },
+    {"run": "pip install --user --break-system-packages -r requirements.txt", "inputs": ("requirements.txt",)},
+]
+
+
 def test_dev_container(tmp_path: Path) -> None:
     project = tmp_path / "shop"
     project.mkdir()
@@ -68,8 +77,8 @@ def test_dev_container(tmp_path: Path) -> None:
     assert done.start.path == project / "Sandboxfile.yaml"
     assert sandbox.name == "python-3-postgresql" and set(sandbox.services) == {"db"}
     assert sandbox.packages == ("gh", "ripgrep", "fd-find")
-    assert done.setup() == [
-        {"run": "npm ci", "inputs": ("package.json", "package-lock.json")},
+    assert done.setup() == [  # the project's own first: its `npm ci` stands for that of the container
+        *SHOWN,
         {"run": "make all", "inputs": ("Makefile",)},
         {"run": "echo 'x y'"},
         {
@@ -159,7 +168,8 @@ def test_a_dev_container_of_another_kind(tmp_path: Path) -> None:
     written(tmp_path, {"bin/setup": "", "configure": ""}, "")
     done = dev_container(tmp_path, json.dumps(FOREIGN))
     assert done.setup() == [
-        {"run": "sh /workspace/bin/setup && ./configure", "inputs": ("bin/setup", "Makefile", "configure")}
+        *SHOWN,
+        {"run": "sh /workspace/bin/setup && ./configure", "inputs": ("bin/setup", "Makefile", "configure")},
     ]
     off = [proposal.remark for proposal in done.found.proposals if proposal.section == "setup" and not proposal.active]
     assert ["no apk" in off[0], "`agent`" in off[1], "was in the image" in off[2], "inputs, too" in off[3]] == [
