@@ -19,6 +19,7 @@ from engine.starter.containers import propose_images
 from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_path, scalar, slug
 from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
 from engine.starter.including import include_problems, note_variables
+from engine.starter.programs import GROUPS
 from engine.starter.project_tree import Project, table, word, words
 from engine.starter.versions import DEBIAN, shown
 from sandboxfile.quantities import MIB, format_size, parse_size
@@ -74,10 +75,6 @@ _READ_BY = {
     "make": ("Makefile",),
     "configure": ("Makefile", "Makefile.in", "config.status"),
 }
-# Program -> the group of endpoints that it needs.
-_GROUPS = dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx"), "npm")
-_GROUPS |= dict.fromkeys(("pip", "pip3", "uv", "poetry", "pipx"), "pypi")
-_GROUPS |= dict.fromkeys(("apt", "apt-get"), "debian")
 
 
 def convert_devcontainer(conversion: Conversion) -> None:
@@ -232,7 +229,7 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
     reason = _obstacle(tokens, command)
     remark = f"from {path[0]}; {reason}" if reason else f"from {path[0]}"
     found.propose("setup", step if len(step) > 1 else command, remark, active=not reason)
-    for group in dict.fromkeys(_GROUPS[token] for token in tokens if token in _GROUPS):
+    for group in dict.fromkeys(GROUPS[token] for token in tokens if token in GROUPS):
         found.propose("endpoints", group, f"for {path[0]}")
 
 
