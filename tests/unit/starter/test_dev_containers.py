@@ -186,3 +186,26 @@ def test_a_service_that_is_the_dev_container(tmp_path: Path) -> None:
     done = Converted(written(tmp_path, files, ".devcontainer/devcontainer.json"))
     assert done.sandbox.services == {"db": {"image": "y", "ports": ["5432:5432"]}}
     assert done.sandbox.agent is not None and done.sandbox.agent.env == {"A": "b"} and done.listed == {}
+
+
+def test_what_is_wrong_with_the_container_s_own_service_goes_with_it(tmp_path: Path) -> None:
+    """Many of them mount what is above the project, so that several projects lie beside each other."""
+    text = "services: {app: {build: ., volumes: ['../..:/workspaces:cached']}, db: {image: 'postgres:17'}}"
+    data = {"dockerComposeFile": "c.yaml", "service": "app"}
+    files = {".devcontainer/c.yaml": text, ".devcontainer/devcontainer.json": data}
+    done = Converted(written(tmp_path, files, ".devcontainer/devcontainer.json"))
+    assert set(done.sandbox.services) == {"db"} and done.listed == {}
+    other = text.replace("app", "web")
+    done = Converted(written(tmp_path, {**files, ".devcontainer/c.yaml": other}, ".devcontainer/devcontainer.json"))
+    assert done.sandbox.services == {} and "must be inside the project" in done.listed["dockerComposeFile"]
+
+
+def test_the_environment_is_that_of_the_last_file(tmp_path: Path) -> None:
+    data = {"dockerComposeFile": ["a.yaml", "b.yaml"], "service": "app"}
+    files = {
+        "a.yaml": "services: {app: {image: x, environment: {A: one, B: two}}}",
+        "b.yaml": "services: {app: {environment: [A=other]}}",
+        ".devcontainer.json": data,
+    }
+    done = Converted(written(tmp_path, files, ".devcontainer.json"))
+    assert done.sandbox.agent is not None and done.sandbox.agent.env == {"A": "other", "B": "two"} and not done.listed
