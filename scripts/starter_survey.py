@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.starter.starting import Choices, look, write
+from engine.starter.starting import Choices, Start, look, write
 from sandboxfile import Inputs, SandboxfileError, parse
 from sandboxfile.compose.files import rebase
 from sandboxfile.names import SECTIONS
@@ -70,14 +70,15 @@ def survey(root: Path, file: Path) -> Outcome:
     start = look(None, file)
     write(start, Choices(start.suggestion, start.found.mount))
     left_out = tuple(f"{item.path}: {item.reason}" for item in start.found.left_out)
-    carried, problems = inspect(file, shown.stdout, start.path)
+    carried, problems = inspect(file, shown.stdout, start)
     return Outcome(name, carried, left_out, wrong=(*wrong, *problems))
 
 
-def inspect(file: Path, text: str, path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+def inspect(file: Path, text: str, start: Start) -> tuple[dict[str, int], tuple[str, ...]]:
     """How many entries each section has beyond those of every starter, and what is wrong with the new file."""
     try:
-        loaded = parse(text, path, Inputs(environment=_Anything()))
+        demanded = dict.fromkeys(start.found.variables, "1")  # which the user is told to set
+        loaded = parse(text, start.path, Inputs(environment=demanded))
     except SandboxfileError as error:
         return {}, tuple(f"invalid: {found.message}" for found in error.diagnostics[:3])
     sections = {name: getattr(loaded.sandbox, name) or () for name in COUNTED}
@@ -85,13 +86,6 @@ def inspect(file: Path, text: str, path: Path) -> tuple[dict[str, int], tuple[st
     agent = loaded.sandbox.agent
     carried["env"] = len(agent.env) if agent else 0
     return {name: count for name, count in carried.items() if count > 0}, tuple(halves(file, loaded.sandbox.services))
-
-
-class _Anything(dict[str, str]):
-    """An environment in which every variable that a file demands is set."""
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return super().get(name, "1" if re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) else default)
 
 
 def halves(file: Path, services: Mapping[str, Any]) -> Iterator[str]:
