@@ -122,6 +122,7 @@ class _Reading:
 
     def load(self, text: str | bytes) -> Loaded:
         document, layers = self._lay(text)
+        self._variables.project_name = self._project_name(document.data)
         files = ComposeFiles(self._project, self._variables)
         document = Includes(files).resolve(document)
         self._sources += files.sources
@@ -176,6 +177,13 @@ class _Reading:
             self._problems += problems
             document = Document.of(tree, main)
         return document, tuple(paths)
+
+    def _project_name(self, data: Any) -> str | None:
+        """The name of the Compose project in the guest. None where each of several agents has one of its own."""
+        if not isinstance(data, dict) or data.get("agents"):
+            return None
+        name = data.get("name", default_name(self._project))
+        return name if isinstance(name, str) else None
 
     def _local(self) -> Path:
         """The path of the local layer. Both endings are read, whatever that of the file itself is."""

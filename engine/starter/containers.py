@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from engine.starter.including import include_problems, note_variables
 from engine.starter.project_tree import Project, table, word
 from engine.starter.proposals import Findings
-from sandboxfile.compose.images import DOCKER_HUB, image_hosts
+from sandboxfile.compose.images import image_endpoints
 from sandboxfile.reading.source import Source, read_source
 
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-DEV_CONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 INCLUDE = ("services", "include")
 
 _FROM = re.compile(r"(?im)^[ \t]*FROM[ \t]+(?:--platform=\S+[ \t]+)?(\S+)(?:[ \t]+AS[ \t]+(\S+))?")
+_SYNTAX = re.compile(r"(?im)\A(?:[ \t]*#[^\n]*\n)*?[ \t]*#[ \t]*syntax[ \t]*=[ \t]*(\S+)")
+_COPIED = re.compile(r"(?im)^[ \t]*(?:COPY|ADD)[ \t][^\n]{0,300}?--from=(\S+)")
+_MOUNTED = re.compile(r"(?im)--mount=(?:[^\s,]+,)*from=([^\s,]+)")
+_CONTEXT = "docker-image://"
 _ARG = re.compile(r"(?m)^[ \t]*ARG[ \t]+([A-Za-z_]\w{0,99})=[\"']?([^\s\"']{1,200})")
 _OPEN_TAG = re.compile(r":(?=[^/]{0,300}\$)[^/]{0,300}$")
 _DEFAULT = re.compile(r"\$\{[A-Za-z_]\w{0,99}:?-([^${}]{0,200})\}")
@@ -41,8 +45,6 @@ def look(project: Project, found: Findings) -> None:
             found.note(f"{name} was not taken over: {reason}")
     elif project.text("Dockerfile") is not None:
         found.propose(("services", "app"), {"build": "."}, "from Dockerfile", active=False)
-    if (dev := project.first(*DEV_CONTAINERS)) is not None:
-        found.note(f"{dev} was not looked at: `sandbox init --from {dev}` converts it")
 
 
 def _override(project: Project, name: str) -> list[Source]:
@@ -65,19 +67,37 @@ def propose_images(project: Project, found: Findings, source: Source, directory:
         context = build if isinstance(build, str) else word(build, "context") or "."
         dockerfile = word(build, "dockerfile") or "Dockerfile"
         path = posixpath.normpath(posixpath.join(directory, context, dockerfile))
-        propose_bases(project, found, path)
+        contexts = _contexts(build)
+        for image in contexts.values():
+            if image.startswith(_CONTEXT):
+                _propose_image(found, image.removeprefix(_CONTEXT), f"a context of {service} in {source.file}")
+        propose_bases(project, found, path, contexts)
 
 
-def propose_bases(project: Project, found: Findings, path: str) -> None:
-    """Propose endpoints for the images that the Dockerfile at `path` begins with."""
+def _contexts(build: Any) -> dict[str, str]:
+    """The further contexts of a build by their names."""
+    further = build.get("additional_contexts") if isinstance(build, dict) else None
+    if isinstance(further, dict):
+        return {str(name): str(path) for name, path in further.items()}
+    pairs = (str(entry).partition("=") for entry in further) if isinstance(further, list) else ()
+    return {name: path for name, _, path in pairs}
+
+
+def propose_bases(project: Project, found: Findings, path: str, contexts: Iterable[str] = ()) -> None:
+    """Propose endpoints for the images that the Dockerfile at `path` begins with, copies from, or is read by."""
     text = project.text(path) or ""
     arguments = dict(_ARG.findall(text.partition("\nFROM")[0]))
+    if match := _SYNTAX.match(text):
+        _propose_image(found, match[1], f"syntax in {path}")
     stages = set()
     for image, stage in _FROM.findall(text):
-        if image not in stages:
+        if image.lower() not in stages:
             named = re.sub(r"\$\{?([A-Za-z_]\w{0,99})\}?", lambda match: arguments.get(match[1], match[0]), image)
             _propose_image(found, named, f"FROM in {path}")
-        stages.add(stage)
+        stages.add(stage.lower())
+    for image in [*_COPIED.findall(text), *_MOUNTED.findall(text)]:
+        if image.lower() not in stages and not image.isdigit() and "$" not in image and image not in contexts:
+            _propose_image(found, image, f"from in {path}")
 
 
 def _propose_image(found: Findings, image: str, seen: str) -> None:
@@ -85,9 +105,8 @@ def _propose_image(found: Findings, image: str, seen: str) -> None:
     image = _OPEN_TAG.sub("", image)  # whatever its value is, the image is at the same registry
     if "$" in image:
         found.note(f"{seen} has a variable for its registry: add the registry to endpoints")
-    for host in image_hosts(image):
-        remark = f"Docker Hub: {seen}" if host in DOCKER_HUB else seen
-        found.propose("endpoints", host, remark, part="services")
+    for endpoint in image_endpoints(image):
+        found.propose("endpoints", endpoint, seen, part="services")
 
 
 def with_defaults(text: str) -> str:

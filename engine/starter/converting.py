@@ -40,6 +40,25 @@ def find_foreign(path: Path) -> Path:
     return path
 
 
+def find_dev_container(root: Path) -> Path | None:
+    """The devcontainer.json of the project in `root`; None when there is none.
+
+    Raises EngineError (exit code 2) when there are several, and when it is a link out of the project.
+    """
+    found = [name for name in _DEV_CONTAINERS if (root / name).is_file()]
+    if not found:
+        found = sorted(str(each.relative_to(root)) for each in root.glob(_CHOICES[0]))
+        if len(found) > 1:
+            hint = f"choose one: --from {found[0]}; there are {', '.join(found[:10])}"
+            raise EngineError("there are several", hint=hint, exit_code=2)
+    return _kept_inside(root / found[0], root) if found else None
+
+
+def is_dev_container(path: Path) -> bool:
+    """Whether the file at `path` is read as a devcontainer.json."""
+    return path.suffix == ".json"
+
+
 def _kept_inside(path: Path, directory: Path) -> Path:
     """Return `path`. Raises EngineError (exit code 2) when it is a link out of `directory`.
 
@@ -76,7 +95,7 @@ def convert(path: Path, output: Path) -> Findings:
 
 
 def _kind(name: str, data: dict[str, Any]) -> str:
-    if name.endswith(".json"):
+    if is_dev_container(Path(name)):
         return "devcontainer"
     if _SBXENV_NAME.fullmatch(name) or "schemaVersion" in data:
         return "sbxenv"
@@ -86,10 +105,10 @@ def _kind(name: str, data: dict[str, Any]) -> str:
 
 
 # What a directory is searched for, the most telling first.
+_DEV_CONTAINERS = (f"{DEV_CONTAINER_FOLDER}/devcontainer.json", ".devcontainer.json")
 _NAMES = (
     "devcontainer.json",
-    f"{DEV_CONTAINER_FOLDER}/devcontainer.json",
-    ".devcontainer.json",
+    *_DEV_CONTAINERS,
     "sbxenv.yaml",
     ".sbxenv.yaml",
     *COMPOSE_FILES,

@@ -19,6 +19,7 @@ from engine.starter.containers import propose_images
 from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_path, scalar, slug
 from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
 from engine.starter.including import include_problems, note_variables
+from engine.starter.programs import GROUPS
 from engine.starter.project_tree import Project, table, word, words
 from engine.starter.versions import DEBIAN, shown
 from sandboxfile.quantities import MIB, format_size, parse_size
@@ -74,10 +75,6 @@ _READ_BY = {
     "make": ("Makefile",),
     "configure": ("Makefile", "Makefile.in", "config.status"),
 }
-# Program -> the group of endpoints that it needs.
-_GROUPS = dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx"), "npm")
-_GROUPS |= dict.fromkeys(("pip", "pip3", "uv", "poetry", "pipx"), "pypi")
-_GROUPS |= dict.fromkeys(("apt", "apt-get"), "debian")
 
 
 def convert_devcontainer(conversion: Conversion) -> None:
@@ -144,36 +141,34 @@ def _compose(conversion: Conversion) -> None:
         conversion.leave_out(("dockerComposeFile",), "it leads out of the project")
         return
     include = kept[0] if len(kept) == 1 else kept
-    problems = include_problems(conversion.found, include, conversion.target / "Sandboxfile.yaml")
+    project = Project(conversion.target, conversion.found.note)
+    sources = [read_source(project.text(file) or "", file) for file in kept]
+    sources = [source for source in sources if source.readable]
+    name = word(conversion.data, "service")
+    own = name if any(name in table(source.data, "services") for source in sources) else None
+    problems = include_problems(conversion.found, include, conversion.target / "Sandboxfile.yaml", own)
     if problems:
         reason = f"{problems[0].message}; `sandbox init --from {kept[0]}` converts what can be"
         conversion.leave_out(("dockerComposeFile",), reason)
-    else:
-        conversion.found.propose(("services", "include"), include, "from dockerComposeFile")
-        note_variables(conversion.found, "the Compose file")
-        _replace_service(conversion, kept)
-        project = Project(conversion.target, conversion.found.note)
-        for file in kept:
-            source = read_source(project.text(file) or "", file)
-            if source.readable:
-                propose_images(project, conversion.found, source, posixpath.dirname(file))
-
-
-def _replace_service(conversion: Conversion, files: list[str]) -> None:
-    """Leave out the service that is the dev container itself: the agent takes its place, and its environment."""
-    name = word(conversion.data, "service")
-    project = Project(conversion.target, conversion.found.note)
-    documents = [read_source(project.text(file) or "", file) for file in files]
-    services = [table(source.data, "services") for source in documents if source.readable]
-    if not any(name in each for each in services):
         return
+    conversion.found.propose(("services", "include"), include, "from dockerComposeFile")
+    note_variables(conversion.found, "the Compose file")
+    if own is not None:
+        _replace_service(conversion, own, [table(source.data, "services") for source in sources])
+    for source in sources:
+        propose_images(project, conversion.found, source, posixpath.dirname(source.file))
+
+
+def _replace_service(conversion: Conversion, name: str, services: list[dict[str, Any]]) -> None:
+    """Leave out the service that is the dev container itself: the agent takes its place, and its environment."""
     conversion.found.propose(("services", name), None, "the dev container itself: the agent works in its place")
+    environment: dict[str, Any] = {}
     for each in services:
         variables = table(each.get(name)).get("environment")
-        pairs = variables.items() if isinstance(variables, dict) else _pairs(",".join(words(variables)))
-        for key, value in pairs:
-            if _ENVIRONMENT_NAME.fullmatch(str(key)) and isinstance(value, (str, int, float, bool)):
-                conversion.found.propose(("agent", "env", str(key)), scalar(value), f"from {name} in its Compose file")
+        environment |= variables if isinstance(variables, dict) else dict(_pairs(",".join(words(variables))))
+    for key, value in environment.items():
+        if _ENVIRONMENT_NAME.fullmatch(str(key)) and isinstance(value, (str, int, float, bool)):
+            conversion.found.propose(("agent", "env", str(key)), scalar(value), f"from {name} in its Compose file")
     others = sorted({other for each in services for other in each} - {name})
     if others:
         conversion.found.note(
@@ -232,7 +227,7 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
     reason = _obstacle(tokens, command)
     remark = f"from {path[0]}; {reason}" if reason else f"from {path[0]}"
     found.propose("setup", step if len(step) > 1 else command, remark, active=not reason)
-    for group in dict.fromkeys(_GROUPS[token] for token in tokens if token in _GROUPS):
+    for group in dict.fromkeys(GROUPS[token] for token in tokens if token in GROUPS):
         found.propose("endpoints", group, f"for {path[0]}")
 
 

@@ -11,7 +11,7 @@ from engine.agents.definition import AgentDefinition
 from engine.errors import EngineError
 from engine.starter.assembly import TARGET
 from engine.starter.conversion import HOST_COMMAND, Conversion, clean, literal, slug
-from engine.starter.kits import convert_kit, kit_sources
+from engine.starter.kits import convert_kit, kit_sources, read_kit
 from engine.starter.project_tree import table, word
 from sandboxfile.quantities import format_size, parse_size
 
@@ -21,6 +21,9 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # The directory of the file; the other one is that of the project, and `--from` knows only one.
 _REFERENCE = re.compile(r"(\$?)\$\{\{\s*env\.(?:args\.([A-Za-z_][A-Za-z0-9_-]*)|(projectDir|fileDir))\s*\}\}")
 _OTHER = re.compile(r"(?<!\$)\$\{\{\s*([^}]{0,60}?)\s*\}\}")
+# A variable of the host, in a name or a path. `~` stands for the home directory there already.
+_VARIABLE = re.compile(r"(\$?)\$(?:([A-Za-z_]\w{0,99})|\{([A-Za-z_]\w{0,99})(?::?-([^${}]{0,200}))?\})")
+_HOME = re.compile(r"\A\$(?:HOME\b|\{HOME\})(?=/|\Z)")
 _OPTIONS = {
     "template": "the machine is Debian 13; packages and setup are for what an image would have",
     "pullPolicy": "there is no image to pull",
@@ -68,7 +71,7 @@ def convert_sbxenv(conversion: Conversion, agents: Iterable[AgentDefinition]) ->
 
 def _name(conversion: Conversion) -> None:
     given = conversion.data["name"]
-    name = _value(conversion, ("name",), given, conversion.directory.name) if isinstance(given, str) else None
+    name = _place(conversion, ("name",), given, conversion.directory.name) if isinstance(given, str) else None
     if name is not None and (made := slug(name)):
         conversion.found.propose("name", made, "from name" if made == given else f"from name: {clean(str(given))}")
     elif name is not None or not isinstance(given, str):
@@ -79,11 +82,25 @@ def _agent(conversion: Conversion, agents: tuple[AgentDefinition, ...]) -> None:
     name = _value(conversion, ("agent",), conversion.data["agent"], "")
     if name is None:
         return
-    known = next((agent.name for agent in agents if name == agent.name or name in agent.aliases), None)
+    known = _known(name, agents) or _known(_extended(conversion, name), agents)
     conversion.found.agent = "shell" if name == "shell" else known
     if conversion.found.agent is None:
         reason = f"there is no agent {clean(name)[:60]!r} here: `sandbox init --list` has those there are"
         conversion.leave_out(("agent",), reason)
+
+
+def _known(name: str, agents: Iterable[AgentDefinition]) -> str | None:
+    return next((agent.name for agent in agents if name and (name == agent.name or name in agent.aliases)), None)
+
+
+def _extended(conversion: Conversion, name: str) -> str:
+    """The agent that a kit of the project extends, which is called `name` or lies there; "" where there is none."""
+    sources = [source for _, source in kit_sources(conversion.data.get("kits"))]
+    for source in [name, *sources]:
+        kit = read_kit(conversion, source)
+        if kit and (source == name or word(kit, "name") == name):
+            return word(kit, "extends")
+    return ""
 
 
 def _args(conversion: Conversion) -> None:
@@ -136,9 +153,33 @@ def _value(conversion: Conversion, path: tuple[str | int, ...], value: Any, dire
     return clean(text)
 
 
+def _place(conversion: Conversion, path: tuple[str | int, ...], value: Any, directory: str) -> str | None:
+    """The same for a name or a path, in which variables of the host are replaced by their defaults.
+
+    A variable without a default has its value on this host alone: what needs it is listed as left out.
+    """
+    text = _value(conversion, path, value, directory)
+    if text is None:
+        return None
+    missing: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[0][1:]
+        if match[4] is None:
+            missing.append(match[2] or match[3])
+        return match[4] or ""
+
+    text = _VARIABLE.sub(replace, _HOME.sub("~", text))
+    if missing:
+        conversion.leave_out(path, f"it needs the variable {missing[0]} of this host")
+        return None
+    return text
+
+
 def _workspace(conversion: Conversion) -> None:
     workspace = conversion.data["workspace"]
-    path = _value(conversion, ("workspace",), _path_of(workspace), ".")
+    path = _place(conversion, ("workspace",), _path_of(workspace), ".")
     if not path or not path.strip():
         return
     mount = {"source": conversion.relative(path), "target": TARGET}
@@ -157,7 +198,7 @@ def _additional(conversion: Conversion) -> None:
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         if isinstance(entry, str):
             entry = {"path": entry}
-        path = _value(conversion, ("additionalWorkspaces", index), table(entry).get("path"), ".")
+        path = _place(conversion, ("additionalWorkspaces", index), table(entry).get("path"), ".")
         if not path:
             continue
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", posixpath.basename(posixpath.normpath(path))).strip(".-") or "directory"

@@ -16,13 +16,16 @@ _MOST_ROUNDS = 5  # a default can name another variable
 _UNSET = re.compile(r"the variable ([A-Za-z_][A-Za-z0-9_]*) is not set")
 
 
-def include_problems(found: Findings, include: str | Sequence[str], path: Path) -> tuple[Diagnostic, ...]:
-    """The problems of a Sandboxfile at `path` that includes these files.
+def include_problems(
+    found: Findings, include: str | Sequence[str], path: Path, without: str | None = None
+) -> tuple[Diagnostic, ...]:
+    """The problems of a Sandboxfile at `path` that includes these files, leaving out the service `without`.
 
     A variable that a file demands, and that is not set, is no problem: it gets a note, and the file is usable once it
     is set.
     """
-    return problems_with(found, {"services": {"include": include}}, path)
+    services: dict[str, Any] = {"include": include} | ({without: None} if without else {})
+    return problems_with(found, {"services": services}, path)
 
 
 def problems_with(found: Findings, document: dict[str, Any], path: Path) -> tuple[Diagnostic, ...]:

@@ -13,13 +13,16 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.starter.conversion import Conversion, clean, literal, read_foreign, slug
+from engine.starter.programs import GROUPS
 from engine.starter.project_tree import table, word
 from sandboxfile import SandboxfileError
 from sandboxfile.positions import KeyPath
 
 SPECIFICATION = "spec.yaml"
 _ARGUMENT = re.compile(r"(\$?)\$\{\{\s*kit\.args\.([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
+_INSTRUCTIONS = ("agentInstructions", "extends")  # told of below, and read for the agent
 _ROOT = ("", "0", "root")
+_PROGRAM = re.compile(r"(?:^|[\s;&|(])([a-z][a-z0-9-]{1,20})(?=\s)")
 _REMOTE = re.compile(r"^[a-z+]+:|^[^./]+\.[^/]+/|@sha256:")
 
 
@@ -43,6 +46,19 @@ def convert_kit(conversion: Conversion, path: KeyPath, source: str) -> None:
         return
     defaults = {name: table(declared).get("default") for name, declared in table(data, "args").items()}
     Kit(conversion, path, source, _with_arguments(data, defaults)).convert(version)
+
+
+def read_kit(conversion: Conversion, source: str) -> dict[str, Any]:
+    """What the spec.yaml of a kit in the project says; nothing for a kit elsewhere, and for one that is broken."""
+    directory = conversion.directory / source
+    try:
+        inside = directory.resolve().is_relative_to(conversion.directory.resolve())
+        if _REMOTE.search(source) or not inside or not (directory / SPECIFICATION).is_file():
+            return {}
+        data = read_foreign(directory / SPECIFICATION).data
+    except (EngineError, SandboxfileError, OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _with_arguments(value: Any, defaults: dict[str, Any]) -> Any:
@@ -78,7 +94,16 @@ class Kit:
                 self._conversion.found.propose(("agent", "env", name), literal(value), self._seen)
             for port in _items(self._data, "ports"):
                 self._port(port)
-            known = {"setup", "permissions", "credentials", "environment", "ports", "args", "agentInstructions"}
+            known = {
+                "setup",
+                "permissions",
+                "credentials",
+                "environment",
+                "ports",
+                "args",
+                "agentInstructions",
+                "extends",
+            }
         else:
             for capability in _items(self._data, "capabilities"):
                 self._capability(capability)
@@ -115,6 +140,8 @@ class Kit:
             as_root = str(step.get("user") or "") in _ROOT
             run = clean(f"sudo sh -c {shlex.quote(text)}" if as_root else text)
             self._conversion.found.propose("setup", run, self._seen)
+            for group in dict.fromkeys(GROUPS[name] for name in _PROGRAM.findall(text) if name in GROUPS):
+                self._conversion.found.propose("endpoints", group, self._seen)
         if _items(setup, "startup"):
             self._leave_out("startup: nothing runs at each start but the agent")
         for file in _items(setup, "files"):

@@ -1,6 +1,7 @@
-"""The registries of languages for which there is no group of endpoints: their hosts, and where to check them.
+"""What projects fetch from besides the groups of endpoints: toolchains, and registries of fewer projects.
 
 Where a group of endpoints has the same name, it is proposed instead: a group knows requests, and this knows only hosts.
+Each entry was compared with its source on 2026-11-26.
 """
 
 from __future__ import annotations
@@ -22,42 +23,19 @@ class Registry:
 
 
 REGISTRIES = {
-    "go": Registry(
-        "Go modules", ("proxy.golang.org", "sum.golang.org"), "https://go.dev/ref/mod#environment-variables"
-    ),
-    "crates": Registry(
-        "crates", ("index.crates.io", "static.crates.io"), "https://doc.rust-lang.org/cargo/reference/registries.html"
-    ),
     "rust": Registry("Rust toolchains", ("static.rust-lang.org",), "https://rust-lang.github.io/rustup/basics.html"),
-    "rubygems": Registry(
-        "gems", ("rubygems.org", "index.rubygems.org"), "https://guides.rubygems.org/rubygems-org-api/"
-    ),
     "ruby": Registry("Ruby's releases", ("cache.ruby-lang.org",), "https://www.ruby-lang.org/en/downloads/"),
-    "maven": Registry(
-        "Maven Central",
-        ("repo.maven.apache.org",),
-        "https://maven.apache.org/guides/introduction/introduction-to-the-pom.html",
-    ),
     "gradle": Registry(
         "Gradle's plugins and releases",
         ("plugins.gradle.org", "plugins-artifacts.gradle.org", "services.gradle.org"),
         "https://docs.gradle.org/current/userguide/plugins.html",
         "gradle/gradle-distributions",
     ),
-    "packagist": Registry(
-        "Composer; packages come from GitHub as archives",
-        ("repo.packagist.org", "api.github.com", "codeload.github.com"),
-        "https://getcomposer.org/doc/05-repositories.md",
-    ),
-    "hex": Registry("Hex", ("repo.hex.pm", "builds.hex.pm"), "https://hex.pm/docs/mirrors"),
-    "nuget": Registry("NuGet", ("api.nuget.org",), "https://learn.microsoft.com/nuget/api/overview"),
     "dotnet": Registry(
         ".NET's releases",
         ("dot.net", "builds.dotnet.microsoft.com"),
         "https://learn.microsoft.com/dotnet/core/tools/dotnet-install-script",
     ),
-    "conda": Registry("conda-forge", ("conda.anaconda.org",), "https://conda-forge.org/docs/user/introduction/"),
-    "jsr": Registry("JSR", ("jsr.io", "npm.jsr.io"), "https://jsr.io/docs/npm-compatibility"),
     "deno": Registry("Deno's modules", ("deno.land",), "https://docs.deno.com/runtime/fundamentals/modules/"),
     "bazel": Registry(
         "Bazel's registry and releases",

@@ -9,11 +9,13 @@ from pathlib import Path
 from engine.agents import list_agents
 from engine.errors import EngineError
 from engine.starter.assembly import assemble
-from engine.starter.converting import convert, find_foreign, project_of
+from engine.starter.converting import convert, find_dev_container, find_foreign, is_dev_container, project_of
 from engine.starter.looking import look_at
 from engine.starter.order import by_weight
 from engine.starter.proposals import Findings, LeftOut
 from engine.starter.templates import DEFAULT, FILE, REFERENCE, read_template
+from engine.starter.together import bring_together
+from sandboxfile import SandboxfileError
 from sandboxfile.load import FILE_NAMES
 from sandboxfile.positions import render_path
 
@@ -28,6 +30,7 @@ class Start:
     path: Path
     found: Findings
     source: Path | None = None  # the file that is converted
+    container: Path | None = None  # the project's dev container, which was read without being named
 
     @property
     def suggestion(self) -> str:
@@ -52,11 +55,33 @@ def look(output: Path | None, source: Path | None, template: str | None = None) 
     if source is not None:
         source = find_foreign(source)
         path = _file(project_of(source) if output is None else output)
-        return Start(path, convert(source, path), source)
+        found = convert(source, path)
+        root = path.absolute().parent
+        if is_dev_container(source) and project_of(source).resolve() == root.resolve():
+            found = bring_together(found, _shown_by(root))
+        return Start(path, found, source)
     path = _file(Path() if output is None else output)
     if template == REFERENCE:  # this template shows every setting, so nothing is added to it
         return Start(path, Findings())
-    return Start(path, look_at(path.absolute().parent, {agent.name: agent.marks for agent in list_agents()}))
+    return _with_container(path)
+
+
+def _with_container(path: Path) -> Start:
+    """What the project shows, with what its dev container says, if there is one that can be read."""
+    root = path.absolute().parent
+    found = _shown_by(root)
+    try:
+        container = find_dev_container(root)
+        if container is not None:
+            return Start(path, bring_together(convert(container, path), found), container=container)
+    except (EngineError, SandboxfileError) as error:
+        hint = f"; {error.hint}" if getattr(error, "hint", None) else ""
+        found.note(f"its dev container was not looked at: {error.brief}{hint}")
+    return Start(path, found)
+
+
+def _shown_by(root: Path) -> Findings:
+    return look_at(root, {agent.name: agent.marks for agent in list_agents()})
 
 
 def existing(path: Path) -> Path | None:

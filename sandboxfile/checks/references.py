@@ -13,7 +13,7 @@ from sandboxfile.checks.presets import check_presets
 from sandboxfile.checks.rules import allows, check_rules
 from sandboxfile.compose.absent import check_absent
 from sandboxfile.compose.agreement import named_services
-from sandboxfile.compose.images import DOCKER_HUB, image_hosts
+from sandboxfile.compose.images import DOCKER_HUB, image_endpoints, image_hosts
 from sandboxfile.compose.services import additional_contexts, build_contexts, dependencies, env_files, volume_entry
 from sandboxfile.diagnostics import Problem, did_you_mean, quote
 from sandboxfile.positions import KeyPath, render_path
@@ -194,7 +194,7 @@ def _pulled(sandbox: Sandbox) -> Iterator[Problem]:
         missing = [host for host in hosts if not allows(sandbox.endpoints, host)]
         if missing:
             source = "Docker Hub" if hosts == DOCKER_HUB else hosts[0]
-            hint = f"sandbox add endpoint {' '.join(missing)}"
+            hint = f"sandbox add endpoint {' '.join(image_endpoints(str(image)))}"
             message = f"comes from {source}, which no endpoint allows"
             yield Problem(("services", name, "image"), message, hint, severity="warning")
 

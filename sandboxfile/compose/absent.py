@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sandboxfile.compose.services import volume_entry
+from sandboxfile.compose.services import is_bound, volume_entry
 from sandboxfile.diagnostics import Problem, quote
 from sandboxfile.positions import KeyPath
 
@@ -54,6 +54,7 @@ def check_absent(
     if not prepared:
         yield from _external("networks", networks, _used_networks(services))
         yield from _external("volumes", volumes, _used_volumes(services))
+    yield from _bound_volumes(volumes, _used_volumes(services))
     for name, config in configs.items():
         if isinstance(config, dict) and config.get("external"):
             message = "there are no configs that were made elsewhere: the machine has a Docker of its own"
@@ -67,6 +68,16 @@ def _external(section: str, entries: Mapping[str, Any], used: set[str]) -> Itera
             message = f"there is no {kind} that was made elsewhere: the machine has a new Docker of its own"
             hint = f"remove `external`, or lay over it: {section}: {{{name}: {{external: false}}}}"
             yield Problem((section, name, "external"), message, hint, at_key=True)
+
+
+def _bound_volumes(volumes: Mapping[str, Any], used: set[str]) -> Iterator[Problem]:
+    """A volume that is a directory of the project: in the guest its path would start somewhere else."""
+    for name, volume in volumes.items():
+        options = volume.get("driver_opts") if isinstance(volume, dict) else None
+        if name in used and is_bound(options) and not str(options.get("device") or "").startswith("/"):
+            message = "a volume cannot be a directory of the project, only one of the machine"
+            hint = f"bind it in each service that uses {name}, such as volumes: [./data:/data]"
+            yield Problem(("volumes", name, "driver_opts", "device"), message, hint)
 
 
 def _used_networks(services: Mapping[str, Mapping[str, Any]]) -> set[str]:

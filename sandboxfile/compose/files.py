@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sandboxfile.compose.services import is_elsewhere, volume_entry
+from sandboxfile.compose.services import is_bound, is_elsewhere, volume_entry
 from sandboxfile.diagnostics import Diagnostic, Problem, quote
 from sandboxfile.reading.document import Placed
 from sandboxfile.reading.regular_file import LeadsOutError, read_within
@@ -17,6 +18,7 @@ from sandboxfile.reading.variables import FILE_NAME as ENV_FILE
 from sandboxfile.reading.variables import Variables
 
 MOST_FILES = 20
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")  # a path with a drive, which Compose leaves as it is
 
 
 class ComposeFiles:
@@ -99,7 +101,7 @@ def rebase(data: dict[str, Any], directory: str, project: Path) -> None:
     home = posixpath.abspath(project)
 
     def moved(path: str) -> str:
-        if path.startswith(("/", "~")):
+        if path.startswith(("/", "~")) or _OF_WINDOWS.match(path):
             return path
         joined = posixpath.normpath(posixpath.join(directory, path))
         whole = posixpath.normpath(posixpath.join(home, joined))
@@ -109,6 +111,9 @@ def rebase(data: dict[str, Any], directory: str, project: Path) -> None:
 
     for service in _mappings(data.get("services")):
         _rebase_service(service, moved)
+    for volume in _mappings(data.get("volumes")):
+        if is_bound(options := volume.get("driver_opts")) and isinstance(options.get("device"), str):
+            options["device"] = moved(options["device"])
     for config in [*_mappings(data.get("configs")), *_mappings(data.get("secrets"))]:
         if isinstance(config.get("file"), str):
             config["file"] = moved(config["file"])
@@ -125,6 +130,10 @@ def _rebase_service(service: dict[str, Any], moved: Callable[[str], str]) -> Non
     extended = service.get("extends")
     if isinstance(extended, dict) and isinstance(extended.get("file"), str):
         extended["file"] = moved(extended["file"])
+    developed = service.get("develop")
+    for watched in developed.get("watch") or () if isinstance(developed, dict) else ():
+        if isinstance(watched, dict) and isinstance(watched.get("path"), str):
+            watched["path"] = moved(watched["path"])
     files = service.get("env_file")
     if isinstance(files, str):
         service["env_file"] = moved(files)
@@ -139,7 +148,7 @@ def _rebase_service(service: dict[str, Any], moved: Callable[[str], str]) -> Non
         return
     for index, entry in enumerate(volumes):
         kind, source, _ = volume_entry(entry)
-        if kind != "bind" or not source or source.startswith(("/", "~")):
+        if kind != "bind" or not source or source.startswith(("/", "~")) or _OF_WINDOWS.match(source):
             continue
         if isinstance(entry, dict):
             entry["source"] = f"./{moved(source)}"

@@ -14,6 +14,14 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _HOST = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?(:[0-9]{1,5})?"
 # The hosts from which an image is pulled whose name has no registry.
 DOCKER_HUB = ("auth.docker.io", "registry-1.docker.io", "production.cloudflare.docker.com")
+# The group of endpoints for a registry, which also knows where its layers are.
+_GROUPS = {
+    **dict.fromkeys(DOCKER_HUB, "docker-hub"),
+    "ghcr.io": "ghcr",
+    "quay.io": "quay",
+    "mcr.microsoft.com": "mcr",
+    **dict.fromkeys(("gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io"), "gcr"),
+}
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 
 
@@ -62,3 +70,8 @@ def image_hosts(image: str) -> tuple[str, ...]:
         return DOCKER_HUB
     host = plain_host(first)
     return (host,) if host else ()
+
+
+def image_endpoints(image: str) -> tuple[str, ...]:
+    """The endpoints that pulling an image needs: the group of its registry, else the registry's host."""
+    return tuple(dict.fromkeys(_GROUPS.get(host, host) for host in image_hosts(image)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from sandboxfile.compose.agreement import named_services
 from sandboxfile.compose.published import parse_ports
@@ -81,6 +81,11 @@ def additional_contexts(services: Services) -> list[AdditionalContext]:
         for key, written, path in _named_paths(build.get("additional_contexts") or ())
         if not is_elsewhere(path)
     ]
+
+
+def is_bound(options: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether the `driver_opts` of a volume make it a directory that is there already. Compose asks for this `o`."""
+    return isinstance(options, dict) and options.get("o") == "bind" and "device" in options
 
 
 def is_elsewhere(path: str) -> bool:

@@ -141,9 +141,10 @@ from.
   uploads to LFS are refused.
 - GraphQL is refused unless `access` names `graphql`: it is one address for everything that the token may do.
 - `{group: npm, access: read}` is installing without publishing; without `access` a group of registries is everything
-  at its hosts. `docker-hub`, `ghcr`, `mcr` and `quay` are for pulling, and vendors of models, such as `anthropic` and
-  `openai`, for inference alone: no files, no batches, no account. What a model's own tools do at the vendor is not
-  seen.
+  at its hosts. `docker-hub`, `gcr`, `ghcr`, `mcr` and `quay` are for pulling images; `go`, `crates`, `rubygems`,
+  `maven`, `packagist`, `hex`, `nuget`, `conda` and `jsr` for fetching what the tools of a language install; vendors of
+  models, such as `anthropic` and `openai`, for inference alone: no files, no batches, no account. What a model's own
+  tools do at the vendor is not seen. A mirror that this host's Go or Cargo uses needs an endpoint of its own.
 - `secret` goes to the hosts that take it: with `{github: acme/shop, secret: github}` it is Basic for git and Bearer for
   the API.
 

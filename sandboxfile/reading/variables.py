@@ -13,11 +13,14 @@ from sandboxfile.reading.interpolate import BadInterpolation, interpolate
 from sandboxfile.reading.regular_file import LeadsOutError, read_within
 
 FILE_NAME = ".env"
+PROJECT_NAME = "COMPOSE_PROJECT_NAME"
 MAX_BYTES = 256 * 1024
 
 
 class Variables:
     """The variables that a file may read. `read` maps each one that it has read to the source of its value.
+
+    As in Compose, COMPOSE_PROJECT_NAME is the project's name, as soon as that is known.
 
     `.env` is read when a variable is looked up that the environment does not have; `text` is its content then. Links to
     it must not lead out of the project: a link in a repository could lead to the user's own files. A directory of that
@@ -33,6 +36,7 @@ class Variables:
         self._labels: dict[str, str] = {}  # the file that each variable is from
         self._behind: dict[str, tuple[str, ...]] = {}
         self._empty: dict[str, Diagnostic] = {}  # warnings about values, for those that are used
+        self.project_name: str | None = None  # the value of COMPOSE_PROJECT_NAME, whatever else says
         self.read: dict[str, str] = {}
         self.problems: list[Diagnostic] = []
         self.warnings: list[Diagnostic] = []
@@ -52,6 +56,8 @@ class Variables:
 
     def look_up(self, name: str) -> str | None:
         """The value of the variable; None when it is not set."""
+        if name == PROJECT_NAME and self.project_name is not None:
+            return self.project_name
         if self._above is not None and (value := self._above.look_up(name)) is not None:
             return value
         if (value := self._environment.get(name)) is not None:

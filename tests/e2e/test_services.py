@@ -68,6 +68,6 @@ def test_an_image_that_no_endpoint_lets_through_says_what_to_add(world: World) -
     project = world.project("name: pulls\nservices: {web: {image: 'nginx:1'}}\n")
     ran = world.sandbox("up", "-d", "--yes", "--progress", "plain", cwd=project, timeout_s=UP_S)
     assert ran.code == 1 and "pulling images failed" in ran.err
-    assert "the gateway refused registry-1.docker.io; to allow them: sandbox add endpoint " in ran.err
+    assert "the gateway refused registry-1.docker.io; to allow it: sandbox add endpoint docker-hub" in ran.err
     assert "warning: services.web.image: comes from Docker Hub, which no endpoint allows" in ran.err
     assert world.listed(project) == []

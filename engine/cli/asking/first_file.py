@@ -197,8 +197,9 @@ def _show_findings(start: Start, *, err: bool) -> None:
     for note in start.found.notes:
         click.echo(f"note: {clean_line(note)}", err=err)
     if start.found.left_out:
-        assert start.source is not None
-        click.echo(f"not carried over from {clean_line(os.path.relpath(start.source))}:", err=err)
+        read = start.source or start.container
+        assert read is not None
+        click.echo(f"not carried over from {clean_line(os.path.relpath(read))}:", err=err)
         lines = [
             (
                 f"{item.position.line}:{item.position.column}" if item.position else "",

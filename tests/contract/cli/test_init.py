@@ -64,7 +64,7 @@ def test_what_is_not_wanted_is_left_out(sandbox: CommandLine) -> None:
     assert {tuple(item["path"]) for item in data["proposals"]} == {("endpoints",)}
     assert (data["template"], data["written"], data["source"]) == ("shell", True, None)
     text = written(sandbox)
-    assert "npm ci" not in text and "compose.yaml" not in text and "docker.io" not in text and "golang-go" not in text
+    assert "npm ci" not in text and "compose.yaml" not in text and "docker-hub" not in text and "golang-go" not in text
     assert "  - .:/workspace:ro\n" in text or "    mode: ro\n" in text
 
 
@@ -153,7 +153,7 @@ def test_a_compose_file_that_cannot_be_taken_over(sandbox: CommandLine) -> None:
     ran = sandbox("init")
     said = "note: compose.yaml was not taken over: unknown key; `sandbox init --from compose.yaml` converts what can be"
     assert ran.code == 0 and said in ran.out
-    assert "npm ci" in written(sandbox) and "docker.io" not in written(sandbox) and "compose" not in written(sandbox)
+    assert "npm ci" in written(sandbox) and "docker-hub" not in written(sandbox) and "compose" not in written(sandbox)
 
 
 def test_a_broken_source(sandbox: CommandLine) -> None:

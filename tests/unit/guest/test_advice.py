@@ -8,8 +8,11 @@ import pytest
 
 from engine.errors import EngineError
 from engine.gateway.server import Gateway
-from engine.guest.advice import DOCKER_HUB, advice_on_refusals, advise
-from sandboxfile.compose import images
+from engine.guest.advice import GROUPS, advice_on_refusals, advise
+from sandboxfile.names import NAMED
+from sandboxfile.presets.definition import load_preset
+from sandboxfile.presets.expansion import hosts_of
+from sandboxfile.sections.endpoints import Endpoint
 from vmm.channel.errors import GuestError
 
 
@@ -23,9 +26,14 @@ from vmm.channel.errors import GuestError
         ),
         (
             [("auth.docker.io", 443)],
-            "the gateway refused auth.docker.io; to allow them: "
-            "sandbox add endpoint auth.docker.io registry-1.docker.io production.cloudflare.docker.com",
+            "the gateway refused auth.docker.io; to allow it: sandbox add endpoint docker-hub",
         ),
+        (
+            [("cdn03.quay.io", 443), ("quay.io", 443), ("a.example", 443), ("proxy.golang.org", 443)],
+            "the gateway refused cdn03.quay.io, quay.io, a.example, proxy.golang.org; to allow them: "
+            "sandbox add endpoint quay a.example go",
+        ),
+        ([("notquay.io", 443)], "the gateway refused notquay.io; to allow it: sandbox add endpoint notquay.io"),
     ],
 )
 def test_advice(refused: list[tuple[str, int]], advice: str) -> None:
@@ -53,6 +61,14 @@ def test_also_a_failure_of_the_guest_is_advised_on(error: EngineError | GuestErr
     assert caught.value.hint == "the gateway refused a.example; to allow it: sandbox add endpoint a.example\nlook"
 
 
-def test_the_hosts_of_docker_hub_are_those_of_the_language() -> None:
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_groups_are_those_of_the_language(group: str) -> None:
     """The supervisor does not load the language for them."""
-    assert DOCKER_HUB == images.DOCKER_HUB
+    hosts = hosts_of(Endpoint.model_validate(group))
+    assert set(GROUPS[group]) <= set(hosts)
+    assert set(hosts) - set(GROUPS[group]) <= {"api.github.com", "codeload.github.com"}
+
+
+def test_every_group_for_pulling_or_fetching_is_advised() -> None:
+    names = {name for name in NAMED if load_preset(name).default in ("pull", "read")} - {"vscode"}
+    assert set(GROUPS) == names

@@ -90,6 +90,16 @@ def test_several_files_and_files_that_include_files(tmp_path: Path) -> None:
         ),
         ("image: a, volumes: ['./x:/x:ro', '/abs:/y', n:/z]", "volumes", ["./sub/x:/x:ro", "/abs:/y", "n:/z"]),
         (
+            "image: a, volumes: [{type: bind, source: 'C:\\\\x', target: /x}]",
+            "volumes",
+            [{"type": "bind", "source": "C:\\\\x", "target": "/x"}],
+        ),
+        (
+            "image: a, develop: {watch: [{action: sync, path: ./src, target: /x}]}",
+            "develop",
+            {"watch": [{"action": "sync", "path": "sub/src", "target": "/x"}]},
+        ),
+        (
             "image: a, volumes: [{type: bind, source: ../x, target: /x}]",
             "volumes",
             [{"type": "bind", "source": "./x", "target": "/x"}],
@@ -137,6 +147,49 @@ def test_variables_of_an_included_file(tmp_path: Path) -> None:
     assert loaded.sandbox.services["a"] == {"image": "localhost/a:7", "command": "echo $HOME "}
     assert [warning.file for warning in loaded.warnings] == ["compose.yaml"]
     assert loaded.variables == {"TAG": "environment"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("services: {include: sub/compose.yaml}", "shop"),
+        ("name: other\nservices: {include: sub/compose.yaml}", "other"),
+    ],
+)
+def test_the_name_of_the_project_is_a_variable_of_included_files(tmp_path: Path, text: str, expected: str) -> None:
+    project = tmp_path / "shop"
+    project.mkdir()
+    service = "services: {a: {image: localhost/a, labels: {of: '${COMPOSE_PROJECT_NAME}'}}}"
+    path = write(project, text, sub__compose_yaml=service, sub___env="COMPOSE_PROJECT_NAME=elsewhere\n")
+    loaded = load(path, Inputs(environment={"COMPOSE_PROJECT_NAME": "shell"}))
+    assert loaded.sandbox.services["a"]["labels"] == {"of": expected}
+    assert loaded.warnings == () and loaded.variables == {}
+
+
+def test_several_agents_have_several_names_of_the_project(tmp_path: Path) -> None:
+    text = "agents: {a: {command: [x]}, b: {command: [x]}}\nservices: {include: compose.yaml}"
+    path = write(tmp_path, text, compose_yaml="services: {a: {image: a, command: '$COMPOSE_PROJECT_NAME'}}")
+    assert any("COMPOSE_PROJECT_NAME is not set" in warning.message for warning in load(path).warnings)
+
+
+@pytest.mark.parametrize("device", ["./data", "../data", "''"])
+def test_a_volume_that_is_a_directory_of_the_project_is_refused(tmp_path: Path, device: str) -> None:
+    text = f"""
+services: {{a: {{image: a, volumes: [d:/d]}}}}
+volumes:
+  d:
+    driver_opts:
+      type: none
+      o: bind
+      device: {device}
+"""
+    path = write(tmp_path, "services: {include: sub/compose.yaml}", sub__compose_yaml=text)
+    assert "sub/compose.yaml:8:15: volumes.d.driver_opts.device: a volume cannot be a directory of" in problems(path)
+
+
+def test_a_volume_of_the_machine_keeps_its_path(tmp_path: Path) -> None:
+    text = "services: {a: {image: a, volumes: [d:/d]}}\nvolumes: {d: {driver_opts: {o: bind, device: /srv}}}"
+    assert include(tmp_path, text).sandbox.volumes["d"]["driver_opts"] == {"o": "bind", "device": "/srv"}
 
 
 @pytest.mark.parametrize(

@@ -248,20 +248,19 @@ def test_a_warning_does_not_end_the_checks() -> None:
     assert "there is no service 'b'" in str(caught.value)
 
 
-HUB = "auth.docker.io registry-1.docker.io production.cloudflare.docker.com"
-
-
 @pytest.mark.parametrize(
     ("services", "endpoints", "hint"),
     [
-        ("{a: {image: 'postgres:17'}}", "[]", f"sandbox add endpoint {HUB}"),
-        ("{a: {image: postgres}}", "[auth.docker.io, '*.docker.com']", "sandbox add endpoint registry-1.docker.io"),
-        ("{a: {image: ghcr.io/x/y}}", "[npm]", "sandbox add endpoint ghcr.io"),
+        ("{a: {image: 'postgres:17'}}", "[]", "sandbox add endpoint docker-hub"),
+        ("{a: {image: postgres}}", "[auth.docker.io, '*.docker.com']", "sandbox add endpoint docker-hub"),
+        ("{a: {image: ghcr.io/x/y}}", "[npm]", "sandbox add endpoint ghcr"),
+        ("{a: {image: eu.gcr.io/x/y}}", "[npm]", "sandbox add endpoint gcr"),
+        ("{a: {image: ghcr.io/x/y}}", "[ghcr]", None),
         ("{a: {image: 'x.example:5000/y'}}", "[x.example]", "sandbox add endpoint x.example:5000"),
         (
             "{a: {image: ghcr.io/x/y}}",
             "[ghcr.io, {host: ghcr.io, port: 443, deny: true}]",
-            "sandbox add endpoint ghcr.io",
+            "sandbox add endpoint ghcr",
         ),
         ("{a: {image: ghcr.io/x/y}}", "[{host: ghcr.io, methods: [GET]}]", None),
         ("{a: {image: 'x.example:5000/y'}}", "['x.example:5000']", None),

@@ -19,7 +19,7 @@ def test_compose_that_fits_is_included(tmp_path: Path) -> None:
     assert "services:\n  include: docker-compose.yml " in done.text
     assert set(done.sandbox.services) == {"db", "web"} and done.sandbox.name == "my-shop"
     assert done.listed == {"version": "Compose itself has no use for it any more"}
-    assert {"ghcr.io", "registry-1.docker.io"} <= {endpoint.host for endpoint in done.sandbox.endpoints}
+    assert {"ghcr", "docker-hub"} <= {endpoint.group for endpoint in done.sandbox.endpoints}
 
 
 COMPOSE = """\

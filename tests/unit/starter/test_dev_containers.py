@@ -60,6 +60,15 @@ def dev_container(root: Path, text: str = DEVCONTAINER) -> Converted:
     return Converted(written(root, files, ".devcontainer/devcontainer.json"))
 
 
+SHOWN = [
+    {
+        "run": "npm ci && mkdir -p node_modules && sudo mv node_modules /",
+        "inputs": ("package.json", "package-lock.json"),
+    },
+    {"run": "pip install --user --break-system-packages -r requirements.txt", "inputs": ("requirements.txt",)},
+]
+
+
 def test_dev_container(tmp_path: Path) -> None:
     project = tmp_path / "shop"
     project.mkdir()
@@ -68,8 +77,8 @@ def test_dev_container(tmp_path: Path) -> None:
     assert done.start.path == project / "Sandboxfile.yaml"
     assert sandbox.name == "python-3-postgresql" and set(sandbox.services) == {"db"}
     assert sandbox.packages == ("gh", "ripgrep", "fd-find")
-    assert done.setup() == [
-        {"run": "npm ci", "inputs": ("package.json", "package-lock.json")},
+    assert done.setup() == [  # the project's own first: its `npm ci` stands for that of the container
+        *SHOWN,
         {"run": "make all", "inputs": ("Makefile",)},
         {"run": "echo 'x y'"},
         {
@@ -86,7 +95,7 @@ def test_dev_container(tmp_path: Path) -> None:
     assert sandbox.agent is not None and sandbox.agent.env == {"A": "1", "L": "C", "W": "/workspaces/shop/x$y"}
     assert '"${LANG:-C}"' in done.text
     assert (sandbox.machine.cpus, sandbox.machine.memory, sandbox.machine.disk) == (4, 8 << 30, 32 << 30)
-    assert {end.group or end.host for end in sandbox.endpoints} >= {"npm", "pypi", "debian", "mcr.microsoft.com"}
+    assert {end.group or end.host for end in sandbox.endpoints} >= {"npm", "pypi", "debian", "mcr"}
 
 
 def test_what_a_dev_container_leaves_out(tmp_path: Path) -> None:
@@ -159,7 +168,8 @@ def test_a_dev_container_of_another_kind(tmp_path: Path) -> None:
     written(tmp_path, {"bin/setup": "", "configure": ""}, "")
     done = dev_container(tmp_path, json.dumps(FOREIGN))
     assert done.setup() == [
-        {"run": "sh /workspace/bin/setup && ./configure", "inputs": ("bin/setup", "Makefile", "configure")}
+        *SHOWN,
+        {"run": "sh /workspace/bin/setup && ./configure", "inputs": ("bin/setup", "Makefile", "configure")},
     ]
     off = [proposal.remark for proposal in done.found.proposals if proposal.section == "setup" and not proposal.active]
     assert ["no apk" in off[0], "`agent`" in off[1], "was in the image" in off[2], "inputs, too" in off[3]] == [
@@ -176,3 +186,26 @@ def test_a_service_that_is_the_dev_container(tmp_path: Path) -> None:
     done = Converted(written(tmp_path, files, ".devcontainer/devcontainer.json"))
     assert done.sandbox.services == {"db": {"image": "y", "ports": ["5432:5432"]}}
     assert done.sandbox.agent is not None and done.sandbox.agent.env == {"A": "b"} and done.listed == {}
+
+
+def test_what_is_wrong_with_the_container_s_own_service_goes_with_it(tmp_path: Path) -> None:
+    """Many of them mount what is above the project, so that several projects lie beside each other."""
+    text = "services: {app: {build: ., volumes: ['../..:/workspaces:cached']}, db: {image: 'postgres:17'}}"
+    data = {"dockerComposeFile": "c.yaml", "service": "app"}
+    files = {".devcontainer/c.yaml": text, ".devcontainer/devcontainer.json": data}
+    done = Converted(written(tmp_path, files, ".devcontainer/devcontainer.json"))
+    assert set(done.sandbox.services) == {"db"} and done.listed == {}
+    other = text.replace("app", "web")
+    done = Converted(written(tmp_path, {**files, ".devcontainer/c.yaml": other}, ".devcontainer/devcontainer.json"))
+    assert done.sandbox.services == {} and "must be inside the project" in done.listed["dockerComposeFile"]
+
+
+def test_the_environment_is_that_of_the_last_file(tmp_path: Path) -> None:
+    data = {"dockerComposeFile": ["a.yaml", "b.yaml"], "service": "app"}
+    files = {
+        "a.yaml": "services: {app: {image: x, environment: {A: one, B: two}}}",
+        "b.yaml": "services: {app: {environment: [A=other]}}",
+        ".devcontainer.json": data,
+    }
+    done = Converted(written(tmp_path, files, ".devcontainer.json"))
+    assert done.sandbox.agent is not None and done.sandbox.agent.env == {"A": "other", "B": "two"} and not done.listed

@@ -23,7 +23,7 @@ BERRY = (
 )
 MOVED = " && mkdir -p node_modules && sudo mv node_modules /"
 PYTHONS = ("releases.astral.sh", "astral-sh/python-build-standalone")
-CRATES = list(REGISTRIES["crates"].hosts)
+CRATES = ["crates"]
 
 
 def lock(name: str, run: str, **package: Any) -> Found:
@@ -279,25 +279,25 @@ PROJECTS = {
         {"go.mod": "module a\n\ngo 1.22.1\n"},
         packages=["golang-go"],
         setup=[{"run": "go mod download", "inputs": ["go.mod"]}],
-        endpoints=list(REGISTRIES["go"].hosts),
+        endpoints=["go"],
     ),
     "go, a newer one": Found(
         {"go.mod": "module a\n\ngo 1.26\n", "go.sum": ""},
         packages=["golang-go"],
         setup=[{"run": "go mod download", "inputs": ["go.mod", "go.sum"], "env": {"GOTOOLCHAIN": "auto"}}],
-        endpoints=[*REGISTRIES["go"].hosts, "dl.google.com"],
+        endpoints=["go", "dl.google.com"],
     ),
     "go, with a module beside it": Found(
         {"go.mod": "module a\nreplace b => ../b\n"},
         packages=["golang-go"],
         left_out=[{"run": "go mod download", "inputs": ["go.mod"]}],
-        endpoints=list(REGISTRIES["go"].hosts),
+        endpoints=["go"],
     ),
     "ruby": Found(
         {"Gemfile": "source 'https://gems.acme.example'\n"},
         packages=["ruby-dev", "ruby-bundler", "build-essential"],
         setup=[{"run": "bundle install", "inputs": ["Gemfile"], "env": {"BUNDLE_PATH": "/home/agent/.bundle/gems"}}],
-        endpoints=["gems.acme.example", *REGISTRIES["rubygems"].hosts],
+        endpoints=["gems.acme.example", "rubygems"],
     ),
     "ruby, another version": Found(
         {"Gemfile": "ruby '3.4.1'\n"},
@@ -306,7 +306,7 @@ PROJECTS = {
             "sudo ruby-build 3.4.1 /usr/local",
             {"run": "bundle install", "inputs": ["Gemfile"], "env": {"BUNDLE_PATH": "/home/agent/.bundle/gems"}},
         ],
-        endpoints=[*REGISTRIES["rubygems"].hosts, *REGISTRIES["ruby"].hosts],
+        endpoints=["rubygems", *REGISTRIES["ruby"].hosts],
     ),
     "compose": Found(
         {
@@ -314,7 +314,18 @@ PROJECTS = {
             "web/Dockerfile": "FROM ghcr.io/a/b AS x\nFROM x\n",
         },
         services={"include": "compose.yaml"},
-        endpoints=[*DOCKER_HUB, "ghcr.io"],
+        endpoints=["docker-hub", "ghcr"],
+    ),
+    "compose, with a Dockerfile of many images": Found(
+        {
+            "compose.yaml": "services: {web: {build: {context: ., additional_contexts: "
+            "{base: 'docker-image://quay.io/a/base', there: ./there}}}}",
+            "Dockerfile": "# check=skip=all\n# syntax=docker/dockerfile:1\nARG AT=ghcr.io\nFROM $AT/a/b AS x\n"
+            "FROM scratch\nCOPY --link --from=gcr.io/a/tool /t /t\nCOPY --from=x /x /x\nCOPY --from=0 /x /x\n"
+            "COPY --from=there . .\nRUN --mount=type=bind,from=mcr.microsoft.com/a/c,target=/c true\n",
+        },
+        services={"include": "compose.yaml"},
+        endpoints=["quay", "docker-hub", "ghcr", "gcr", "mcr"],
     ),
     "compose, with a file over it": Found(
         {
@@ -322,7 +333,7 @@ PROJECTS = {
             "compose.override.yaml": "services: {db: {ports: ['5432']}, mail: {image: 'ghcr.io/a/mail:${M:-1}'}}",
         },
         services={"include": ["compose.yaml", "compose.override.yaml"]},
-        endpoints=[*DOCKER_HUB, "ghcr.io"],
+        endpoints=["docker-hub", "ghcr"],
     ),
     "compose, with variables": Found(
         {
@@ -330,7 +341,7 @@ PROJECTS = {
             ".env": "X=quay.io\n",
         },
         services={"include": "docker-compose.yml"},
-        endpoints=["quay.io"],
+        endpoints=["quay"],
         hide=[".env"],
         noted=["docker-compose.yml demands T", "image of b in docker-compose.yml has a variable"],
     ),

@@ -243,7 +243,7 @@ def test_a_failure_for_want_of_an_endpoint_names_it(layout: Layout) -> None:
     fake = Fake({"refused", "services"}, unnamed=[("of.an.earlier.time", 443)])
     ((answer,), _) = adjust(layout, fake, request("services"))
     hint = answer["failed"]["hint"]
-    assert "sandbox add endpoint registry-1.docker.io auth.docker.io" in hint and "earlier" not in hint
+    assert "sandbox add endpoint docker-hub" in hint and "earlier" not in hint
 
 
 def test_services_that_fail_can_be_asked_for_by_name(layout: Layout) -> None:
