@@ -83,7 +83,8 @@ def cli(ctx: click.Context) -> None:
       sandbox down                  leave nothing behind
 
     Inside a project a sandbox's name can be left out. Exit codes: 0, 1 failed, 2 bad file or usage, 3 a bug of ours,
-    130 interrupted; those of `exec` and of an agent in this terminal are the command's own.
+    130 interrupted; those of `exec` and of an agent in this terminal are the command's own. With
+    --json, errors are on standard output, too, as `validate --json` has them.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

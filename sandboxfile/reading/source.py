@@ -281,8 +281,15 @@ class _Composer:
             return unusable.stand_in
 
     def _check_continuation(self, event: Any, position: Position, path: KeyPath) -> None:
-        """Report a list entry that is part of the text before it, since it is indented by more than that."""
-        if self._compose or event.end_mark.line == event.start_mark.line:
+        """Report a list entry that is a text, for want of a space, or part of one that is indented by less."""
+        if self._compose:
+            return
+        before = self._text[: event.start_mark.index].rpartition("\n")[2]
+        if (glued := _GLUED_DASH.match(event.value)) and before.strip(" ") == "" and not _is_number(event.value):
+            hint = f"write - {glued['word']}"
+            self._replace(position, "a space is missing after the dash", hint, path)
+            return
+        if event.end_mark.line == event.start_mark.line:
             return
         written = self._text[event.start_mark.index : event.end_mark.index]
         for number, line in enumerate(_LINE_BREAK.split(written)[1:], position.line + 1):
@@ -355,6 +362,13 @@ _ODD_SPACE = re.compile("[\xa0\u1680\u2000-\u200b\u202f\u205f\u3000]")
 _GLUED = re.compile(r"[ ]*(?:- +)?(?P<key>[A-Za-z_][\w-]*):(?=[^\s/])")
 
 
+_GLUED_DASH = re.compile(r"[ ]*-(?=(?P<word>[^\s-]\S*))")
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"-[0-9.]+", text))
+
+
 def _glued_key(text: str, mark: Any) -> _StopReading | None:
     """The first of the lines up to the mark that have no space after the colon of their key: they are one text."""
     lines, number = _LINE_BREAK.split(text), getattr(mark, "line", -1)
@@ -379,6 +393,9 @@ def _explain(error: MarkedYAMLError, text: str) -> _StopReading:
             name = "a no-break space" if space.group() == "\xa0" else "an unusual space"
             at = Position(line + 1, space.start() + 1)
             return _StopReading(at, f"{name} (U+{ord(space.group()):04X}), which YAML takes for text", "write a space")
+        if dash := _GLUED_DASH.match(lines[line]):
+            at = Position(line + 1, dash.end())
+            return _StopReading(at, "a space is missing after the dash", f"write - {dash['word']}")
     if 0 <= index < len(text) and text[index] == "\t":
         return _StopReading(position, "a tab cannot indent YAML", "use spaces")
     if (glued := _glued_key(text, mark)) is not None:

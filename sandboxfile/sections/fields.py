@@ -75,7 +75,9 @@ class OneOf:
 
     def check(self, value: str) -> str:
         if value not in self.words:
-            raise refuse(f"must be {one_of(self.words)}, got {quote(value)}", did_you_mean(value, self.words))
+            # Where one of the words is a number, it is a text all the same, and needs its quotes.
+            words = [f'"{word}"' if word.isdigit() else word for word in self.words]
+            raise refuse(f"must be {one_of(words)}, got {quote(value)}", did_you_mean(value, self.words))
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
