@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.habits import ALIASES, WAYS
+from engine.cli.habits import ALIASES, OPTIONS, WAYS
 from engine.cli.names import COMMANDS, COMPLETE, HIDDEN, PROGRAM, SECTIONS, module_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,16 @@ def run(arguments: list[str]) -> Any:
         return shell_complete(cli, {}, PROGRAM, COMPLETE, instruction)
     if arguments == ["version"]:
         arguments = ["--version"]
-    with cli.make_context(PROGRAM, list(arguments)) as context:
-        return cli.invoke(context)
+    elif arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    try:
+        with cli.make_context(PROGRAM, list(arguments)) as context:
+            return cli.invoke(context)
+    except click.NoSuchOption as error:
+        command = error.ctx.command.name if error.ctx else None
+        if way := OPTIONS.get(command or "", {}).get(error.option_name):
+            raise click.UsageError(f"There is no option {error.option_name!r}: {way}", error.ctx) from None
+        raise
 
 
 class LazyGroup(click.Group):
