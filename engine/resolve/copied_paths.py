@@ -6,6 +6,7 @@ Only the paths are checked. How large a tree is, and what it contains, shows whe
 from __future__ import annotations
 
 import posixpath
+import shlex
 from collections.abc import Iterator, Mapping
 
 from engine.errors import EngineError
@@ -16,6 +17,8 @@ from engine.project.tree import MissingError, PathError, ProjectTree, opened
 from engine.resolve.compose import DOCKERFILES, Compose
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.positions import KeyPath, Position
+
+EXAMPLES = ("example", "sample", "dist", "template", "tmpl", "default", "defaults")
 
 
 def check_copied(loaded: Loaded) -> Iterator[Diagnostic]:
@@ -72,12 +75,27 @@ def _check(
         position = Position(error.line, 1) if error.line else None
         yield Diagnostic(position, (), error.message, None, error.file, error.text or None)
     except EngineError as error:
-        yield loaded.diagnostic(_written(loaded, place, "context"), error.brief, error.hint)
+        hint = error.hint or (_example(tree, piece.path) if isinstance(error, MissingError) and not service else None)
+        yield loaded.diagnostic(_written(loaded, place, "context"), error.brief, hint)
     else:
         try:
             _check_dockerfile(tree, piece)
         except EngineError as error:
             yield loaded.diagnostic(_written(loaded, place, "dockerfile"), error.brief, error.hint)
+
+
+def _example(tree: ProjectTree, path: str) -> str | None:
+    """What makes the missing file out of its example, if that is there."""
+    directory, name = posixpath.split(path)
+    stem, ending = posixpath.splitext(name)
+    for word in EXAMPLES:
+        names = [f"{name}.{word}", f"{stem}.{word}{ending}", f"{word}{name}"] if stem else [f"{name}.{word}"]
+        for each in (posixpath.join(directory, one) for one in names):
+            if tree.exists(each) and tree.kind(each) == "file":
+                return f"{shlex.join(['cp', each, path])}, and fill it in"
+    if name.endswith(".env") or name.startswith(".env"):
+        return "add it; one that may be missing is written {path: " + path + ", required: false}"
+    return None
 
 
 def _check_dockerfile(tree: ProjectTree, piece: Piece) -> None:

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sandboxfile.diagnostics import did_you_mean, one_of, quote
+from sandboxfile.windows import windows_path
 
 
 class Part(BaseModel):
@@ -139,6 +140,8 @@ def _text_of_number(value: Any) -> Any:
 
 
 def _normal_relative(value: str) -> str:
+    if windows := windows_path(value):
+        raise refuse(f"{windows[0]}: {quote(value)}", windows[1])
     if value.startswith(("/", "~")):
         raise refuse(f"must be relative to the project, got {quote(value)}")
     if ".." in value.split("/"):

@@ -186,3 +186,44 @@ def test_an_unset_variable_behind_an_error_is_named_once(sandbox: CommandLine) -
     )
     ran = sandbox("validate")
     assert ran.code == 2 and ran.err.count("the variable REDIS_TAG is not set") == 1, ran.err
+
+
+@pytest.mark.parametrize("example", [".env.example", ".env.sample", "example.env"])
+def test_a_file_of_variables_that_has_an_example(sandbox: CommandLine, example: str) -> None:
+    name = "local.env" if example == "example.env" else ".env"
+    example = "local.example.env" if example == "example.env" else example
+    (sandbox.project / example).write_text("A=\n")
+    sandbox.file(f"{HEAD}services:\n  a: {{{IMAGE}, env_file: {name}}}\n")
+    ran = sandbox("plan")
+    assert ran.code == 2 and "Sandboxfile.yaml:4:" in ran.err and f"hint: cp {example} {name}" in ran.err
+    (sandbox.project / example).unlink()
+    assert "required: false" in sandbox("plan").err
+    sandbox.file(f"{HEAD}services:\n  a: {{{IMAGE}, env_file: [{{path: {name}, required: false}}]}}\n")
+    assert sandbox("plan").code == 0
+
+
+def test_caches_of_builds(sandbox: CommandLine) -> None:
+    (sandbox.project / "Dockerfile").write_text("FROM scratch\n")
+    caches = '["type=gha,scope=a", "type=registry,ref=registry.example/a/b:c", localhost/a, "type=local,src=.cache"]'
+    sandbox.file(f"{HEAD}services:\n  a: {{build: {{context: ., cache_from: {caches}, cache_to: [type=gha]}}}}\n")
+    ran = sandbox("validate")
+    assert ran.code == 0 and ran.err.count("the cache of GitHub Actions is not there") == 2, ran.err
+    assert "services.a.build.cache_from[0]" in ran.err and "services.a.build.cache_to[0]" in ran.err
+    sandbox.file(f"{HEAD}services:\n  a: {{build: {{context: ., cache_from: ['no such thing']}}}}\n")
+    assert sandbox("validate").code == 2
+
+
+@pytest.mark.parametrize("form", ["{{x: {0}}}", "['x={0}']"])
+def test_further_contexts_of_a_build(sandbox: CommandLine, form: str) -> None:
+    (sandbox.project / "Dockerfile").write_text("FROM scratch\n")
+    (sandbox.project / "shared").mkdir()
+    for path, said, code in (
+        ("./shared", "", 0),
+        ("docker-image://localhost/a", "", 0),
+        ("../other", "the context must be inside the project, got '../other'", 2),
+        ("gone", "'gone' does not exist in the project", 2),
+    ):
+        contexts = form.format(path)
+        sandbox.file(f"{HEAD}services:\n  a:\n    build:\n      context: .\n      additional_contexts: {contexts}\n")
+        ran = sandbox("plan")
+        assert ran.code == code and said in ran.err and ("Sandboxfile.yaml:7:" in ran.err) == bool(said), ran.err
