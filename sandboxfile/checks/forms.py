@@ -44,6 +44,7 @@ _DEV_CONTAINER = {
     "workspaceFolder", "onCreateCommand", "containerEnv", "runArgs",
 }  # fmt: skip
 _SBXENV = {"schemaVersion", "additionalWorkspaces", "kits", "bindings", "kind"}
+_TYPOGRAPHIC = ("\u201c", "\u201d", "\u201e", "\u2018", "\u2019", "\u00ab")
 _WORDS = re.compile(r"[A-Za-z0-9.][A-Za-z0-9.+_/@-]*")
 _ONE_WORD_EACH = {"packages", "profiles", "endpoints", "ports", "hide", "local", "inputs", "methods", "paths"}
 
@@ -66,6 +67,27 @@ def other_tool(data: Any) -> str | None:
 def other_key(path: KeyPath) -> str | None:
     """What stands here for a key of another tool; None for a key that is of none."""
     return _OTHERS.get(str(path[0])) if len(path) == 1 else None
+
+
+def as_text(value: Any) -> str | None:
+    """The text that a mapping in its place stands for: its first part is taken for a key, because of a colon."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return None
+    [(key, rest)] = value.items()
+    if isinstance(rest, (Mapping, list)):
+        return None
+    text = f"{key}: {'' if rest is None else rest}".rstrip()
+    return f"quote it: {json.dumps(text, ensure_ascii=False)}"
+
+
+def is_command(key: str) -> bool:
+    """Whether a key is no key, but the beginning of a shell's text."""
+    return " " in key.strip() or key.startswith(("/", "./", "$"))
+
+
+def keyboard_quotes(value: Any) -> str | None:
+    """A hint for a text in typographic quotes, which YAML takes for a part of it."""
+    return 'write the quotes of the keyboard: "' if isinstance(value, str) and value.startswith(_TYPOGRAPHIC) else None
 
 
 def as_list(path: KeyPath, value: Any) -> str | None:

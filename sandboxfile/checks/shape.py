@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sandboxfile.checks.forms import as_list, as_mapping, other_key, other_tool
+from sandboxfile.checks.forms import as_list, as_mapping, as_text, is_command, keyboard_quotes, other_key, other_tool
 from sandboxfile.diagnostics import Problem, did_you_mean, quote
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.document import has_path
@@ -34,7 +34,7 @@ def check_shape(data: Any) -> Sandbox | list[Problem]:
     try:
         return Sandbox.model_validate(data)
     except ValidationError as error:
-        problems = [_problem(details, data) for details in error.errors(include_url=False)]
+        problems = _without_consequences([_problem(details, data) for details in error.errors(include_url=False)])
     if (other := other_tool(data)) is None:
         return problems
     version = ("version",)
@@ -46,6 +46,9 @@ def _problem(details: ErrorDetails, data: Any) -> Problem:
     kind = details["type"]
     if kind == "extra_forbidden":
         name = str(path[-1])
+        if path[:1] == ("setup",) and is_command(name):
+            command = as_text({name: details["input"]}) or "quote the whole command"
+            return Problem(path, _NO_KEY, command, at_key=True)
         known = list(fields_at(Sandbox, path[:-1]))
         hint = (
             other_key(path)
@@ -58,7 +61,17 @@ def _problem(details: ErrorDetails, data: Any) -> Problem:
     if kind == "refused" and (key := details["ctx"]["key"]):
         path = (*path, key)
     message, hint = _explain(details, kind, path)
+    hint = hint or keyboard_quotes(details["input"])
     return Problem(path, message, hint, at_key=details["loc"][-1:] == ("[key]",))
+
+
+_NO_KEY = "is read as a key, since its colon has a space after it"
+
+
+def _without_consequences(problems: list[Problem]) -> list[Problem]:
+    """Without what is missing beside a command that was taken for a key."""
+    entries = {problem.path[:-1] for problem in problems if problem.message == _NO_KEY}
+    return [problem for problem in problems if problem.message != "is missing" or problem.path[:-1] not in entries]
 
 
 _MISSING_HINTS: dict[KeyPath, str] = {("version",): 'write version: "1"'}
@@ -108,6 +121,10 @@ def _wrong_type(path: KeyPath, expected: str, value: Any, context: dict[str, Any
         # It is not known any more how a float was written: 1.10 has become 1.1.
         text = "" if isinstance(value, float) else f': "{str(value).lower()}"'
         hint = f"quote it{text}"
+    elif path[:1] == ("secrets",):
+        pass  # a hint would repeat what may be a secret's value
+    elif expected in ("a string", "a command or a mapping"):
+        hint = as_text(value)
     elif expected == "a list":
         hint = as_list(path, value)
     elif expected == "a mapping":

@@ -127,6 +127,9 @@ def _decode(text: str | bytes, source: Source) -> str:
         raise _StopReading(Position(1, 1), f"the file is larger than {MAX_BYTES // 1024} KiB")
     text = (_from_bytes(text, source) if isinstance(text, bytes) else text).removeprefix("\ufeff")
     source.lines = _LINE_BREAK.split(text)
+    if conflict := _CONFLICT.search(text):
+        position = _end_of(text[: conflict.start()])
+        raise _StopReading(position, "a conflict of a merge is not resolved", "choose one of the two sides")
     if bad := _FORBIDDEN.search(text):
         code = ord(bad.group())
         raise _StopReading(_end_of(text[: bad.start()]), f"the character U+{code:04X} is invisible and not allowed")
@@ -365,6 +368,11 @@ _GLUED = re.compile(r"[ ]*(?:- +)?(?P<key>[A-Za-z_][\w-]*):(?=[^\s/])")
 _GLUED_DASH = re.compile(r"[ ]*-(?=(?P<word>[^\s-]\S*))")
 
 
+_VALUE_BEFORE = re.compile(r"[ ]*(?:- +)*(?P<key>[A-Za-z_][\w.-]*): +[^\s{\[]")
+_KEY_ALONE = re.compile(r"[A-Za-z_][\w-]{0,40}")
+_CONFLICT = re.compile(r"(?m)^(?:<{7}|>{7}) ")
+
+
 def _is_number(text: str) -> bool:
     return bool(re.fullmatch(r"-[0-9.]+", text))
 
@@ -401,7 +409,17 @@ def _explain(error: MarkedYAMLError, text: str) -> _StopReading:
     if (glued := _glued_key(text, mark)) is not None:
         return glued
     if "mapping values are not allowed here" in problem:
+        before = lines[mark.line][: mark.column] if mark and mark.line < len(lines) else ""
+        if same := _VALUE_BEFORE.match(before):
+            message = f"a second `: ` in the value of {quote(same['key'])}"
+            return _StopReading(position, message, "quote the value, or begin another key on a line of its own")
         return _StopReading(position, "a second `key:` in one value", "indent the lines of one mapping alike, or quote")
+    if "could not find expected ':'" in problem and error.context_mark and error.context_mark.line < len(lines):
+        begin = error.context_mark
+        word = lines[begin.line].strip()
+        if _KEY_ALONE.fullmatch(word):
+            at = Position(begin.line + 1, begin.column + len(word) + 1)
+            return _StopReading(at, f"a colon is missing after {quote(word)}", f"write {word}:")
     if error.context and "quoted scalar" in error.context and "end of stream" in problem and error.context_mark:
         begin = Position(error.context_mark.line + 1, error.context_mark.column + 1)
         return _StopReading(begin, "this quote is never closed")
