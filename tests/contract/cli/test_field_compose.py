@@ -227,3 +227,32 @@ def test_further_contexts_of_a_build(sandbox: CommandLine, form: str) -> None:
         sandbox.file(f"{HEAD}services:\n  a:\n    build:\n      context: .\n      additional_contexts: {contexts}\n")
         ran = sandbox("plan")
         assert ran.code == code and said in ran.err and ("Sandboxfile.yaml:7:" in ran.err) == bool(said), ran.err
+
+
+@pytest.mark.parametrize(
+    ("service", "said", "code"),
+    [
+        ("networks: [wide]", "networks.wide.driver: the machine's Docker has no driver 'overlay'", 0),
+        ("volumes: ['far:/x']", "volumes.far.driver: the machine's Docker has no driver 'rexray': there is local", 0),
+        ("volumes: ['~/.aws:/root/.aws']", "services.a.volumes[0]: '~/.aws' is in the machine's home directory", 0),
+        ("logging: {driver: awslogs}", "services.a.logging.driver: 'awslogs' sends logs out of the machine", 0),
+        ("logging: {driver: local}, volumes: ['/x:/y']", "valid", 0),
+        ("gpus: all", "there is no GPU in the machine: remove it", 2),
+    ],
+)
+def test_drivers_that_are_not_there(sandbox: CommandLine, service: str, said: str, code: int) -> None:
+    rest = "networks: {wide: {driver: overlay}}\n" if "wide" in service else ""
+    rest += "volumes: {far: {driver: rexray}}\n" if "far" in service else ""
+    sandbox.file(f"{HEAD}services:\n  a: {{{IMAGE}, {service}}}\n{rest}")
+    ran = sandbox("validate")
+    assert ran.code == code and said in ran.err + ran.out
+    assert said != "valid" or ran.err == ""
+
+
+def test_a_config_of_a_variable(sandbox: CommandLine) -> None:
+    sandbox.file(f"{HEAD}services: {{a: {{{IMAGE}, configs: [c]}}}}\nconfigs: {{c: {{environment: FOO}}}}\n")
+    ran = sandbox("validate", FOO="x")
+    assert ran.code == 2 and "Sandboxfile.yaml:4:15: configs.c.environment" in ran.err
+    assert 'write content: "${FOO}" in its place' in ran.err
+    sandbox.file(f"{HEAD}services: {{a: {{{IMAGE}, configs: [c]}}}}\nconfigs: {{c: {{content: '${{FOO}}'}}}}\n")
+    assert sandbox("validate", FOO="x").code == 0
