@@ -256,3 +256,12 @@ def test_a_config_of_a_variable(sandbox: CommandLine) -> None:
     assert 'write content: "${FOO}" in its place' in ran.err
     sandbox.file(f"{HEAD}services: {{a: {{{IMAGE}, configs: [c]}}}}\nconfigs: {{c: {{content: '${{FOO}}'}}}}\n")
     assert sandbox("validate", FOO="x").code == 0
+
+
+def test_variables_that_an_example_has(sandbox: CommandLine) -> None:
+    (sandbox.project / ".env.example").write_text("TAG=1\n")
+    sandbox.file(f'{HEAD}services:\n  a: {{image: "localhost/a:${{TAG}}"}}\n  b: {{image: "${{IMAGE:?which one}}"}}\n')
+    ran = sandbox("validate")
+    assert ran.code == 2 and ran.err.count("; or begin with: cp .env.example .env") == 2
+    (sandbox.project / ".env").write_text("TAG=1\n")
+    assert "cp .env.example" not in sandbox("validate").err

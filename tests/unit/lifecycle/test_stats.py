@@ -9,7 +9,7 @@ from engine.lifecycle.stats import read_counters, usage_between
 
 ANSWER = """\
 8.04 11.80
-cpu  {busy} 0 100 {idle} 50 0 0 0 0 0
+cpu  {busy} 0 100 {idle} {wait} 0 0 0 0 0
 cpu0 50 0 50 400 25 0 0 0 0 0
 cpu1 50 0 50 400 25 0 0 0 0 0
 intr 1 2 3
@@ -26,8 +26,8 @@ Filesystem     1024-blocks    Used Available Capacity Mounted on
 
 
 def test_what_was_used_between_two_readings() -> None:
-    first = read_counters(ANSWER.format(busy=100, idle=800))
-    usage = usage_between(first, read_counters(ANSWER.format(busy=150, idle=850)))
+    first = read_counters(ANSWER.format(busy=100, idle=800, wait=50))
+    usage = usage_between(first, read_counters(ANSWER.format(busy=150, idle=830, wait=70)))
     assert usage.cpu == 100.0 and usage.processors == 2, "one of two processors was busy"
     assert (usage.memory, usage.memory_used) == (2_000_000 * 1024, 500_000 * 1024)
     assert (usage.disk, usage.disk_used) == (20_000_000 * 1024, 3_000_000 * 1024)
@@ -46,7 +46,7 @@ def test_what_was_used_between_two_readings() -> None:
     ],
 )
 def test_an_answer_that_makes_no_sense(there: str, instead: str) -> None:
-    text = ANSWER.format(busy=100, idle=800).replace("cpu1 ", "?")
+    text = ANSWER.format(busy=100, idle=800, wait=50).replace("cpu1 ", "?")
     assert read_counters(text).processors == 1 and there in text
     with pytest.raises(EngineError, match="not to be understood"):
         read_counters(text.replace(there, instead))
