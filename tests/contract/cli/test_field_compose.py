@@ -204,7 +204,7 @@ def test_a_file_of_variables_that_has_an_example(sandbox: CommandLine, example: 
 
 def test_caches_of_builds(sandbox: CommandLine) -> None:
     (sandbox.project / "Dockerfile").write_text("FROM scratch\n")
-    caches = '["type=gha,scope=a", "type=registry,ref=registry.example/a/b:c", localhost/a, "type=local,src=.cache"]'
+    caches = '[type=gha, "type=registry,ref=registry.example/a/b:c", localhost/a, "type=local,src=.cache"]'
     sandbox.file(f"{HEAD}services:\n  a: {{build: {{context: ., cache_from: {caches}, cache_to: [type=gha]}}}}\n")
     ran = sandbox("validate")
     assert ran.code == 0 and ran.err.count("the cache of GitHub Actions is not there") == 2, ran.err
@@ -265,3 +265,12 @@ def test_variables_that_an_example_has(sandbox: CommandLine) -> None:
     assert ran.code == 2 and ran.err.count("; or begin with: cp .env.example .env") == 2
     (sandbox.project / ".env").write_text("TAG=1\n")
     assert "cp .env.example" not in sandbox("validate").err
+
+
+def test_a_missing_path_names_the_nearest(sandbox: CommandLine) -> None:
+    (sandbox.project / "web").mkdir()
+    (sandbox.project / "Makefile").write_text("")
+    sandbox.file(f"{HEAD}setup: [{{run: x, inputs: [MakeFile, gone/x]}}]\nservices: {{a: {{build: ./wbe}}}}\n")
+    ran = sandbox("plan")
+    assert ran.code == 2 and "did you mean 'Makefile'?" in ran.err and "did you mean 'web'?" in ran.err
+    assert "gone has no such name" in ran.err
