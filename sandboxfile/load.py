@@ -30,6 +30,7 @@ from sandboxfile.reading.variables import Variables
 from sandboxfile.sections.model import Sandbox
 
 FILE_NAMES = ("Sandboxfile.yaml", "Sandboxfile.yml")
+ENV_EXAMPLES = tuple(f".env.{word}" for word in ("example", "sample", "dist", "template", "defaults"))
 LOCAL = ".local"  # the local layer is Sandboxfile.local.yaml
 
 _ROUNDS = 4  # how often the file is checked again after texts from variables were read as numbers
@@ -259,7 +260,7 @@ class _Reading:
 
     def _stop(self) -> None:
         if self._problems:
-            raise SandboxfileError(dict.fromkeys(self._problems))
+            raise SandboxfileError(_with_example(dict.fromkeys(self._problems), self._project))
 
 
 def _explain_unset(document: Document, problem: Problem) -> Diagnostic:
@@ -269,6 +270,20 @@ def _explain_unset(document: Document, problem: Problem) -> Diagnostic:
         hint = f"the variable {names[0]} is not set: set it, or write ${{{names[0]}:-default}}"
         problem = problem._replace(hint=hint)
     return document.diagnose(problem)
+
+
+def _with_example(problems: Iterable[Diagnostic], project: Path) -> list[Diagnostic]:
+    """The problems; where a variable is not set and the project has only an example of .env, the hint names that."""
+    example = next((name for name in ENV_EXAMPLES if (project / name).is_file()), None)
+    if example is None or os.path.lexists(project / ENV_FILE):
+        return list(problems)
+    way = f"or begin with: cp {example} {ENV_FILE}"
+    return [
+        dataclasses.replace(each, hint=f"{each.hint}; {way}")
+        if each.hint and ("is not set" in each.message or "is not set" in each.hint)
+        else each
+        for each in problems
+    ]
 
 
 def local_layers(path: Path) -> tuple[Path, ...]:

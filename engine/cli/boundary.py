@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from engine.cli.json_errors import is_json_wanted, note_unread, of_error, of_file
 from engine.cli.showing.emphasis import emphasize
 
 FAILED, BAD_USAGE, OUR_BUG, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 130, 141
@@ -36,7 +37,11 @@ def guarded(action: Callable[[], Any]) -> int:
 
 
 def show(error: BaseException) -> int:
-    """Print an error as brief, details and hint, and return its exit code. Raises BrokenPipeError."""
+    """Print an error as brief, details and hint, and return its exit code. Raises BrokenPipeError.
+
+    For a command with --json it is a document on standard output. An error that is not of a file's content is on
+    standard error as well, for the person who waits for what `jq` makes of it.
+    """
     error = _first(error)
     if isinstance(error, BrokenPipeError):
         raise error
@@ -45,6 +50,7 @@ def show(error: BaseException) -> int:
             return int(error.exit_code)
         if isinstance(error, click.ClickException):
             context = getattr(error, "ctx", None)
+            note_unread(context)
             _tell(error.format_message(), None, f"`{context.command_path} --help`" if context else None)
             return int(error.exit_code)
         if isinstance(error, click.Abort):
@@ -55,7 +61,10 @@ def show(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
     if hasattr(error, "diagnostics"):  # a bad file: each problem with its place, line and caret
-        print(_redacted(str(error)), file=sys.stderr)
+        if is_json_wanted():
+            _print_document(of_file(error.diagnostics))
+        else:
+            print(_redacted(str(error)), file=sys.stderr)
         return BAD_USAGE
     if hasattr(error, "brief"):
         _tell(error.brief, getattr(error, "details", None), getattr(error, "hint", None))
@@ -71,12 +80,24 @@ def show(error: BaseException) -> int:
 def _tell(brief: str, details: object, hint: str | None) -> None:
     from engine.report.text import clean_line
 
+    if is_json_wanted():
+        _print_document(of_error(brief, details, hint))
     # Details are often the last words of a guest, which must not steer this terminal.
     print(f"{emphasize('error:', 'red', sys.stderr)} {clean_line(_redacted(brief))}", file=sys.stderr)
     for line in _redacted(str(details or "")).splitlines():
         print(f"  {clean_line(line)}".rstrip(), file=sys.stderr)
     if hint:
         print(f"{emphasize('hint:', 'cyan', sys.stderr)} {clean_line(_redacted(hint))}", file=sys.stderr)
+
+
+def _print_document(text: str) -> None:
+    """Print to standard output, if that can be written. Raises BrokenPipeError."""
+    try:
+        print(_redacted(text), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        _discard_output()
 
 
 def _show_bug(error: BaseException) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.habits import ALIASES, WAYS
+from engine.cli.habits import ALIASES, OPTIONS, WAYS
 from engine.cli.names import COMMANDS, COMPLETE, HIDDEN, PROGRAM, SECTIONS, module_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,16 @@ def run(arguments: list[str]) -> Any:
         return shell_complete(cli, {}, PROGRAM, COMPLETE, instruction)
     if arguments == ["version"]:
         arguments = ["--version"]
-    with cli.make_context(PROGRAM, list(arguments)) as context:
-        return cli.invoke(context)
+    elif arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    try:
+        with cli.make_context(PROGRAM, list(arguments)) as context:
+            return cli.invoke(context)
+    except click.NoSuchOption as error:
+        command = error.ctx.command.name if error.ctx else None
+        if way := OPTIONS.get(command or "", {}).get(error.option_name):
+            raise click.UsageError(f"There is no option {error.option_name!r}: {way}", error.ctx) from None
+        raise
 
 
 class LazyGroup(click.Group):
@@ -83,7 +91,8 @@ def cli(ctx: click.Context) -> None:
       sandbox down                  leave nothing behind
 
     Inside a project a sandbox's name can be left out. Exit codes: 0, 1 failed, 2 bad file or usage, 3 a bug of ours,
-    130 interrupted; those of `exec` and of an agent in this terminal are the command's own.
+    130 interrupted; those of `exec` and of an agent in this terminal are the command's own. With
+    --json, errors are on standard output, too, as `validate --json` has them.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

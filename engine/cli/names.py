@@ -21,6 +21,7 @@ SECTIONS = {
         "acp": "Let an editor's agent panel talk to the agent.",
         "ssh-config": "Print what ssh and editors need to reach a sandbox.",
         "ls": "List sandboxes.",
+        "restart": "Restart services.",
         "down": "Stop sandboxes and remove everything they left.",
     },
     "The file": {
@@ -36,6 +37,7 @@ SECTIONS = {
     },
     "Looking closer": {
         "logs": "Show what services printed.",
+        "stats": "Show what sandboxes use: processors, memory, disk, network.",
         "journal": "Show what the network gateway allowed and refused.",
         "allow": "Let a running sandbox reach one more name.",
         "deny": "Refuse a name to a running sandbox.",

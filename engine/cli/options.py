@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.cli.json_errors import note_json
 from engine.cli.suggestions import complete_hosts
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,7 +67,8 @@ def detach_keys_option(function: F) -> F:
 
 def json_option(text: str) -> Callable[[F], F]:
     """The option --json, with `text` as its help."""
-    return click.option("--json", "as_json", is_flag=True, help=text)
+    # It is read before the other options: their mistakes are errors for whoever reads JSON, too.
+    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=note_json, help=text)
 
 
 def follow_option(function: F) -> F:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
-from engine.errors import EngineError
+from engine.lifecycle.services import check_services
 
 if TYPE_CHECKING:
     from engine.state.instances import Instance
@@ -19,12 +18,7 @@ def logs_command(instance: Instance, service: str | None = None, *, tail: int | 
     """
     from engine.guest.compose_project import FILE
 
-    if not instance.services:
-        raise EngineError(f"the sandbox {instance.name} has no services")
-    if service is not None and service not in instance.services:
-        near = difflib.get_close_matches(service, instance.services, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(sorted(instance.services))}"
-        raise EngineError(f"the sandbox {instance.name} has no service {service!r}", hint=hint, exit_code=2)
+    check_services(instance, () if service is None else (service,))
     argv = ["docker", "compose", "--ansi", "never", "-f", FILE, "logs", "--no-color"]
     argv += ["--tail", "all" if tail is None else str(tail)]
     return [*argv, *(["--follow"] if follow else []), *([service] if service else [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from engine.errors import EngineError
 if TYPE_CHECKING:
     from sandboxfile import Diagnostic, Loaded
 
+_NEARLY = re.compile(r"\.?sand-?_?box[-_.]?(file)?(\.(ya?ml|json|toml))?", re.IGNORECASE)
 _FIRST_ONE = "`sandbox init` writes a first one"
 
 
@@ -47,10 +49,23 @@ def locate(path: Path | None) -> Path:
     elif path.exists() or path.is_symlink():
         file, where = path, ""
     else:
-        raise EngineError(f"{path} does not exist", hint="PATH is a directory or a file", exit_code=2)
+        hint = "PATH is a directory or a file; a service of the file is no PATH, and --profile chooses some"
+        raise EngineError(f"{path} does not exist", hint=hint, exit_code=2)
     if file is None:
-        raise EngineError(f"there is no Sandboxfile.yaml {where}", hint=_FIRST_ONE, exit_code=2)
+        hint = _misspelt(path or Path.cwd()) or _FIRST_ONE
+        raise EngineError(f"there is no Sandboxfile.yaml {where}", hint=hint, exit_code=2)
     return file.parent.resolve() / file.name
+
+
+def _misspelt(directory: Path) -> str | None:
+    """What to do about a file in the directory whose name is nearly that of a Sandboxfile."""
+    from sandboxfile.load import FILE_NAMES
+
+    try:
+        names = sorted(path.name for path in directory.iterdir() if _NEARLY.fullmatch(path.name) and path.is_file())
+    except OSError:
+        return None
+    return f"there is {names[0]}: rename it to {FILE_NAMES[0]}, or name it here" if names else None
 
 
 def _only(file: Path | None) -> Path | None:

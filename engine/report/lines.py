@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from typing import Self, TextIO
 
 from engine.report.events import EventReporter
+from engine.report.noise import is_noise
 from engine.report.text import Tails, clean_line
 
 
@@ -38,21 +40,33 @@ class _Lines:
 
 
 class PlainReporter(_Lines):
-    """Writes each line as it comes, as `[node] line`."""
+    """Writes each line as it comes, as `[node] line`, except those that only say that something goes on.
+
+    These are counted at the end of their node. They are among its last lines when it fails, and JSON has them all.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._left_out: Counter[str] = Counter()
 
     def node_started(self, node: str, title: str) -> None:
         self.write(f"[{node}] {clean_line(title)} ...")
 
     def node_line(self, node: str, line: str) -> None:
         self._tails.add(node, cleaned := clean_line(line))
-        self.write(f"[{node}] {cleaned}")
+        if is_noise(cleaned):
+            self._left_out[node] += 1
+        else:
+            self.write(f"[{node}] {cleaned}")
 
     def node_waiting(self, node: str, message: str) -> None:
         self.write(f"[{node}] waiting: {clean_line(message)}")
 
     def node_finished(self, node: str, seconds: float) -> None:
         self._tails.take(node)
-        self.write(f"[{node}] done in {seconds:.1f} s")
+        count = self._left_out.pop(node, 0)
+        left_out = f", without {count} line{'s' * (count > 1)} of unpacking and progress" if count else ""
+        self.write(f"[{node}] done in {seconds:.1f} s{left_out}")
 
     def node_failed(self, node: str, message: str, seconds: float) -> None:
         self.write(*self._failure(node, message, seconds))

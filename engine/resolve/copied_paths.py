@@ -5,8 +5,12 @@ Only the paths are checked. How large a tree is, and what it contains, shows whe
 
 from __future__ import annotations
 
+import difflib
+import os
 import posixpath
+import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from engine.errors import EngineError
 from engine.project.dockerignore import DOCKERIGNORE, IgnoreFileError
@@ -15,7 +19,11 @@ from engine.project.pieces import Piece
 from engine.project.tree import MissingError, PathError, ProjectTree, opened
 from engine.resolve.compose import DOCKERFILES, Compose
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
+from sandboxfile.diagnostics import quote
 from sandboxfile.positions import KeyPath, Position
+
+EXAMPLES = ("example", "sample", "dist", "template", "tmpl", "default", "defaults")
+MOST_NAMES = 10_000  # of a directory, to find the nearest one
 
 
 def check_copied(loaded: Loaded) -> Iterator[Diagnostic]:
@@ -33,7 +41,8 @@ def check_copied(loaded: Loaded) -> Iterator[Diagnostic]:
             try:
                 _check_input(tree, name)
             except EngineError as error:
-                yield loaded.diagnostic(place, error.brief, error.hint)
+                hint = error.hint or (_near(loaded.project, name) if isinstance(error, MissingError) else None)
+                yield loaded.diagnostic(place, error.brief, hint)
     if not sandbox.services:
         return
     try:
@@ -72,12 +81,43 @@ def _check(
         position = Position(error.line, 1) if error.line else None
         yield Diagnostic(position, (), error.message, None, error.file, error.text or None)
     except EngineError as error:
-        yield loaded.diagnostic(_written(loaded, place, "context"), error.brief, error.hint)
+        hint = error.hint
+        if isinstance(error, MissingError) and hint is None:
+            hint = (None if service else _example(tree, piece.path)) or _near(loaded.project, piece.path)
+        yield loaded.diagnostic(_written(loaded, place, "context"), error.brief, hint)
     else:
         try:
             _check_dockerfile(tree, piece)
         except EngineError as error:
             yield loaded.diagnostic(_written(loaded, place, "dockerfile"), error.brief, error.hint)
+
+
+def _example(tree: ProjectTree, path: str) -> str | None:
+    """What makes the missing file out of its example, if that is there."""
+    directory, name = posixpath.split(path)
+    stem, ending = posixpath.splitext(name)
+    for word in EXAMPLES:
+        names = [f"{name}.{word}", f"{stem}.{word}{ending}", f"{word}{name}"] if stem else [f"{name}.{word}"]
+        for each in (posixpath.join(directory, one) for one in names):
+            if tree.exists(each) and tree.kind(each) == "file":
+                return f"{shlex.join(['cp', each, path])}, and fill it in"
+    if name.endswith(".env") or name.startswith(".env"):
+        return "add it; one that may be missing is written {path: " + path + ", required: false}"
+    return None
+
+
+def _near(project: Path, path: str) -> str:
+    """A hint for a missing path: the nearest name that is there beside it."""
+    directory, name = posixpath.split(path)
+    beside = project / directory
+    try:
+        inside = beside.resolve().is_relative_to(project.resolve())
+        names = [entry.name for entry, _ in zip(os.scandir(beside), range(MOST_NAMES), strict=False)] if inside else []
+    except (OSError, RuntimeError):
+        names = []
+    if near := difflib.get_close_matches(name, names, n=1):
+        return f"did you mean {quote(posixpath.join(directory, near[0]))}?"
+    return f"{directory or 'the project'} has no such name: correct it, or add what is missing"
 
 
 def _check_dockerfile(tree: ProjectTree, piece: Piece) -> None:

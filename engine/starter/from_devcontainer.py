@@ -19,6 +19,7 @@ from engine.starter.containers import propose_images
 from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_path, scalar, slug
 from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
 from engine.starter.including import include_problems, note_variables
+from engine.starter.missing_files import missing_file
 from engine.starter.programs import GROUPS
 from engine.starter.project_tree import Project, table, word, words
 from engine.starter.versions import DEBIAN, shown
@@ -220,11 +221,15 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
         return
     found = conversion.found
     tokens = [token.removeprefix(f"{_target(conversion)}/") for token in _tokens(command)]
-    inputs = _inputs(Project(conversion.target, found.note), tokens)
+    project = Project(conversion.target, found.note)
+    inputs = _inputs(project, tokens)
     step: dict[str, Any] = {"run": command} | ({"inputs": inputs} if inputs else {})
     if {"pip", "pip3"} & set(tokens):
         step["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}  # otherwise pip refuses to change Debian's own Python
     reason = _obstacle(tokens, command)
+    inside = command.replace(f"{_target(conversion)}/", "./")
+    if not reason and (missing := missing_file(project, inside)):
+        reason = f"the project has no {missing}"
     remark = f"from {path[0]}; {reason}" if reason else f"from {path[0]}"
     found.propose("setup", step if len(step) > 1 else command, remark, active=not reason)
     for group in dict.fromkeys(GROUPS[token] for token in tokens if token in GROUPS):

@@ -13,6 +13,7 @@ from sandboxfile.checks.presets import check_presets
 from sandboxfile.checks.rules import allows, check_rules
 from sandboxfile.compose.absent import check_absent
 from sandboxfile.compose.agreement import named_services
+from sandboxfile.compose.drivers import check_drivers
 from sandboxfile.compose.images import DOCKER_HUB, image_endpoints, image_hosts
 from sandboxfile.compose.services import additional_contexts, build_contexts, dependencies, env_files, volume_entry
 from sandboxfile.diagnostics import Problem, did_you_mean, quote
@@ -24,7 +25,7 @@ def check_references(sandbox: Sandbox) -> list[Problem]:
     """All problems between the parts of the file."""
     checks = (
         *(_mounts, _packages, _endpoints, _ports, _published),
-        *(_depends_on, _cycles, _project_paths, _declared, _absent, _pulled),
+        *(_depends_on, _cycles, _project_paths, _declared, _absent, _drivers, _pulled),
     )
     return [problem for check in checks for problem in check(sandbox)]
 
@@ -181,6 +182,10 @@ def _declared(sandbox: Sandbox) -> Iterator[Problem]:
 def _absent(sandbox: Sandbox) -> Iterator[Problem]:
     prepared = any("docker" in step.run for step in sandbox.setup)
     return check_absent(sandbox.services, sandbox.networks, sandbox.volumes, sandbox.configs, prepared=prepared)
+
+
+def _drivers(sandbox: Sandbox) -> Iterator[Problem]:
+    return check_drivers(sandbox.services, sandbox.networks, sandbox.volumes, sandbox.configs)
 
 
 def _pulled(sandbox: Sandbox) -> Iterator[Problem]:

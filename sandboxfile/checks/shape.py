@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from sandboxfile.checks.forms import as_list, as_mapping, as_text, is_command, keyboard_quotes, other_key, other_tool
 from sandboxfile.diagnostics import Problem, did_you_mean, quote
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.document import has_path
@@ -33,7 +34,11 @@ def check_shape(data: Any) -> Sandbox | list[Problem]:
     try:
         return Sandbox.model_validate(data)
     except ValidationError as error:
-        return [_problem(details, data) for details in error.errors(include_url=False)]
+        problems = _without_consequences([_problem(details, data) for details in error.errors(include_url=False)])
+    if (other := other_tool(data)) is None:
+        return problems
+    version = ("version",)
+    return [problem._replace(hint=other) if problem.path == version else problem for problem in problems]
 
 
 def _problem(details: ErrorDetails, data: Any) -> Problem:
@@ -41,15 +46,32 @@ def _problem(details: ErrorDetails, data: Any) -> Problem:
     kind = details["type"]
     if kind == "extra_forbidden":
         name = str(path[-1])
+        if path[:1] == ("setup",) and is_command(name):
+            command = as_text({name: details["input"]}) or "quote the whole command"
+            return Problem(path, _NO_KEY, command, at_key=True)
         known = list(fields_at(Sandbox, path[:-1]))
-        hint = did_you_mean(name, known) or (f"the keys here are {', '.join(sorted(known))}" if known else None)
+        hint = (
+            other_key(path)
+            or did_you_mean(name, known)
+            or (f"the keys here are {', '.join(sorted(known))}" if known else None)
+        )
         return Problem(path, "unknown key", hint, at_key=True)
     if kind == "missing":
         return Problem(path, "is missing", _MISSING_HINTS.get(path))
     if kind == "refused" and (key := details["ctx"]["key"]):
         path = (*path, key)
-    message, hint = _explain(details, kind)
+    message, hint = _explain(details, kind, path)
+    hint = hint or keyboard_quotes(details["input"])
     return Problem(path, message, hint, at_key=details["loc"][-1:] == ("[key]",))
+
+
+_NO_KEY = "is read as a key, since its colon has a space after it"
+
+
+def _without_consequences(problems: list[Problem]) -> list[Problem]:
+    """Without what is missing beside a command that was taken for a key."""
+    entries = {problem.path[:-1] for problem in problems if problem.message == _NO_KEY}
+    return [problem for problem in problems if problem.message != "is missing" or problem.path[:-1] not in entries]
 
 
 _MISSING_HINTS: dict[KeyPath, str] = {("version",): 'write version: "1"'}
@@ -70,12 +92,12 @@ def _path(location: tuple[int | str, ...], data: Any) -> KeyPath:
     return path
 
 
-def _explain(details: ErrorDetails, kind: str) -> tuple[str, str | None]:
+def _explain(details: ErrorDetails, kind: str, path: KeyPath) -> tuple[str, str | None]:
     value, context = details["input"], details.get("ctx", {})
     if kind == "refused":
         return context["problem"], context["hint"]
     if kind in _EXPECTED:
-        return _wrong_type(_EXPECTED[kind], value, context)
+        return _wrong_type(path, _EXPECTED[kind], value, context)
     if kind in ("greater_than_equal", "less_than_equal"):
         bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
         return f"must be {bound}, got {quote(value)}", None
@@ -88,7 +110,7 @@ def _explain(details: ErrorDetails, kind: str) -> tuple[str, str | None]:
     return f"{details['msg'][:1].lower()}{details['msg'][1:]}, got {quote(value)}", None
 
 
-def _wrong_type(expected: str, value: Any, context: dict[str, Any]) -> tuple[str, str | None]:
+def _wrong_type(path: KeyPath, expected: str, value: Any, context: dict[str, Any]) -> tuple[str, str | None]:
     if value is None:
         return f"is empty, must be {expected}", "remove the key or fill it"
     short = _SHORT_FORMS.get(context.get("class_name", ""))
@@ -99,8 +121,14 @@ def _wrong_type(expected: str, value: Any, context: dict[str, Any]) -> tuple[str
         # It is not known any more how a float was written: 1.10 has become 1.1.
         text = "" if isinstance(value, float) else f': "{str(value).lower()}"'
         hint = f"quote it{text}"
-    elif expected == "a list" and isinstance(value, str):
-        hint = f"write [{quote(value)}]"
+    elif path[:1] == ("secrets",):
+        pass  # a hint would repeat what may be a secret's value
+    elif expected in ("a string", "a command or a mapping"):
+        hint = as_text(value)
+    elif expected == "a list":
+        hint = as_list(path, value)
+    elif expected == "a mapping":
+        hint = as_mapping(path, value)
     return f"must be {expected}, got {_kind(value)}", hint
 
 

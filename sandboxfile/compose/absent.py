@@ -98,6 +98,12 @@ def _build(place: KeyPath, build: Any) -> Iterator[Problem]:
             message = f"builds cannot be given {key}: {reason}"
             hint = "an endpoint with a `secret` lets a build reach a private registry or repository"
             yield Problem((*place, "build", key), message, hint, at_key=True)
+    for key in ("cache_from", "cache_to") if isinstance(build, dict) else ():
+        entries = build.get(key)
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if "type=gha" in str(entry).split(","):
+                message = "has no effect: the cache of GitHub Actions is not there in the machine"
+                yield Problem((*place, "build", key, index), message, None, False, "warning")
 
 
 def _devices(place: KeyPath, service: Mapping[str, Any]) -> Iterator[Problem]:

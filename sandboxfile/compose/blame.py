@@ -112,7 +112,8 @@ def _translate(path: KeyPath, message: str, value: Any) -> Problem:
         path = (*path, name)
     known = set(_known_keys(path[:-1]))
     if name in known:
-        return Problem(path, "is not supported by the Compose version in the guest", at_key=True)
+        hint = "there is no GPU in the machine: remove it" if name == "gpus" else None
+        return Problem(path, "is not supported by the Compose version in the guest", hint, at_key=True)
     return Problem(path, "unknown key", did_you_mean(name, known), at_key=True)
 
 

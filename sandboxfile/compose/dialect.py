@@ -15,6 +15,7 @@ from sandboxfile.compose.published import is_address
 from sandboxfile.diagnostics import Problem, did_you_mean, one_of, quote
 from sandboxfile.positions import KeyPath
 from sandboxfile.reading.interpolate import Substituted
+from sandboxfile.windows import split_windows_mount
 
 Soften = Callable[[Any], Any]
 
@@ -23,6 +24,7 @@ _SIZE = r"(?i)[0-9]+(\.[0-9]+)? ?([kmgtp]i?b?|b)?"
 _DURATION = r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+|0"
 _PLATFORM = r"(?i)([a-z0-9]+(/[a-z0-9_.-]+){0,2})?"
 _DEVICE = r"/[^:]+|[a-z0-9.-]+/[a-z0-9._-]+=[A-Za-z0-9._-]+"  # a single path, or a CDI name
+_CACHE = r"(type|ref|src|dest|mode)=[^,\s]*(,[a-z_-]+=[^,\s]*)*"
 _WORDS = {"true": True, "yes": True, "on": True, "y": True, "false": False, "no": False, "off": False, "n": False}
 # The options of a mount that the library knows, and those that only Docker knows, or knew.
 _JUDGED_OPTIONS = {"ro", "rw", "z", "Z"}
@@ -231,6 +233,8 @@ def _volume(entry: Any) -> Any:
         return {**entry, "source": "/there"} if entry.get("type") == "bind" and source and _is_text(source) else entry
     if not isinstance(entry, str) or ":" not in entry:
         return entry
+    if windows := split_windows_mount(entry):
+        entry = f"./x:{windows[1]}{windows[2]}"  # our own checks refuse it
     source, *rest = entry.split(":")
     if source.startswith((".", "~")):
         source = "/there"
@@ -238,6 +242,11 @@ def _volume(entry: Any) -> Any:
         kept = [option for option in rest[1].split(",") if option in _JUDGED_OPTIONS]
         rest[1:] = [",".join(kept)] if kept or not rest[1] else []
     return ":".join([source, *rest])
+
+
+def _cache(entry: Any) -> Any:
+    """The library knows names of images alone, and no `type=registry,ref=NAME`."""
+    return "cache" if isinstance(entry, str) and re.fullmatch(_CACHE, entry) else entry
 
 
 def _is_text(value: Any) -> bool:
@@ -296,6 +305,7 @@ _RULES: dict[str, list[tuple[KeyPath, Soften]]] = {
         *_rules(_extra_hosts, _paths("extra_hosts", "build.extra_hosts")),
         *_rules(_volume, _paths("volumes.*")),
         *_rules(_device, _paths("devices.*")),
+        *_rules(_cache, _paths("build.cache_from.*", "build.cache_to.*")),
         *_rules(_test, _paths("healthcheck.test")),
         *_rules(_health, _paths("healthcheck")),
         *_rules(_mode, _paths("configs.*.mode")),

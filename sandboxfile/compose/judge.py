@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxfile.compose.agreement import check_agreement
 from sandboxfile.compose.dialect import BESIDE_SOURCES, CONFIG_SOURCES, check_service, soften
+from sandboxfile.compose.foreign_paths import paths_of_windows
 from sandboxfile.compose.images import check_image
 from sandboxfile.compose.published import MOST_PORTS, parse_ports
-from sandboxfile.diagnostics import Problem, did_you_mean
+from sandboxfile.diagnostics import Problem, did_you_mean, quote
 from sandboxfile.names import SECTIONS
 from sandboxfile.positions import KeyPath
+from sandboxfile.windows import windows_path
 
 if TYPE_CHECKING:
     from sandboxfile.compose.blame import Check
@@ -113,6 +115,9 @@ def _own_checks(name: str, service: dict[str, Any]) -> list[Problem]:
         hint = "name it in an endpoint's `secret`, or use a config for data that is no secret"
         problems.append(Problem((*path, "secrets"), message, hint, at_key=True))
     problems += check_service(name, service)
+    for place, written in paths_of_windows(service):
+        problem, hint = windows_path(written) or ("", "")
+        problems.append(Problem((*path, *place), f"{problem}: {quote(written)}", hint))
     return problems
 
 

@@ -127,6 +127,9 @@ def _decode(text: str | bytes, source: Source) -> str:
         raise _StopReading(Position(1, 1), f"the file is larger than {MAX_BYTES // 1024} KiB")
     text = (_from_bytes(text, source) if isinstance(text, bytes) else text).removeprefix("\ufeff")
     source.lines = _LINE_BREAK.split(text)
+    if conflict := _CONFLICT.search(text):
+        position = _end_of(text[: conflict.start()])
+        raise _StopReading(position, "a conflict of a merge is not resolved", "choose one of the two sides")
     if bad := _FORBIDDEN.search(text):
         code = ord(bad.group())
         raise _StopReading(_end_of(text[: bad.start()]), f"the character U+{code:04X} is invisible and not allowed")
@@ -281,8 +284,15 @@ class _Composer:
             return unusable.stand_in
 
     def _check_continuation(self, event: Any, position: Position, path: KeyPath) -> None:
-        """Report a list entry that is part of the text before it, since it is indented by more than that."""
-        if self._compose or event.end_mark.line == event.start_mark.line:
+        """Report a list entry that is a text, for want of a space, or part of one that is indented by less."""
+        if self._compose:
+            return
+        before = self._text[: event.start_mark.index].rpartition("\n")[2]
+        if (glued := _GLUED_DASH.match(event.value)) and before.strip(" ") == "" and not _is_number(event.value):
+            hint = f"write - {glued['word']}"
+            self._replace(position, "a space is missing after the dash", hint, path)
+            return
+        if event.end_mark.line == event.start_mark.line:
             return
         written = self._text[event.start_mark.index : event.end_mark.index]
         for number, line in enumerate(_LINE_BREAK.split(written)[1:], position.line + 1):
@@ -355,6 +365,18 @@ _ODD_SPACE = re.compile("[\xa0\u1680\u2000-\u200b\u202f\u205f\u3000]")
 _GLUED = re.compile(r"[ ]*(?:- +)?(?P<key>[A-Za-z_][\w-]*):(?=[^\s/])")
 
 
+_GLUED_DASH = re.compile(r"[ ]*-(?=(?P<word>[^\s-]\S*))")
+
+
+_VALUE_BEFORE = re.compile(r"[ ]*(?:- +)*(?P<key>[A-Za-z_][\w.-]*): +[^\s{\[]")
+_KEY_ALONE = re.compile(r"[A-Za-z_][\w-]{0,40}")
+_CONFLICT = re.compile(r"(?m)^(?:<{7}|>{7}) ")
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"-[0-9.]+", text))
+
+
 def _glued_key(text: str, mark: Any) -> _StopReading | None:
     """The first of the lines up to the mark that have no space after the colon of their key: they are one text."""
     lines, number = _LINE_BREAK.split(text), getattr(mark, "line", -1)
@@ -379,12 +401,25 @@ def _explain(error: MarkedYAMLError, text: str) -> _StopReading:
             name = "a no-break space" if space.group() == "\xa0" else "an unusual space"
             at = Position(line + 1, space.start() + 1)
             return _StopReading(at, f"{name} (U+{ord(space.group()):04X}), which YAML takes for text", "write a space")
+        if dash := _GLUED_DASH.match(lines[line]):
+            at = Position(line + 1, dash.end())
+            return _StopReading(at, "a space is missing after the dash", f"write - {dash['word']}")
     if 0 <= index < len(text) and text[index] == "\t":
         return _StopReading(position, "a tab cannot indent YAML", "use spaces")
     if (glued := _glued_key(text, mark)) is not None:
         return glued
     if "mapping values are not allowed here" in problem:
+        before = lines[mark.line][: mark.column] if mark and mark.line < len(lines) else ""
+        if same := _VALUE_BEFORE.match(before):
+            message = f"a second `: ` in the value of {quote(same['key'])}"
+            return _StopReading(position, message, "quote the value, or begin another key on a line of its own")
         return _StopReading(position, "a second `key:` in one value", "indent the lines of one mapping alike, or quote")
+    if "could not find expected ':'" in problem and error.context_mark and error.context_mark.line < len(lines):
+        begin = error.context_mark
+        word = lines[begin.line].strip()
+        if _KEY_ALONE.fullmatch(word):
+            at = Position(begin.line + 1, begin.column + len(word) + 1)
+            return _StopReading(at, f"a colon is missing after {quote(word)}", f"write {word}:")
     if error.context and "quoted scalar" in error.context and "end of stream" in problem and error.context_mark:
         begin = Position(error.context_mark.line + 1, error.context_mark.column + 1)
         return _StopReading(begin, "this quote is never closed")

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sandboxfile.diagnostics import did_you_mean, one_of, quote
+from sandboxfile.windows import windows_path
 
 
 class Part(BaseModel):
@@ -75,7 +76,9 @@ class OneOf:
 
     def check(self, value: str) -> str:
         if value not in self.words:
-            raise refuse(f"must be {one_of(self.words)}, got {quote(value)}", did_you_mean(value, self.words))
+            # Where one of the words is a number, it is a text all the same, and needs its quotes.
+            words = [f'"{word}"' if word.isdigit() else word for word in self.words]
+            raise refuse(f"must be {one_of(words)}, got {quote(value)}", did_you_mean(value, self.words))
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -137,6 +140,8 @@ def _text_of_number(value: Any) -> Any:
 
 
 def _normal_relative(value: str) -> str:
+    if windows := windows_path(value):
+        raise refuse(f"{windows[0]}: {quote(value)}", windows[1])
     if value.startswith(("/", "~")):
         raise refuse(f"must be relative to the project, got {quote(value)}")
     if ".." in value.split("/"):

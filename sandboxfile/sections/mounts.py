@@ -6,10 +6,11 @@ import posixpath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from sandboxfile.diagnostics import quote
 from sandboxfile.sections.fields import OneOf, Part, RelativePath, SchemaPattern, ShortForm, Text, long_or_short, refuse
+from sandboxfile.windows import split_windows_mount, windows_path
 
 # A mount on one of these directories would hide files that the guest itself needs.
 _SYSTEM_TREES = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/var/lib/docker")
@@ -20,7 +21,20 @@ _SYSTEM_DIRECTORIES = (
 )  # fmt: skip
 
 
+def _of_windows(value: str) -> PydanticCustomError:
+    problem, hint = windows_path(value) or ("is no path", "such as .")
+    return refuse(f"{problem}: {quote(value)}", hint)
+
+
+def _source(value: str) -> str:
+    if windows_path(value):
+        raise _of_windows(value)
+    return value
+
+
 def _normal_target(value: str) -> str:
+    if windows_path(value):
+        raise refuse(f"must be a path of the machine, which is Linux, got {quote(value)}", "such as /workspace")
     if not value.startswith("/"):
         raise refuse(f"must be absolute, got {quote(value)}", f"write {quote('/' + value.removeprefix('./'))}?")
     if ".." in value.split("/"):
@@ -40,7 +54,9 @@ Paths = Annotated[tuple[RelativePath, ...], Field(max_length=1000)]
 class Mount(Part):
     """One directory of the host, seen in the guest."""
 
-    source: Text = Field(description="Directory on the host, absolute or relative to this file.")
+    source: Annotated[Text, AfterValidator(_source)] = Field(
+        description="Directory on the host, absolute or relative to this file."
+    )
     target: Target = Field(description="Directory in the guest, absolute.")
     mode: Annotated[Literal["rw", "ro", "clone"], OneOf(("rw", "ro", "clone"))] = Field(
         default="rw", description="rw: live; ro: live, the guest cannot write; clone: a private copy in the guest."
@@ -53,6 +69,8 @@ class Mount(Part):
     def _short_form(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
+        if windows := split_windows_mount(value):
+            raise _of_windows(windows[0])
         parts = value.split(":")
         if len(parts) not in (2, 3) or not all(parts):
             raise refuse(f"must be SOURCE:TARGET or SOURCE:TARGET:MODE, got {quote(value)}", "such as .:/workspace")

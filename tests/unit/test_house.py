@@ -36,7 +36,7 @@ FLOORS = (
     "sandboxfile.compose sandboxfile.writing",
     "sandboxfile.reading sandboxfile.sections",
     "sandboxfile.diagnostics",
-    "sandboxfile.names sandboxfile.positions sandboxfile.quantities",
+    "sandboxfile.names sandboxfile.positions sandboxfile.quantities sandboxfile.windows",
     "vmm.snapshot",
     "vmm.machine",
     "vmm.carrier vmm.channel vmm.console vmm.disk vmm.virtiofs",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from engine.cli.options import json_option
 from engine.cli.suggestions import complete_agents, complete_hosts, complete_secrets, complete_services
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def _options(of_agent: bool = True) -> Callable[[F], F]:
             help="The file to change, such as Sandboxfile.local.yaml; default: the nearest Sandboxfile.yaml upwards.",
         ),
         click.option("--dry-run", is_flag=True, help="Print the change as a diff and write nothing."),
-        click.option("--json", "as_json", is_flag=True, help="Machine-readable: `file`, `added`, `present`."),
+        json_option("Machine-readable: `file`, `added`, `present`."),
     ]
     if of_agent:
         text = "Add it to this entry of `agents`, and not for all of them."

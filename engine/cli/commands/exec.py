@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from engine.cli.options import name_option
@@ -15,7 +17,9 @@ class ExecCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--" not in args:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+            _check_first_word(ctx)
+            return rest
         at = args.index("--")
         # Before `--` our options may stand on both sides of the name; the options after it are those of the command.
         ctx.allow_interspersed_args = True
@@ -27,6 +31,32 @@ class ExecCommand(click.Command):
             ctx.params["name"] = words[0]
         ctx.params["command"] = tuple(args[at + 1 :])
         return rest
+
+
+def _check_first_word(ctx: click.Context) -> None:
+    """Without `--` all words are the command. Raises UsageError where the first one is a sandbox or a service."""
+    from engine.errors import EngineError
+    from engine.lifecycle.selection import choose, names_of_sandboxes, open_layout
+
+    words: tuple[str, ...] = ctx.params.get("command") or ()
+    name = ctx.params.get("name")
+    if len(words) < 2 or ctx.resilient_parsing:
+        return
+    first, rest = words[0], shlex.join(words[1:])
+    try:
+        layout = open_layout()
+        sandboxes = names_of_sandboxes(layout)
+    except (EngineError, OSError):
+        return  # whoever runs the command says so
+    try:
+        instance = choose(layout, name).instance if sandboxes else None
+    except (EngineError, OSError):
+        instance = None
+    if instance and first in instance.services:
+        way = f"`sandbox exec -- docker compose exec {first} {rest}`"
+        ctx.fail(f"{first} is a service: {way}; a command of that name: `sandbox exec -- {first} {rest}`")
+    if first in sandboxes:
+        ctx.fail(f"{first} is a sandbox: `sandbox exec {first} -- {rest}`")
 
 
 @click.command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.options import file_options, path_argument
+from engine.cli.options import file_options, json_option, path_argument
 from engine.cli.suggestions import complete_agents
 from engine.errors import EngineError
 
@@ -33,7 +33,7 @@ Examples:
 @click.option(
     "--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True, help="The output format."
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json: `sandboxes` with `parts`.")
+@json_option("The same as --format json: `sandboxes` with `parts`.")
 @click.option(
     "-o",
     "--output",

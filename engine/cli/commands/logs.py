@@ -24,10 +24,13 @@ def command(name: str | None, follow: bool, tail: str, service: str | None) -> i
     """Show what SERVICE, or every service, printed."""
     from engine.cli.attached import run_attached
     from engine.lifecycle.logs import logs_command
-    from engine.lifecycle.selection import choose_running, open_layout
+    from engine.lifecycle.selection import choose_running, names_of_sandboxes, open_layout
 
     if tail != "all" and not tail.isdecimal():
         raise click.BadParameter(f"{tail!r} is neither a number nor `all`", param_hint="--tail")
-    instance, control = choose_running(open_layout(), name)
+    layout = open_layout()
+    if name and name.isdecimal() and name not in names_of_sandboxes(layout):
+        raise click.UsageError(f"-n is the name of a sandbox; the last {name} lines are --tail {name}")
+    instance, control = choose_running(layout, name)
     argv = logs_command(instance, service, tail=None if tail == "all" else int(tail), follow=follow)
     return run_attached(control, argv, user="root", cwd="/", forward=False)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from engine.cli.showing.sizes import size
 from engine.lifecycle.path_patterns import conditions_for, matches
 from engine.lifecycle.traffic import Traffic
 from engine.lifecycle.unneeded import Unneeded
@@ -15,7 +16,6 @@ from engine.report.text import clean_line, cut
 
 MOST_LINES = 8  # of what was asked of one host
 NOTHING = Unneeded()
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def render(traffic: Sequence[Traffic], *, refused_only: bool = False, unneeded: Unneeded = NOTHING) -> str:
@@ -109,15 +109,7 @@ def _host(one: Traffic) -> str:
 
 
 def _numbers(one: Traffic) -> tuple[str, ...]:
-    return str(one.allowed + one.failed), str(one.failed or "-"), _size(one.bytes_in), _size(one.bytes_out)
-
-
-def _size(count: float) -> str:
-    for unit in _UNITS:
-        if count < 1024 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("the last unit has no bound")
+    return str(one.allowed + one.failed), str(one.failed or "-"), size(one.bytes_in), size(one.bytes_out)
 
 
 def _clock(time: str) -> str:

@@ -186,3 +186,91 @@ def test_an_unset_variable_behind_an_error_is_named_once(sandbox: CommandLine) -
     )
     ran = sandbox("validate")
     assert ran.code == 2 and ran.err.count("the variable REDIS_TAG is not set") == 1, ran.err
+
+
+@pytest.mark.parametrize("example", [".env.example", ".env.sample", "example.env"])
+def test_a_file_of_variables_that_has_an_example(sandbox: CommandLine, example: str) -> None:
+    name = "local.env" if example == "example.env" else ".env"
+    example = "local.example.env" if example == "example.env" else example
+    (sandbox.project / example).write_text("A=\n")
+    sandbox.file(f"{HEAD}services:\n  a: {{{IMAGE}, env_file: {name}}}\n")
+    ran = sandbox("plan")
+    assert ran.code == 2 and "Sandboxfile.yaml:4:" in ran.err and f"hint: cp {example} {name}" in ran.err
+    (sandbox.project / example).unlink()
+    assert "required: false" in sandbox("plan").err
+    sandbox.file(f"{HEAD}services:\n  a: {{{IMAGE}, env_file: [{{path: {name}, required: false}}]}}\n")
+    assert sandbox("plan").code == 0
+
+
+def test_caches_of_builds(sandbox: CommandLine) -> None:
+    (sandbox.project / "Dockerfile").write_text("FROM scratch\n")
+    caches = '[type=gha, "type=registry,ref=registry.example/a/b:c", localhost/a, "type=local,src=.cache"]'
+    sandbox.file(f"{HEAD}services:\n  a: {{build: {{context: ., cache_from: {caches}, cache_to: [type=gha]}}}}\n")
+    ran = sandbox("validate")
+    assert ran.code == 0 and ran.err.count("the cache of GitHub Actions is not there") == 2, ran.err
+    assert "services.a.build.cache_from[0]" in ran.err and "services.a.build.cache_to[0]" in ran.err
+    sandbox.file(f"{HEAD}services:\n  a: {{build: {{context: ., cache_from: ['no such thing']}}}}\n")
+    assert sandbox("validate").code == 2
+
+
+@pytest.mark.parametrize("form", ["{{x: {0}}}", "['x={0}']"])
+def test_further_contexts_of_a_build(sandbox: CommandLine, form: str) -> None:
+    (sandbox.project / "Dockerfile").write_text("FROM scratch\n")
+    (sandbox.project / "shared").mkdir()
+    for path, said, code in (
+        ("./shared", "", 0),
+        ("docker-image://localhost/a", "", 0),
+        ("../other", "the context must be inside the project, got '../other'", 2),
+        ("gone", "'gone' does not exist in the project", 2),
+    ):
+        contexts = form.format(path)
+        sandbox.file(f"{HEAD}services:\n  a:\n    build:\n      context: .\n      additional_contexts: {contexts}\n")
+        ran = sandbox("plan")
+        assert ran.code == code and said in ran.err and ("Sandboxfile.yaml:7:" in ran.err) == bool(said), ran.err
+
+
+@pytest.mark.parametrize(
+    ("service", "said", "code"),
+    [
+        ("networks: [wide]", "networks.wide.driver: the machine's Docker has no driver 'overlay'", 0),
+        ("volumes: ['far:/x']", "volumes.far.driver: the machine's Docker has no driver 'rexray': there is local", 0),
+        ("volumes: ['~/.aws:/root/.aws']", "services.a.volumes[0]: '~/.aws' is in the machine's home directory", 0),
+        ("logging: {driver: awslogs}", "services.a.logging.driver: 'awslogs' sends logs out of the machine", 0),
+        ("logging: {driver: local}, volumes: ['/x:/y']", "valid", 0),
+        ("gpus: all", "there is no GPU in the machine: remove it", 2),
+    ],
+)
+def test_drivers_that_are_not_there(sandbox: CommandLine, service: str, said: str, code: int) -> None:
+    rest = "networks: {wide: {driver: overlay}}\n" if "wide" in service else ""
+    rest += "volumes: {far: {driver: rexray}}\n" if "far" in service else ""
+    sandbox.file(f"{HEAD}services:\n  a: {{{IMAGE}, {service}}}\n{rest}")
+    ran = sandbox("validate")
+    assert ran.code == code and said in ran.err + ran.out
+    assert said != "valid" or ran.err == ""
+
+
+def test_a_config_of_a_variable(sandbox: CommandLine) -> None:
+    sandbox.file(f"{HEAD}services: {{a: {{{IMAGE}, configs: [c]}}}}\nconfigs: {{c: {{environment: FOO}}}}\n")
+    ran = sandbox("validate", FOO="x")
+    assert ran.code == 2 and "Sandboxfile.yaml:4:15: configs.c.environment" in ran.err
+    assert 'write content: "${FOO}" in its place' in ran.err
+    sandbox.file(f"{HEAD}services: {{a: {{{IMAGE}, configs: [c]}}}}\nconfigs: {{c: {{content: '${{FOO}}'}}}}\n")
+    assert sandbox("validate", FOO="x").code == 0
+
+
+def test_variables_that_an_example_has(sandbox: CommandLine) -> None:
+    (sandbox.project / ".env.example").write_text("TAG=1\n")
+    sandbox.file(f'{HEAD}services:\n  a: {{image: "localhost/a:${{TAG}}"}}\n  b: {{image: "${{IMAGE:?which one}}"}}\n')
+    ran = sandbox("validate")
+    assert ran.code == 2 and ran.err.count("; or begin with: cp .env.example .env") == 2
+    (sandbox.project / ".env").write_text("TAG=1\n")
+    assert "cp .env.example" not in sandbox("validate").err
+
+
+def test_a_missing_path_names_the_nearest(sandbox: CommandLine) -> None:
+    (sandbox.project / "web").mkdir()
+    (sandbox.project / "Makefile").write_text("")
+    sandbox.file(f"{HEAD}setup: [{{run: x, inputs: [MakeFile, gone/x]}}]\nservices: {{a: {{build: ./wbe}}}}\n")
+    ran = sandbox("plan")
+    assert ran.code == 2 and "did you mean 'Makefile'?" in ran.err and "did you mean 'web'?" in ran.err
+    assert "gone has no such name" in ran.err

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 
 import pytest
-from cli_world import CommandLine
+from cli_world import CommandLine, start_fake
 
-from engine.cli.habits import ALIASES, WAYS
-from engine.cli.names import COMMANDS
+from engine.cli.habits import ALIASES, OPTIONS, WAYS
+from engine.cli.names import COMMANDS, module_of
+from engine.state.layout import Layout
 
 
 def test_ps_is_ls(sandbox: CommandLine) -> None:
@@ -18,16 +21,76 @@ def test_ps_is_ls(sandbox: CommandLine) -> None:
 
 def test_version_is_a_command(sandbox: CommandLine) -> None:
     assert sandbox("version") == sandbox("--version")
+    assert sandbox("help", "up") == sandbox("up", "--help")
 
 
-@pytest.mark.parametrize("word", ["stop", "rm", "restart", "stats"])
+@pytest.mark.parametrize("word", ["stop", "rm", "top", "port", "events"])
 def test_the_way_is_named(sandbox: CommandLine, word: str) -> None:
     ran = sandbox(word, "web")
     assert (ran.code, ran.out) == (2, "") and f"There is no command '{word}': " in ran.err
 
 
 def test_every_way_leads_to_a_command() -> None:
-    for word, way in WAYS.items():
+    options = {f"{command} {option}": way for command, ways in OPTIONS.items() for option, way in ways.items()}
+    for word, way in (WAYS | options).items():
         assert way.endswith("."), word
         assert set(re.findall("`sandbox ([a-z-]+)", way)) <= set(COMMANDS), way
     assert set(ALIASES.values()) <= set(COMMANDS) and not {*ALIASES, *WAYS} & set(COMMANDS)
+    assert set(OPTIONS) <= set(COMMANDS)
+
+
+def test_options_of_other_tools_have_a_way_where_ours_lack_them(sandbox: CommandLine) -> None:
+    for command, ways in OPTIONS.items():
+        ours = {
+            name
+            for param in importlib.import_module(module_of(command)).command.params
+            for name in (*param.opts, *param.secondary_opts)
+        }
+        assert not ours & set(ways), command
+    ran = sandbox("up", "--build", "-d")
+    assert ran.code == 2 and "There is no option '--build': `sandbox up` builds what has changed" in ran.err
+    assert "No such option '--bild'" in sandbox("up", "--bild").err
+
+
+@pytest.mark.usefixtures("fake")
+def test_exec_without_its_dashes(sandbox: CommandLine, me: str) -> None:
+    ran = sandbox("exec", "-u", me, "web", "ls", "-l")
+    assert ran.code == 2 and "`sandbox exec -- docker compose exec web ls -l`" in ran.err
+    ran = sandbox("exec", "-u", me, "shop", "ls")
+    assert ran.code == 2 and "`sandbox exec shop -- ls`" in ran.err
+    assert sandbox("exec", "-u", me, "echo", "web").out == "web\n"
+
+
+def test_restart(sandbox: CommandLine, layout: Layout) -> None:
+    with start_fake(sandbox.forks, layout, sandbox.project, "echo", "--echo"):
+        asked = json.loads(sandbox("restart", "web").out)
+        assert asked["user"] == "root" and asked["argv"][3:] == ["-f /compose.yaml", "web"]
+        assert json.loads(sandbox("restart", "-n", "echo").out)["argv"][4:] == ["db", "web"]
+        ran = sandbox("restart", "wbe")
+        assert ran.code == 2 and "did you mean 'web'?" in ran.err
+        ran = sandbox("restart", "echo")
+        assert ran.code == 2 and "`sandbox down echo`, then `sandbox up`" in ran.err
+
+
+def test_stats_of_none_and_of_a_guest_that_makes_no_sense(sandbox: CommandLine, layout: Layout) -> None:
+    ran = sandbox("stats")
+    assert (ran.code, ran.out) == (0, "") and "no sandbox runs" in ran.err
+    assert sandbox("stats", "nobody").code == 1
+    with start_fake(sandbox.forks, layout, sandbox.project, "echo", "--echo"):
+        [row] = json.loads(sandbox("stats", "--json").out)
+        assert row == {"name": "echo", "problem": "the guest's answer is not to be understood"}
+        assert "not to be understood" in sandbox("stats", "echo").out
+
+
+def test_lines_are_no_name(sandbox: CommandLine) -> None:
+    assert "the last 10 lines are --tail 10" in sandbox("logs", "-n", "10").err
+
+
+@pytest.mark.parametrize(
+    "name", ["sandboxfile.yaml", "Sandboxfile", "Sandboxfile.json", "sandbox.yml", "SandBoxFile.yaml"]
+)
+def test_a_file_of_nearly_the_right_name(sandbox: CommandLine, name: str) -> None:
+    sandbox.file('version: "1"\n', name)
+    ran = sandbox("validate")
+    assert ran.code == 2 and f"there is {name}: rename it to Sandboxfile.yaml, or name it here" in ran.err
+    assert sandbox("validate", name).code == 0

@@ -201,7 +201,7 @@ def test_without_a_terminal_a_new_machine_needs_a_word(
     record, before = fake.record(), layout.instance("shop").configuration.read_text()
     sandbox.file(f"version: '1'\nservices: {{web: {{image: 'web:2'}}}}\n{changed}\n")
     ran = sandbox("up", "-d", "--json", "-n", "shop")
-    assert (ran.code, ran.out) == (2, "")
+    assert ran.code == 2 and "nothing was changed" in json.loads(ran.out)["diagnostics"][0]["message"]
     assert "shop runs, needs a new machine, and nobody is here to approve that: nothing was changed" in ran.err
     assert "new machine" in ran.err and "--recreate" in ran.err and "what is only on the guest's own disk" in ran.err
     assert "services.web.image" in ran.err, "all changes are shown, also those that would need no new machine"

@@ -193,3 +193,31 @@ def test_a_stream_that_cannot_say_it_gets_question_marks() -> None:
     with io.TextIOWrapper(raw, encoding="ascii") as stream:
         make_reporter(stream, "plain").node_line("a", "é")
         assert raw.getvalue() == b"[a] ?\n"
+
+
+def test_plain_lines_are_without_the_noise_of_installers() -> None:
+    noise = [
+        "(Reading database ... 35%\r(Reading database ... 40%",
+        "(Reading database ... 12345 files and directories currently installed.)",
+        "Selecting previously unselected package jq.",
+        "Preparing to unpack .../jq_1.7.1-6_amd64.deb ...",
+        "Unpacking jq (1.7.1-6) ...",
+        "Setting up jq (1.7.1-6) ...",
+        "Processing triggers for libc-bin (2.41-12) ...",
+        "Get:1 http://mirror.example/debian trixie/main amd64 jq amd64 1.7.1-6 [77.7 kB]",
+        "#5 sha256:0123456789abcdef 1.05MB / 28.2MB 0.2s",
+        " 0123456789ab Extracting [====>     ]  3.1MB/30MB",
+        "     ━━━━━━━━━━━━━━━━━━━━ 1.2/1.2 MB 9.1 MB/s eta 0:00:00",
+        "Downloading model 12%",
+    ]
+    told = ["E: Unable to locate package jqq", "#5 RUN make", "npm warn deprecated x", "0 upgraded, 1 newly installed"]
+    stream = io.StringIO()
+    reporter = make_reporter(stream, "plain")
+    for line in [*noise, *told]:
+        reporter.node_line("a", line)
+    reporter.node_finished("a", 2.0)
+    end = f"[a] done in 2.0 s, without {len(noise)} lines of unpacking and progress"
+    assert stream.getvalue().splitlines() == [*(f"[a] {line}" for line in told), end]
+    reporter.node_line("b", noise[2])
+    reporter.node_failed("b", "broken", 1.0)
+    assert noise[2] in stream.getvalue(), "what was left out may say why it failed"

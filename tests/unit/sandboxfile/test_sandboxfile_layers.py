@@ -230,7 +230,7 @@ def test_assignments(tmp_path: Path, assignment: str, path: tuple[Any, ...], exp
         ("mounts.x=1", "is a list"),
         ("machine.cpus.more+=1", "has no keys: what is there is 2"),
         ("nonsense=1", "nonsense: unknown key"),
-        ("version='2'", "version: must be 1, got '2'"),
+        ("version='2'", "version: must be \"1\", got '2'"),
     ],
 )
 def test_bad_assignments(tmp_path: Path, assignment: str, message: str) -> None:

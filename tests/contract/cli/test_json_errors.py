@@ -1,0 +1,106 @@
+"""With --json, whatever goes wrong is a document on standard output, whose diagnostics are those of `validate`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from cli_world import DEADLINE_S, CommandLine
+
+from engine.cli.names import COMMANDS, module_of
+
+BAD = 'version: "1"\nagent: {command: [bash]}\nfoo: 1\n'
+# Commands that read the project's file, as one calls them.
+READERS = [
+    "add package jq",
+    "add endpoint example.com",
+    "config",
+    "config --origins",
+    "graph",
+    "plan",
+    "secret ls",
+    "trust show",
+    "up -y",
+    "run -p hello",
+    "validate",
+]
+# The others, with something that goes wrong; "" where nothing can.
+OTHERS = {
+    "doctor": "",
+    "endpoints ls": "",
+    "endpoints show": "endpoints show nowhere",
+    "init": "init --from nowhere.yaml",
+    "journal": "journal nobody",
+    "allow": "allow example.com",
+    "deny": "deny example.com",
+    "ls": "",
+    "stats": "stats nobody",
+    "trust ls": "",
+}
+
+
+def leaves(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for word, inner in command.commands.items():
+            yield from leaves(inner, f"{name} {word}")
+    else:
+        yield name, command
+
+
+def with_json() -> set[str]:
+    """All commands that have --json."""
+    found = [leaf for name in COMMANDS for leaf in leaves(importlib.import_module(module_of(name)).command, name)]
+    return {name for name, command in found if any("--json" in param.opts for param in command.params)}
+
+
+def test_every_command_with_json_is_here() -> None:
+    known = {*OTHERS, *(" ".join(call.split()[:2]) for call in READERS), *(call.split()[0] for call in READERS)}
+    assert with_json() - known == {"add mount", "add service", "add port", "add secret"}, "these are as `add package`"
+
+
+@pytest.mark.parametrize("call", READERS)
+def test_a_bad_file(sandbox: CommandLine, call: str) -> None:
+    sandbox.file(BAD)
+    as_text, ran = sandbox(*call.split()), sandbox(*call.split(), "--json")
+    document = json.loads(ran.out)
+    [row] = document["diagnostics"]
+    assert ran.code == as_text.code == 2 and document["valid"] is False and ran.err == ""
+    assert row == json.loads(sandbox("validate", "--json").out)["diagnostics"][0] | {"line": row["line"]}
+    assert row["message"] in as_text.err and row["hint"] in as_text.err
+
+
+@pytest.mark.parametrize("call", [call for call in OTHERS.values() if call])
+def test_another_error(sandbox: CommandLine, call: str) -> None:
+    ran = sandbox(*call.split(), "--json")
+    [row] = json.loads(ran.out)["diagnostics"]
+    assert ran.code in (1, 2) and row["severity"] == "error" and row["file"] is row["line"] is None
+    assert row["message"] in ran.err, "whoever looks on sees it as well"
+    assert sandbox(*call.split()).out == ""
+
+
+def test_a_mistake_of_the_command_line(sandbox: CommandLine) -> None:
+    for argv in (("plan", "--bogus", "--json"), ("plan", "--json", "--bogus"), ("up", "--json", "--ask")):
+        ran = sandbox(*argv)
+        assert ran.code == 2 and json.loads(ran.out)["diagnostics"][0]["message"] in ran.err
+    assert sandbox("plan", "--bogus").out == ""
+
+
+def test_no_room_for_the_document(sandbox: CommandLine) -> None:
+    sandbox.file(BAD)
+    for argv in (("plan", "--json"), ("stats", "nobody", "--json")):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                sandbox.argv(*argv),
+                cwd=sandbox.project,
+                env=sandbox.environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=DEADLINE_S,
+            )
+        assert done.returncode in (1, 2) and "Traceback" not in done.stderr
