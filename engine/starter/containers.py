@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from engine.starter.including import include_problems, note_variables
+from engine.starter.programs import propose_fetching
 from engine.starter.project_tree import Project, table, word
 from engine.starter.proposals import Findings
 from sandboxfile.compose.images import DOCKER_HUB, image_hosts
@@ -55,9 +56,14 @@ def _override(project: Project, name: str) -> list[Source]:
     return [source] if source.readable and isinstance(source.data, dict) else []
 
 
-def propose_images(project: Project, found: Findings, source: Source, directory: str) -> None:
-    """Propose endpoints for the images that services use or are built from. The Compose file is in `directory`."""
+def propose_images(project: Project, found: Findings, source: Source, directory: str, without: str = "") -> None:
+    """Propose endpoints for the images that services, except `without`, use or are built from.
+
+    The Compose file is in `directory`.
+    """
     for service, entry in table(source.data, "services").items():
+        if service == without:
+            continue
         build = entry.get("build") if isinstance(entry, dict) else None
         if build is None:
             _propose_image(found, word(entry, "image"), f"image of {service} in {source.file}")
@@ -69,8 +75,9 @@ def propose_images(project: Project, found: Findings, source: Source, directory:
 
 
 def propose_bases(project: Project, found: Findings, path: str) -> None:
-    """Propose endpoints for the images that the Dockerfile at `path` begins with."""
+    """Propose endpoints for the images that the Dockerfile at `path` begins with, and for what its steps fetch."""
     text = project.text(path) or ""
+    propose_fetching(found, text, path)
     arguments = dict(_ARG.findall(text.partition("\nFROM")[0]))
     stages = set()
     for image, stage in _FROM.findall(text):

@@ -19,7 +19,10 @@ from engine.starter.containers import propose_images
 from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_path, scalar, slug
 from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
 from engine.starter.including import include_problems, note_variables
+from engine.starter.looking import look_for_languages
+from engine.starter.programs import programs_in
 from engine.starter.project_tree import Project, table, word, words
+from engine.starter.registries import propose_registry
 from engine.starter.versions import DEBIAN, shown
 from sandboxfile.quantities import MIB, format_size, parse_size
 from sandboxfile.reading.interpolate import escape
@@ -111,6 +114,9 @@ def convert_devcontainer(conversion: Conversion) -> None:
     for key in _SETUP:  # in the order in which they run
         if key in conversion.data:
             _command(conversion, key, conversion.data[key])
+    found = conversion.found
+    if not any(proposal.section == "setup" and proposal.active for proposal in found.proposals):
+        look_for_languages(Project(conversion.target, found.note), found)  # the project's own files say it, too
 
 
 def _name(conversion: Conversion) -> None:
@@ -156,7 +162,8 @@ def _compose(conversion: Conversion) -> None:
         for file in kept:
             source = read_source(project.text(file) or "", file)
             if source.readable:
-                propose_images(project, conversion.found, source, posixpath.dirname(file))
+                own = word(conversion.data, "service")
+                propose_images(project, conversion.found, source, posixpath.dirname(file), without=own)
 
 
 def _replace_service(conversion: Conversion, files: list[str]) -> None:
@@ -223,19 +230,39 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
     if re.search(r"\$\{(localWorkspaceFolder|localEnv|containerEnv|devcontainerId)", command):
         conversion.leave_out(path, "it uses variables of the host, or of a container")
         return
-    found = conversion.found
+    found, project = conversion.found, Project(conversion.target, conversion.found.note)
     tokens = [token.removeprefix(f"{_target(conversion)}/") for token in _tokens(command)]
-    inputs = _inputs(Project(conversion.target, found.note), tokens)
+    script = _script(project, tokens)
+    inputs = _inputs(project, [*tokens, *(name for program in programs_in(script) for name in program.names)])
     step: dict[str, Any] = {"run": command} | ({"inputs": inputs} if inputs else {})
     if {"pip", "pip3"} & set(tokens):
         step["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}  # otherwise pip refuses to change Debian's own Python
-    reason = _obstacle(tokens, command)
+    reason = _obstacle(tokens, command) or _obstacle_in(f"{command}\n{script}")
     remark = f"from {path[0]}; {reason}" if reason else f"from {path[0]}"
     found.propose("setup", step if len(step) > 1 else command, remark, active=not reason)
     for group in dict.fromkeys(_GROUPS[token] for token in tokens if token in _GROUPS):
         found.propose("endpoints", group, f"for {path[0]}")
+    for program in programs_in(f"{command}\n{script}"):
+        for package in program.packages:
+            found.propose("packages", package, f"for {path[0]}")
+        for registry in program.registries:
+            propose_registry(found, registry, path[0])
 
 
+def _script(project: Project, tokens: list[str]) -> str:
+    """The text of the first program that a command runs, where that is a file of the project; "" when it is not."""
+    words = [token for token in tokens if token not in ("sudo", "bash", "sh") and not token.startswith("-")]
+    text = project.text(words[0]) if words and ("/" in words[0] or words[0].endswith(".sh")) else None
+    return text or ""
+
+
+def _obstacle_in(text: str) -> str:
+    """Why a command, or the script that it runs, cannot run before the project is there; "" when nothing shows that."""
+    match = _WHOLE.search(text)
+    return f"{match[0]} works with all of the project: run it in the machine" if match else ""
+
+
+_WHOLE = re.compile(r"(?<![\w.-])(?:bin/)?(?:rails|rake|artisan|manage\.py)(?=[\s\"'])")
 _FOREIGN = {"dnf", "yum", "apk", "pacman", "zypper", "microdnf", "tdnf"}
 _OTHER_USER = re.compile(r"/home/(?!agent\b)[a-z]|\b(?:vscode|node):(?:vscode|node)\b|\bsu (?:- )?(?:vscode|node)\b")
 _IN_IMAGE = re.compile(r"(?<![\w.}])(?:/usr/local/(?:bin|share|sbin)/[\w./-]+|/opt/[\w./-]+|/(?:scripts|app)/[\w./-]+)")

@@ -64,6 +64,12 @@ REGISTRIES = {
         ("bcr.bazel.build", "releases.bazel.build", "mirror.bazel.build"),
         "https://bazel.build/external/registry",
     ),
+    "alpine": Registry(
+        "Alpine's packages", ("dl-cdn.alpinelinux.org",), "https://wiki.alpinelinux.org/wiki/Repositories"
+    ),
+    "ubuntu": Registry(
+        "Ubuntu's packages", ("archive.ubuntu.com", "security.ubuntu.com"), "https://ubuntu.com/server/docs/apt"
+    ),
     "python": Registry(
         "the builds of Python that uv installs",
         ("releases.astral.sh",),
@@ -73,13 +79,13 @@ REGISTRIES = {
 }
 
 
-def propose_registry(found: Findings, name: str, seen: str) -> None:
-    """Propose endpoints for a registry. `seen` is the file of the project that asks for it."""
+def propose_registry(found: Findings, name: str, seen: str, part: str = "") -> None:
+    """Propose endpoints for a registry. `seen` is the file of the project that asks for it; `part` as in a proposal."""
     if name in NAMED:
-        found.propose("endpoints", name, f"from {seen}")
+        found.propose("endpoints", name, f"from {seen}", part=part)
         return
     registry = REGISTRIES[name]
     for host in registry.hosts:
-        found.propose("endpoints", host, f"{registry.title}, from {seen}; {registry.source}")
+        found.propose("endpoints", host, f"{registry.title}, from {seen}; {registry.source}", part=part)
     if registry.repository:
-        found.propose("endpoints", {"github": registry.repository}, f"{registry.title}, from {seen}")
+        found.propose("endpoints", {"github": registry.repository}, f"{registry.title}, from {seen}", part=part)
