@@ -63,7 +63,7 @@ PROJECTS = {
     "yarn-4": OwnProject(
         "yarn install && yarn test",
         ("npm",),
-        ("sudo npm install -g @yarnpkg/cli-dist && yarn config set --home", "yarn install --immutable"),
+        ("sudo npm install -g @yarnpkg/cli-dist@4.13 && yarn config set --home", "yarn install --immutable"),
     ),
     "pyproject": OwnProject("python3 check.py", ("pypi",), ("python3 -c 'import tomllib",)),
     "compose": OwnProject("curl -sS http://localhost:18000", ("debian",), services=("db", "web"), said="checked 1"),
