@@ -131,7 +131,7 @@ PROJECTS = {
         "bin/rails test",
         ("registry-1.docker.io", "rubygems.org"),
         ("bundle install",),
-        packages=("gh", "ruby-dev", "ruby-bundler", "build-essential"),
+        packages=("gh", "ruby-dev", "ruby-bundler", "build-essential", "libyaml-dev"),
         offered=("bin/setup --skip-server",),
         services=("redis",),
         source=".devcontainer/devcontainer.json",

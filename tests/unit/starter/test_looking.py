@@ -390,6 +390,23 @@ def _plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
+    ("file", "text", "packages"),
+    [
+        ("requirements.txt", "flask\npsycopg2==2.9.10\n", ["build-essential", "python3-dev", "libpq-dev"]),
+        ("requirements.txt", "psycopg2-binary==2.9.10  # psycopg2\n-r psycopg2.txt\n", []),
+        ("pyproject.toml", "[project]\ndependencies = ['uWSGI>=2']\n", ["build-essential", "python3-dev"]),
+        ("uv.lock", '[[package]]\nname = "psycopg2"\n', ["build-essential", "python3-dev", "libpq-dev"]),
+        ("Gemfile", "gem 'rails'\ngem 'pg', '~> 1.5'\n", ["libpq-dev", "libyaml-dev"]),
+        ("Gemfile", "gem 'pg_query'\n# gem-pg\n", []),
+    ],
+)
+def test_what_is_compiled_has_its_headers(file: str, text: str, packages: list[str], tmp_path: Path) -> None:
+    (tmp_path / file).write_text(text)
+    found = [item for item in look(tmp_path).proposals if item.section == "packages" and "to compile" in item.remark]
+    assert [item.value for item in found] == packages
+
+
+@pytest.mark.parametrize(
     ("lock", "text", "installed"),
     [
         ("yarn.lock", "# x\n\n__metadata:\n  version: 6\n  cacheKey: 8\n", "@yarnpkg/cli-dist@3 "),
