@@ -66,7 +66,12 @@ PROJECTS = {
         ("sudo npm install -g @yarnpkg/cli-dist@4.13 && yarn config set --home", "yarn install --immutable"),
     ),
     "pyproject": OwnProject("python3 check.py", ("pypi",), ("python3 -c 'import tomllib",)),
-    "compose": OwnProject("curl -sS http://localhost:18000", ("debian",), services=("db", "web"), said="checked 1"),
+    "compose": OwnProject(
+        "curl -sS --retry 300 --retry-delay 1 --retry-all-errors http://localhost:18000",  # it has no health check
+        ("debian",),
+        services=("db", "web"),
+        said="checked 1",
+    ),
     "bun": OwnProject("bun run test", ("npm",), ("sudo npm install -g bun", "bun install --frozen-lockfile")),
     "npm-workspace": OwnProject("npm install && npm test -w words", ("npm",), ("npm ci --ignore-scripts",)),
     "deno": OwnProject("deno task test", ("npm", "jsr.io"), ("sudo npm install -g deno",), offered=("deno install",)),
