@@ -17,6 +17,13 @@ def test_each_kind_is_there() -> None:
     assert len(PROJECTS) >= 20 and len(STARTED) >= 12
 
 
+def test_each_that_starts_has_its_turn() -> None:
+    turns = re.findall(r"of\(OWN, ([^)]+)\)", (FOLDER.parent / "e2e/conftest.py").read_text())
+    named = [re.findall('"([a-z0-9-]+)"', turn) for turn in turns]
+    assert all(len(names) == 3 for names in named)
+    assert sorted(name for names in named for name in names) == sorted(STARTED)
+
+
 @pytest.mark.parametrize("name", PROJECTS)
 def test_the_plan(name: str, sandbox: CommandLine, tmp_path: Path) -> None:
     own, project = PROJECTS[name], tmp_path / name
