@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint fast vm e2e wheel clients agents bench fuzz clean
+.PHONY: demo test lint fast vm e2e wheel clients agents projects bench fuzz clean
 
 demo: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/quickstart/demo.sh
@@ -12,8 +12,9 @@ test: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/suites.py lint fast wheel vm e2e
 
 # `clients` is apart from `test`: Go, cargo and Java are hundreds of megabytes in the guest. So is `agents`:
-# each that can be installed does a task, and `test` has two of them each time, the others in turns.
-lint fast vm e2e wheel clients agents: $(VENV)/ready
+# each that can be installed does a task, and `test` has two of them each time, the others in turns. `projects` starts
+# small projects of all kinds by what `init` writes for them; `test` has three of them each time.
+lint fast vm e2e wheel clients agents projects: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/suites.py $@
 
 bench: $(VENV)/ready

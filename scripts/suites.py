@@ -50,6 +50,12 @@ def agents(scratch: Path) -> list[list[str]]:
     return [["env", "SANDBOX_TEST_ALL=1", *PYTEST, file, "--timeout", "2400", "-rs", "--durations", "0"]]
 
 
+def projects(scratch: Path) -> list[list[str]]:
+    """All small projects that can be started with the registries that are there; `e2e` has three of them each time."""
+    file = "tests/e2e/test_projects.py"
+    return [["env", "SANDBOX_TEST_ALL=1", *PYTEST, file, "--timeout", "2400", "-rs", "--durations", "0"]]
+
+
 def wheel(scratch: Path) -> list[list[str]]:
     """The built wheel, in a clean environment of its own, validates every example and has its templates."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -75,7 +81,16 @@ def wheel(scratch: Path) -> list[list[str]]:
     ]
 
 
-SUITES = {"lint": lint, "fast": fast, "wheel": wheel, "vm": vm, "e2e": e2e, "clients": clients, "agents": agents}
+SUITES = {
+    "lint": lint,
+    "fast": fast,
+    "wheel": wheel,
+    "vm": vm,
+    "e2e": e2e,
+    "clients": clients,
+    "agents": agents,
+    "projects": projects,
+}
 
 
 def main(names: list[str]) -> int:

@@ -1,6 +1,6 @@
 """An npm lock file beside an `agent.yaml`: every package that an agent is made of, with its digest.
 
-The format is that of npm's package-lock.json, version 3 (docs.npmjs.com, "package-lock.json"), without the addresses of
+The format is that of npm's package-lock.json, version 3 (`npm help package-lock.json`), without the addresses of
 the packages: they come from the registry that this host's npm is configured with.
 """
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from engine.starter.including import include_problems, note_variables
+from engine.starter.programs import propose_fetching
 from engine.starter.project_tree import Project, table, word
 from engine.starter.proposals import Findings
 from sandboxfile.compose.images import image_endpoints
@@ -57,9 +58,14 @@ def _override(project: Project, name: str) -> list[Source]:
     return [source] if source.readable and isinstance(source.data, dict) else []
 
 
-def propose_images(project: Project, found: Findings, source: Source, directory: str) -> None:
-    """Propose endpoints for the images that services use or are built from. The Compose file is in `directory`."""
+def propose_images(project: Project, found: Findings, source: Source, directory: str, without: str = "") -> None:
+    """Propose endpoints for the images that services, except `without`, use or are built from.
+
+    The Compose file is in `directory`.
+    """
     for service, entry in table(source.data, "services").items():
+        if service == without:
+            continue
         build = entry.get("build") if isinstance(entry, dict) else None
         if build is None:
             _propose_image(found, word(entry, "image"), f"image of {service} in {source.file}")
@@ -84,8 +90,10 @@ def _contexts(build: Any) -> dict[str, str]:
 
 
 def propose_bases(project: Project, found: Findings, path: str, contexts: Iterable[str] = ()) -> None:
-    """Propose endpoints for the images that the Dockerfile at `path` begins with, copies from, or is read by."""
+    """Propose endpoints for the images that the Dockerfile at `path` begins with, copies from, or is read by, and for
+    what its steps fetch."""
     text = project.text(path) or ""
+    propose_fetching(found, text, path)
     arguments = dict(_ARG.findall(text.partition("\nFROM")[0]))
     if match := _SYNTAX.match(text):
         _propose_image(found, match[1], f"syntax in {path}")

@@ -20,8 +20,9 @@ from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_pat
 from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
 from engine.starter.including import include_problems, note_variables
 from engine.starter.missing_files import missing_file
-from engine.starter.programs import GROUPS
+from engine.starter.programs import GROUPS, programs_in
 from engine.starter.project_tree import Project, table, word, words
+from engine.starter.registries import propose_registry
 from engine.starter.versions import DEBIAN, shown
 from sandboxfile.quantities import MIB, format_size, parse_size
 from sandboxfile.reading.interpolate import escape
@@ -157,7 +158,7 @@ def _compose(conversion: Conversion) -> None:
     if own is not None:
         _replace_service(conversion, own, [table(source.data, "services") for source in sources])
     for source in sources:
-        propose_images(project, conversion.found, source, posixpath.dirname(source.file))
+        propose_images(project, conversion.found, source, posixpath.dirname(source.file), without=own or "")
 
 
 def _replace_service(conversion: Conversion, name: str, services: list[dict[str, Any]]) -> None:
@@ -219,14 +220,14 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
     if re.search(r"\$\{(localWorkspaceFolder|localEnv|containerEnv|devcontainerId)", command):
         conversion.leave_out(path, "it uses variables of the host, or of a container")
         return
-    found = conversion.found
+    found, project = conversion.found, Project(conversion.target, conversion.found.note)
     tokens = [token.removeprefix(f"{_target(conversion)}/") for token in _tokens(command)]
-    project = Project(conversion.target, found.note)
-    inputs = _inputs(project, tokens)
+    script = _script(project, tokens)
+    inputs = _inputs(project, [*tokens, *(name for program in programs_in(script) for name in program.names)])
     step: dict[str, Any] = {"run": command} | ({"inputs": inputs} if inputs else {})
     if {"pip", "pip3"} & set(tokens):
         step["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}  # otherwise pip refuses to change Debian's own Python
-    reason = _obstacle(tokens, command)
+    reason = _obstacle(tokens, command) or _obstacle_in(f"{command}\n{script}")
     inside = command.replace(f"{_target(conversion)}/", "./")
     if not reason and (missing := missing_file(project, inside)):
         reason = f"the project has no {missing}"
@@ -234,8 +235,27 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
     found.propose("setup", step if len(step) > 1 else command, remark, active=not reason)
     for group in dict.fromkeys(GROUPS[token] for token in tokens if token in GROUPS):
         found.propose("endpoints", group, f"for {path[0]}")
+    for program in programs_in(f"{command}\n{script}"):
+        for package in program.packages:
+            found.propose("packages", package, f"for {path[0]}")
+        for registry in program.registries:
+            propose_registry(found, registry, path[0])
 
 
+def _script(project: Project, tokens: list[str]) -> str:
+    """The text of the first program that a command runs, where that is a file of the project; "" when it is not."""
+    words = [token for token in tokens if token not in ("sudo", "bash", "sh") and not token.startswith("-")]
+    text = project.text(words[0]) if words and ("/" in words[0] or words[0].endswith(".sh")) else None
+    return text or ""
+
+
+def _obstacle_in(text: str) -> str:
+    """Why a command, or the script that it runs, cannot run before the project is there; "" when nothing shows that."""
+    match = _WHOLE.search(text)
+    return f"{match[0]} works with all of the project: run it in the machine" if match else ""
+
+
+_WHOLE = re.compile(r"(?<![\w.-])(?:bin/)?(?:rails|rake|artisan|manage\.py)(?=[\s\"'])")
 _FOREIGN = {"dnf", "yum", "apk", "pacman", "zypper", "microdnf", "tdnf"}
 _OTHER_USER = re.compile(r"/home/(?!agent\b)[a-z]|\b(?:vscode|node):(?:vscode|node)\b|\bsu (?:- )?(?:vscode|node)\b")
 _IN_IMAGE = re.compile(r"(?<![\w.}])(?:/usr/local/(?:bin|share|sbin)/[\w./-]+|/opt/[\w./-]+|/(?:scripts|app)/[\w./-]+)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from engine.starter import headers
 from engine.starter.hosts import host_of
 from engine.starter.project_tree import Project, table, word
 from engine.starter.proposals import Findings
@@ -78,6 +79,7 @@ def _propose_ruby(project: Project, found: Findings) -> None:
     gemfile = project.text("Gemfile") or ""
     for name in ("ruby-dev", "ruby-bundler", "build-essential"):
         found.propose("packages", name, "from Gemfile")
+    headers.propose_headers(project, found, project.inputs("Gemfile", "Gemfile.lock"), headers.RUBY)
     urls = re.findall(r"""(?m)^[ \t]*source[ \t]*\(?[ \t]*["'](https?://[^"'\s]+)""", gemfile)
     for host in filter(None, map(host_of, urls)):
         if host != "rubygems.org":

@@ -18,8 +18,7 @@ def look_at(root: Path, marks: Mapping[str, Sequence[str]]) -> Findings:
     """Proposals for the project in `root`. `marks` maps each agent to the files that show that it is used."""
     found = Findings()
     project = Project(root, found.note)
-    for look in LANGUAGES:
-        look(project, found)
+    look_for_languages(project, found)
     if not found.proposals:
         members.look(project, found, LANGUAGES)
     containers.look(project, found)
@@ -28,6 +27,12 @@ def look_at(root: Path, marks: Mapping[str, Sequence[str]]) -> Findings:
     used = [name for name, files in marks.items() if any(project.has(file) for file in files)]
     found.agent = used[0] if len(used) == 1 else None
     return found
+
+
+def look_for_languages(project: Project, found: Findings) -> None:
+    """Propose what the languages of the project need."""
+    for look in LANGUAGES:
+        look(project, found)
 
 
 def _look_for_git(project: Project, found: Findings) -> None:

@@ -49,7 +49,7 @@ def _propose_setup(project: Project, found: Findings, package: dict[str, object]
     manager = _MANAGERS.get(lock or "") or (named[1] if named and not lock else "npm")
     version = named[2] if named and named[1] == manager else ""
     berry = manager == "yarn" and _is_berry(project, version)
-    for run in _manager(manager, version, berry):
+    for run in _manager(manager, version or _writer(project, manager), berry):
         seen = "from packageManager in package.json" if version else f"from {lock or 'package.json'}"
         found.propose("setup", run, seen)
     if manager == "yarn" and not berry:
@@ -66,6 +66,24 @@ def _is_berry(project: Project, version: str) -> bool:
     if version:
         return int(re.match("[0-9]{1,4}", version)[0]) >= 2  # type: ignore[index]
     return "__metadata:" in (project.text("yarn.lock") or "") or project.text(".yarnrc.yml") is not None
+
+
+def _writer(project: Project, manager: str) -> str:
+    """The version that writes the project's lock file as it is: a newer one wants to change it, and may not.
+
+    "" for the newest one.
+    """
+    lock, pattern = _FORMATS.get(manager, ("", ""))
+    match = re.search(pattern, project.text(lock) or "") if lock else None
+    return _WRITERS[manager].get(match[1], "") if match else ""
+
+
+# By what each version has written: Yarn 4.13, 4.14 and 4.15 have three formats.
+_FORMATS = {
+    "yarn": ("yarn.lock", r"(?m)^__metadata:\s{1,9}version: ([0-9]{1,3})\b"),
+    "pnpm": ("pnpm-lock.yaml", r"(?m)^lockfileVersion: '?([0-9]{1,3})\."),
+}
+_WRITERS = {"yarn": {"4": "2", "6": "3", "8": "4.13", "9": "4.14"}, "pnpm": {"5": "7", "6": "8"}}
 
 
 def _manager(manager: str, version: str, berry: bool) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 
+from engine.starter import headers
 from engine.starter.hosts import host_of
 from engine.starter.project_tree import Project, table, word, words
 from engine.starter.proposals import Findings
@@ -40,6 +41,7 @@ def look(project: Project, found: Findings) -> None:
         if host := host_of(url):
             found.propose("endpoints", host, "an index in pyproject.toml")
     _propose_version(project, found, data)
+    headers.propose_headers(project, found, files, headers.PYTHON)
     if "uv.lock" in files:
         _propose_uv(project, found, data)
     elif "poetry.lock" in files:

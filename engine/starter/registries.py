@@ -1,7 +1,8 @@
 """What projects fetch from besides the groups of endpoints: toolchains, and registries of fewer projects.
 
 Where a group of endpoints has the same name, it is proposed instead: a group knows requests, and this knows only hosts.
-Each entry was compared with its source on 2026-11-26.
+`source` is the page to check an entry against. Of .NET, uv's builds of Python and Gradle's plugins the hosts were seen
+in use in public code; the others were written down by those pages' names, and not compared.
 """
 
 from __future__ import annotations
@@ -42,6 +43,12 @@ REGISTRIES = {
         ("bcr.bazel.build", "releases.bazel.build", "mirror.bazel.build"),
         "https://bazel.build/external/registry",
     ),
+    "alpine": Registry(
+        "Alpine's packages", ("dl-cdn.alpinelinux.org",), "https://wiki.alpinelinux.org/wiki/Repositories"
+    ),
+    "ubuntu": Registry(
+        "Ubuntu's packages", ("archive.ubuntu.com", "security.ubuntu.com"), "https://ubuntu.com/server/docs/apt"
+    ),
     "python": Registry(
         "the builds of Python that uv installs",
         ("releases.astral.sh",),
@@ -51,13 +58,13 @@ REGISTRIES = {
 }
 
 
-def propose_registry(found: Findings, name: str, seen: str) -> None:
-    """Propose endpoints for a registry. `seen` is the file of the project that asks for it."""
+def propose_registry(found: Findings, name: str, seen: str, part: str = "") -> None:
+    """Propose endpoints for a registry. `seen` is the file of the project that asks for it; `part` as in a proposal."""
     if name in NAMED:
-        found.propose("endpoints", name, f"from {seen}")
+        found.propose("endpoints", name, f"from {seen}", part=part)
         return
     registry = REGISTRIES[name]
     for host in registry.hosts:
-        found.propose("endpoints", host, f"{registry.title}, from {seen}; {registry.source}")
+        found.propose("endpoints", host, f"{registry.title}, from {seen}; {registry.source}", part=part)
     if registry.repository:
-        found.propose("endpoints", {"github": registry.repository}, f"{registry.title}, from {seen}")
+        found.propose("endpoints", {"github": registry.repository}, f"{registry.title}, from {seen}", part=part)

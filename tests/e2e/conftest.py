@@ -10,15 +10,32 @@ from pathlib import Path
 import pytest
 from world import World
 
+
+def of(file: str, *parameters: str) -> list[str]:
+    """The names of a file's test with each of these parameters."""
+    return [f"{file}[{parameter}]" for parameter in parameters]
+
+
 # All of them in each run would take it over its hour. One turn follows another, commit by commit. A name is that of a
 # file, or of a file and one parameter. Of the agents Claude Code and Codex do their tasks each time.
-AGENTS = "test_agent_tasks.py"
+AGENTS, OWN = "test_agent_tasks.py", "test_projects.py"
 TURNS = (
-    ("test_docker_matrix.py", f"{AGENTS}[opencode]", f"{AGENTS}[pi]"),
-    ("test_recipes.py", "test_clients.py", f"{AGENTS}[gemini]", f"{AGENTS}[cline]"),
-    ("test_copied_content.py", "test_certificate.py", f"{AGENTS}[copilot]", f"{AGENTS}[qwen-code]"),
-    ("test_agent_screens.py",),
-    ("test_editor_panel.py", "test_agent_comfort.py", "test_agent_key_nowhere.py"),
+    ("test_docker_matrix.py", f"{AGENTS}[opencode]", f"{AGENTS}[pi]", *of(OWN, "npm", "pip", "deno")),
+    ("test_recipes.py", "test_clients.py", f"{AGENTS}[gemini]", f"{AGENTS}[cline]", *of(OWN, "uv", "pnpm", "compose")),
+    (
+        "test_copied_content.py",
+        "test_certificate.py",
+        f"{AGENTS}[copilot]",
+        f"{AGENTS}[qwen-code]",
+        *of(OWN, "worktree", "yarn-1", "pyproject"),
+    ),
+    ("test_agent_screens.py", *of(OWN, "poetry", "yarn-4", "monorepo")),
+    (
+        "test_editor_panel.py",
+        "test_agent_comfort.py",
+        "test_agent_key_nowhere.py",
+        *of(OWN, "pipenv", "bun", "npm-workspace"),
+    ),
 )
 APART = {f"{AGENTS}[openclaw]"}  # its installation alone takes 25 minutes and more without KVM
 ALL = "SANDBOX_TEST_ALL"

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SHIPPED = ("sandboxfile", "vmm", "engine")
 AROUND = ("tests", "bench", "scripts")
 PART_OF = {"pydantic-core": "pydantic"}  # which pins it to one version
-IN_THE_GUEST = ("engine/build/image/clients.py", "tests/e2e/clients")  # run there, with what is there
+IN_THE_GUEST = ("engine/build/image/clients.py", "tests/e2e/clients", "tests/projects")  # run there, with what is there
 
 
 def third_party(source: str) -> Iterator[str]:
@@ -78,5 +78,7 @@ def test_a_missing_one_is_found() -> None:
 
 def test_names_of_test_files_are_unique() -> None:
     # Without packages pytest imports them by their bare names: the second of a name fails, at times.
-    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    of_guests = ROOT / "tests/projects"
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if not path.is_relative_to(of_guests)]
+    names = Counter(path.name for path in paths if path.name != "conftest.py")
     assert [name for name, count in names.items() if count > 1] == []

@@ -400,6 +400,45 @@ def _plain(value: Any) -> Any:
     return value.get("github", value) if isinstance(value, dict) else value
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "packages"),
+    [
+        ("requirements.txt", "flask\npsycopg2==2.9.10\n", ["build-essential", "python3-dev", "libpq-dev"]),
+        ("requirements.txt", "psycopg2-binary==2.9.10  # psycopg2\n-r psycopg2.txt\n", []),
+        ("pyproject.toml", "[project]\ndependencies = ['uWSGI>=2']\n", ["build-essential", "python3-dev"]),
+        ("uv.lock", '[[package]]\nname = "psycopg2"\n', ["build-essential", "python3-dev", "libpq-dev"]),
+        ("Gemfile", "gem 'rails'\ngem 'pg', '~> 1.5'\n", ["libpq-dev", "libyaml-dev"]),
+        ("Gemfile", "gem 'pg_query'\n# gem-pg\n", []),
+    ],
+)
+def test_what_is_compiled_has_its_headers(file: str, text: str, packages: list[str], tmp_path: Path) -> None:
+    (tmp_path / file).write_text(text)
+    found = [item for item in look(tmp_path).proposals if item.section == "packages" and "to compile" in item.remark]
+    assert [item.value for item in found] == packages
+
+
+@pytest.mark.parametrize(
+    ("lock", "text", "installed"),
+    [
+        ("yarn.lock", "# x\n\n__metadata:\n  version: 6\n  cacheKey: 8\n", "@yarnpkg/cli-dist@3 "),
+        ("yarn.lock", "__metadata:\n  version: 8\n", "@yarnpkg/cli-dist@4.13 "),
+        ("yarn.lock", "__metadata:\n  version: 10\n", "@yarnpkg/cli-dist "),
+        ("yarn.lock", '__metadata:\n  version: 8; x\n\n"a@npm:1":\n  version: 6\n', "@yarnpkg/cli-dist@4.13 "),
+        ("yarn.lock", 'a@1:\n  version "6.0.0"\n', "yarn"),
+        ("pnpm-lock.yaml", "lockfileVersion: 5.4\n", "pnpm@7 "),
+        ("pnpm-lock.yaml", "lockfileVersion: '6.0'\n", "pnpm@8 "),
+        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "pnpm "),
+    ],
+)
+def test_the_package_manager_is_one_that_leaves_the_lock_file_as_it_is(
+    lock: str, text: str, installed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / lock).write_text(text)
+    setup = [proposal.value for proposal in look(tmp_path).proposals if proposal.section == "setup"]
+    assert f"{setup[0]} ".startswith(f"sudo npm install -g {installed}")
+
+
 def test_several_languages_at_once(tmp_path: Path) -> None:
     for name in ("pnpm", "pip", "rust", "go", "ruby", "compose", "private files", "claude code"):
         PROJECTS[name].write(tmp_path)

@@ -49,7 +49,7 @@ def test_wherever_the_container_is(tmp_path: Path, source: str) -> None:
         ("npm install --legacy-peer-deps", False),
         ("npm install left-pad", True),
         ("npm ci && npm run build", True),
-        ("bundle install", True),
+        ("echo ready", True),
         (["npm", "install"], False),
     ],
 )

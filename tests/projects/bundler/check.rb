@@ -1,0 +1,2 @@
+require "rainbow"
+puts "checked #{Rainbow("x").red.length}"

@@ -1,0 +1,3 @@
+fn main() {
+    println!("checked {}", itoa::Buffer::new().format(7));
+}

@@ -1,0 +1,3 @@
+<?php
+require "vendor/autoload.php";
+echo "checked ", Psr\Log\LogLevel::INFO, "\n";

@@ -1,0 +1,2 @@
+import semver from "semver";
+console.log("checked", semver.inc("7.7.2", "minor"));

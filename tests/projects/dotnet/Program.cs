@@ -1,0 +1,1 @@
+System.Console.WriteLine("checked " + Newtonsoft.Json.JsonConvert.SerializeObject(new int[0]));

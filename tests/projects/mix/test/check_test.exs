@@ -1,0 +1,5 @@
+defmodule CheckTest do
+  use ExUnit.Case
+
+  test "runs", do: assert(Jason.encode!([]) == "[]")
+end
