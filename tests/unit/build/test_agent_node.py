@@ -6,6 +6,7 @@ import asyncio
 import io
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +14,10 @@ import pytest
 from fake_guest import Answer, FakeGuest
 
 from engine.agents import load_agent
+from engine.agents.installation import NpmInstall
 from engine.agents.packages import wanted_package
 from engine.build.context import BuildContext
-from engine.build.nodes.agent import PACKAGE, InstallAgent, action_of
+from engine.build.nodes.agent import PACKAGE, Action, InstallAgent, action_of
 from engine.build.nodes.package_tree import repack
 from engine.errors import EngineError
 from engine.guest.guest import Guest
@@ -85,7 +87,8 @@ def test_npm_runs_no_script_but_those_that_are_named(tmp_path: Path) -> None:
         f"npm install --global --no-audit --no-fund --ignore-scripts {package}",
         "npm rebuild --global openclaw",
     ]
-    assert "--omit=optional" in act(install("gemini"), tmp_path).of("npm install").command
+    action = Action(NpmInstall(package="small", optional=False), "package[0]")
+    assert "--omit=optional" in act(replace(step, actions=(action,)), tmp_path).of("npm install").command
     assert [one.group for one in step.endpoints] == ["npm"]
 
 
