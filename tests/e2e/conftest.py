@@ -13,14 +13,16 @@ from world import World
 # All of them in each run would take it over its hour. One turn follows another, commit by commit. A name is that of a
 # file, or of a file and one parameter. Of the agents Claude Code and Codex do their tasks each time.
 AGENTS = "test_agent_tasks.py"
+STARTERS = "test_starters.py"
 TURNS = (
-    ("test_docker_matrix.py", f"{AGENTS}[opencode]", f"{AGENTS}[pi]"),
+    ("test_docker_matrix.py", f"{AGENTS}[opencode]", f"{AGENTS}[pi]", f"{STARTERS}[opencode]", f"{STARTERS}[pi]"),
     ("test_recipes.py", "test_clients.py", f"{AGENTS}[gemini]", f"{AGENTS}[cline]"),
     ("test_copied_content.py", "test_certificate.py", f"{AGENTS}[copilot]", f"{AGENTS}[qwen-code]"),
-    ("test_agent_screens.py",),
+    ("test_agent_screens.py", f"{STARTERS}[shell]", f"{STARTERS}[default]", f"{STARTERS}[copilot]"),
     ("test_editor_panel.py", "test_agent_comfort.py", "test_agent_key_nowhere.py"),
+    tuple(f"{STARTERS}[{name}]" for name in ("claude-code", "codex", "gemini", "cline", "qwen-code")),
 )
-APART = {f"{AGENTS}[openclaw]"}  # its installation alone takes 25 minutes and more without KVM
+APART = {f"{AGENTS}[openclaw]", f"{STARTERS}[openclaw]"}  # its installation alone takes 25 minutes and more without KVM
 ALL = "SANDBOX_TEST_ALL"
 
 
