@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,8 +130,7 @@ async def run_task(
             where = instance.working_directory
             end = await run_agent(guest, instance.agent, argv, where, task.timeout_s, on_stderr)
         after = await asyncio.to_thread(look_at, mounts)
-        lines = journal_lines(layout.instance(instance.name).journal, refused=True)
-        refused = {str(line.get("host")) for line in lines}
+        refused = hosts_in_vain(journal_lines(layout.instance(instance.name).journal, refused=True))
         answered = read_answer(definition.commands, end.output)
         keep = keep or (task.keep_on_failure and bool(end.code or answered.failed))
     finally:
@@ -153,3 +152,8 @@ async def run_task(
         unsaid(answered, end.output, end.last_words),
         keep,
     )
+
+
+def hosts_in_vain(lines: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Those of refused connections. One that never said a name, such as one that was given up, asked for none."""
+    return {host for line in lines if isinstance(host := line.get("host"), str)}
