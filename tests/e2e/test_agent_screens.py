@@ -39,6 +39,7 @@ AGENTS = (
     Agent("claude-code", [("", "/exit"), ("/exit", "\r")]),
     Agent("codex", [("", "/quit"), ("/quit", "\r")]),
     Agent("opencode", [("", "/exit"), ("/exit", "\r")]),
+    Agent("copilot", [("", "/exit"), ("/exit", "\r")]),
     # On a screen it gives the model no output of a command that ends at once, at least under emulation.
     Agent("gemini", [("", "/quit"), ("/quit", "\r")], "The command said"),
 )
