@@ -47,7 +47,7 @@ def test_a_tool_call_by_an_editor(world: World, agent: str) -> None:
             got = vendor.got()
             assert got and all(values(one, facts.header) == [facts.scheme + facts.key] for one in got)
             assert str(project) not in str([one["body"] for one in got]), "the agent knows the guest's paths alone"
-            assert editor.close() in (0, 143)
+            assert editor.close() in (0, 1, 143)  # the adapter of Codex ends with 1 when its input does
             assert "MCP servers are left out" in editor.errors
         assert [one["status"] for one in world.listed(project)] == ["running"], "it goes on running"
 
