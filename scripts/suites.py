@@ -45,9 +45,10 @@ def clients(scratch: Path) -> list[list[str]]:
 
 
 def agents(scratch: Path) -> list[list[str]]:
-    """All agents that can be installed, each on its task; `e2e` does two of them each time, and the others in turns."""
-    file = "tests/e2e/test_agent_tasks.py"
-    return [["env", "SANDBOX_TEST_ALL=1", *PYTEST, file, "--timeout", "2400", "-rs", "--durations", "0"]]
+    """All agents that can be installed, on their tasks and by their starters; `e2e` does two tasks each time, and the
+    rest in turns."""
+    files = [f"tests/e2e/test_{name}.py" for name in ("agent_tasks", "starters")]
+    return [["env", "SANDBOX_TEST_ALL=1", *PYTEST, *files, "--timeout", "2400", "-rs", "--durations", "0"]]
 
 
 def projects(scratch: Path) -> list[list[str]]:

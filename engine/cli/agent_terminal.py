@@ -8,9 +8,10 @@ import sys
 import click
 
 from engine.errors import EngineError
+from engine.lifecycle.open_asks import OpenAsks
 from engine.lifecycle.sessions import NAME, AtWork, agent_at_work, is_another
 from engine.state.instances import AgentCall, Instance
-from engine.state.layout import Layout
+from engine.state.layout import Layout, habits_file
 from vmm.channel.detach_keys import DetachKeys, parse_keys
 from vmm.channel.session import Program, attach_session
 
@@ -21,14 +22,29 @@ VARIABLE = "SANDBOX_DETACH_KEYS"
 
 
 def chosen_keys(option: str | None) -> DetachKeys:
-    """The keys of the option, else of the environment, else the default. Raises click.UsageError for what are none."""
+    """The keys of the option, else of the environment, else of the user's config.yaml, else the default.
+
+    Raises click.UsageError for what are none, EngineError for a config.yaml that cannot be read, and SandboxfileError
+    for its problems.
+    """
     for text, where in ((option, "--detach-keys"), (os.environ.get(VARIABLE), VARIABLE)):
         if text:
-            try:
-                return parse_keys(text)
-            except ValueError as error:
-                raise click.UsageError(f"{where}: {error}.") from None
+            return _parsed(text, where)
+    path = habits_file(os.environ)
+    # Who has no such file does not wait for what reads it.
+    if path.exists():
+        from engine.cli.own_habits import load_habits
+
+        if text := load_habits(path).detach_keys:
+            return _parsed(text, str(path))
     return parse_keys(DEFAULT_KEYS)
+
+
+def _parsed(text: str, where: str) -> DetachKeys:
+    try:
+        return parse_keys(text)
+    except ValueError as error:
+        raise click.UsageError(f"{where}: {error}.") from None
 
 
 def on_terminal() -> bool:
@@ -55,7 +71,9 @@ def join_agent(layout: Layout, instance: Instance, keys: DetachKeys, *, again: b
     for line in _lines(name, agent, at_work, keys, again=again, read_only=read_only):
         click.echo(line, err=True)
     program = None if read_only else Program(agent.command, agent.user, instance.working_directory, agent.env)
-    left = attach_session(control, NAME, program, detach_keys=keys.keys, read_only=read_only)
+    left = attach_session(
+        control, NAME, program, detach_keys=keys.keys, read_only=read_only, notice=OpenAsks(layout, name).words
+    )
     if left.detached:
         click.echo(f"detached; the agent goes on. `sandbox attach {name}` comes back", err=True)
     return left.code

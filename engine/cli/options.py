@@ -61,7 +61,7 @@ def detach_keys_option(function: F) -> F:
         "--detach-keys",
         metavar="KEYS",
         help="The keys that detach this terminal, such as ctrl-p,ctrl-q; none for none. Default: what the variable"
-        " SANDBOX_DETACH_KEYS says, else ctrl-\\,ctrl-d.",
+        " SANDBOX_DETACH_KEYS says, else detach_keys in your config.yaml (docs/state.md), else ctrl-\\,ctrl-d.",
     )(function)
 
 

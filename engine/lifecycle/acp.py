@@ -40,7 +40,7 @@ def acp_command(loaded: Loaded, given: str | None = None) -> list[str]:
     definition = load_agent(agent.use) if agent is not None and agent.use is not None else None
     if agent is None or definition is None or definition.commands.acp is None:
         what = definition.title if definition is not None else "the agent of this file"
-        hint = "opencode, gemini and copilot do; for others `setup` can install an adapter, which --command names"
+        hint = "codex, copilot, gemini and opencode do; for others `setup` can install an adapter for --command"
         raise EngineError(f"{what} does not speak the Agent Client Protocol by itself", hint=hint, exit_code=2)
     return [*definition.commands.acp, *agent.args]
 

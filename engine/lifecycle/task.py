@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,8 +140,7 @@ async def run_task(
         diff = None
         if instance.clones:
             changed, diff = await _look_at_clones(layout, instance.name)
-        lines = journal_lines(layout.instance(instance.name).journal, refused=True)
-        refused = {str(line.get("host")) for line in lines}
+        refused = hosts_in_vain(journal_lines(layout.instance(instance.name).journal, refused=True))
         answered = read_answer(definition.commands, end.output)
         keep = keep or (task.keep_on_failure and bool(end.code or answered.failed))
     finally:
@@ -176,3 +175,8 @@ async def _look_at_clones(layout: Layout, name: str) -> tuple[tuple[str, ...] | 
             return paths, "".join(texts)
     except (EngineError, VmmError):
         return None, None
+
+
+def hosts_in_vain(lines: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Those of refused connections. One that never said a name, such as one that was given up, asked for none."""
+    return {host for line in lines if isinstance(host := line.get("host"), str)}

@@ -111,6 +111,7 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "the same sockets, of a machine that builds a cache entry",
         "safe when no build runs",
     ),
+    ("config", "config.yaml", "your habits: the keys that detach; you write it", "the usual keys are back"),
     ("config", "secrets.yaml", "where you have secrets that you do not keep here; you write it", "they have no value"),
     ("config", "agents/<name>/agent.yaml", "an agent of your own; you write it", "`use: <name>` finds it no more"),
     ("config", "agents/<name>/Sandboxfile.yaml", "what `sandbox init <name>` starts with", "it makes one up"),
@@ -286,6 +287,11 @@ class Layout(NamedTuple):
 
     def _project(self, project: Path) -> Path:
         return self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]
+
+
+def habits_file(env: Mapping[str, str]) -> Path:
+    """Where the user says how they like it. It need not exist. Raises EngineError."""
+    return (_override(env, "SANDBOX_CONFIG_DIR") or platform_root("config")) / "config.yaml"
 
 
 def own_agents(env: Mapping[str, str]) -> Path:

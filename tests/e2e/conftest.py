@@ -18,26 +18,26 @@ def of(file: str, *parameters: str) -> list[str]:
 
 # All of them in each run would take it over its hour. One turn follows another, commit by commit. A name is that of a
 # file, or of a file and one parameter. Of the agents Claude Code and Codex do their tasks each time.
-AGENTS, OWN = "test_agent_tasks.py", "test_projects.py"
+AGENTS, STARTERS, OWN = "test_agent_tasks.py", "test_starters.py", "test_projects.py"
 TURNS = (
-    ("test_docker_matrix.py", f"{AGENTS}[opencode]", f"{AGENTS}[pi]", *of(OWN, "npm", "pip", "deno")),
-    ("test_recipes.py", "test_clients.py", f"{AGENTS}[gemini]", f"{AGENTS}[cline]", *of(OWN, "uv", "pnpm", "compose")),
+    ("test_docker_matrix.py", *of(AGENTS, "opencode", "pi"), *of(STARTERS, "pi"), *of(OWN, "npm", "pip", "deno")),
+    ("test_recipes.py", "test_clients.py", *of(AGENTS, "gemini", "cline"), *of(OWN, "uv", "pnpm", "compose")),
     (
-        "test_copied_content.py",
-        "test_certificate.py",
-        f"{AGENTS}[copilot]",
-        f"{AGENTS}[qwen-code]",
+        *("test_copied_content.py", "test_certificate.py"),
+        *of(AGENTS, "copilot", "qwen-code"),
         *of(OWN, "worktree", "yarn-1", "pyproject"),
     ),
-    ("test_agent_screens.py", *of(OWN, "poetry", "yarn-4", "monorepo")),
+    ("test_agent_screens.py", *of(STARTERS, "shell", "default", "copilot"), *of(OWN, "pip", "yarn-4", "monorepo")),
     (
-        "test_editor_panel.py",
-        "test_agent_comfort.py",
-        "test_agent_key_nowhere.py",
+        *("test_editor_panel.py", "test_agent_comfort.py", "test_agent_key_nowhere.py"),
         *of(OWN, "pipenv", "bun", "npm-workspace"),
     ),
+    (
+        *of(STARTERS, "claude-code", "codex", "gemini", "opencode", "cline", "qwen-code"),
+        *of(OWN, "npm", "poetry", "worktree"),
+    ),
 )
-APART = {f"{AGENTS}[openclaw]"}  # its installation alone takes 25 minutes and more without KVM
+APART = {f"{AGENTS}[openclaw]", f"{STARTERS}[openclaw]"}  # its installation alone takes 25 minutes and more without KVM
 ALL = "SANDBOX_TEST_ALL"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from screen_terminal import ScreenTerminal
+from terminal_screen import READY
 from test_agent_tasks import AGENTS as FACTS
 from test_agent_tasks import COMMANDS
 from vendors import MUST_BE_ROOT, build, start_vendors
@@ -25,22 +26,22 @@ RESULT = "proof-42"
 
 @dataclass(frozen=True)
 class Agent:
-    """What a person sees and types. `ready` is on its screen when it takes a prompt, `answer` when its task is done;
-    `quit` are the keys that end it, one after the other as the screen shows the words before them."""
+    """What a person sees and types. `answer` is on its screen when its task is done; `quit` are the keys that end it,
+    one after the other as the screen shows the words before them."""
 
     name: str
-    ready: str
     quit: Sequence[tuple[str, str]]
     answer: str = RESULT
     code: int = 0
 
 
 AGENTS = (
-    Agent("claude-code", "bypass permissions on", [("", "/exit"), ("/exit", "\r")]),
-    Agent("codex", "permissions: YOLO mode", [("", "/quit"), ("/quit", "\r")]),
-    Agent("opencode", "Ask anything", [("", "/exit"), ("/exit", "\r")]),
+    Agent("claude-code", [("", "/exit"), ("/exit", "\r")]),
+    Agent("codex", [("", "/quit"), ("/quit", "\r")]),
+    Agent("opencode", [("", "/exit"), ("/exit", "\r")]),
+    Agent("copilot", [("", "/exit"), ("/exit", "\r")]),
     # On a screen it gives the model no output of a command that ends at once, at least under emulation.
-    Agent("gemini", "Type your message", [("", "/quit"), ("/quit", "\r")], "The command said"),
+    Agent("gemini", [("", "/quit"), ("/quit", "\r")], "The command said"),
 )
 
 
@@ -57,7 +58,7 @@ def test_an_agent_on_a_full_screen(world: World, agent: Agent) -> None:
             return stack.enter_context(contextlib.closing(ScreenTerminal(world, project, *argv, size=size)))
 
         first = terminal("up", "--yes", "--progress", "quiet", size=(40, 120))
-        first.wait_for_text(agent.ready, UP_S)  # nothing was typed so far: there was no dialog
+        first.wait_for_text(READY[agent.name], UP_S)  # nothing was typed so far: there was no dialog
         first.type(TASK)
         first.wait_for_text(TASK, TURN_S)
         first.type("\r")

@@ -19,6 +19,13 @@ HERE = Path(__file__).parent
 KEY = "real-and-never-in-the-guest"
 SECRETS = dict.fromkeys(("VENDOR_KEY", "GH_TOKEN", "PACKAGES_TOKEN", "REGISTRY_TOKEN"), KEY)
 MUST_BE_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="the vendors' network is made by root")
+# Others than root make it as the root of a user namespace, and enter it as themselves by one more.
+AS_ROOT = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+AS_ONESELF = () if not AS_ROOT else ("unshare", "--user", f"--map-user={os.getuid()}", f"--map-group={os.getgid()}")
+NEEDS_NETWORK = pytest.mark.skipif(
+    subprocess.run(["unshare", *AS_ROOT, "-m", "-n", "true"], stderr=subprocess.DEVNULL).returncode != 0,
+    reason="the vendors' network needs namespaces, which this user may not make",
+)
 
 
 @dataclass
@@ -63,7 +70,7 @@ def start_vendors(
     """The servers, and the world's commands within their network, with `secrets` in their environment."""
     directory = world.base / "vendors"
     directory.mkdir(exist_ok=True)
-    argv = ["unshare", "-m", "-n", sys.executable, str(HERE / "vendor_network.py"), str(directory)]
+    argv = ["unshare", *AS_ROOT, "-m", "-n", sys.executable, str(HERE / "vendor_network.py"), str(directory)]
     argv += ["--server", str(HERE / server), ",".join(names)]
     env = {**os.environ, **secrets}
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as network:
@@ -71,7 +78,8 @@ def start_vendors(
         assert network.stdout.readline() == "serving\n", "the vendors do not serve"
         says = [f"SSL_CERT_FILE={directory}/ca.crt", *(f"{name}={value}" for name, value in secrets.items())]
         enter = ["nsenter", f"--target={network.pid}", "--mount", "--net"]
-        world.within = lambda cwd: [*enter, f"--wd={cwd}", "env", *says]
+        enter += ["--user", "--preserve-credentials"] if AS_ROOT else []
+        world.within = lambda cwd: [*enter, f"--wd={cwd}", *AS_ONESELF, "env", *says]
         try:
             yield Vendors(directory)
         finally:

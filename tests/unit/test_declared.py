@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SHIPPED = ("sandboxfile", "vmm", "engine")
 AROUND = ("tests", "bench", "scripts")
+SHARED = ROOT / "tests" / "support"
 PART_OF = {"pydantic-core": "pydantic"}  # which pins it to one version
 IN_THE_GUEST = ("engine/build/image/clients.py", "tests/e2e/clients", "tests/projects")  # run there, with what is there
 
@@ -50,7 +51,7 @@ def undeclared(folder: str, allowed: set[str]) -> list[str]:
     elsewhere = [ROOT / place for place in IN_THE_GUEST]
     known = sorted((ROOT / folder).rglob("*.py"))
     files = [path for path in known if not any(path.is_relative_to(place) for place in elsewhere)]
-    ours = {path.stem for path in files}
+    ours = {path.stem for path in [*files, *SHARED.glob("*.py")]}
     providers = packages_distributions()
     return [
         f"{path.relative_to(ROOT)}: {top}"

@@ -78,6 +78,7 @@ class Attachment:
 
     OPERATION = "exec"
     SIGNALS: ClassVar[tuple[signal.Signals, ...]] = (*FORWARDED, signal.SIGWINCH)
+    GLANCE_S: ClassVar[float | None] = None  # after so long without anything `_aside` is asked again
     SPARE = 0  # bytes of credit that `_typed` may need beyond what was read
 
     def __init__(
@@ -110,6 +111,7 @@ class Attachment:
         self._forward = forward and not tty
         self._patience = Patience()
         self._asked = STREAM
+        self._own = b""  # what `_aside` has said and nobody has written yet
         self._screen = Screen()
         self._words = ""
         self._code: int | None = None  # of what ended us before the command's own
@@ -169,9 +171,14 @@ class Attachment:
             # Input that the relay has no room for stays where it is.
             if self._interactive and self._command.room > self.SPARE and len(self._queue) < WINDOW:
                 poll.register(0, select.POLLIN)
-        if self._command.backlog:
+        self._own = self._own or self._aside()
+        if self._own:
+            poll.register(1, select.POLLOUT)
+        elif self._command.backlog:
             poll.register(self._output, select.POLLOUT)
         left = self._patience.left(time.monotonic())
+        if self.GLANCE_S is not None:
+            left = self.GLANCE_S if left is None else min(left, self.GLANCE_S)
         for fd, events in poll.poll(None if left is None else left * 1000 + 1):
             if fd == self._wake_read:
                 for number in os.read(fd, 64):
@@ -183,6 +190,8 @@ class Attachment:
                     self._receive()
             elif fd == 0:
                 self._feed()
+            elif self._own:
+                self._write_own()
             elif self._command.backlog:
                 self._pass_on()
         if self._patience.left(time.monotonic()) == 0 and not self._command.ended:
@@ -270,6 +279,20 @@ class Attachment:
             if self.tty and INTERRUPT_KEY in data:
                 self._ask(signal.SIGINT)  # no key reaches us here: without an answer, this one must
 
+    def _aside(self) -> bytes:
+        """Words of our own for the terminal, few, to be written before what comes next from the command."""
+        return b""
+
+    def _write_own(self) -> None:
+        own, self._own = self._own, b""
+        try:
+            os.write(1, own)
+        except OSError:
+            self._break_off(PIPE_BROKEN)
+
+    def _passed(self, data: bytes) -> None:
+        """The command's output that was written to our own."""
+
     def _typed(self, data: bytes) -> bytes:
         """What of it is for the command: at most SPARE bytes more than `data`."""
         return data
@@ -286,6 +309,7 @@ class Attachment:
         except OSError:
             self._break_off(PIPE_BROKEN)
             return
+        self._passed(self._command.backlog.peek(count))
         self._command.backlog.drop(count)
         self._queue += self._command.consumed(count)
 

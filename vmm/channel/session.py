@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vmm.channel.attach import Attachment, watch_signals
 from vmm.channel.detach_keys import HELD, KeyWatch
 from vmm.channel.terminal import make_raw, terminal_size
+from vmm.channel.title import Title
 
 INTERRUPT = b"\x03"
 
@@ -33,16 +35,24 @@ class Left(NamedTuple):
 
 
 def attach_session(
-    control: Path, name: str, program: Program | None, *, detach_keys: bytes = b"", read_only: bool = False
+    control: Path,
+    name: str,
+    program: Program | None,
+    *,
+    detach_keys: bytes = b"",
+    read_only: bool = False,
+    notice: Callable[[], str] | None = None,
 ) -> Left:
     """Join the terminal on descriptors 0 and 1 to the session `name` of the guest behind the relay at `control`.
 
     Without such a session one is started, if there is a `program`. `detach_keys` are control characters; what the
-    terminal sends besides goes to the program, but for `read_only`, where ^C detaches, too. A terminal that is closed
+    terminal sends besides goes to the program, but for `read_only`, where ^C detaches, too. `notice` says,
+    about once a second, what the terminal's title is to be; "" leaves it to the program. A terminal that is closed
     and a signal (TERM, HUP, INT, QUIT) only detach: `code` is then 128 + the signal's number. To be called in the main
     thread. Raises GuestError.
     """
-    with Visit(control, name, program, detach_keys=detach_keys, read_only=read_only) as visit, watch_signals(visit):
+    given: dict[str, Any] = {"detach_keys": detach_keys, "read_only": read_only, "notice": notice}
+    with Visit(control, name, program, **given) as visit, watch_signals(visit):
         return Left(code=visit.run(), detached=visit.detached)
 
 
@@ -52,11 +62,23 @@ class Visit(Attachment):
     OPERATION = "session"
     SIGNALS = (*Attachment.SIGNALS, signal.SIGCONT)
     SPARE = HELD
+    GLANCE_S = 1.0
 
     def __init__(
-        self, control: Path, name: str, program: Program | None, *, detach_keys: bytes, read_only: bool
+        self,
+        control: Path,
+        name: str,
+        program: Program | None,
+        *,
+        detach_keys: bytes,
+        read_only: bool,
+        notice: Callable[[], str] | None,
     ) -> None:
         self.detached = False
+        self._notice = notice
+        self._title = Title()
+        self._text = ""  # of the title
+        self._next_look = 0.0
         self._read_only = read_only
         self._watch = KeyWatch(detach_keys)
         given = program or Program((), "", None, {})
@@ -72,7 +94,11 @@ class Visit(Attachment):
         )
 
     def run(self) -> int:
-        code = super().run()
+        try:
+            code = super().run()
+        finally:
+            with contextlib.suppress(OSError):
+                os.write(1, self._own + self._title.end())
         if self.detached:
             import termios
 
@@ -80,6 +106,15 @@ class Visit(Attachment):
             with contextlib.suppress(termios.error):
                 termios.tcflush(0, termios.TCIFLUSH)
         return code
+
+    def _aside(self) -> bytes:
+        if self._notice is not None and time.monotonic() >= self._next_look:
+            self._text = self._notice()
+            self._next_look = time.monotonic() + self.GLANCE_S
+        return self._title.show(self._text)
+
+    def _passed(self, data: bytes) -> None:
+        self._title.saw(data)
 
     def _typed(self, data: bytes) -> bytes:
         passed, self.detached = self._watch.feed(data)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine, FakeSandbox, start_fake
 
+from engine.state.instances import load_instance, save_instance
 from engine.state.layout import Layout
 
 AGENT = [
@@ -118,6 +121,54 @@ def test_the_keys_are_chosen(sandbox: CommandLine, terminal: Opener) -> None:
     ):
         ran = sandbox("attach", *argv, **env)
         assert ran.code == 2 and said in ran.err
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_keys_of_the_users_own_file(sandbox: CommandLine, terminal: Opener) -> None:
+    file = Path(os.environ["SANDBOX_CONFIG_DIR"], "config.yaml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("detach_keys: ctrl-a,d\n")
+    child = terminal("attach")
+    child.expect_exact("detach with ctrl-a d;")
+    child.expect_exact("at work")
+    detach(child, "\x01d")
+    child = terminal("attach", SANDBOX_DETACH_KEYS="ctrl-p,ctrl-q")
+    child.expect_exact("detach with ctrl-p ctrl-q;")
+    child.expect_exact("at work")
+    detach(child, "\x10\x11")
+    for text, said in (
+        ("detach_keys: x", f"{file}: the first key must be one with ctrl"),
+        ("detach_keys: [ctrl-a, d]", f"{file}:1:14: detach_keys: must be a text"),
+        ("detach-keys: ctrl-a", f"{file}:1:1: detach-keys: unknown key"),
+        ("- ctrl-a", f"{file}:1:1: the file must be a mapping"),
+        ("detach_keys: {", f"{file}:1:"),
+    ):
+        file.write_text(text)
+        ran = sandbox("attach")
+        assert ran.code == 2 and said in ran.err
+    file.write_text("# nothing\n")
+    child = terminal("attach")
+    child.expect_exact("detach with ctrl-\\ ctrl-d;")
+
+
+def test_the_title_says_what_is_asked_for(agent: FakeSandbox, layout: Layout, terminal: Opener) -> None:
+    child = terminal("attach")
+    child.expect_exact("at work")
+    record = load_instance(layout, "shop")
+    assert record is not None
+    asks = [{"host": f"{name}.example.com", "port": 443, "why": ""} for name in ("api", "other")]
+    save_instance(layout, record._replace(asks=asks))
+    child.expect_exact("\x1b[22;2t\x1b]2;shop asks for api.example.com and 1 more: sandbox journal --asks\x07")
+    save_instance(layout, record._replace(asks=asks[:1]))
+    child.expect_exact("\x1b]2;shop asks for api.example.com: sandbox journal --asks\x07")
+    save_instance(layout, record)
+    child.expect_exact("\x1b[23;2t")
+    save_instance(layout, record._replace(asks=asks[:1]))
+    child.expect_exact("sandbox journal --asks\x07")
+    child.send(KEYS)
+    child.expect_exact("\x1b[23;2t")
+    child.expect_exact("detached; the agent goes on.")
+    ends(child, 0)
 
 
 @pytest.mark.usefixtures("agent")

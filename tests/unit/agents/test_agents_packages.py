@@ -15,18 +15,20 @@ def wanted(name: str, version: str | None = None, architecture: str = "amd64") -
 
 
 def test_the_usual_version_has_the_digest_of_the_definition() -> None:
-    (package,) = wanted("codex")
+    package, adapter = wanted("codex")
     assert package is not None
     assert package.name == "@openai/codex" and package.version == "0.169.0-linux-x64"
     assert package.integrity is not None and package.integrity.startswith("sha512-")
-    (arm,) = wanted("codex", architecture="arm64")
+    arm, same = wanted("codex", architecture="arm64")
+    assert same == adapter
     assert arm is not None and arm.version == "0.169.0-linux-arm64" and arm.integrity != package.integrity
 
 
 def test_another_version_has_the_digest_that_the_registry_says() -> None:
-    (package,) = wanted("codex", "0.170.0")
+    package, adapter = wanted("codex", "0.170.0")
+    assert adapter == wanted("codex")[1]
     assert package == Wanted("@openai/codex", "0.170.0-linux-x64", None)
-    (package,) = wanted("codex", "0.169.0")
+    package, _ = wanted("codex", "0.169.0")
     assert package is not None and package.integrity is not None
     # What has a version of its own is the same package in any version of the agent.
     node, openclaw = wanted("openclaw", "2026.10.1")

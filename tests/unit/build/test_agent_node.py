@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +13,10 @@ import pytest
 from fake_guest import Answer, FakeGuest
 
 from engine.agents import load_agent
+from engine.agents.installation import NpmInstall
 from engine.agents.packages import wanted_package
 from engine.build.context import BuildContext
-from engine.build.nodes.agent import InstallAgent, action_of
+from engine.build.nodes.agent import Action, InstallAgent, action_of
 from engine.build.nodes.agent_layer import LAYER, PACKAGE, PROGRAMS
 from engine.errors import EngineError
 from engine.guest.guest import Guest
@@ -80,7 +82,8 @@ def test_npm_runs_no_script_but_those_that_are_named(tmp_path: Path) -> None:
     npm = [command for command in guest.commands if command.startswith("npm")]
     package = "/var/lib/sandbox/agent/package.tgz"
     assert npm == [f"npm install --global --prefix /usr/local --no-audit --no-fund --ignore-scripts {package}"]
-    assert "--omit=optional" in act(install("gemini"), tmp_path)[0].of("npm install").command
+    action = Action(NpmInstall(package="small", optional=False), "package[0]")
+    assert "--omit=optional" in act(replace(step, actions=(action,)), tmp_path)[0].of("npm install").command
     assert [one.group for one in step.endpoints] == ["npm"]
     assert len(machine.plugged) == 1, "its Node is in a layer"
 

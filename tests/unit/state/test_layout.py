@@ -13,7 +13,7 @@ from engine.errors import EngineError
 from engine.gateway.doors import Door
 from engine.state import layout as layout_module
 from engine.state.instance_paths import SOCKET_PATH_MAX
-from engine.state.layout import PATHS, Layout, platform_root
+from engine.state.layout import PATHS, Layout, habits_file, platform_root
 from vmm.spec import LAST_OWN_ADDRESS
 from vmm.unix_socket import PATH_MAX
 
@@ -162,6 +162,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.secrets,
         layout.secrets_lock,
         layout.secret_settings,
+        habits_file(layout.to_environment()),
         *(layout.config / "agents" / "mine" / name for name in ("agent.yaml", "Sandboxfile.yaml")),
         instance.sockets.control,
         instance.sockets.directory / Door(LAST_OWN_ADDRESS, 65535, "x").socket_name,
