@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from engine.errors import EngineError
 from engine.resolve.host_ports import pick_port
 from engine.resolve.paths import protected_in, real_source
+from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Loaded
 from sandboxfile.compose.services import published_ports
@@ -13,12 +15,16 @@ from vmm.spec import HostForward
 
 
 def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
-    """The live mounts of the file, with real paths of the host."""
+    """The live mounts of the file, with real paths of the host. Raises EngineError (exit code 2) for a wrong `hide`."""
     mounts = []
     for mount in loaded.sandbox.mounts:
+        try:
+            hidden_rules(mount.hide)
+        except ValueError as error:  # such as [z-a]
+            raise EngineError(f"a mount's `hide`: {error}", exit_code=2) from None
         source, read_only = real_source(loaded.project, mount.source), mount.mode == "ro"
         protected = () if read_only else protected_in(loaded, source)
-        mounts.append(MountPoint(str(source), mount.target, read_only, protected))
+        mounts.append(MountPoint(str(source), mount.target, read_only, protected, mount.hide))
     return tuple(mounts)
 
 

@@ -14,7 +14,7 @@ def not_yet(sandbox: Sandbox) -> list[tuple[KeyPath, str]]:
             found.append((("mounts", index, "mode"), "mounts of mode clone are not implemented yet"))
         found += [
             (("mounts", index, key), f"`{key}` is not implemented yet")
-            for key in ("hide", "local")
+            for key in (("hide", "local") if mount.mode == "clone" else ("local",))
             if getattr(mount, key)
         ]
     return found

@@ -96,11 +96,14 @@ class Files(Names):
         self.locks.reset()
         self.nodes.reset()
 
-    def handle(self, number: int, node: FileNode | None = None) -> Handle:
-        """Raises EBADF for a handle that is not open, or is another file's."""
+    def handle(self, number: int, node: FileNode, *, to_let_go: bool = False) -> Handle:
+        """Raises EBADF for a handle that is not open, or is another file's; ESTALE where the host has given the file a
+        hidden name since, unless it is `to_let_go` of it."""
         handle = self._handles.get(number)
-        if handle is None or (node is not None and handle.node is not node):
+        if handle is None or handle.node is not node:
             raise refusal(errno.EBADF)
+        if not to_let_go and self.hiding.hides_open(handle.descriptor, directory=node.is_directory):
+            raise refusal(errno.ESTALE)
         return handle
 
     def _hold(self, node: FileNode, descriptor: int, *, writable: bool = False) -> int:
@@ -224,7 +227,7 @@ class Files(Names):
 
     def release(self, node: FileNode, body: bytes) -> bytes:
         number, _, flags, owner = fuse.RELEASE_IN.unpack_from(body)
-        handle = self.handle(number, node)
+        handle = self.handle(number, node, to_let_go=True)
         del self._handles[number]
         self._listed -= len(handle.listing)
         if flags & fuse.RELEASE_FLOCK_UNLOCK:
@@ -240,7 +243,7 @@ class Files(Names):
 
     def flush(self, node: FileNode, body: bytes) -> bytes:
         number, _, _, owner = fuse.FLUSH_IN.unpack_from(body)
-        self.handle(number, node)
+        self.handle(number, node, to_let_go=True)
         self.locks.release(node, (owner, False))
         return b""
 
@@ -316,8 +319,14 @@ class Files(Names):
         add(above.identity[1], stat.S_IFDIR, b"..")
         self._listed -= len(handle.listing)
         handle.listing, handle.starts = b"", array("L", [0])
+        place = self.hiding.place_of(handle.descriptor) if self.hiding.active else None
+        if place is None:
+            place = self.nodes.path(handle.node)
+        above_names = f"{place}/" if place else ""
         with os.scandir(handle.descriptor) as found:
             for entry in found:
+                if self.hiding.hides(above_names + entry.name, directory=entry.is_dir(follow_symlinks=False)):
+                    continue
                 if entry.is_symlink():
                     kind = stat.S_IFLNK
                 elif entry.is_dir(follow_symlinks=False):

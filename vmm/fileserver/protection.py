@@ -28,8 +28,15 @@ def refusal(number: int = errno.EROFS) -> OSError:
 def folded(name: str) -> str:
     """One form for all spellings that some file system takes for one name: letter case, composed letters, characters
     that nobody sees, and dots and blanks at the end."""
+    return same_letters(name).rstrip(". ")
+
+
+def same_letters(name: str) -> str:
+    """`folded`, with the dots and blanks at the end."""
+    if name.isascii():
+        return name.lower()
     seen = "".join(each for each in name if not _is_ignorable(each))
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", seen).casefold()).rstrip(". ")
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", seen).casefold())
 
 
 def _is_ignorable(character: str) -> bool:

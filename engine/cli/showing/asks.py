@@ -58,7 +58,8 @@ def _rows(kind: str, group: Sequence[Ask], new: Collection[Ask]) -> Iterator[tup
         return
     for ask in group:
         if kind == "directory":
-            cells = (ask.subject, MODES[ask.detail], ask.note)
+            mode, without, hidden = ask.detail.partition(" without ")
+            cells = (ask.subject, f"{MODES[mode]}{without}{hidden}", ask.note)
         elif kind == "secret":
             cells = (ask.subject, f"to {ask.detail}", ask.note)
         else:
