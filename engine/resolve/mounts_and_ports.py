@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from engine.errors import EngineError
 from engine.resolve.host_ports import pick_port
-from engine.resolve.paths import protected_in, real_source
+from engine.resolve.paths import protected_in, protected_to_run, real_source
 from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Loaded
@@ -24,6 +24,8 @@ def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
             raise EngineError(f"a mount's `hide`: {error}", exit_code=2) from None
         source, read_only = real_source(loaded.project, mount.source), mount.mode == "ro"
         protected = () if read_only else protected_in(loaded, source)
+        if mount.protect and not read_only:
+            protected = tuple(sorted({*protected, *protected_to_run(loaded, source)}))
         mounts.append(MountPoint(str(source), mount.target, read_only, protected, mount.hide))
     return tuple(mounts)
 

@@ -49,7 +49,12 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What the guest may do with a directory of the host, by the mount's mode. A clone is a copy, so the host is only read.
-RIGHTS = {"rw": ("read", "write"), "ro": ("read",), "clone": ("read",)}
+RIGHTS = {
+    "rw": ("read", "write"),
+    "rw unprotected": ("read", "write", "write what this host runs"),
+    "ro": ("read",),
+    "clone": ("read",),
+}
 WITHOUT = " without "  # what a mount hides follows its mode
 
 _FREE_PORT = "any free port"
@@ -161,7 +166,8 @@ def _directories(loaded: Loaded, places: Places) -> Iterator[Ask]:
         if real.is_relative_to(project) and mount.mode != "rw" and not warning:
             continue
         hidden = f"{WITHOUT}{', '.join(mount.hide)}" if mount.hide else ""
-        yield Ask("directory", str(real), f"{mount.mode}{hidden}", _note(loaded, mount, real, project), warning)
+        mode = "rw unprotected" if mount.mode == "rw" and not mount.protect else mount.mode
+        yield Ask("directory", str(real), f"{mode}{hidden}", _note(loaded, mount, real, project), warning)
 
 
 def _note(loaded: Loaded, mount: Mount, real: Path, project: Path) -> str:

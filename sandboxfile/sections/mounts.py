@@ -6,7 +6,7 @@ import posixpath
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, Strict, model_validator
 from pydantic_core import CoreSchema
 
 from sandboxfile.diagnostics import quote
@@ -79,6 +79,10 @@ class Mount(Part):
     hide: Patterns = Field(
         default=(),
         description="Files that do not exist for the guest: patterns as in .gitignore, in any letter case.",
+    )
+    protect: Annotated[bool, Strict()] = Field(
+        default=True,
+        description="Whether git's hooks and configuration, editors' tasks and agents' settings are read-only in it.",
     )
     local: Paths = Field(default=(), description="Directories that live on the guest's own disk instead.")
 

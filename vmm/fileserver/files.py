@@ -132,14 +132,14 @@ class Files(Names):
         if writable:
             if self.share.read_only:
                 raise refusal()
-            self.protection.check_file(node.identity)
+            self.check_content(node)
         self._check_room()
         descriptor = self.open_regular(node, flags & ~os.O_TRUNC)
         try:
             if writable:
                 # Once more, as it is held now: the host may have put a new file of the same number in a protected one's
                 # place. So nothing is cut before that.
-                self.protection.check_file(node.identity)
+                self.check_content(node, descriptor)
             self._check_told(node, descriptor)
             if flags & os.O_TRUNC:
                 os.close(os.open(str(descriptor), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=self.own))
@@ -211,7 +211,7 @@ class Files(Names):
             raise refusal(errno.EINVAL)
         if not handle.writable or self.share.read_only:
             raise refusal(errno.EBADF)
-        self.protection.check_file(node.identity)  # the host may have put this very file in a protected one's place
+        self.check_content(node, handle.descriptor)  # the host may have put this very file in a protected one's place
         node.told = None  # the guest's kernel forgets its attributes, too
         if how & fuse.WRITE_CACHE and fcntl.fcntl(handle.descriptor, fcntl.F_GETFL) & os.O_APPEND:
             return self._write_page(handle.descriptor, data, offset)
@@ -272,7 +272,7 @@ class Files(Names):
         handle = self.handle(number, node)
         if mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) or not handle.writable:
             raise refusal(errno.EOPNOTSUPP)
-        self.protection.check_file(node.identity)
+        self.check_content(node, handle.descriptor)
         node.told = None
         checked(libc.fallocate(handle.descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
         return b""
@@ -283,7 +283,7 @@ class Files(Names):
         reading, writing = self.handle(source, node), self.handle(target, destination)
         if flags or not writing.writable:
             raise refusal(errno.EINVAL)
-        self.protection.check_file(destination.identity)
+        self.check_content(destination, writing.descriptor)
         destination.told = None
         length = min(length, 4 * MAX_WRITE)  # a part at a time: the guest asks for the rest
         done = os.copy_file_range(reading.descriptor, writing.descriptor, length, offset, to)

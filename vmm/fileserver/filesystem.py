@@ -198,9 +198,24 @@ class Names:
             self.check_made(parent, name, kind)
         elif self.hiding.active:
             self.seen(parent, directory, name)
-        self.protection.check_name(parent.identity, name, makes_directory=makes_directory)
+        self.check_protected(parent, name, makes_directory=makes_directory)
         self.nodes.check_room()  # before anything is made that could not be told of
         return directory, name
+
+    def check_protected(self, parent: FileNode, name: str, *, makes_directory: bool = False) -> None:
+        """Raises EROFS or EBUSY when `name` in `parent` may not be made, removed or replaced."""
+        self.protection.check_name(parent.identity, name, makes_directory=makes_directory)
+        if self.protection.active:
+            self.protection.check_path(self.nodes.path_in(parent, name))
+
+    def check_content(self, node: FileNode, descriptor: int | None = None) -> None:
+        """Raises EROFS when the file is protected, or lies in a protected directory: by its number now, by the names
+        that led to it, or by those that an open `descriptor` has by now."""
+        self.protection.check_file(node.identity)
+        if self.protection.active:
+            self.protection.check_path(self.nodes.path(node))
+            if descriptor is not None and (place := self.hiding.place_of(descriptor)):
+                self.protection.check_path(place)
 
     def make_link(self, parent: FileNode, body: bytes) -> bytes:
         raw, target = read_names(body, 2)
@@ -259,7 +274,7 @@ class Names:
         target = self.nodes.get(number)
         old, new = (read_name(raw) for raw in read_names(names, 2))
         for place, name in ((parent, old), (target, new)):
-            self.protection.check_name(place.identity, name)
+            self.check_protected(place, name)
         source = os.dup(self.nodes.directory(parent))  # the second look may give the first one's descriptor back
         try:
             self._rename_between(source, parent, old, target, new, flags)
@@ -314,7 +329,7 @@ class Names:
         node = self.nodes.get(number)
         existing = self.nodes.open(node, os.O_PATH)
         try:
-            self.protection.check_file(node.identity)
+            self.check_content(node, existing)
             directory, name = self.place(parent, raw, os.fstat(existing).st_mode)
             os.link(str(existing), name, src_dir_fd=self.own, dst_dir_fd=directory, follow_symlinks=True)
         finally:
@@ -329,7 +344,7 @@ class Names:
             name = str(descriptor)  # in /proc/self/fd it leads to the very file, whatever the host does to its names
             # Now that it is held: before, the host may have put a new file of the same number in a protected one's
             # place.
-            self.protection.check_file(node.identity)
+            self.check_content(node, descriptor)
             kind = os.fstat(descriptor).st_mode
             if valid & fuse.SET_MODE:
                 if stat.S_ISLNK(kind):

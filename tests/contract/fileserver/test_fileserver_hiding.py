@@ -253,6 +253,20 @@ def test_an_open_directory_lists_by_the_name_that_it_has_now(project: Place, cli
     assert b"one.key" not in entries
 
 
+def test_each_handle_is_judged_by_its_own_name(project: Place, client: FuseClient) -> None:
+    """Of a file with two, of which the host renames one."""
+    path = project.write("share/directory/one", "draft\n")
+    path.with_name("two").hardlink_to(path)
+    above = client.look_up(1, "directory")
+    node = client.look_up(above, "one")
+    first, _ = client.open(node, os.O_RDONLY)
+    assert client.look_up(above, "two") == node
+    second, _ = client.open(node, os.O_RDONLY)
+    path.rename(path.with_name("one.pem"))
+    assert error_of(client.read, node, first) == "ESTALE"
+    assert client.read(node, second) == b"draft\n"
+
+
 def test_later_files_and_files_of_the_same_number(project: Place, client: FuseClient) -> None:
     node, handle = client.create(1, "mine")
     client.release(node, handle)

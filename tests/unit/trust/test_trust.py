@@ -169,6 +169,8 @@ def test_a_file_with_several_agents_asks_once_for_all(read: Load, places: Surrou
         ("mounts: ['../d:/d:ro']", "mounts: ['../d:/d:clone']", 0),
         ("mounts: ['../d:/d:ro']", "mounts: ['../d:/d:rw']", 1),
         ("mounts: ['../d:/d:ro']", "mounts: ['../e:/d:ro']", 1),
+        ("mounts: [.:/w]", "mounts: [{source: ., target: /w, protect: false}]", 1),
+        ("mounts: [{source: ., target: /w, protect: false}]", "mounts: [.:/w]", 0),
         ("mounts: [.:/w]", "mounts: [{source: ., target: /w, hide: [.env]}]", 0),
         ("mounts: [{source: ., target: /w, hide: [.env]}]", "mounts: [.:/w]", 1),
         ("mounts: [{source: ., target: /w, hide: [.env]}]", "mounts: [{source: ., target: /w, hide: [.en]}]", 1),
