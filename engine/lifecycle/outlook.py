@@ -101,8 +101,8 @@ def _mounts(member: Member) -> tuple[MountPoint, ...]:
 
 
 def _short(paths: tuple[str, ...]) -> str:
-    """The first of them, those of git before the others."""
-    named = sorted(paths, key=lambda path: (".git/" not in f"{path}/", path))
+    """The first of them, git's hooks and configuration before the others."""
+    named = sorted(paths, key=lambda path: (not path.endswith((".git/hooks", ".git/config")), path))
     return ", ".join(named[:MOST_NAMED]) + (f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else "")
 
 

@@ -22,6 +22,7 @@ _OTHERS = (
 MOST_REPOSITORIES = 100  # of submodules and worktrees
 _GITDIR = re.compile(r"gitdir: ([^\n\r\0]+)\r?\n?")
 _WORKTREE = re.compile(r"^\s*worktree\s*=\s*(\S.*?)\s*$", re.MULTILINE)
+_ELSEWHERE = re.compile(r"^[^\n=;#]*?\b(hooksPath|path)\s*=\s*\"?(\S.*?)\"?\s*$", re.MULTILINE | re.IGNORECASE)
 _MOST_BYTES = 64 * 1024
 
 
@@ -32,28 +33,39 @@ def run_later(directory: Path) -> Iterator[Path]:
     """
     yield from (directory / name for name in _OTHERS)
     if _is_repository(directory):
-        yield from _of_repository(directory)
+        yield from _of_repository(directory, directory)
         return
     git = directory / ".git"
     if (said := _read(git)) is None:
-        yield from _of_repository(git)
+        yield from _of_repository(git, directory)
     else:
         # A worktree, or a submodule: who changes this file chooses the repository, and with it hooks of their own.
         yield git
         if match := _GITDIR.fullmatch(said):
-            yield from _of_repository(Path(os.path.normpath(directory / match[1])))
+            yield from _of_repository(Path(os.path.normpath(directory / match[1])), directory)
 
 
-def _of_repository(git: Path) -> Iterator[Path]:
+def _of_repository(git: Path, top: Path) -> Iterator[Path]:
+    """`top` is the directory of its files."""
     yield from (git / name for name in _GIT)
+    yield from _named_in(git / "config", top)
     for count, module in enumerate(_modules(git / "modules")):
         if count >= MOST_REPOSITORIES:
             return
         yield from (module / name for name in _GIT)
         if match := _WORKTREE.search(_read(module / "config") or ""):
-            yield Path(os.path.normpath(module / match[1])) / ".git"
-    for worktree in _directories(git / "worktrees")[:MOST_REPOSITORIES]:
-        yield from (worktree / name for name in ("commondir", "gitdir", "config.worktree"))
+            worktree = Path(os.path.normpath(module / match[1]))
+            yield worktree / ".git"
+            yield from _named_in(module / "config", worktree)
+    for known in _directories(git / "worktrees")[:MOST_REPOSITORIES]:
+        yield from (known / name for name in ("commondir", "gitdir", "config.worktree"))
+
+
+def _named_in(config: Path, top: Path) -> Iterator[Path]:
+    """Where the configuration leads: the hooks' directory, files that it includes, programs by their path."""
+    for key, value in _ELSEWHERE.findall(_read(config) or ""):
+        base = top if key.lower() == "hookspath" else config.parent
+        yield Path(os.path.normpath(base / os.path.expanduser(value)))  # noqa: PTH111  (Path's raises for ~nobody)
 
 
 def _modules(directory: Path, depth: int = 0) -> Iterator[Path]:

@@ -64,13 +64,14 @@ Paths of the host are relative to the file. A mount is live: you see what the ag
 write. The Sandboxfile itself is never writable in a mount. Directories outside the project need your approval. There
 can be 8 live mounts.
 
-In a writable mount the guest cannot change what this host runs or obeys later: `.git/hooks`, `.git/config` and what
-else makes git read another configuration (also of submodules and worktrees that are there at `up`), `.vscode/tasks.json`,
-and the settings of agents (`.claude/settings.json` and `settings.local.json`, `.mcp.json`, `.codex/config.toml`,
-`.gemini/settings.json`, `.cursor/mcp.json` and `hooks.json`). `sandbox plan` lists them. git works in the guest, but what
-writes `.git/config` ends with `Read-only file system`: `git config`, `git remote add`, `git push -u`, `git branch -m`,
-`git submodule init`, `git init` where there is no repository. Say it to git for one command (`git -c NAME=VALUE`), do it
-on the host, keep it in the guest's own `~/.gitconfig`, or write `protect: false`, about which you are asked.
+In a writable mount the guest cannot change what this host runs or obeys later: git's hooks (`.git/hooks`,
+`core.hooksPath`) and configuration (`.git/config`, what it includes, and what else makes git read another one), also of
+submodules and worktrees that are there at `up`; `.vscode/tasks.json`; and the settings of agents
+(`.claude/settings.json` and `settings.local.json`, `.mcp.json`, `.codex/config.toml`, `.gemini/settings.json`,
+`.cursor/mcp.json`, `hooks.json`). `sandbox plan --json` lists them. git works in the guest; what writes `.git/config`
+ends with `Read-only file system`: `git config`, `git remote add`, `git push -u`, `git branch -m`, `git submodule init`,
+and `git init` where there is no repository. Say it to git for one command (`git -c NAME=VALUE`), do it on the host,
+keep it in the guest's own `~/.gitconfig`, or write `protect: false`, about which you are asked.
 
 What `hide` names does not exist for the guest: it cannot list, open, make, rename or link it, also when you make it
 later. The patterns are those of .gitignore, relative to `source`; the last one that matches decides, and `!` takes back

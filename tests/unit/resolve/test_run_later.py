@@ -29,7 +29,7 @@ def repository(tmp_path: Path) -> Path:
 
 def read_by_git(directory: Path) -> set[Path]:
     """The files of configuration and the directory of hooks that git takes there."""
-    lines = git(directory, "config", "--list", "--show-origin", "--local").splitlines()
+    lines = git(directory, "config", "--list", "--show-origin", "--local", "--includes").splitlines()
     files = {(directory / line.split("\t")[0].removeprefix("file:")).resolve() for line in lines}
     return {*files, (directory / git(directory, "rev-parse", "--git-path", "hooks")).resolve()}
 
@@ -39,6 +39,15 @@ def test_a_repository(repository: Path) -> None:
     assert read_by_git(repository) == {repository / ".git" / "config", repository / ".git" / "hooks"} <= kept
     assert {repository / ".vscode" / "tasks.json", repository / ".claude" / "settings.json"} <= kept
     assert set(run_later(repository / ".git")) > {repository / ".git" / "config", repository / ".git" / "commondir"}
+
+
+@pytest.mark.parametrize("hooks", [".husky/_", '"my hooks"'])
+def test_where_the_configuration_leads(repository: Path, hooks: str) -> None:
+    (repository / "shared.inc").write_text("[alias]\n\tx = !true\n")
+    with (repository / ".git" / "config").open("a") as file:
+        file.write(f"[core]\n\thookspath = {hooks}\n[include] path = ../shared.inc\n")
+    kept = set(run_later(repository))
+    assert {repository / "shared.inc", repository / hooks.strip('"')} < read_by_git(repository) <= kept
 
 
 def test_a_directory_without_one_gets_none_that_it_could_obey(tmp_path: Path) -> None:
