@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from fuse_client import FuseClient, text
 from server_process import Place, Served, error_of, picture
 
 from engine.workspaces.hiding import hidden_rules
-from vmm.fileserver import fuse
+from vmm.fileserver import fuse, hiding
+from vmm.fileserver.filesystem import Names, Share
 
 HIDE = (".env", "*.pem", "!public.pem", ".git/hooks", "config/*.key", "**/private/notes", "build/", "/top", "a/**/z")
 SECRET = "SECRET\n"
@@ -296,3 +298,23 @@ def test_read_only_it_is_as_hidden(project: Place) -> None:
 def test_nothing_is_lost_where_nothing_is_hidden(project: Place) -> None:
     with project.client() as (_, client):
         assert set(seen_by(client)) == {*SEEN, *HIDDEN}
+
+
+def test_where_files_have_second_names_only_a_listed_one_counts(
+    our_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on vfat, which finds .env as ENV~1: here every file system is taken for such a one, and lists nothing."""
+    our_place.write("share/seen", "")
+    root, own = os.open(our_place.share, os.O_PATH), os.open("/proc/self/fd", os.O_PATH)
+    names = Names(Share(root, os.getuid(), os.getgid(), hidden=[*hidden_rules(HIDE)]), own, 256)
+    top = names.nodes.get(1)
+    assert names.look_up(top, text("seen"))
+    monkeypatch.setattr(hiding, "ONE_NAME", ())
+    names.hiding._one_name.clear()
+    assert names.look_up(top, text("seen"))
+    monkeypatch.setattr(os, "scandir", lambda descriptor: contextlib.nullcontext(()))
+    for work, body in ((names.look_up, text("seen")), (names.remove, text("seen"))):
+        with pytest.raises(FileNotFoundError):
+            work(top, body)
+    for descriptor in (root, own):
+        os.close(descriptor)
