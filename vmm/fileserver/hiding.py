@@ -68,10 +68,14 @@ class _Rules:
         self._rules = rules
         self._reached = lru_cache(MOST_PATHS)(self._reach)
 
-    def hides(self, path: str, *, directory: bool) -> bool:
+    def verdict(self, path: str) -> tuple[bool, bool]:
+        """Whether it is hidden as a file, and as a directory."""
         above, _, name = path.rpartition("/")
         reached = self.reached(above)
-        return reached is None or self._matches(self._step(reached, name), directory=directory)
+        if reached is None:
+            return True, True
+        reached = self._step(reached, name)
+        return self._matches(reached, directory=False), self._matches(reached, directory=True)
 
     def reached(self, path: str) -> Reached | None:
         """How far each pattern has come in the directory `path`; None where that is hidden."""
@@ -119,20 +123,28 @@ class Hiding:
         def spelled(key: str) -> _Rules:
             return _Rules([_Rule(rule[key], directory=rule["directory"], shown=rule["shown"]) for rule in rules])
 
-        exact, alike = spelled("names"), spelled("alike")
+        exact = spelled("names")
+        alike = exact if all(rule["names"] == rule["alike"] for rule in rules) else spelled("alike")
         self._spellings = ((exact, str), (alike, _each(same_letters)), (alike, _each(folded)))
         self._judged = lru_cache(MOST_PATHS)(self._judge)
 
     def hides(self, path: str, *, directory: bool) -> bool:
         """Whether `path`, relative to the shared directory, or a directory above it is hidden."""
-        return self.active and bool(path) and self._judged(path, directory)
+        return self.active and bool(path) and self._judged(path)[directory]
 
-    def _judge(self, path: str, directory: bool) -> bool:
-        return any(rules.hides(spelled(path), directory=directory) for rules, spelled in self._spellings)
+    def _judge(self, path: str) -> tuple[bool, bool]:
+        as_file = as_directory = False
+        done: set[tuple[int, str]] = set()  # most names are the same in all spellings
+        for rules, spelled in self._spellings:
+            if (this := (id(rules), spelled(path))) not in done:
+                done.add(this)
+                one, other = rules.verdict(this[1])
+                as_file, as_directory = as_file or one, as_directory or other
+        return as_file, as_directory
 
     def may_hide(self, path: str) -> bool:
         """Whether it would be hidden as a directory or as a file."""
-        return self.hides(path, directory=True) or self.hides(path, directory=False)
+        return self.active and bool(path) and any(self._judged(path))
 
     def hides_alike(self, one: str, other: str) -> bool:
         """Whether below a directory the same names are hidden, be it called `one` or `other`."""
