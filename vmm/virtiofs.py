@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class SharedDirectory:
 
     `protected` are paths in it that the guest cannot change, though it may write to the rest; they need not exist yet.
     `unconfined` serves it also where the host lets us confine nothing: the server's own checks are all there is then.
+    `hidden` are rules of names that do not exist for the guest (vmm/fileserver/hiding.py).
     """
 
     source: Path
@@ -40,6 +41,7 @@ class SharedDirectory:
     read_only: bool = False
     protected: tuple[str, ...] = ()
     unconfined: bool = False
+    hidden: tuple[Mapping[str, Any], ...] = ()
 
 
 class NotConfined(VmmError):
@@ -119,6 +121,7 @@ async def _started(
             "gid": gid,
             "read_only": shared.read_only,
             "protected": shared.protected,
+            "hidden": shared.hidden,
             "unconfined": shared.unconfined,
             "listener": listener.fileno(),
             "report": theirs.fileno(),

@@ -106,7 +106,7 @@ def make_base(point: ClonePoint, directory: Path) -> Copied:
     choice = choose_files(Path(point.source))
     for left in reversed(range(ATTEMPTS)):
         try:
-            copied = _copy(point, directory, choice.leave_out(point.leave_out), choice.configuration)
+            copied = _copy(point, directory, choice.leave_out(point.leave_out, point.hide), choice.configuration)
         except TreeChanged:
             if not left:
                 raise EngineError(f"{point.source} keeps changing while it is copied") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ from engine.lifecycle.change import compare_running
 from engine.lifecycle.project_file import name_file
 from engine.plan.build_plan import Plan
 from engine.plan.changes import Change, needs_new_machine, render
+from engine.report.text import clean_line
+from engine.resolve.mounts_and_ports import wanted_mounts
 from engine.state.instances import check_owner, look_up
+from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Diagnostic, not_yet
 from sandboxfile.diagnostics import printable
 from sandboxfile.positions import render_path
@@ -19,6 +23,8 @@ from sandboxfile.positions import render_path
 if TYPE_CHECKING:
     from engine.lifecycle.members import Member
     from engine.state.layout import Layout
+
+MOST_NAMED = 6  # read-only paths of a mount in its line
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,35 @@ class Outlook:
     changes: tuple[Change, ...] | None
     unsupported: tuple[Diagnostic, ...]
     agent: AgentOutlook | None = None
+    mounts: tuple[MountPoint, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         running = None
         if self.changes is not None:
             running = {"name": self.name, "changes": [change.to_json() for change in self.changes]}
-        agent = self.agent.to_json() if self.agent is not None else None
-        unsupported = [_row(one) for one in self.unsupported]
-        return {**self.plan.to_json(), "agent": agent, "running": running, "unsupported": unsupported}
+        return {
+            **self.plan.to_json(),
+            "agent": self.agent.to_json() if self.agent is not None else None,
+            "running": running,
+            "unsupported": [_row(one) for one in self.unsupported],
+            "mounts": [dataclasses.asdict(mount) for mount in self.mounts],
+        }
 
     def render(self) -> str:
         """The plan, the agent, what `up` will refuse, and what it will change about the running sandbox."""
         agent = f"{self.agent.render()}\n" if self.agent is not None else ""
-        return self.plan.render() + "".join(f"\n{part}" for part in (agent, self._refused(), self._running()) if part)
+        parts = (agent, self._refused(), self._mounts(), self._running())
+        return self.plan.render() + "".join(f"\n{part}" for part in parts if part)
+
+    def _mounts(self) -> str:
+        """What the guest cannot see or change in each mount, in one line each."""
+        lines = []
+        for mount in self.mounts:
+            hidden = f"hidden: {', '.join(mount.hide)}" if mount.hide else ""
+            kept = f"read-only: {_short(mount.protected)}" if mount.protected else ""
+            if words := "; ".join(filter(None, (hidden, kept))):
+                lines.append(clean_line(f"{mount.target}  {words}") + "\n")
+        return "".join(lines)
 
     def _refused(self) -> str:
         return "".join(f"`up` will refuse: {_line(one)}\n" for one in self.unsupported)
@@ -71,8 +93,22 @@ def look_ahead(member: Member, layout: Layout) -> Outlook:
     runs = listed.liveness in ("running", "unresponsive")
     changes = compare_running(blueprint, member.name).changes if runs else None
     unsupported = [member.loaded.diagnostic(path, message) for path, message in not_yet(member.loaded.sandbox)]
-    named = tuple(name_file(unsupported, member.loaded.path))
-    return Outlook(member.name, blueprint.plan, changes, named, look_at_agent(member.loaded, blueprint))
+    problems = tuple(name_file(unsupported, member.loaded.path))
+    agent = look_at_agent(member.loaded, blueprint)
+    return Outlook(member.name, blueprint.plan, changes, problems, agent, _mounts(member))
+
+
+def _mounts(member: Member) -> tuple[MountPoint, ...]:
+    try:
+        return wanted_mounts(member.loaded)
+    except (OSError, RuntimeError):
+        return ()  # `up` says which directory there is not
+
+
+def _short(paths: tuple[str, ...]) -> str:
+    """The first of them, git's hooks and configuration before the others."""
+    named = sorted(paths, key=lambda path: (not path.endswith((".git/hooks", ".git/config")), path))
+    return ", ".join(named[:MOST_NAMED]) + (f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else "")
 
 
 def _line(one: Diagnostic) -> str:

@@ -66,7 +66,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
 # Inputs of build nodes whose changes are reported already: as another node's, or as a field's of the file.
 _REPORTED_ELSEWHERE = {"parent", "toolchain", "qemu", "image", "initramfs", "cpus", "memory", "disk", "size"}
 _REPORTED_ELSEWHERE |= {"run", "user", "directory"}
-_DEFAULTS = {"user": "agent", "mode": "rw"}  # of list items; a description leaves them out
+_DEFAULTS = {"user": "agent", "mode": "rw", "protect": True}  # of list items; a description leaves them out
 _FIRST_CERTIFICATE = "TLS is intercepted from now on, and containers that run already would not trust that"
 _NEW_PORT = "(a new port needs a new machine)"
 
@@ -255,6 +255,6 @@ def _describe_item(item: Mapping[str, Any]) -> str:
     rest = [
         key if value is True else f"{key}={describe(value, (key,))}"
         for key, value in item.items()
-        if value and key not in heads and _DEFAULTS.get(key) != value
+        if (value or _DEFAULTS.get(key)) and key not in heads and _DEFAULTS.get(key) != value
     ]
     return " ".join([head, *rest])

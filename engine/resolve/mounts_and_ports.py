@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from engine.errors import EngineError
 from engine.resolve.host_ports import pick_port
-from engine.resolve.paths import protected_in, real_source
+from engine.resolve.paths import protected_in, protected_to_run, real_source
 from engine.workspaces.clone_point import ClonePoint
+from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from sandboxfile import Loaded
 from sandboxfile.compose.services import published_ports
@@ -14,21 +16,27 @@ from vmm.spec import HostForward
 
 
 def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
-    """The live mounts of the file, with real paths of the host."""
+    """The live mounts of the file, with real paths of the host. Raises EngineError (exit code 2) for a wrong `hide`."""
     mounts = []
     for mount in loaded.sandbox.mounts:
         if mount.mode == "clone":
             continue
+        try:
+            hidden_rules(mount.hide)
+        except ValueError as error:  # such as [z-a]
+            raise EngineError(f"a mount's `hide`: {error}", exit_code=2) from None
         source, read_only = real_source(loaded.project, mount.source), mount.mode == "ro"
         protected = () if read_only else protected_in(loaded, source)
-        mounts.append(MountPoint(str(source), mount.target, read_only, protected))
+        if mount.protect and not read_only:
+            protected = tuple(sorted({*protected, *protected_to_run(loaded, source)}))
+        mounts.append(MountPoint(str(source), mount.target, read_only, protected, mount.hide))
     return tuple(mounts)
 
 
 def wanted_clones(loaded: Loaded) -> tuple[ClonePoint, ...]:
     """The private copies of the file, with real paths of the host."""
     return tuple(
-        ClonePoint(str(real_source(loaded.project, mount.source)), mount.target)
+        ClonePoint(str(real_source(loaded.project, mount.source)), mount.target, mount.local, mount.hide)
         for mount in loaded.sandbox.mounts
         if mount.mode == "clone"
     )

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.workspaces.run_later import run_later
 from sandboxfile import Loaded
 from sandboxfile.load import local_layers
 from sandboxfile.reading.variables import FILE_NAME as ENV_FILE
@@ -32,6 +33,16 @@ def protected_in(loaded: Loaded, source: Path) -> tuple[str, ...]:
     """
     files = (*deciding_files(loaded), *local_layers(loaded.path))
     places = {place for file in files for place in places_on_the_way(file)}
+    return tuple(
+        sorted(str(path.relative_to(source)) for path in places if path.is_relative_to(source) and path != source)
+    )
+
+
+def protected_to_run(loaded: Loaded, source: Path) -> tuple[str, ...]:
+    """The paths in the real directory `source` that this host runs later (run_later): relative to `source`, sorted."""
+    project = loaded.project.resolve()
+    roots = {source, project} if project.is_relative_to(source) else {source}
+    places = {place for root in roots for path in run_later(root) for place in places_on_the_way(path)}
     return tuple(
         sorted(str(path.relative_to(source)) for path in places if path.is_relative_to(source) and path != source)
     )

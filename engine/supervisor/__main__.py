@@ -43,6 +43,7 @@ from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.vaults import open_vault
+from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
 from vmm.connection import close_writer
@@ -143,7 +144,12 @@ async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) ->
         async def serve() -> None:
             for index, mount in enumerate(launch.mounts):
                 shared = SharedDirectory(
-                    Path(mount.source), f"mount{index}", mount.read_only, mount.protected, launch.unconfined_mounts
+                    Path(mount.source),
+                    f"mount{index}",
+                    mount.read_only,
+                    mount.protected,
+                    launch.unconfined_mounts,
+                    hidden_rules(mount.hide),
                 )
                 lost = functools.partial(_lost, events, mount)
                 if not await stack.enter_async_context(serve_directory(shared, paths.sockets.mount(index), lost)):

@@ -13,7 +13,7 @@ from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import read_json, write_json
 from engine.state.layout import Layout
-from engine.trust.asks import RIGHTS, Ask, digest
+from engine.trust.asks import RIGHTS, WITHOUT, Ask, digest
 from sandboxfile import Loaded
 
 VERSION = 1
@@ -112,4 +112,4 @@ def _parse(value: Any) -> Approval:
 def _is_ask(ask: Ask) -> bool:
     if ask.kind == "machine":
         return ask.detail.isdecimal()
-    return ask.kind != "directory" or ask.detail in RIGHTS
+    return ask.kind != "directory" or ask.detail.partition(WITHOUT)[0] in RIGHTS

@@ -49,7 +49,13 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What the guest may do with a directory of the host, by the mount's mode. A clone is a copy, so the host is only read.
-RIGHTS = {"rw": ("read", "write"), "ro": ("read",), "clone": ("read",)}
+RIGHTS = {
+    "rw": ("read", "write"),
+    "rw unprotected": ("read", "write", "write what this host runs"),
+    "ro": ("read",),
+    "clone": ("read",),
+}
+WITHOUT = " without "  # what a mount hides follows its mode
 
 _FREE_PORT = "any free port"
 
@@ -72,9 +78,13 @@ class Ask:
     def units(self) -> frozenset[tuple[str, str, str]]:
         """The smallest parts that can be approved.
 
-        Who may write a directory may also read it: that ask has two parts.
+        Who may write a directory may also read it: that ask has two parts. What is hidden makes the parts smaller.
         """
-        details = RIGHTS[self.detail] if self.kind == "directory" else (self.detail,)
+        if self.kind == "directory":
+            mode, without, hidden = self.detail.partition(WITHOUT)
+            details = tuple(f"{right}{without}{hidden}" for right in RIGHTS[mode])
+        else:
+            details = (self.detail,)
         return frozenset((self.kind, self.subject, detail) for detail in details)
 
 
@@ -127,9 +137,16 @@ def widened(asks: Iterable[Ask], approved: Iterable[Ask]) -> tuple[Ask, ...]:
 
     def is_approved(ask: Ask) -> bool:
         within_amount = ask.kind == "machine" and int(ask.detail) <= approved_amounts.get(ask.subject, 0)
-        return within_amount or ask.units() <= approved_units
+        return within_amount or all(_smaller(unit, approved_units) for unit in ask.units())
 
     return tuple(ask for ask in asks if not is_approved(ask))
+
+
+def _smaller(unit: tuple[str, str, str], approved: frozenset[tuple[str, str, str]]) -> bool:
+    kind, subject, detail = unit
+    if kind == "directory" and (kind, subject, detail.partition(WITHOUT)[0]) in approved:
+        return True  # with nothing hidden
+    return unit in approved
 
 
 def digest(asks: Iterable[Ask]) -> str:
@@ -148,7 +165,9 @@ def _directories(loaded: Loaded, places: Places) -> Iterator[Ask]:
         warning = places.why_sensitive(real)
         if real.is_relative_to(project) and mount.mode != "rw" and not warning:
             continue
-        yield Ask("directory", str(real), mount.mode, _note(loaded, mount, real, project), warning)
+        hidden = f"{WITHOUT}{', '.join(mount.hide)}" if mount.hide else ""
+        mode = "rw unprotected" if mount.mode == "rw" and not mount.protect else mount.mode
+        yield Ask("directory", str(real), f"{mode}{hidden}", _note(loaded, mount, real, project), warning)
 
 
 def _note(loaded: Loaded, mount: Mount, real: Path, project: Path) -> str:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 class MountPoint:
     """A live mount: `source`, a real path of the host, is at `target` in the guest.
 
-    `protected` are paths in it that the guest cannot change.
+    `protected` are paths in it that the guest cannot change; `hide` are patterns of what it cannot see.
     """
 
     source: str
     target: str
     read_only: bool
     protected: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()

@@ -63,6 +63,22 @@ whole. The name of an existing file is never a pattern. No input may be a link o
 Paths of the host are relative to the file. A mount is live: you see what the agent writes, and the agent sees what you
 write. The Sandboxfile itself is never writable in a mount. Directories outside the project need your approval. There
 can be 8 live mounts.
+
+In a writable mount the guest cannot change what this host runs or obeys later: git's hooks (`.git/hooks`,
+`core.hooksPath`) and configuration (`.git/config`, what it includes, and what else makes git read another one), also of
+submodules and worktrees that are there at `up`; `.vscode/tasks.json`; and the settings of agents
+(`.claude/settings.json` and `settings.local.json`, `.mcp.json`, `.codex/config.toml`, `.gemini/settings.json`,
+`.cursor/mcp.json`, `hooks.json`). `sandbox plan --json` lists them. git works in the guest; what writes `.git/config`
+ends with `Read-only file system`: `git config`, `git remote add`, `git push -u`, `git branch -m`, `git submodule init`,
+and `git init` where there is no repository. Say it to git for one command (`git -c NAME=VALUE`), do it on the host,
+keep it in the guest's own `~/.gitconfig`, or write `protect: false`, about which you are asked.
+
+What `hide` names does not exist for the guest: it cannot list, open, make, rename or link it, also when you make it
+later. The patterns are those of .gitignore, relative to `source`; the last one that matches decides, and `!` takes back
+what an earlier one hides. Letter case makes no difference, since some file systems have none. With a pattern that has a
+slash inside (`config/*.key`), a directory on the way there (`config`) cannot be renamed from the guest, or be a link
+that it makes. A name is hidden, not a content: a copy, a hard link of yours, or an editor's temporary file has its own
+name (`.env*` covers most of those). What git has committed is in `.git`, too.
 """,
     "endpoints": """
 Everything that is not named here is refused at once, with a text that says which line to add; `sandbox journal

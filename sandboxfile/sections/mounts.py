@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, Strict, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from sandboxfile.diagnostics import quote
@@ -48,6 +49,36 @@ def _normal_target(value: str) -> str:
 
 
 Target = Annotated[Text, AfterValidator(_normal_target), SchemaPattern("^/")]
+MOST_STARS = 4  # in one name: each more multiplies the time that a comparison may take
+
+
+def _checked_pattern(value: str) -> str:
+    """A pattern of .gitignore that can be read in one way only. `!` takes back what an earlier one hides."""
+    said = f"got {quote(value)}"
+    path = value.removeprefix("!")
+    names = path.strip("/").split("/")
+    if value.startswith("#"):
+        raise refuse(f"is a comment in .gitignore, {said}", f"write {quote(chr(92) + value)} for a file of that name")
+    if value != value.strip():
+        raise refuse(f"must not begin or end with a blank, {said}")
+    if ".." in names or path.startswith("~"):
+        raise refuse(f"must stay inside the project, {said}")
+    if not all(names) or "." in names or path.startswith("//") or path.endswith("//"):
+        raise refuse(f"must be a pattern as in .gitignore, {said}", 'such as .env, "*.pem" or config/secrets/')
+    for name in names:
+        if re.search(r"\\$", re.sub(r"\\.", "", name)):
+            raise refuse(f"ends a name with a backslash, {said}")
+        if re.search(r"(?<!\\)\[[^\]]*$|\[:", name):
+            raise refuse(f"has a [ that is not closed, or a class by name, {said}", "such as [a-z]")
+        if name != "**" and name.count("*") > MOST_STARS:
+            raise refuse(f"has more than {MOST_STARS} * in one name, {said}")
+    return value
+
+
+Pattern = Annotated[
+    Text, AfterValidator(_checked_pattern), SchemaPattern(r"^(?![#~])(?!(.*/)?\.\.(/|$))[^\x00-\x1f\x7f-\x9f]*$")
+]
+Patterns = Annotated[tuple[Pattern, ...], Field(max_length=200)]
 Paths = Annotated[tuple[RelativePath, ...], Field(max_length=1000)]
 
 
@@ -61,7 +92,14 @@ class Mount(Part):
     mode: Annotated[Literal["rw", "ro", "clone"], OneOf(("rw", "ro", "clone"))] = Field(
         default="rw", description="rw: live; ro: live, the guest cannot write; clone: a private copy in the guest."
     )
-    hide: Paths = Field(default=(), description="Files and patterns that the guest must not see.")
+    hide: Patterns = Field(
+        default=(),
+        description="Files that do not exist for the guest: patterns as in .gitignore, in any letter case.",
+    )
+    protect: Annotated[bool, Strict()] = Field(
+        default=True,
+        description="Whether git's hooks and configuration, editors' tasks and agents' settings are read-only in it.",
+    )
     local: Paths = Field(default=(), description="Directories that live on the guest's own disk instead.")
 
     @model_validator(mode="before")

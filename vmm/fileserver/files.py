@@ -96,11 +96,14 @@ class Files(Names):
         self.locks.reset()
         self.nodes.reset()
 
-    def handle(self, number: int, node: FileNode | None = None) -> Handle:
-        """Raises EBADF for a handle that is not open, or is another file's."""
+    def handle(self, number: int, node: FileNode, *, to_let_go: bool = False) -> Handle:
+        """Raises EBADF for a handle that is not open, or is another file's; ESTALE where the host has given the file a
+        hidden name since, unless it is `to_let_go` of it."""
         handle = self._handles.get(number)
-        if handle is None or (node is not None and handle.node is not node):
+        if handle is None or handle.node is not node:
             raise refusal(errno.EBADF)
+        if not to_let_go and self.hiding.hides_open(handle.descriptor, directory=node.is_directory):
+            raise refusal(errno.ESTALE)
         return handle
 
     def _hold(self, node: FileNode, descriptor: int, *, writable: bool = False) -> int:
@@ -129,14 +132,14 @@ class Files(Names):
         if writable:
             if self.share.read_only:
                 raise refusal()
-            self.protection.check_file(node.identity)
+            self.check_content(node)
         self._check_room()
         descriptor = self.open_regular(node, flags & ~os.O_TRUNC)
         try:
             if writable:
                 # Once more, as it is held now: the host may have put a new file of the same number in a protected one's
                 # place. So nothing is cut before that.
-                self.protection.check_file(node.identity)
+                self.check_content(node, descriptor)
             self._check_told(node, descriptor)
             if flags & os.O_TRUNC:
                 os.close(os.open(str(descriptor), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=self.own))
@@ -208,7 +211,7 @@ class Files(Names):
             raise refusal(errno.EINVAL)
         if not handle.writable or self.share.read_only:
             raise refusal(errno.EBADF)
-        self.protection.check_file(node.identity)  # the host may have put this very file in a protected one's place
+        self.check_content(node, handle.descriptor)  # the host may have put this very file in a protected one's place
         node.told = None  # the guest's kernel forgets its attributes, too
         if how & fuse.WRITE_CACHE and fcntl.fcntl(handle.descriptor, fcntl.F_GETFL) & os.O_APPEND:
             return self._write_page(handle.descriptor, data, offset)
@@ -224,7 +227,7 @@ class Files(Names):
 
     def release(self, node: FileNode, body: bytes) -> bytes:
         number, _, flags, owner = fuse.RELEASE_IN.unpack_from(body)
-        handle = self.handle(number, node)
+        handle = self.handle(number, node, to_let_go=True)
         del self._handles[number]
         self._listed -= len(handle.listing)
         if flags & fuse.RELEASE_FLOCK_UNLOCK:
@@ -240,7 +243,7 @@ class Files(Names):
 
     def flush(self, node: FileNode, body: bytes) -> bytes:
         number, _, _, owner = fuse.FLUSH_IN.unpack_from(body)
-        self.handle(number, node)
+        self.handle(number, node, to_let_go=True)
         self.locks.release(node, (owner, False))
         return b""
 
@@ -269,7 +272,7 @@ class Files(Names):
         handle = self.handle(number, node)
         if mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) or not handle.writable:
             raise refusal(errno.EOPNOTSUPP)
-        self.protection.check_file(node.identity)
+        self.check_content(node, handle.descriptor)
         node.told = None
         checked(libc.fallocate(handle.descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
         return b""
@@ -280,7 +283,7 @@ class Files(Names):
         reading, writing = self.handle(source, node), self.handle(target, destination)
         if flags or not writing.writable:
             raise refusal(errno.EINVAL)
-        self.protection.check_file(destination.identity)
+        self.check_content(destination, writing.descriptor)
         destination.told = None
         length = min(length, 4 * MAX_WRITE)  # a part at a time: the guest asks for the rest
         done = os.copy_file_range(reading.descriptor, writing.descriptor, length, offset, to)
@@ -316,8 +319,14 @@ class Files(Names):
         add(above.identity[1], stat.S_IFDIR, b"..")
         self._listed -= len(handle.listing)
         handle.listing, handle.starts = b"", array("L", [0])
+        place = self.hiding.place_of(handle.descriptor) if self.hiding.active else None
+        if place is None:
+            place = self.nodes.path(handle.node)
+        above_names = f"{place}/" if place else ""
         with os.scandir(handle.descriptor) as found:
             for entry in found:
+                if self.hiding.hides(above_names + entry.name, directory=entry.is_dir(follow_symlinks=False)):
+                    continue
                 if entry.is_symlink():
                     kind = stat.S_IFLNK
                 elif entry.is_dir(follow_symlinks=False):

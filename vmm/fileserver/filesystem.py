@@ -10,9 +10,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from vmm.fileserver import fuse
+from vmm.fileserver.hiding import Hiding, lists
 from vmm.fileserver.locks import Locks
 from vmm.fileserver.nodes import FileNode, Nodes
 from vmm.fileserver.protection import Protection, refusal
@@ -46,7 +48,7 @@ class Share:
     """What is shared: the descriptor of the directory, and how.
 
     `uid` and `gid` own on the host what the guest makes, and are `guest_id` inside. `protected` paths cannot be
-    changed.
+    changed, and what `hidden` says does not exist (hiding.py).
     """
 
     root: int
@@ -55,6 +57,7 @@ class Share:
     read_only: bool = False
     protected: tuple[str, ...] = ()
     guest_id: int = 1000
+    hidden: list[dict[str, Any]] = field(default_factory=list)
 
 
 def version(st: os.stat_result) -> tuple[int, int, int]:
@@ -91,7 +94,8 @@ class Names:
         """`own` is a descriptor of /proc/self/fd, `descriptors` how many we may have open."""
         self.share = share
         self.own = own
-        self.nodes = Nodes(share.root, own, descriptors // 4)
+        self.hiding = Hiding(share.hidden, share.root, own)
+        self.nodes = Nodes(share.root, own, descriptors // 4, self.hiding)
         self.locks = Locks(self.nodes, own, descriptors // 8)
         self.protection = Protection(share.root, share.protected)
         self.operations: dict[int, Callable[[FileNode, bytes], bytes]] = {
@@ -140,7 +144,28 @@ class Names:
 
     def look_up(self, parent: FileNode, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
-        return self.found(parent, read_name(raw))
+        name = read_name(raw)
+        return self.entry(parent, name, self.seen(parent, self.nodes.directory(parent), name))[1]
+
+    def seen(self, parent: FileNode, directory: int, name: str) -> os.stat_result:
+        """What is at `name` for the guest. `directory` is the parent's descriptor. Raises ENOENT, for what is hidden,
+        too."""
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not self.hiding.active:
+            return st
+        if self.hiding.hides(self.nodes.path_in(parent, name), directory=stat.S_ISDIR(st.st_mode)):
+            raise refusal(errno.ENOENT)
+        if self.hiding.has_other_names(st.st_dev, directory) and not lists(directory, self.own, name):
+            raise refusal(errno.ENOENT)
+        return st
+
+    def check_made(self, parent: FileNode, name: str, kind: int = 0) -> None:
+        """Raises EACCES when what is made at `name` would be hidden, whether or not there is something already; also
+        for a link (`kind`), by which the host would put elsewhere what is to be hidden."""
+        if self.hiding.active:
+            path = self.nodes.path_in(parent, name)
+            if self.hiding.may_hide(path) or (stat.S_ISLNK(kind) and self.hiding.leads_on(path)):
+                raise refusal(errno.EACCES)
 
     def get_attributes(self, node: FileNode, body: bytes) -> bytes:
         st = self.nodes.status(node)
@@ -163,16 +188,38 @@ class Names:
 
     # changes
 
-    def place(self, parent: FileNode, raw: bytes, *, makes_directory: bool = False) -> tuple[int, str]:
+    def place(
+        self, parent: FileNode, raw: bytes, kind: int = 0, *, makes_directory: bool = False, removes: bool = False
+    ) -> tuple[int, str]:
         """The directory's descriptor and the name in it, where the guest may make and remove something."""
         name = read_name(raw)
-        self.protection.check_name(parent.identity, name, makes_directory=makes_directory)
+        directory = self.nodes.directory(parent)
+        if not removes:
+            self.check_made(parent, name, kind)
+        elif self.hiding.active:
+            self.seen(parent, directory, name)
+        self.check_protected(parent, name, makes_directory=makes_directory)
         self.nodes.check_room()  # before anything is made that could not be told of
-        return self.nodes.directory(parent), name
+        return directory, name
+
+    def check_protected(self, parent: FileNode, name: str, *, makes_directory: bool = False) -> None:
+        """Raises EROFS or EBUSY when `name` in `parent` may not be made, removed or replaced."""
+        self.protection.check_name(parent.identity, name, makes_directory=makes_directory)
+        if self.protection.active:
+            self.protection.check_path(self.nodes.path_in(parent, name))
+
+    def check_content(self, node: FileNode, descriptor: int | None = None) -> None:
+        """Raises EROFS when the file is protected, or lies in a protected directory: by its number now, by the names
+        that led to it, or by those that an open `descriptor` has by now."""
+        self.protection.check_file(node.identity)
+        if self.protection.active:
+            self.protection.check_path(self.nodes.path(node))
+            if descriptor is not None and (place := self.hiding.place_of(descriptor)):
+                self.protection.check_path(place)
 
     def make_link(self, parent: FileNode, body: bytes) -> bytes:
         raw, target = read_names(body, 2)
-        directory, name = self.place(parent, raw)
+        directory, name = self.place(parent, raw, stat.S_IFLNK)
         os.symlink(os.fsdecode(target), name, dir_fd=directory)
         return self.found(parent, name)
 
@@ -194,7 +241,7 @@ class Names:
 
     def remove(self, parent: FileNode, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
-        directory, name = self.place(parent, raw)
+        directory, name = self.place(parent, raw, removes=True)
         st = self.check_replaced(directory, name)
         os.unlink(name, dir_fd=directory)
         self.note_removed(st)
@@ -202,7 +249,7 @@ class Names:
 
     def remove_directory(self, parent: FileNode, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
-        directory, name = self.place(parent, raw)
+        directory, name = self.place(parent, raw, removes=True)
         st = self.check_replaced(directory, name)
         os.rmdir(name, dir_fd=directory)
         self.note_removed(st)
@@ -227,7 +274,7 @@ class Names:
         target = self.nodes.get(number)
         old, new = (read_name(raw) for raw in read_names(names, 2))
         for place, name in ((parent, old), (target, new)):
-            self.protection.check_name(place.identity, name)
+            self.check_protected(place, name)
         source = os.dup(self.nodes.directory(parent))  # the second look may give the first one's descriptor back
         try:
             self._rename_between(source, parent, old, target, new, flags)
@@ -237,9 +284,14 @@ class Names:
 
     def _rename_between(self, source: int, parent: FileNode, old: str, target: FileNode, new: str, flags: int) -> None:
         destination = self.nodes.directory(target)
-        st = os.stat(old, dir_fd=source, follow_symlinks=False)
+        st = self.seen(parent, source, old)
+        self.check_made(target, new)
+        self._check_still_hidden(parent, old, st, target, new)
         self.protection.check_moved((st.st_dev, st.st_ino))
         other = self.check_replaced(destination, new)
+        if flags & RENAME_EXCHANGE and other is not None:
+            self.check_made(parent, old)
+            self._check_still_hidden(target, new, other, parent, old)
         if flags:
             checked(libc.renameat2(source, os.fsencode(old), destination, os.fsencode(new), flags))
         else:
@@ -251,6 +303,16 @@ class Names:
         else:
             self.note_removed(other)
         self.nodes.moved((st.st_dev, st.st_ino), target, new)
+
+    def _check_still_hidden(
+        self, parent: FileNode, old: str, moved: os.stat_result, target: FileNode, new: str
+    ) -> None:
+        """Raises EBUSY when with a directory, or a link to one, something below would be hidden no more, or from now
+        on."""
+        if self.hiding.active and stat.S_IFMT(moved.st_mode) in (stat.S_IFDIR, stat.S_IFLNK):
+            before, after = self.nodes.path_in(parent, old), self.nodes.path_in(target, new)
+            if not self.hiding.hides_alike(before, after):
+                raise refusal(errno.EBUSY)
 
     def check_replaced(self, directory: int, name: str) -> os.stat_result | None:
         """What is at `name`, if that may go: a file system may know a protected file by more names than one."""
@@ -267,8 +329,8 @@ class Names:
         node = self.nodes.get(number)
         existing = self.nodes.open(node, os.O_PATH)
         try:
-            self.protection.check_file(node.identity)
-            directory, name = self.place(parent, raw)
+            self.check_content(node, existing)
+            directory, name = self.place(parent, raw, os.fstat(existing).st_mode)
             os.link(str(existing), name, src_dir_fd=self.own, dst_dir_fd=directory, follow_symlinks=True)
         finally:
             os.close(existing)
@@ -282,7 +344,7 @@ class Names:
             name = str(descriptor)  # in /proc/self/fd it leads to the very file, whatever the host does to its names
             # Now that it is held: before, the host may have put a new file of the same number in a protected one's
             # place.
-            self.protection.check_file(node.identity)
+            self.check_content(node, descriptor)
             kind = os.fstat(descriptor).st_mode
             if valid & fuse.SET_MODE:
                 if stat.S_ISLNK(kind):

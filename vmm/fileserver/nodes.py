@@ -13,6 +13,8 @@ import os
 import stat
 from collections import OrderedDict
 
+from vmm.fileserver.hiding import Hiding
+
 ROOT = 1
 MAX_DEPTH = 4096  # directories within each other; a path of the kernel has at most 2048 components
 MAX_NODES = 1_000_000  # what the guest's kernel may remember, at 500 to 1,000 bytes of ours each
@@ -60,9 +62,10 @@ class FileNode:
 class Nodes:
     """All nodes of one guest. `root` is a descriptor of the shared directory, which stays open."""
 
-    def __init__(self, root: int, own: int, directories: int) -> None:
+    def __init__(self, root: int, own: int, directories: int, hiding: Hiding) -> None:
         """`own` is a descriptor of /proc/self/fd; `directories` is how many may keep a descriptor."""
         self._own = own
+        self._hiding = hiding
         self._limit = max(directories, 16)
         self._used: OrderedDict[int, FileNode] = OrderedDict()
         self._by_identity: dict[tuple[int, int], FileNode] = {}
@@ -89,12 +92,39 @@ class Nodes:
     def __len__(self) -> int:
         return len(self._by_number)
 
-    def get(self, number: int) -> FileNode:
-        """Raises ESTALE for a number that we never gave, or that the guest has forgotten."""
+    def get(self, number: int, *, to_let_go: bool = False) -> FileNode:
+        """Raises ESTALE for a number that we never gave, that the guest has forgotten, or of what is hidden now,
+        unless it is `to_let_go` of it."""
         node = self._by_number.get(number)
         if node is None or not (node.lookups or node.handles or number == ROOT):
             raise stale()
+        if self._hiding.active and not to_let_go and self._is_hidden(node):
+            raise stale()
         return node
+
+    def _is_hidden(self, node: FileNode) -> bool:
+        """By the names that lead there; what is open keeps its number when the host renames it, and is hidden by the
+        name that the host has given it."""
+        directory = node.is_directory
+        return self._hiding.hides(self.path(node), directory=directory) or any(
+            self._hiding.hides_open(handle, directory=directory) for handle in node.handles[-1:]
+        )
+
+    def path(self, node: FileNode) -> str:
+        """The names that lead there from the root, as the guest knows them. Raises ESTALE."""
+        names: list[str] = []
+        at: FileNode | None = node
+        while at is not None and at.number != ROOT:
+            names.append(at.name)
+            if len(names) > MAX_DEPTH:
+                raise stale()
+            at = at.parent
+        return "/".join(reversed(names))
+
+    def path_in(self, parent: FileNode, name: str) -> str:
+        """The path of `name` in the directory `parent`."""
+        above = self.path(parent)
+        return f"{above}/{name}" if above else name
 
     def check_room(self) -> None:
         """Raises ENFILE when no more can be remembered."""

@@ -28,8 +28,15 @@ def refusal(number: int = errno.EROFS) -> OSError:
 def folded(name: str) -> str:
     """One form for all spellings that some file system takes for one name: letter case, composed letters, characters
     that nobody sees, and dots and blanks at the end."""
+    return same_letters(name).rstrip(". ")
+
+
+def same_letters(name: str) -> str:
+    """`folded`, with the dots and blanks at the end."""
+    if name.isascii():
+        return name.lower()
     seen = "".join(each for each in name if not _is_ignorable(each))
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", seen).casefold()).rstrip(". ")
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", seen).casefold())
 
 
 def _is_ignorable(character: str) -> bool:
@@ -44,6 +51,8 @@ class Protection:
     def __init__(self, root: int, paths: tuple[str, ...]) -> None:
         self._root = root
         self._paths = tuple(path.strip("/") for path in paths)
+        self.active = bool(paths)
+        self._folded = frozenset("/".join(map(folded, path.split("/"))) for path in self._paths)
         # Each directory above a protected path, with the names in it that lead there.
         self._above: dict[str, dict[str, bool]] = {}
         for path in self._paths:
@@ -58,6 +67,14 @@ class Protection:
         for path in self._paths:
             if self._identity(path) == identity:
                 raise refusal()
+
+    def check_path(self, path: str) -> None:
+        """Raises EROFS for what lies in a protected directory. `path` are the names that lead there from the root."""
+        at = path.find("/")
+        while at >= 0:
+            if "/".join(map(folded, path[:at].split("/"))) in self._folded:
+                raise refusal()
+            at = path.find("/", at + 1)
 
     def check_name(self, directory: tuple[int, int], name: str, *, makes_directory: bool = False) -> None:
         """Raises EROFS or EBUSY when `name` in `directory` may not be made, removed or replaced.

@@ -23,6 +23,7 @@ from vmm.fileserver.vhost import Device
 MAX_REQUEST = MAX_WRITE + 65536
 MAX_BODY = 65536  # of anything but a WRITE's data: two names and some numbers, or a list of nodes to forget
 NO_ANSWER = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT)
+LETS_GO = (fuse.RELEASE, fuse.RELEASEDIR, fuse.FLUSH)  # of what may be hidden by now
 TURN = 128  # requests of one ring, before we look at the others again
 MAX_WAITING = 64  # locks that are waited for; far below a queue's size, as the unlock must get through
 MAX_LATER = 64  # slow requests of the other threads, each with a descriptor
@@ -222,7 +223,7 @@ class Server:
         if act is None:
             # A read-only share knows what it does not do; an operation that we have not, the guest need not ask again.
             raise OSError(errno.EROFS if files.share.read_only and operation in CHANGES else errno.ENOSYS, "")
-        return act(files.nodes.get(request.node), request.body)
+        return act(files.nodes.get(request.node, to_let_go=operation in LETS_GO), request.body)
 
     def _initialise(self, body: bytes) -> bytes:
         major, _, readahead, offered = fuse.INIT_IN.unpack_from(body)

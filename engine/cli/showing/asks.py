@@ -24,7 +24,12 @@ TITLES = {
     "confinement": "file servers that nothing confines",
     "secret": "secrets, which leave for a host",
 }
-MODES = {"rw": "live, read and write", "ro": "live, read only", "clone": "as a copy"}
+MODES = {
+    "rw": "live, read and write",
+    "rw unprotected": "live, read and write, with git's hooks and editors' tasks",
+    "ro": "live, read only",
+    "clone": "as a copy",
+}
 MOST = 20  # asks of one kind in a question; who wants to read more calls `sandbox trust show`
 
 
@@ -58,7 +63,8 @@ def _rows(kind: str, group: Sequence[Ask], new: Collection[Ask]) -> Iterator[tup
         return
     for ask in group:
         if kind == "directory":
-            cells = (ask.subject, MODES[ask.detail], ask.note)
+            mode, without, hidden = ask.detail.partition(" without ")
+            cells = (ask.subject, f"{MODES[mode]}{without}{hidden}", ask.note)
         elif kind == "secret":
             cells = (ask.subject, f"to {ask.detail}", ask.note)
         else:

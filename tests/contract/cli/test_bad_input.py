@@ -130,7 +130,7 @@ FILES = (
     ),
     Bad("inputs-missing", HEAD + "setup: [{run: 'true', inputs: [lock]}]\n", ("setup[0].inputs[0]", "does not exist")),
     Bad("clone", HEAD + "mounts: ['.:/workspace:clone']\n", ("mounts[0].mode", "clone are not implemented yet")),
-    Bad("hide", HEAD + "mounts: [{source: ., target: /w, hide: [.env]}]\n", ("mounts[0].hide", "not implemented yet")),
+    Bad("local", HEAD + "mounts: [{source: ., target: /w, local: [x]}]\n", ("mounts[0].local", "not implemented yet")),
     Bad("agent-use", HEAD + "agent: {use: claud-code}\n", ("Sandboxfile.yaml:2:", "agent.use", "claude-code")),
     Bad("tcp-port", HEAD + "endpoints: [{host: a.example.com, protocol: tcp}]\n", ("endpoints[0].protocol", "a port")),
     Bad("path-missing", HEAD, ("../elsewhere does not exist",), ("../elsewhere",)),

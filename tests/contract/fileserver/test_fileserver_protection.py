@@ -366,3 +366,54 @@ def test_the_host_renames_again_and_again_while_the_guest_tries(project: Place, 
         over.set()
         thread.join()
     assert wrong == []
+
+
+TREE = ".git/hooks"
+
+
+def test_all_in_a_protected_directory_stays_as_it_is(project: Place) -> None:
+    """By names, nodes and handles; also what the host puts there while the guest has it open."""
+    project.write(f"share/{TREE}/sub/pre-commit", "kept\n")
+    project.write("share/.git/HEAD", "ref\n")
+    with project.client(protected=(TREE,)) as (_, client):
+        before = picture(project.share / ".git")
+        for path in (f"{TREE}/sub/pre-commit", f"{TREE}/sub"):
+            found = names_attacked(client, path)
+            assert found.pop("mkdir") in ("EEXIST", *REFUSED)
+            all_refused(found)
+        for path in (TREE, f"{TREE}/sub"):
+            all_refused(names_attacked_new(client, client.walk(path), "new"))
+            all_refused(
+                {"chmod": error_of(client.send, fuse.SETATTR, client.walk(path), set_attributes(fuse.SET_MODE))}
+            )
+        all_refused(content_attacked(client, client.walk(f"{TREE}/sub/pre-commit")))
+        assert error_of(client.rename, 1, ".git", 1, "git2") == "EBUSY"
+        assert error_of(client.rename, client.walk(".git"), "hooks", 1, "hooks") in REFUSED
+        assert picture(project.share / ".git") == before
+        # Beside it all goes on: git's own work.
+        client.create(client.walk(".git"), "index.lock")
+        client.rename(client.walk(".git"), "index.lock", client.walk(".git"), "index")
+        node, handle = client.create(1, "draft")
+        assert client.write(node, handle, b"mine\n") == 5
+        (project.share / "draft").rename(project.share / TREE / "post-commit")
+        all_refused(through_a_handle(client, node, handle), (*REFUSED, "ESTALE"))
+        assert (project.share / TREE / "post-commit").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", [".git", ".GIT", ".Git"])
+def test_where_there_is_none_the_guest_makes_no_such_directory_by_a_detour(project: Place, name: str) -> None:
+    """Neither by a link, nor by a directory of its own that is moved there, nor as git's file of a worktree."""
+    with project.client(protected=(TREE, ".git/config")) as (_, client):
+        own = client.make_directory(1, "own")
+        client.create(client.make_directory(own, "hooks"), "pre-commit")
+        found = names_attacked_new(client, 1, name)
+        assert found.pop("mkdir") == "", "an empty one is no harm"
+        found["moved"] = error_of(client.rename, 1, "own", 1, name)
+        all_refused(found)
+        if name != ".git":
+            return  # here it is another directory; where letter case makes no difference it is found to be this one
+        above = client.look_up(1, name)
+        for below in ("hooks", "HOOKS", "config"):
+            all_refused(names_attacked_new(client, above, below))
+        assert error_of(client.rename, own, "hooks", above, "hooks") in REFUSED
+        assert list((project.share / name).iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from cloned import Cloned, write
 
 from engine.clones import base as base_module
-from engine.clones.base import make_base
+from engine.clones.base import Base, make_base
 from engine.clones.choice import choose_files
 from engine.clones.git import run_git
 from engine.errors import EngineError
@@ -50,6 +50,12 @@ def test_what_is_left_out(cloned: Cloned) -> None:
     write(cloned.host, {"a": "a", "node_modules/b": "b", "node_modules2/c": "c"})
     cloned.clone("node_modules")
     assert names(cloned.guest) == {"a", "node_modules2", "node_modules2/c"}
+
+
+def test_what_is_hidden(cloned: Cloned) -> None:
+    write(cloned.host, {"a": "a", ".env": "x", "sub/.env": "x", "k.pem": "x", "deep/own/b": "b", "own": "o"})
+    make_base(ClonePoint(str(cloned.host), "/w", hide=(".env", "*.pem", "/deep/own/")), cloned.directory)
+    assert set(Base.load(cloned.directory).entries) == {"a", "own"}
 
 
 def test_the_repository_comes_without_hooks_credentials_and_commands(cloned: Cloned) -> None:

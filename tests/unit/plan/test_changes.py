@@ -179,6 +179,9 @@ def test_lists_say_what_came_and_went() -> None:
         ("setup", "new machine", "+ b env=X: ... user=root")
     ]
     assert found("mounts: [.:/w]", "mounts: [.:/w, ./d:/d:ro]") == [("mounts", "new machine", "+ ./d:/d mode=ro")]
+    assert found("mounts: [.:/w]", "mounts: [.:/w, {source: ., target: /x, protect: false}]")[0][2].endswith(
+        "protect=false"
+    )
     assert found("ports: [80]", "ports: [80, '90:91']") == [("ports", "live", "+ 90:91")]
 
 

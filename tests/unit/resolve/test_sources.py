@@ -83,7 +83,10 @@ def test_what_was_shown_is_what_is_mounted(read: Load, project: Path) -> None:
     for name in ("one", "two"):
         (project / name).mkdir()
     (project / "link").symlink_to("one")
-    loaded = read("mounts: ['./link:/a', '.:/b', '..:/c:ro']\n")
+    plain = "protect: false"
+    loaded = read(
+        f"mounts: [{{source: ./link, target: /a, {plain}}}, {{source: ., target: /b, {plain}}}, '..:/c:ro']\n"
+    )
     shown = real_source(project, "./link")
     (project / "link").unlink()
     (project / "link").symlink_to("two")

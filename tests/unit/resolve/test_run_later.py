@@ -1,0 +1,87 @@
+"""What the host runs later is protected: git is asked what it reads, with worktrees and submodules, too."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engine.resolve.mounts_and_ports import wanted_mounts
+from engine.workspaces.run_later import run_later
+from sandboxfile import load
+
+GIT = ("git", "-c", "user.name=n", "-c", "user.email=n@example.com", "-c", "protocol.file.allow=always")
+
+
+def git(directory: Path, *argv: str) -> str:
+    ran = subprocess.run([*GIT, "-C", str(directory), *argv], check=True, capture_output=True, text=True)
+    return ran.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    path = tmp_path / "repository"
+    subprocess.run([*GIT, "init", "-q", str(path)], check=True)
+    git(path, "commit", "-q", "--allow-empty", "-m", "first")
+    return path
+
+
+def read_by_git(directory: Path) -> set[Path]:
+    """The files of configuration and the directory of hooks that git takes there."""
+    lines = git(directory, "config", "--list", "--show-origin", "--local", "--includes").splitlines()
+    files = {(directory / line.split("\t")[0].removeprefix("file:")).resolve() for line in lines}
+    return {*files, (directory / git(directory, "rev-parse", "--git-path", "hooks")).resolve()}
+
+
+def test_a_repository(repository: Path) -> None:
+    kept = set(run_later(repository))
+    assert read_by_git(repository) == {repository / ".git" / "config", repository / ".git" / "hooks"} <= kept
+    assert {repository / ".vscode" / "tasks.json", repository / ".claude" / "settings.json"} <= kept
+    assert set(run_later(repository / ".git")) > {repository / ".git" / "config", repository / ".git" / "commondir"}
+
+
+@pytest.mark.parametrize("hooks", [".husky/_", '"my hooks"'])
+def test_where_the_configuration_leads(repository: Path, hooks: str) -> None:
+    (repository / "shared.inc").write_text("[alias]\n\tx = !true\n")
+    with (repository / ".git" / "config").open("a") as file:
+        file.write(f"[core]\n\thookspath = {hooks}\n[include] path = ../shared.inc\n")
+    kept = set(run_later(repository))
+    assert {repository / "shared.inc", repository / hooks.strip('"')} < read_by_git(repository) <= kept
+
+
+def test_a_directory_without_one_gets_none_that_it_could_obey(tmp_path: Path) -> None:
+    assert {tmp_path / ".git" / "config", tmp_path / ".git" / "hooks"} <= set(run_later(tmp_path))
+
+
+def test_a_worktree_keeps_its_repository(repository: Path, tmp_path: Path) -> None:
+    git(repository, "worktree", "add", "-q", str(tmp_path / "other"))
+    kept = set(run_later(tmp_path / "other"))
+    assert tmp_path / "other" / ".git" in kept
+    inside = set(run_later(repository))
+    assert read_by_git(tmp_path / "other") <= inside
+    assert {repository / ".git" / "worktrees" / "other" / name for name in ("commondir", "gitdir")} <= inside
+
+
+def test_submodules_and_those_in_them(repository: Path, tmp_path: Path) -> None:
+    for name in ("inner", "outer"):
+        subprocess.run([*GIT, "init", "-q", str(tmp_path / name)], check=True)
+        git(tmp_path / name, "commit", "-q", "--allow-empty", "-m", "first")
+    git(tmp_path / "outer", "submodule", "--quiet", "add", str(tmp_path / "inner"), "deep/inner")
+    git(tmp_path / "outer", "commit", "-qm", "second")
+    git(repository, "submodule", "--quiet", "add", str(tmp_path / "outer"), "vendor/outer")
+    git(repository, "submodule", "--quiet", "update", "--init", "--recursive")
+    kept = set(run_later(repository))
+    for module in ("vendor/outer", "vendor/outer/deep/inner"):
+        assert read_by_git(repository / module) <= kept and repository / module / ".git" in kept
+
+
+def test_only_in_a_writable_mount_and_only_while_the_file_does_not_say_otherwise(tmp_path: Path) -> None:
+    project = tmp_path.resolve() / "work" / "shop"
+    project.mkdir(parents=True)
+    mounts = "mounts: [.:/a, '.:/b:ro', {source: ., target: /c, protect: false}, '..:/d']"
+    (project / "Sandboxfile.yaml").write_text(f'version: "1"\n{mounts}\n')
+    a, b, c, d = wanted_mounts(load(project / "Sandboxfile.yaml"))
+    assert ".git/hooks" in a.protected and ".git/config" in a.protected
+    assert b.protected == () and ".git/hooks" not in c.protected and "Sandboxfile.yaml" in c.protected
+    assert {".git/config", "shop/.git/config", "shop/Sandboxfile.yaml"} <= set(d.protected)
