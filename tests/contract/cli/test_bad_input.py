@@ -129,7 +129,7 @@ FILES = (
         ("Sandboxfile.yaml:4:14: setup[0].inputs[0]: '*.nothing' matches no file of the project",),
     ),
     Bad("inputs-missing", HEAD + "setup: [{run: 'true', inputs: [lock]}]\n", ("setup[0].inputs[0]", "does not exist")),
-    Bad("clone", HEAD + "mounts: ['.:/workspace:clone']\n", ("mounts[0].mode", "clone are not implemented yet")),
+    Bad("local", HEAD + "mounts: [{source: ., target: /w, local: [x]}]\n", ("mounts[0].local", "not implemented yet")),
     Bad("local", HEAD + "mounts: [{source: ., target: /w, local: [x]}]\n", ("mounts[0].local", "not implemented yet")),
     Bad("agent-use", HEAD + "agent: {use: claud-code}\n", ("Sandboxfile.yaml:2:", "agent.use", "claude-code")),
     Bad("tcp-port", HEAD + "endpoints: [{host: a.example.com, protocol: tcp}]\n", ("endpoints[0].protocol", "a port")),

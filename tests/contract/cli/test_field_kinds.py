@@ -146,8 +146,8 @@ KINDS = [
         "init -y --print",
         ("registry.example",),
     ),
-    Kind("a project of Elixir", {"mix.exs": "defmodule X do\nend\n"}, "init -y", ("elixir", "repo.hex.pm|- hex")),
-    Kind("a project of Rust", {"Cargo.toml": "[package]\nname = 'x'\n"}, "init -y", ("index.crates.io|- crates",)),
+    Kind("a project of Elixir", {"mix.exs": "defmodule X do\nend\n"}, "init -y", ("elixir", "- hex|  hex")),
+    Kind("a project of Rust", {"Cargo.toml": "[package]\nname = 'x'\n"}, "init -y", ("- crates|  crates",)),
     Kind(
         "a submodule",
         {"Sandboxfile.yaml": f"{HEAD}mounts: [.:/w]\n", ".git": "gitdir: ../super/.git/modules/x\n"},

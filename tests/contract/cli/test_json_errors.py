@@ -31,6 +31,8 @@ READERS = [
 ]
 # The others, with something that goes wrong; "" where nothing can.
 OTHERS = {
+    "apply": "apply --name nobody",
+    "diff": "diff --name nobody",
     "doctor": "",
     "endpoints ls": "",
     "endpoints show": "endpoints show nowhere",

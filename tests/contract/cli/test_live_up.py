@@ -108,17 +108,19 @@ def test_plan_of_what_is_not_running(sandbox: CommandLine, layout: Layout) -> No
 
 
 def test_plan_shows_what_up_will_refuse(sandbox: CommandLine, layout: Layout) -> None:
-    sandbox.file(HEAD + "mounts:\n  - {source: ., target: /w, mode: clone}\n")
+    sandbox.file(HEAD + "mounts:\n  - {source: ., target: /w, mode: ro, local: [x]}\n")
     ran = sandbox("plan")
-    refused = "`up` will refuse: Sandboxfile.yaml:4:35: mounts[0].mode: mounts of mode clone are not implemented yet\n"
+    refused = (
+        "`up` will refuse: Sandboxfile.yaml:4:46: mounts[0].local: `local` is not implemented yet in a live mount\n"
+    )
     assert ran.code == 0 and running_part(ran) == f"{refused}\nshop does not run: `up` starts it\n"
     assert json.loads(sandbox("plan", "--json").out)["unsupported"] == [
         {
-            "path": "mounts[0].mode",
-            "message": "mounts of mode clone are not implemented yet",
+            "path": "mounts[0].local",
+            "message": "`local` is not implemented yet in a live mount",
             "file": "Sandboxfile.yaml",
             "line": 4,
-            "column": 35,
+            "column": 46,
         }
     ]
     ran = sandbox("up", "-d", "--yes")

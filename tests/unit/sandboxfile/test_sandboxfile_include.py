@@ -90,11 +90,6 @@ def test_several_files_and_files_that_include_files(tmp_path: Path) -> None:
         ),
         ("image: a, volumes: ['./x:/x:ro', '/abs:/y', n:/z]", "volumes", ["./sub/x:/x:ro", "/abs:/y", "n:/z"]),
         (
-            "image: a, volumes: [{type: bind, source: 'C:\\\\x', target: /x}]",
-            "volumes",
-            [{"type": "bind", "source": "C:\\\\x", "target": "/x"}],
-        ),
-        (
             "image: a, develop: {watch: [{action: sync, path: ./src, target: /x}]}",
             "develop",
             {"watch": [{"action": "sync", "path": "sub/src", "target": "/x"}]},
