@@ -35,9 +35,15 @@ def _machine(sandbox: Sandbox, workspace: str) -> list[str]:
         how = {
             "rw": "a directory of the user, live: what you change there stays",
             "ro": "a directory of the user, read-only",
-            "clone": "a private copy",
+            "clone": "a private copy, of which the user takes over what they want: changed files, and commits",
         }[mount.mode]
         found.append(f"- {_code(mount.target)} is {how}.")
+    if any(mount.mode == "rw" and mount.protect for mount in sandbox.mounts):
+        found.append(
+            "- In live directories git's hooks and configuration, and settings of editors and agents, are read-only:"
+            " commits, branches and pushes work, `git init`, `git config` and `git remote add` do not."
+            " `git config --global` does."
+        )
     return [*found, "- Everything else on this machine's disk is gone when the user ends the sandbox."]
 
 

@@ -57,6 +57,7 @@ def test_it_says_what_is_there_and_how_narrow(tmp_path: Path) -> None:
         "- never: `evil.example.com`",
     ):
         assert f"{line}\n" in note, note
+    assert "git's hooks and configuration, and settings of editors and agents, are read-only" in note
     assert "`sandbox-ask HOST --why TEXT`" in note and "`docker compose`" in note and "placeholders" in note
 
 
