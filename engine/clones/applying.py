@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import posixpath
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ from typing import Literal
 from engine.clones.base import Entry, blob_digest
 from engine.clones.changes import Change, Changes
 from engine.clones.comparison import merge
-from engine.clones.held_back import held_back
+from engine.clones.held_back import held_back, is_repository
 from engine.errors import EngineError
 from vmm.beneath import DIRECTORY, FILE, PASS, open_beneath, parent_beneath
 from vmm.channel.archive import stays_inside, write_all
@@ -97,17 +98,40 @@ class Host:
                 os.mkdir(name, 0o777, dir_fd=parent)
 
 
-def plan_apply(changes: Changes, host: Host, chosen: Iterable[Change], named: Iterable[str] = ()) -> list[Step]:
-    """What becomes of each chosen change. `named` are paths that the user wrote: nothing of them is held back."""
-    names = tuple(named)
-    return [_judge(changes, host, change, names) for change in chosen]
+def plan_apply(
+    changes: Changes, host: Host, chosen: Iterable[Change], named: Iterable[str] = (), obeyed: Iterable[str] = ()
+) -> list[Step]:
+    """What becomes of each chosen change.
+
+    `named` are paths that the user wrote: nothing of them is held back. `obeyed` are paths that git on this host obeys.
+    """
+    names, further = tuple(named), tuple(obeyed)
+    steps = [_judge(changes, host, change, names, further) for change in chosen]
+    return list(_without_collisions(steps))
 
 
-def _judge(changes: Changes, host: Host, change: Change, named: tuple[str, ...]) -> Step:
+def _without_collisions(steps: list[Step]) -> Iterator[Step]:
+    """A file that becomes a directory, or the reverse, is left alone with all that is in it."""
+    refused = [step.change.path for step in steps if step.action == "refused"]
+    for step in steps:
+        path = step.change.path
+        if step.acts and any(one.startswith(f"{path}/") or path.startswith(f"{one}/") for one in refused):
+            yield Step(step.change, "refused", "a file and a directory of one name: take them over by hand")
+        else:
+            yield step
+
+
+def _judge(changes: Changes, host: Host, change: Change, named: tuple[str, ...], further: tuple[str, ...]) -> Step:
     after = change.after
-    if after is not None and after.target is not None and not stays_inside(change.path.split("/"), after.target):
-        return Step(change, "refused", f"a link to {after.target}, which is not in the directory")
-    if why := held_back(change.path, named):
+    if after is not None and after.target is not None:
+        if not stays_inside(change.path.split("/"), after.target):
+            return Step(change, "refused", f"a link to {after.target}, which is not in the directory")
+        leads = posixpath.normpath(posixpath.join(posixpath.dirname(change.path), after.target))
+        if any(map(is_repository, leads.split("/"))):
+            return Step(change, "refused", f"a link to {after.target}, which is git's")
+        if why := held_back(leads, named, further):
+            return Step(change, "held back", f"it leads to {leads}: {why}")
+    if why := held_back(change.path, named, further):
         return Step(change, "held back", why)
     try:
         here = host.look(change.path)
@@ -194,14 +218,18 @@ def _write_beside(host: Host, step: Step, name: str) -> str:
 def _move(host: Host, step: Step, beside: str | None, old: str, moved: list[tuple[str, str | None]]) -> None:
     path = step.change.path
     with host.parent(path) as (parent, name):
-        kept: str | None = old
-        try:
-            os.rename(name, old, src_dir_fd=parent, dst_dir_fd=parent)
-        except FileNotFoundError:
-            kept = None
-        moved.append((path, kept))
-        now = host.look(f"{path.rpartition('/')[0]}/{old}".lstrip("/")) if kept is not None else None
-        if (now is None) != (step.here is None) or (now is not None and not now[0].same_as(step.here)):
+        if step.here is None:
+            assert beside is not None, "there is nothing to remove"
+            try:
+                os.link(beside, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+            except FileExistsError:
+                raise OSError(errno.EAGAIN, "it was changed meanwhile", path) from None
+            moved.append((path, None))
+            return
+        os.rename(name, old, src_dir_fd=parent, dst_dir_fd=parent)
+        moved.append((path, old))
+        now = host.look(f"{path.rpartition('/')[0]}/{old}".lstrip("/"))
+        if now is None or not now[0].same_as(step.here):
             raise OSError(errno.EAGAIN, "it was changed meanwhile", path)
         if beside is not None:
             os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)

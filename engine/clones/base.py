@@ -2,7 +2,7 @@
 
 `base.tar` is what the guest was sent. `manifest.json` says of each file what was sent: [executable, size, time of
 change in ns, digest]; of a link [None, its target]. The digest is that of a blob of git. What is applied later becomes
-a part of the base: `newer/DIGEST` has its content. `head` is the commit that was checked out.
+a part of the base: `newer/DIGEST` has its content. `about.json` has the commits that the copy had from the beginning.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -22,11 +23,11 @@ from engine.errors import EngineError
 from engine.files import make_private, write_json
 from engine.workspaces.clone_point import ClonePoint
 from vmm.beneath import DIRECTORY, PASS, open_beneath
-from vmm.channel.archive import Copied, pack
+from vmm.channel.archive import pack
 from vmm.private import private
-from vmm.walk import Found, Readable, TooLarge, TreeChanged, TreeLimits, walk
+from vmm.walk import Found, LeaveOut, Readable, TooLarge, TreeChanged, TreeLimits, walk
 
-TAR, MANIFEST, NEWER, HEAD = "base.tar", "manifest.json", "newer", "head"
+TAR, MANIFEST, NEWER, ABOUT = "base.tar", "manifest.json", "newer", "about.json"
 LIMITS = TreeLimits(entries=500_000, size=8 * 1024**3)
 ATTEMPTS = 3  # at reading files that change in the meantime
 
@@ -69,18 +70,38 @@ class Base:
         newer = self.directory / NEWER / entry.digest
         if newer.exists():
             return newer.read_bytes()
+        offset, size = self._places[path]
+        with (self.directory / TAR).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """Where the content of each file is in the tar, and its size."""
         with tarfile.open(self.directory / TAR) as tar:
-            file = tar.extractfile(tar.getmember(path))
-            assert file is not None, "the manifest says that it is a file"
-            return file.read()
+            return {member.name: (member.offset_data, member.size) for member in tar if member.isreg()}
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.directory / ABOUT).read_text()))
+        except (OSError, ValueError):
+            return {}
 
     @property
     def head(self) -> str | None:
         """The commit that was checked out where it was made; None without one."""
-        try:
-            return (self.directory / HEAD).read_text() or None
-        except OSError:
-            return None
+        return self._about.get("head")
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """The commits that had a name where it was made."""
+        return tuple(self._about.get("refs", ()))
+
+    @property
+    def ignores(self) -> bool:
+        """Whether it was made of what git does not ignore."""
+        return bool(self._about.get("ignores"))
 
     def advance(self, changed: dict[str, tuple[Entry, bytes] | None]) -> None:
         """Make what was applied a part of the base; None: the file is gone."""
@@ -97,8 +118,10 @@ class Base:
         self.entries.update(entries)
 
 
-def make_base(point: ClonePoint, directory: Path) -> Copied:
-    """Copy the files of `point.source` into a base in `directory`. Takes as long as reading them.
+def make_base(point: ClonePoint, directory: Path) -> str | None:
+    """Copy the files of `point.source` into a base in `directory`. Returns what the user should know about the copy.
+
+    Takes as long as reading the files.
 
     Raises EngineError for a directory that cannot be read, is too large, or keeps changing; OSError (disk full).
     """
@@ -106,19 +129,20 @@ def make_base(point: ClonePoint, directory: Path) -> Copied:
     choice = choose_files(Path(point.source))
     for left in reversed(range(ATTEMPTS)):
         try:
-            copied = _copy(point, directory, choice.leave_out(point.leave_out, point.hide), choice.configuration)
+            _copy(point, directory, choice.leave_out(point.leave_out, point.hide), choice.configuration)
         except TreeChanged:
             if not left:
                 raise EngineError(f"{point.source} keeps changing while it is copied") from None
             continue
         except TooLarge as error:
             raise EngineError(f"{point.source} cannot be cloned: {error.filename or 'it'} {error.what}") from error
-        (directory / HEAD).write_text(choice.head or "")
-        return copied
+        about = {"head": choice.head, "refs": choice.refs, "ignores": choice.files is not None}
+        write_json(directory / ABOUT, about)
+        return choice.note
     raise AssertionError("the last attempt returns or raises")
 
 
-def _copy(point: ClonePoint, directory: Path, leave_out: Any, configuration: str | None) -> Copied:
+def _copy(point: ClonePoint, directory: Path, leave_out: LeaveOut, configuration: str | None) -> None:
     manifest: dict[str, Entry] = {}
     root = os.open("/", PASS)
     try:
@@ -130,17 +154,16 @@ def _copy(point: ClonePoint, directory: Path, leave_out: Any, configuration: str
     try:
         with open(directory / TAR, "wb", opener=private) as file:
             entries = _recorded(walk(source, ".", leave_out, LIMITS), manifest)
-            copied = pack(_with_configuration(entries, configuration), "", lambda data: cast("None", file.write(data)))
+            pack(_with_configuration(entries, configuration), "", lambda data: cast("None", file.write(data)))
     finally:
         os.close(source)
     write_json(directory / MANIFEST, manifest)
-    return copied
 
 
 def _recorded(entries: Iterable[Found], manifest: dict[str, Entry]) -> Iterator[Found]:
     """The same entries; what was read of each goes into the manifest."""
     for found in entries:
-        executable = bool(found.mode & 0o111) and found.kind == "file"
+        executable = bool(found.mode & 0o100) and found.kind == "file"
         mode = 0o755 if executable or found.kind == "directory" else 0o644
         if found.content is None:
             yield replace(found, mode=mode)

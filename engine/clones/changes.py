@@ -6,6 +6,7 @@ about its own copy only.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from engine.clones import in_guest
 from engine.clones.base import Base, Entry, blob_digest
+from engine.clones.held_back import is_repository
 from engine.errors import EngineError
 from engine.files import make_private
 from vmm.channel.copy import receive_archive
@@ -24,7 +26,8 @@ from vmm.channel.tar_reader import FILE, LINK, TarMember, TarReader
 
 MANIFEST = "/var/lib/sandbox/clone.json"
 PUT_S = 120.0
-MOST_FILES, MOST_BYTES, MOST_TOLD = 100_000, 2 << 30, 64 << 20
+LOOK_S = 900.0
+MOST_FILES, MOST_BYTES, MOST_TOLD = 100_000, 512 << 20, 64 << 20
 BLOCK = 1 << 18
 
 
@@ -62,7 +65,7 @@ class Changes:
 
 
 async def read_changes(channel: GuestChannel, target: str, base: Base, blobs: Path) -> Changes:
-    """Compare the clone at `target` with its base. Takes as long as the guest needs to look at its files.
+    """Compare the clone at `target` with its base. Waits LOOK_S for the guest to look at its files.
 
     The contents go into the directory `blobs`. Raises GuestError for a guest that cannot, or that sends what it should
     not, and EngineError where that is too much.
@@ -73,9 +76,13 @@ async def read_changes(channel: GuestChannel, target: str, base: Base, blobs: Pa
     if done.code != 0:
         raise GuestError("the guest cannot be asked for changes", done.stderr.decode(errors="replace").strip() or None)
     program = Path(in_guest.__file__).read_text()
-    argv = ["python3", "-I", "-c", program, target, MANIFEST]
+    argv = ["python3", "-I", "-c", program, target, MANIFEST, "yes" if base.ignores else "no"]
     told = _Told(base, blobs)
-    await receive_archive(channel, argv, told.take, f"the changes of {target}")
+    try:
+        async with asyncio.timeout(LOOK_S):
+            await receive_archive(channel, argv, told.take, f"the changes of {target}")
+    except TimeoutError:
+        raise GuestError(f"the guest did not say within {LOOK_S:.0f} s what has changed in {target}") from None
     return told.changes()
 
 
@@ -87,7 +94,7 @@ class _Told:
         self._blobs = blobs
         self._after: dict[str, Entry | None] = {}
         self._skipped: list[str] = []
-        self._size = 0
+        self._size = self._members = 0
 
     def changes(self) -> Changes:
         found = []
@@ -105,7 +112,7 @@ class _Told:
         try:
             told = json.loads(_read_all(reader))
             gone = [path for path in told["gone"] if path in self._base.entries]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise GuestError("the guest does not say what has changed") from error
         while (member := reader.next()) is not None:
             self._take_member(reader, member)
@@ -113,9 +120,9 @@ class _Told:
             self._after.setdefault(path, None)
 
     def _take_member(self, reader: TarReader, member: TarMember) -> None:
-        self._size += member.size
-        if len(self._after) >= MOST_FILES or self._size > MOST_BYTES:
-            raise EngineError(f"more than {MOST_FILES:,} files or {MOST_BYTES >> 30} GiB have changed in the clone")
+        self._size, self._members = self._size + member.size, self._members + 1
+        if self._members > MOST_FILES or self._size > MOST_BYTES:
+            raise EngineError(f"more than {MOST_FILES:,} files or {MOST_BYTES >> 20} MiB have changed in the clone")
         path = _checked(member.name)
         if path is None:
             self._skip(member.name)
@@ -156,7 +163,4 @@ def _checked(name: str) -> str | None:
     parts = path.split("/")
     if before != "files" or any(part in ("", ".", "..") or "\0" in part or "\n" in part for part in parts):
         return None
-    # As git itself is careful: file systems that fold case, or make short names, lead these to the repository.
-    if any(part.lower().rstrip(". ") in (".git", "git~1") for part in parts):
-        return None
-    return path
+    return None if any(map(is_repository, parts)) else path

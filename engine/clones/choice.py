@@ -31,11 +31,12 @@ _SETTINGS = (
 @dataclass(frozen=True)
 class Choice:
     """`files` are the chosen paths, None for all. `configuration` is the copy's .git/config, None without a repository.
-    `head` is the commit that is checked out. `note` says what does not come along."""
+    `head` is the commit that is checked out, `refs` are all that have a name. `note` says what does not come along."""
 
     files: frozenset[str] | None
     configuration: str | None = None
     head: str | None = None
+    refs: tuple[str, ...] = ()
     note: str | None = None
 
     def leave_out(self, without: Iterable[str] = (), hide: Iterable[str] = ()) -> LeaveOut:
@@ -63,22 +64,31 @@ class Choice:
 def choose_files(source: Path) -> Choice:
     """Look at the directory. Raises EngineError for a repository that cannot be copied."""
     place = source / REPOSITORY
-    if not place.exists():
+    if not place.exists() and not _is_within_a_repository(source):
         return Choice(None)
     try:
         listed = run_git(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], source).stdout
     except NoGit:
         return Choice(None, note="git is not installed on this host: all files are copied, and no repository")
     files = frozenset(os.fsdecode(path) for path in listed.split(b"\0") if path)
-    if not place.is_dir():
-        return Choice(files, note="this is a worktree or a submodule: its files are copied without a repository")
+    if place.is_symlink() or not place.is_dir():
+        return Choice(files, note="the repository is in another directory: the files are copied without it")
     if (place / "objects/info/alternates").exists():
         raise EngineError(
             f"the repository in {source} borrows objects from another one, which the copy would not have",
             hint="`git repack -a -d` and then removing .git/objects/info/alternates makes it whole",
         )
     head = run_git(["rev-parse", "--verify", "-q", "HEAD"], source, codes=(0, 1)).stdout.decode().strip()
-    return Choice(files, _configuration(place / "config"), head or None)
+    named = run_git(["for-each-ref", "--format=%(objectname)"], source).stdout.decode().split()
+    return Choice(files, _configuration(place / "config"), head or None, tuple(dict.fromkeys(named)))
+
+
+def _is_within_a_repository(source: Path) -> bool:
+    """A directory of a repository has no repository of its own, and yet git ignores files in it."""
+    try:
+        return run_git(["rev-parse", "--show-toplevel"], source, codes=range(256)).returncode == 0
+    except NoGit:
+        return False
 
 
 def _patterns(hide: tuple[str, ...]) -> Callable[[str], bool]:
@@ -130,7 +140,12 @@ def _without_credentials(url: str) -> str:
     """The URL without a user's name and password; "" for one that has no place in a configuration."""
     if not url.isprintable() or any(character in url for character in '"\\;#') or url.startswith("-"):
         return ""
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https"):
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if not parts.netloc:
+        return url  # a path, or user@host:path
+    user, _, host = parts.netloc.rpartition("@")
+    keeps_user = parts.scheme == "ssh" and user and ":" not in user  # whom to log in as is no secret
+    return urlunsplit(parts._replace(netloc=f"{user}@{host}" if keeps_user else host, query="", fragment=""))

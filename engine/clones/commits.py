@@ -6,6 +6,8 @@ The guest packs them into a bundle. git on this host checks each object of it, a
 from __future__ import annotations
 
 import json
+import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,12 @@ if [ "$count" != 0 ]; then
 fi
 printf '{{"commits": %d, "left": %d}}\\n' "$count" "$left"
 """
+COUNT = """
+cd "$1" || exit 1
+run="git -c core.fsmonitor=false -c safe.directory=*"
+$run rev-parse --git-dir > /dev/null 2>&1 || { echo 0; exit; }
+$run rev-list --count --all --stdin
+"""
 _CHECKED = [word for key in ("fetch", "transfer") for word in ("-c", f"{key}.fsckObjects=true")]
 _QUIET = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]
 _LOCAL = {"GIT_ALLOW_PROTOCOL": "file"}  # of all transports, that from one directory of this host to another
@@ -44,6 +52,19 @@ class Pulled:
     branch: str
     commits: int
     left: int
+
+
+async def count_unnamed(channel: GuestChannel, target: str, refs: tuple[str, ...]) -> int:
+    """How many commits any branch of the clone at `target` has that none of `refs` has; 0 without a repository.
+
+    Waits PACK_S for the guest's git. Raises GuestError for a guest that does not say.
+    """
+    listed = "".join(f"^{ref}\n" for ref in refs).encode()
+    done = await channel.run(["sh", "-c", COUNT, "sh", target], stdin=listed, timeout_s=PACK_S)
+    try:
+        return max(0, int(done.stdout))
+    except ValueError:
+        raise GuestError("the guest does not say what was committed") from None
 
 
 def check_branch(source: Path, branch: str, *, force: bool) -> None:
@@ -68,7 +89,7 @@ async def pull_commits(
     try:
         told = json.loads(done.stdout)
         commits, left = int(told["commits"]), int(told["left"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         words = done.stderr.decode(errors="replace").strip()
         raise GuestError("the commits could not be packed in the guest", words or None) from None
     if commits <= 0:
@@ -85,11 +106,17 @@ def take_bundle(source: Path, bundle: Path, branch: str) -> None:
     It goes through a repository of ours, because git (2.39) checks what it fetches from a repository, and not what it
     takes from a bundle.
     """
+    if not stat.S_ISREG(bundle.lstat().st_mode):
+        raise EngineError("the guest's bundle is no file")
     with tempfile.TemporaryDirectory(prefix="sandbox-pull-") as directory:
         between = Path(directory)
-        run_git(["init", "--quiet", "--bare", "."], between, own=True)
-        objects = run_git(["rev-parse", "--git-path", "objects"], source).stdout.decode().rstrip("\n")
-        (between / "objects/info/alternates").write_text(f"{source / objects}\n")
+        form = run_git(["rev-parse", "--show-object-format"], source).stdout.decode().strip()
+        run_git(["init", "--quiet", "--bare", f"--object-format={form}", "."], between, own=True)
+        # Where it is none, `fetch` would follow what the file says of a repository elsewhere on this host.
+        run_git(["bundle", "list-heads", str(bundle)], between, own=True)
+        objects = run_git(["rev-parse", "--git-path", "objects"], source).stdout.rstrip(b"\n")
+        where = source / os.fsdecode(objects)
+        (between / "objects/info/alternates").write_bytes(os.fsencode(where) + b"\n")
         run_git(["fetch", *_QUIET, str(bundle), "+HEAD:refs/heads/it"], between, own=True, more=_LOCAL)
         refspec = f"+refs/heads/it:refs/heads/{branch}"
         run_git([*_CHECKED, "fetch", *_QUIET, str(between), refspec], source, more=_LOCAL)

@@ -26,7 +26,7 @@ def compare(changes: Changes, chosen: Iterable[Change], *, summary: bool = False
         run_git(["fast-import", "--quiet"], place, own=True, stdin=b"".join(_import(changes, list(chosen))))
         how = [f"--stat={WIDTH}"] if summary else ["--patch", "--binary"]
         options = ["--no-color", "--no-ext-diff", "--no-textconv", "--find-renames", *how]
-        return run_git(["diff", *options, "before", "after"], place, own=True).stdout.decode(errors="replace")
+        return run_git(["diff", *options, "before", "after"], place, own=True).stdout.decode(errors="surrogateescape")
 
 
 def merge(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:

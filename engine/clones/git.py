@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,8 +17,14 @@ from engine.errors import EngineError
 
 GIT_S = 120.0
 # What git may not run, whatever a configuration says. core.pager and diff.external have options of their own.
-_OFF = {"core.hooksPath": os.devnull, "core.fsmonitor": "false", "core.sshCommand": "false", "protocol.allow": "never"}
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+_OFF = {
+    "core.hooksPath": os.devnull,
+    "core.fsmonitor": "false",
+    "core.sshCommand": "false",
+    "core.alternateRefsCommand": "true",
+    "protocol.allow": "never",
+}
+_KEPT = ("PATH", "HOME", "XDG_CONFIG_HOME", "LANG", "LC_ALL", "TMPDIR")
 
 
 class NoGit(EngineError):
@@ -39,6 +46,7 @@ def environment(own: bool) -> dict[str, str]:
         given |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     if own:
         given |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
+        given["GIT_CEILING_DIRECTORIES"] = tempfile.gettempdir()
     return given
 
 

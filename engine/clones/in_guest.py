@@ -1,8 +1,9 @@
 """Runs in the guest, as root: what differs from the base of a clone. Standard library only.
 
-Its source is sent to the guest's Python (`engine/clones/changes.py`). It is given the clone's directory and the path of
-the base's manifest. It prints a tar: the member `changes.json`, {"changed": [paths], "gone": [paths]}, and then each
-changed file or link as `files/PATH`. What git ignores in the clone counts only where the base has it.
+Its source is sent to the guest's Python (`engine/clones/changes.py`). It is given the clone's directory, the path of
+the base's manifest, and whether what git ignores is left out ("yes"). It prints a tar: the member `changes.json`,
+{"changed": [paths], "gone": [paths]}, and then each changed file or link as `files/PATH`. What is ignored counts only
+where the base has it.
 """
 
 from __future__ import annotations
@@ -15,31 +16,45 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 
-GIT = ["git", "-c", "core.fsmonitor=false", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"]
+GIT = ["git", "-c", "core.fsmonitor=false", "-c", "safe.directory=*"]
+LIST = ["ls-files", "-z", "-co", "--exclude-standard"]
 
 
-def main(root: str, manifest: str) -> None:
+def main(root: str, manifest: str, ignores: str) -> None:
     with open(manifest) as file:  # noqa: PTH123
         base = json.load(file)
     os.chdir(root)
-    changed, gone = compare(base, sorted({*base, *listed()}))
+    changed, gone = compare(base, sorted({*base, *listed(ignores == "yes")}))
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         told = json.dumps({"changed": changed, "gone": gone}).encode()
         member = tarfile.TarInfo("changes.json")
         member.size = len(told)
         tar.addfile(member, io.BytesIO(told))
         for path in changed:
-            add(tar, path)
+            try:
+                add(tar, path)
+            except FileNotFoundError:  # gone in the meantime
+                continue
 
 
-def listed() -> list[str]:
-    """The files of the clone: without what is ignored, where there is git."""
+def listed(ignores: bool) -> list[str]:
+    """The files of the clone: without what git ignores, if that was not copied either."""
+    if not ignores:
+        return walk(".")
     try:
-        ran = subprocess.run(GIT, capture_output=True, check=True)
-        return [os.fsdecode(path) for path in ran.stdout.split(b"\0") if path]
+        ran = subprocess.run([*GIT, *LIST], capture_output=True)
+        if ran.returncode != 0:  # the copy has no repository: an empty one knows as well what is ignored
+            with tempfile.TemporaryDirectory() as place:
+                subprocess.run([*GIT, "init", "-q", "--bare", place], capture_output=True, check=True)
+                where = [f"--git-dir={place}", "--work-tree=."]
+                ran = subprocess.run([*GIT, *where, *LIST], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return [os.path.relpath(path, ".") for path in walk(".")]
+        return walk(".")
+    found = [os.fsdecode(path) for path in ran.stdout.split(b"\0") if path]
+    # A repository within is one entry, and its files are files of the clone all the same.
+    return [inner for path in found for inner in (walk(path) if path.endswith("/") else [path])]
 
 
 def walk(directory: str) -> list[str]:
@@ -47,7 +62,7 @@ def walk(directory: str) -> list[str]:
     for where, directories, files in os.walk(directory):
         directories[:] = [name for name in directories if name != ".git"]
         links = [name for name in directories if os.path.islink(os.path.join(where, name))]  # noqa: PTH114, PTH118
-        found += [os.path.join(where, name) for name in (*files, *links)]  # noqa: PTH118
+        found += [os.path.relpath(os.path.join(where, name)) for name in (*files, *links)]  # noqa: PTH118
     return found
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.clones.applying import Host, Step, applied, carry_out, plan_apply
 from engine.clones.base import Base
 from engine.clones.changes import Change, Changes, read_changes
-from engine.clones.commits import Pulled, check_branch, pull_commits
+from engine.clones.commits import Pulled, check_branch, count_unnamed, pull_commits
 from engine.errors import EngineError
 from engine.workspaces.clone_point import ClonePoint
+from engine.workspaces.run_later import run_later
 
 if TYPE_CHECKING:
     from engine.state.instances import Instance
@@ -96,47 +97,89 @@ def _clones_of(layout: Layout, name: str | None) -> tuple[Instance, Path, list[C
     return instance, control, points
 
 
-def paths_within(point: ClonePoint, words: Iterable[str]) -> list[str]:
-    """What the user wrote, relative to the clone's directory: from the working directory, where that is in it."""
-    found = []
-    for word in words:
+def assign_paths(points: Sequence[ClonePoint], words: Iterable[str]) -> list[list[str] | None]:
+    """For each clone the paths in it that the user wrote; an empty list for all of it, None for nothing of it.
+
+    A word counts from the working directory, where that leads into a directory that was copied; else in each clone.
+    Raises EngineError (exit code 2) for a word that leads nowhere.
+    """
+    given = list(words)
+    found: list[list[str] | None] = [None if given else [] for _ in points]
+    for word in given:
         absolute = os.path.normpath(Path.cwd() / word)
-        if absolute == point.source:
-            return []
-        inside = absolute.startswith(f"{point.source}/")
-        path = os.path.relpath(absolute, point.source) if inside else os.path.normpath(word)
-        if path.startswith(("/", "../")) or path == "..":
-            raise EngineError(f"{word} is not in {point.source}", exit_code=2)
-        found.append(path)
+        within = [at for at, point in enumerate(points) if f"{absolute}/".startswith(f"{point.source}/")]
+        if within:
+            at = max(within, key=lambda at: len(points[at].source))
+            path = os.path.relpath(absolute, points[at].source)
+            found[at] = [] if path == "." or found[at] == [] else [*(found[at] or ()), path]
+            continue
+        path = os.path.normpath(word)
+        if path.startswith(("/", "../")) or path in ("..", "."):
+            raise EngineError(f"{word} is in no directory that was copied", exit_code=2)
+        found = [[*(paths or ()), path] if paths != [] else paths for paths in found]
     return found
+
+
+def choose_changes(found: Sequence[Looked], words: Iterable[str]) -> list[tuple[Looked, tuple[Change, ...], list[str]]]:
+    """The changes of each clone that the user has chosen, and how. Raises EngineError where a word chooses none."""
+    given = list(words)
+    assigned = assign_paths([one.point for one in found], given)
+    pairs = list(zip(found, assigned, strict=True))
+    chosen = [(one, one.chosen(paths) if paths is not None else (), paths or []) for one, paths in pairs]
+    for paths in filter(None, assigned):
+        for path in paths:
+            if not any(one.chosen([path]) for one, named in pairs if named and path in named):
+                raise EngineError(f"{path} was not changed", hint="`sandbox diff --stat` lists what was", exit_code=2)
+    return chosen
 
 
 def plan(looked: Looked, chosen: Iterable[Change], named: Iterable[str]) -> list[Step]:
     """What `apply` would do with the chosen changes. Raises EngineError for a directory that is gone."""
+    source = Path(looked.point.source)
+    obeyed = [str(path.relative_to(source)) for path in run_later(source) if path.is_relative_to(source)]
     with Host(looked.point.source) as host:
-        return plan_apply(looked.changes, host, chosen, named)
+        return plan_apply(looked.changes, host, chosen, named, obeyed)
 
 
-def apply(looked: Looked, steps: list[Step]) -> None:
-    """Do it: all steps, or none. Raises EngineError for a conflict, and when a file cannot be written."""
+def apply(plans: Sequence[tuple[Looked, list[Step]]]) -> None:
+    """Do it: all steps, or, where one of them is a conflict, none.
+
+    Raises EngineError, also when a file cannot be written; then nothing of its clone is.
+    """
+    steps = [step for _, planned in plans for step in planned]
     if conflicts := [step for step in steps if step.action == "conflict"]:
         raise EngineError(
             f"nothing was applied: {len(conflicts)} of {len(steps)} files are in conflict",
             "\n".join(f"{step.change.path}: {step.why}" for step in conflicts[:20]),
             "name the files that you want (`sandbox apply PATH...`), or make yours as they should be first",
         )
-    with Host(looked.point.source) as host:
-        carry_out(host, steps)
-    looked.changes.base.advance(applied(looked.changes, steps))
+    for looked, planned in plans:
+        with Host(looked.point.source) as host:
+            carry_out(host, planned)
+        looked.changes.base.advance(applied(looked.changes, planned))
 
 
-async def count_unapplied(layout: Layout, name: str) -> int:
-    """How many files were changed in the clones of a sandbox, and not applied; 0 where its guest does not say."""
+class Unapplied(NamedTuple):
+    """How many files of clones were changed and not applied, and how many commits only branches of clones have."""
+
+    files: int
+    commits: int
+
+
+async def count_unapplied(layout: Layout, name: str) -> Unapplied | None:
+    """What would be lost with the clones of a sandbox; None where that cannot be told."""
+    from vmm.channel.client import connect
     from vmm.errors import VmmError
 
     try:
         with scratch() as directory:
             _, found = await look_at_clones(layout, name, directory)
-            return sum(len(one.changes.found) for one in found)
+            _, control, points = _clones_of(layout, name)
+            async with await connect(control) as client:
+                unnamed = [
+                    await count_unnamed(client, point.target, one.changes.base.refs)
+                    for point, one in zip(points, found, strict=True)
+                ]
+        return Unapplied(sum(len(one.changes.found) + len(one.changes.skipped) for one in found), sum(unnamed))
     except (EngineError, VmmError, OSError):
-        return 0
+        return None

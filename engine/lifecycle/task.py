@@ -140,6 +140,7 @@ async def run_task(
         diff = None
         if instance.clones:
             changed, diff = await _look_at_clones(layout, instance.name)
+            keep = keep or diff is None  # else what was changed would be lost unseen
         refused = hosts_in_vain(journal_lines(layout.instance(instance.name).journal, refused=True))
         answered = read_answer(definition.commands, end.output)
         keep = keep or (task.keep_on_failure and bool(end.code or answered.failed))

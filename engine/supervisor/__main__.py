@@ -204,7 +204,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
             )
         for index, clone in enumerate(launch.clones):
             events.step(f"copying {clone.source}")
-            await copying
+            for note in await copying if index == 0 else ():
+                events.warn(note)
             await put_clone(guest.channel, clone, paths.clone(index))
         if launch.late:
             events.step(f"starting {', '.join(launch.late)}")

@@ -20,12 +20,15 @@ PREPARE = f'mkdir -p -- "$1" && chown {GUEST_UID}:{GUEST_UID} -- "$1"'
 
 
 @contextlib.asynccontextmanager
-async def copying_clones(clones: Sequence[ClonePoint], paths: InstancePaths) -> AsyncIterator[asyncio.Task[None]]:
-    """The bases of all clones are being made, in the task; waits for its end at the end of the block."""
+async def copying_clones(clones: Sequence[ClonePoint], paths: InstancePaths) -> AsyncIterator[asyncio.Task[list[str]]]:
+    """The bases of all clones are being made, in the task; waits for its end at the end of the block.
 
-    def make() -> None:
-        for index, clone in enumerate(clones):
-            make_base(clone, paths.clone(index))
+    The task returns what the user should know about the copies.
+    """
+
+    def make() -> list[str]:
+        notes = [make_base(clone, paths.clone(index)) for index, clone in enumerate(clones)]
+        return [f"{clone.source}: {note}" for clone, note in zip(clones, notes, strict=True) if note]
 
     task = asyncio.create_task(asyncio.to_thread(make))
     try:

@@ -6,15 +6,17 @@ link is made, so that no name leads through one. The package's digest was checke
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import tarfile
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from engine.errors import EngineError
+from vmm.channel.archive import stays_inside
 
 BLOCK = 1 << 18
 _MOST_BYTES = 8 << 30  # unpacked
@@ -45,6 +47,12 @@ class PackageTree:
             raise EngineError(f"{package.name} is no readable package: {error}") from error
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise EngineError(f"{package.name} has a file and something else of one name") from error
+        except ValueError as error:  # a zero in a name
+            raise EngineError(f"{package.name} is no readable package: {error}") from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise EngineError(f"{package.name} has a name that is too long") from error
 
     def add_link(self, name: str, target: str) -> None:
         """Have the link `name` (relative) made by `finish`, unless something is there by then."""
@@ -73,6 +81,8 @@ class PackageTree:
         """Make the links. Raises EngineError for a link in the place of something else."""
         for name, target in self._links.items():
             path = self.root / name
+            if self._links.keys() & {str(above) for above in PurePosixPath(name).parents}:
+                raise EngineError(f"the package has a link, and something below it: {name[:200]}")
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_symlink() or path.exists():
                 raise EngineError(f"the package has a link and something else of one name: {name[:200]}")
@@ -89,8 +99,8 @@ class PackageTree:
         if member.isdir():
             path.mkdir(parents=True, exist_ok=True)
         elif member.issym():
-            inner = _within(posixpath.join(posixpath.dirname(member.name), member.linkname))
-            if member.linkname.startswith("/") or (strip and inner.partition("/")[0] != member.name.partition("/")[0]):
+            # ".." comes first or not at all: after a name it would climb out of wherever that name, a link, leads.
+            if not stays_inside(name.split("/"), member.linkname):
                 raise EngineError(f"the package has a link that leads out of it: {member.name[:200]}")
             self._links[posixpath.join(directory, name)] = member.linkname
         elif member.isreg():

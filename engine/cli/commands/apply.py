@@ -41,7 +41,7 @@ def command(interactive: bool, check: bool, name: str | None, as_json: bool, pat
     """
     from engine.cli.running import run
     from engine.errors import EngineError
-    from engine.lifecycle.clones import apply, look_at_clones, paths_within, plan, scratch
+    from engine.lifecycle.clones import apply, choose_changes, look_at_clones, plan, scratch
     from engine.lifecycle.selection import open_layout
 
     if interactive and not sys.stdin.isatty():
@@ -49,15 +49,15 @@ def command(interactive: bool, check: bool, name: str | None, as_json: bool, pat
     told: list[dict[str, Any]] = []
     with scratch() as directory:
         sandbox, found = run(look_at_clones(open_layout(), name, directory))
-        for one in found:
-            named = paths_within(one.point, paths)
-            chosen = one.chosen(named)
+        plans = []
+        for one, chosen, named in choose_changes(found, paths):
             if interactive:
                 chosen = tuple(change for change in chosen if _ask(one, change))
                 named = [change.path for change in chosen]  # each was looked at
-            steps = plan(one, chosen, named)
-            if not check:
-                apply(one, steps)
+            plans.append((one, plan(one, chosen, named)))
+        if not check:
+            apply(plans)
+        for one, steps in plans:
             told.append({"source": one.point.source, "target": one.point.target, "files": [_row(s) for s in steps]})
             if not as_json:
                 _tell(steps, check)
@@ -86,7 +86,7 @@ def _tell(steps: list[Step], check: bool) -> None:
     from sandboxfile.diagnostics import printable
 
     done = [step for step in steps if step.acts]
-    rows = [(_word(step), printable(step.change.path), step.why) for step in steps if step.action != "same"]
+    rows = [(_word(step), printable(step.change.path), printable(step.why)) for step in steps if step.action != "same"]
     if rows:
         click.echo(align(rows, indent="  "))
     files = "1 file" if len(done) == 1 else f"{len(done)} files"

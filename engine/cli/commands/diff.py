@@ -35,12 +35,12 @@ def command(summary: bool, exit_code: bool, name: str | None, as_json: bool, pat
     """
     from engine.cli.running import run
     from engine.clones.comparison import compare
-    from engine.lifecycle.clones import look_at_clones, paths_within, scratch
+    from engine.lifecycle.clones import choose_changes, look_at_clones, scratch
     from engine.lifecycle.selection import open_layout
 
     with scratch() as directory:
         sandbox, found = run(look_at_clones(open_layout(), name, directory))
-        chosen = [(one, one.chosen(paths_within(one.point, paths))) for one in found]
+        chosen = [(one, changes) for one, changes, _ in choose_changes(found, paths)]
         if as_json:
             clones = [_to_json(one, changes) for one, changes in chosen]
             click.echo(json.dumps({"version": 1, "sandbox": sandbox, "clones": clones}, indent=2))
@@ -58,7 +58,7 @@ def show_diff(text: str) -> None:
     """Print a diff. What is in it is the guest's: nothing of it controls the terminal."""
     from sandboxfile.diagnostics import printable
 
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n"):
         shown = "\t".join(printable(part) for part in line.split("\t"))
         if line.startswith(("diff ", "index ", "--- ", "+++ ", "new file", "deleted file", "similarity", "rename ")):
             click.secho(shown, bold=True)

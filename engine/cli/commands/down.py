@@ -10,6 +10,7 @@ import click
 from engine.cli.options import complete_names
 
 if TYPE_CHECKING:
+    from engine.lifecycle.clones import Unapplied
     from engine.state.instances import Listed
     from engine.state.layout import Layout
 
@@ -48,7 +49,7 @@ def command(every: bool, volumes: bool, yes: bool, names: tuple[str, ...]) -> in
     chosen = _chosen(layout, every, names)
     if every and chosen and not yes:
         _confirm(chosen)
-    elif not yes:
+    if not yes:
         _confirm_lost(layout, chosen)
     if volumes and not chosen and not every:
         _forget_kept(layout)
@@ -103,20 +104,31 @@ def _of_agents(layout: Layout) -> list[Listed]:
 
 
 def _confirm_lost(layout: Layout, chosen: list[Listed]) -> None:
-    """Ask before changes of private copies are thrown away. A guest that does not answer is asked nothing."""
+    """Ask before changes of private copies are thrown away."""
     from engine.cli.running import run
     from engine.lifecycle.clones import count_unapplied
 
     for listed in chosen:
         if listed.liveness != "running" or listed.instance is None or not listed.instance.clones:
             continue
-        if not (count := run(count_unapplied(layout, listed.name))):
+        found = run(count_unapplied(layout, listed.name))
+        if found is not None and not any(found):
             continue
-        files = "1 file was" if count == 1 else f"{count} files were"
-        lost = f"{files} changed in the private copy of {listed.name}, and not applied"
+        lost = _lost(listed.name, found)
         if not sys.stdin.isatty():
-            raise click.UsageError(f"{lost}: `sandbox diff` shows them, `sandbox apply` takes them over, --yes goes on")
+            ways = "`sandbox diff` shows changes, `sandbox apply` and `sandbox pull` take them over, --yes goes on"
+            raise click.UsageError(f"{lost}: {ways}")
         click.confirm(f"{lost}. Throw that away?", abort=True, err=True)
+
+
+def _lost(name: str, found: Unapplied | None) -> str:
+    if found is None:
+        return f"nobody can say what was changed in the private copy of {name}"
+    files = "1 file was changed" if found.files == 1 else f"{found.files} files were changed"
+    commits = "1 commit is" if found.commits == 1 else f"{found.commits} commits are"
+    words = [f"{files} in the private copy of {name}, and not applied"] if found.files else []
+    words += [f"{commits} only in the private copy of {name}"] if found.commits else []
+    return "; ".join(words)
 
 
 def _confirm(chosen: list[Listed]) -> None:

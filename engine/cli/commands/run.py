@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,8 @@ def command(
     from engine.lifecycle.tasks import members_of, run_tasks
     from engine.lifecycle.up import agreed
 
+    if patch is not None and not (patch.parent.is_dir() and os.access(patch.parent, os.W_OK)):
+        raise click.BadParameter(f"{patch.parent} is no directory that can be written in", param_hint="--patch")
     task = Task(_prompt(prompt, task_file), _seconds(timeout), **keeping)
     loaded, layout = load_file(path, (), assignments), open_layout()
     chosen = choose_members(loaded, layout, None, agent)

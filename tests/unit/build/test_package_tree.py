@@ -96,6 +96,21 @@ def test_no_file_is_written_through_a_link(tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+def test_links_do_not_climb_step_by_step(tmp_path: Path) -> None:
+    """Each leads one directory up, by the one before it."""
+    steps = [("b/c", ".."), ("x", "b/c/.."), ("y", "x/.."), ("y/victim", "z")]
+    links = [entry(f"package/{name}", type=tarfile.SYMTYPE, linkname=target) for name, target in steps]
+    with pytest.raises(EngineError, match=r"leads out|below it"):
+        unpack(tmp_path, entry("package/b/f", b"x"), *links)
+    assert {path.name for path in tmp_path.iterdir()} <= {"tree", PACKAGE, "home"}
+
+
+def test_nothing_is_made_below_a_link(tmp_path: Path) -> None:
+    links = [entry(f"package/{name}", type=tarfile.SYMTYPE, linkname="b") for name in ("l", "l/m")]
+    with pytest.raises(EngineError, match="something below it"):
+        unpack(tmp_path, entry("package/b/f", b"x"), *links)
+
+
 def test_what_is_no_package(tmp_path: Path) -> None:
     whole = tarball(tmp_path / PACKAGE, entry("package/big", os.urandom(100_000))).read_bytes()
     for data in (b"", b"no gzip at all", whole[: len(whole) // 2]):

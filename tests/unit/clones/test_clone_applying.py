@@ -9,8 +9,10 @@ import pytest
 from cloned import Cloned, write
 
 from engine.clones.applying import PREFIX, Host, Step, applied, carry_out, plan_apply
-from engine.clones.held_back import held_back
+from engine.clones.held_back import held_back, is_repository
 from engine.errors import EngineError
+from engine.workspaces.run_later import run_later
+from sandboxfile.load import FILE_NAMES
 
 
 @pytest.fixture
@@ -112,7 +114,54 @@ def test_both_have_made_a_file_of_one_name(cloned: Cloned) -> None:
 )
 def test_what_runs_later_is_held_back_unless_it_is_named(path: str, runs: bool) -> None:
     assert (held_back(path) is not None) == runs
-    assert held_back(path, [path]) is None and held_back(path, [path.split("/")[0]]) is None
+    assert held_back(path, [path]) is None
+
+
+def test_a_directory_that_is_named_names_what_runs_only_if_it_is_such_a_place() -> None:
+    assert held_back(".github/workflows/ci.yml", [".github/workflows"]) is None
+    assert held_back(".husky/pre-commit", [".husky"]) is None
+    assert held_back("src/.envrc", ["src"]) is not None and held_back("src/.claude/settings.json", ["src"]) is not None
+
+
+@pytest.mark.parametrize("name", [".VSCODE/tasks.json", ".v\u017fcode/tasks.json", ".vs\u200ccode/tasks.json"])
+def test_other_spellings_of_a_name(name: str) -> None:
+    assert held_back(name) is not None
+
+
+@pytest.mark.parametrize("name", [".git", ".GIT", ".git ", "git~1", ".g\u200cit", ".git::$INDEX_ALLOCATION"])
+def test_spellings_of_a_repository(name: str) -> None:
+    assert is_repository(name)
+
+
+def test_the_file_of_the_sandbox_is_held_back_by_each_of_its_names() -> None:
+    names = {*FILE_NAMES, *(name.replace("Sandboxfile", "Sandboxfile.local") for name in FILE_NAMES), ".env"}
+    assert all(held_back(name) is not None for name in names), names
+
+
+def test_what_git_here_obeys_is_held_back(cloned: Cloned) -> None:
+    cloned.git("config", "core.hooksPath", "tools/hooks")
+    write(cloned.guest, {"tools/hooks/pre-commit": "evil", "b": "B"})
+    changes = cloned.changes()
+    obeyed = [str(path.relative_to(cloned.host)) for path in run_later(cloned.host)]
+    with Host(str(cloned.host)) as host:
+        steps = plan_apply(changes, host, changes.found, (), obeyed)
+    assert actions(steps) == {"b": "write", "tools/hooks/pre-commit": "held back"}
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "action"),
+    [(".claude", "docs", "held back"), ("out", ".git/hooks", "refused"), ("out", ".github/workflows", "held back")],
+)
+def test_a_link_in_the_place_of_what_runs_later(cloned: Cloned, link: str, target: str, action: str) -> None:
+    (cloned.guest / link).symlink_to(target)
+    assert actions(plan(cloned)) == {link: action}
+
+
+def test_a_file_that_becomes_a_directory_is_left_alone(cloned: Cloned) -> None:
+    (cloned.guest / "b").unlink()
+    write(cloned.guest, {"b/c": "c", "a.py": "A"})
+    assert apply(cloned) == {"a.py": "write", "b": "refused", "b/c": "refused"}
+    assert (cloned.host / "b").read_text() == "b"
 
 
 def test_a_file_that_is_held_back(cloned: Cloned) -> None:

@@ -96,7 +96,33 @@ def test_a_worktree_is_copied_without_a_repository(cloned: Cloned, tmp_path: Pat
     cloned.commit()
     cloned.git("worktree", "add", "-q", str(tmp_path / "tree"))
     choice = choose_files(tmp_path / "tree")
-    assert choice.files == {"a"} and choice.configuration is None and "worktree" in str(choice.note)
+    assert choice.files == {"a"} and choice.configuration is None and "another directory" in str(choice.note)
+
+
+def test_a_directory_of_a_repository_has_what_git_does_not_ignore(cloned: Cloned) -> None:
+    cloned.git("init", "-q")
+    write(cloned.host, {".gitignore": ".env\n", "sub/a": "a", "sub/.env": "secret", "b": "b"})
+    cloned.commit()
+    choice = choose_files(cloned.host / "sub")
+    assert choice.files == {"a"} and choice.configuration is None
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://me:word@example.com/a.git", "https://example.com/a.git"),
+        ("https://example.com/a.git?private_token=word", "https://example.com/a.git"),
+        ("ssh://me:word@example.com/a.git", "ssh://example.com/a.git"),
+        ("ssh://git@example.com/a.git", "ssh://git@example.com/a.git"),
+        ("git@example.com:a/b.git", "git@example.com:a/b.git"),
+        ("https://[x/y", None),
+    ],
+)
+def test_addresses_of_remotes(cloned: Cloned, url: str, kept: str | None) -> None:
+    cloned.git("init", "-q")
+    cloned.git("config", "remote.origin.url", url)
+    configuration = choose_files(cloned.host).configuration or ""
+    assert "word" not in configuration and (f"url = {kept}\n" in configuration) == (kept is not None)
 
 
 def test_borrowed_objects_are_refused(cloned: Cloned, tmp_path: Path) -> None:

@@ -70,6 +70,28 @@ def test_without_git_in_the_guest(cloned: Cloned) -> None:
     assert cloned.found() == {"new": "new", "to-directory": "new"}
 
 
+def test_a_repository_within_is_files_of_the_clone(cloned: Cloned) -> None:
+    (cloned.guest / "inner").mkdir()
+    cloned.git("init", "-q", where=cloned.guest / "inner")
+    write(cloned.guest, {"inner/a": "a"})
+    assert cloned.found() == {"inner/a": "new"}
+
+
+def test_what_is_ignored_without_a_repository_in_the_guest(cloned: Cloned) -> None:
+    (cloned.guest / ".git").rename(cloned.guest.parent / "elsewhere")
+    write(cloned.guest, {"build/out": "ignored", "new": "n"})
+    assert cloned.found() == {"new": "new"}
+
+
+def test_text_that_is_no_utf_8_stays_as_it_is_in_a_patch(cloned: Cloned) -> None:
+    (cloned.guest / "a.py").write_bytes(b"one\nt\xfcwo\nthree\n")
+    changes = cloned.changes()
+    patch = compare(changes, changes.found).encode(errors="surrogateescape")
+    (cloned.host.parent / "patch").write_bytes(patch)
+    cloned.git("apply", str(cloned.host.parent / "patch"))
+    assert (cloned.host / "a.py").read_bytes() == b"one\nt\xfcwo\nthree\n"
+
+
 def test_the_diff_is_git_s(cloned: Cloned) -> None:
     write(cloned.guest, {"a.py": "one\n2\nthree\n", "bin": "\0"})
     (cloned.guest / "old").rename(cloned.guest / "moved")
@@ -146,6 +168,17 @@ def test_devices_are_left_out_and_strangers_are_not_gone(tmp_path: Path) -> None
 def test_a_guest_that_says_nothing_sensible(tmp_path: Path, said: Any) -> None:
     with pytest.raises(GuestError, match="does not say what has changed"):
         told(tmp_path, archive(said))
+
+
+def test_a_guest_that_nests_without_end(tmp_path: Path) -> None:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("changes.json")
+        member.size = 200_000
+        tar.addfile(member, io.BytesIO(b"[" * 200_000))
+    chunks = [raw.getvalue(), b""]
+    with pytest.raises(GuestError, match="does not say what has changed"):
+        told(tmp_path, lambda: chunks.pop(0))
 
 
 def test_a_guest_that_says_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from fake_guest import Answer, Asked, FakeGuest
 
 from engine.clones import commits as commits_module
 from engine.clones.base import Base
-from engine.clones.commits import Pulled, check_branch, pull_commits, take_bundle
+from engine.clones.commits import Pulled, check_branch, count_unnamed, pull_commits, take_bundle
 from engine.errors import EngineError
+from vmm.channel.errors import GuestError
 
 
 @pytest.fixture
@@ -104,6 +105,53 @@ def test_a_tree_with_a_repository_s_name_in_it_is_refused(cloned: Cloned, tmp_pa
 
 
 def test_what_is_no_bundle(cloned: Cloned, tmp_path: Path) -> None:
-    (tmp_path / "x.bundle").write_bytes(b"# v2 git bundle\nnothing\n")
-    with pytest.raises(EngineError, match="git fetch failed"):
-        take_bundle(cloned.host, tmp_path / "x.bundle", "work")
+    other = tmp_path / "other"
+    cloned.git("clone", "-q", str(cloned.host), str(other), where=tmp_path)
+    cloned.git("commit", "-q", "--allow-empty", "-m", "somebody's secret work", where=other)
+    bundle = tmp_path / "x.bundle"
+    # The second one leads git to a repository elsewhere on this host.
+    for content in (b"# v2 git bundle\nnothing\n", b"gitdir: %s/.git\n" % bytes(other)):
+        bundle.write_bytes(content)
+        with pytest.raises(EngineError, match="git bundle failed"):
+            take_bundle(cloned.host, bundle, "work")
+    bundle.unlink()
+    other.rename(bundle)
+    with pytest.raises(EngineError, match="is no file"):
+        take_bundle(cloned.host, bundle, "work")
+    assert cloned.git("branch", "--list", "work") == ""
+
+
+def test_a_repository_of_the_other_kind_of_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloned = Cloned(tmp_path, monkeypatch)
+    cloned.git("init", "-q", "--object-format=sha256")
+    write(cloned.host, {"a": "a"})
+    cloned.commit()
+    cloned.git("branch", "side")
+    cloned.git("commit", "-q", "--allow-empty", "-m", "more")
+    cloned.git("bundle", "create", "-q", str(tmp_path / "b"), "HEAD")
+    cloned.git("reset", "-q", "--hard", "side")
+    take_bundle(cloned.host, tmp_path / "b", "work")
+    assert cloned.git("log", "-1", "--format=%s", "work") == "more\n"
+
+
+def test_commits_on_any_branch_are_counted(cloned: Cloned) -> None:
+    def count() -> int:
+        def answer(asked: Asked) -> Answer:
+            done = subprocess.run(asked.argv, input=bytes(asked.stdin), capture_output=True)
+            return Answer(done.returncode, done.stdout, done.stderr)
+
+        async def scenario() -> int:
+            async with FakeGuest() as guest:
+                guest.answer("", answer)
+                return await count_unnamed(guest, str(cloned.guest), Base.load(cloned.directory).refs)
+
+        return asyncio.run(scenario())
+
+    assert count() == 0
+    cloned.git("checkout", "-q", "-b", "side", where=cloned.guest)
+    cloned.git("commit", "-q", "--allow-empty", "-m", "x", where=cloned.guest)
+    cloned.git("checkout", "-q", "main", where=cloned.guest)
+    assert count() == 1
+    (cloned.guest / ".git/refs/heads/main").write_text("nonsense\n")
+    with pytest.raises(GuestError, match="does not say what was committed"):
+        count()
