@@ -39,9 +39,14 @@ def protected_in(loaded: Loaded, source: Path) -> tuple[str, ...]:
 
 
 def protected_to_run(loaded: Loaded, source: Path) -> tuple[str, ...]:
-    """The paths in the real directory `source` that this host runs later (run_later): relative to `source`, sorted."""
+    """The paths in the real directory `source` that this host runs later (run_later): relative to `source`, sorted.
+
+    The user works in the project, in `source`, in each directory between the two, and in what is mounted elsewhere.
+    """
     project = loaded.project.resolve()
-    roots = {source, project} if project.is_relative_to(source) else {source}
+    roots = {source, project, *(above for above in project.parents if above.is_relative_to(source))}
+    others = (mount for mount in loaded.sandbox.mounts if mount.mode == "rw" and mount.protect)
+    roots |= {root for mount in others if (root := real_source(loaded.project, mount.source)).is_relative_to(source)}
     places = {place for root in roots for path in run_later(root) for place in places_on_the_way(path)}
     return tuple(
         sorted(str(path.relative_to(source)) for path in places if path.is_relative_to(source) and path != source)

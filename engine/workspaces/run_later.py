@@ -32,9 +32,11 @@ def run_later(directory: Path) -> Iterator[Path]:
     With submodules and worktrees, as they are now: one that the guest makes later is not among them.
     """
     yield from (directory / name for name in _OTHERS)
-    if _is_repository(directory):
+    # Where `.git` is none, git takes the directory itself for a repository that has HEAD, objects and refs. The guest
+    # can remove `.git/HEAD`, which git has to write; so it must not make the other one.
+    yield directory / "HEAD"
+    if (directory / "HEAD").exists():
         yield from _of_repository(directory, directory)
-        return
     git = directory / ".git"
     if (said := _read(git)) is None:
         yield from _of_repository(git, directory)

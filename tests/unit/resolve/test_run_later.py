@@ -54,6 +54,39 @@ def test_a_directory_without_one_gets_none_that_it_could_obey(tmp_path: Path) ->
     assert {tmp_path / ".git" / "config", tmp_path / ".git" / "hooks"} <= set(run_later(tmp_path))
 
 
+@pytest.mark.parametrize("bare", [False, True])
+def test_the_guest_cannot_put_another_repository_in_the_place_of_one(
+    repository: Path, tmp_path: Path, bare: bool
+) -> None:
+    """It removes HEAD, as git has to, and makes whatever is not protected: git does not run its program."""
+    top = repository
+    if bare:
+        top = tmp_path / "bare"
+        subprocess.run([*GIT, "clone", "-q", "--bare", str(repository), str(top)], check=True)
+    kept, ran = set(run_later(top)), tmp_path / "ran"
+    program = f'[core]\n\trepositoryformatversion = 0\n\tworktree = {top}\n\tfsmonitor = "touch {ran}; false"\n'
+    (top / ".git" / "HEAD").unlink(missing_ok=True)
+    made = top / ".git" if bare else top
+    for name in ("objects", "refs"):
+        (made / name).mkdir(parents=True, exist_ok=True)
+    for name, text in (("HEAD", "ref: refs/heads/main\n"), ("config", program)):
+        if made / name not in kept:
+            (made / name).write_text(text)
+    subprocess.run([*GIT, "-C", str(top), "status"], check=False, capture_output=True)
+    assert not ran.exists()
+
+
+def test_a_mount_protects_what_another_one_shows_and_the_directories_between(tmp_path: Path) -> None:
+    project = tmp_path.resolve() / "work" / "team" / "shop"
+    (project / "sub" / "deep").mkdir(parents=True)
+    mounts = "mounts: [.:/w, ./sub:/s, {source: ./sub/deep, target: /d, protect: false}, '../..:/all']"
+    (project / "Sandboxfile.yaml").write_text(f'version: "1"\n{mounts}\n')
+    whole, sub, _, everything = wanted_mounts(load(project / "Sandboxfile.yaml"))
+    assert {"sub/.git/config", "sub/HEAD", "HEAD"} <= set(whole.protected) and ".git/config" in sub.protected
+    assert {"team/HEAD", "team/shop/sub/.git/hooks"} <= set(everything.protected)
+    assert not [path for path in whole.protected if path.startswith("sub/deep")]
+
+
 def test_a_worktree_keeps_its_repository(repository: Path, tmp_path: Path) -> None:
     git(repository, "worktree", "add", "-q", str(tmp_path / "other"))
     kept = set(run_later(tmp_path / "other"))
