@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.resolve.mounts_and_ports import wanted_mounts
+from engine.resolve.paths import places_on_the_way
 from engine.workspaces.run_later import run_later
 from sandboxfile import load
 
@@ -37,6 +38,9 @@ def read_by_git(directory: Path) -> set[Path]:
 def test_a_repository(repository: Path) -> None:
     kept = set(run_later(repository))
     assert read_by_git(repository) == {repository / ".git" / "config", repository / ".git" / "hooks"} <= kept
+    others = ("opencode.json", "opencode.jsonc", ".opencode/plugin", ".opencode/plugins", ".opencode/tool")
+    others += (".vscode/mcp.json", ".claude/hooks", ".claude/skills", ".claude/commands")
+    assert {repository / name for name in others} <= kept
     assert {repository / ".vscode" / "tasks.json", repository / ".claude" / "settings.json"} <= kept
     assert set(run_later(repository / ".git")) > {repository / ".git" / "config", repository / ".git" / "commondir"}
 
@@ -48,6 +52,62 @@ def test_where_the_configuration_leads(repository: Path, hooks: str) -> None:
         file.write(f"[core]\n\thookspath = {hooks}\n[include] path = ../shared.inc\n")
     kept = set(run_later(repository))
     assert {repository / "shared.inc", repository / hooks.strip('"')} < read_by_git(repository) <= kept
+
+
+def write_hook(path: Path, ran: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    path.chmod(0o755)
+
+
+def test_the_script_behind_a_hook_that_is_a_link(repository: Path, tmp_path: Path) -> None:
+    write_hook(repository / "scripts" / "pre-commit", tmp_path / "ran")
+    (repository / "way").symlink_to("scripts")
+    (repository / ".git" / "hooks").mkdir(exist_ok=True)
+    (repository / ".git" / "hooks" / "pre-commit").symlink_to("../../way/pre-commit")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "second")
+    assert (tmp_path / "ran").exists()
+    kept = {place for path in run_later(repository) for place in places_on_the_way(path)}
+    assert {repository / "way", repository / "scripts" / "pre-commit"} <= kept
+
+
+def test_the_hooks_that_those_of_husky_call(repository: Path) -> None:
+    write_hook(repository / "front" / ".husky" / "_" / "pre-commit", repository)
+    git(repository, "config", "core.hooksPath", "front/.husky/_")
+    kept = set(run_later(repository))
+    assert {repository / "front" / ".husky", repository / "front" / ".husky" / "_"} <= kept
+    assert repository / "front" not in kept
+
+
+def test_included_files_and_those_that_they_include(repository: Path, tmp_path: Path) -> None:
+    """git reads hooks, filters and monitors there, too; a loop of includes ends."""
+    write_hook(repository / "tools" / "clean.sh", tmp_path / "ran")
+    (repository / "first.inc").write_text('[include]\n\tpath = "sub/second.inc" ; as in git\n')
+    (repository / "sub").mkdir()
+    (repository / "sub" / "second.inc").write_text(
+        '[core]\n hooksPath = \\\n  .hooks # here\n[includeIf "gitdir:/"]\n path=../third.inc\n'
+        '[filter "x"]\n clean = sh "tools/clean.sh" %f\n smudge = ./tools/later.sh\n[diff] external=no/such\n'
+    )
+    (repository / "third.inc").write_text("[core] fsmonitor = ./tools/monitor\n")
+    git(repository, "config", "include.path", "../first.inc")
+    git(repository, "config", "extensions.worktreeConfig", "true")
+    git(repository, "config", "--worktree", "diff.external", "./tools/worktree.sh")
+    assert read_by_git(repository) >= {repository / "third.inc", repository / ".hooks"}
+    (repository / "third.inc").write_text("[include] path = first.inc\n[core] fsmonitor = ./tools/monitor\n")
+    kept = set(run_later(repository))
+    named = ("first.inc", "sub/second.inc", "third.inc", ".hooks", "tools/clean.sh", "tools/later.sh", "no/such",
+        "tools/monitor", "tools/worktree.sh")  # fmt: skip
+    assert {repository / name for name in named} <= kept
+    assert not kept & {repository, repository / "tools", repository / "sub", repository / "sh"}
+
+
+@pytest.mark.parametrize("value", ["", "x" * 300, '"', "a\\", "~nobody/x", "[", "\\\n" * 9])
+def test_values_that_lead_nowhere(repository: Path, value: str) -> None:
+    before = {*run_later(repository), repository / "~nobody", repository / "x"}
+    with (repository / ".git" / "config").open("a") as file:
+        file.write(f"[core]\n\tfsmonitor = {value}\n[include]\n\tpath = {value}\n")
+    for path in set(run_later(repository)) - before:
+        assert [*places_on_the_way(path)] and not path.is_dir()
 
 
 def test_a_directory_without_one_gets_none_that_it_could_obey(tmp_path: Path) -> None:
@@ -93,6 +153,7 @@ def test_a_worktree_keeps_its_repository(repository: Path, tmp_path: Path) -> No
     assert tmp_path / "other" / ".git" in kept
     inside = set(run_later(repository))
     assert read_by_git(tmp_path / "other") <= inside
+    assert tmp_path / "other" / ".git" in inside and read_by_git(tmp_path / "other") <= kept
     assert {repository / ".git" / "worktrees" / "other" / name for name in ("commondir", "gitdir")} <= inside
 
 
