@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.project.pieces import Hidden
 from engine.workspaces.run_later import run_later
 from sandboxfile import Loaded
 from sandboxfile.load import local_layers
@@ -51,6 +52,24 @@ def protected_to_run(loaded: Loaded, source: Path) -> tuple[str, ...]:
     return tuple(
         sorted(str(path.relative_to(source)) for path in places if path.is_relative_to(source) and path != source)
     )
+
+
+def hidden_in_mounts(loaded: Loaded) -> tuple[Hidden, ...]:
+    """What the mounts of the file hide of the project: nothing of that is copied into the guest either."""
+    project, found = loaded.project.resolve(), []
+    for index, mount in enumerate(loaded.sandbox.mounts):
+        if not mount.hide:
+            continue
+        source, place = real_source(loaded.project, mount.source), f"mounts[{index}].hide"
+        if project.is_relative_to(source):
+            found.append(Hidden(place, mount.hide, project=_below(project, source)))
+        elif source.is_relative_to(project):
+            found.append(Hidden(place, mount.hide, source=_below(source, project)))
+    return tuple(found)
+
+
+def _below(path: Path, above: Path) -> str:
+    return "" if path == above else path.relative_to(above).as_posix()
 
 
 def places_on_the_way(path: Path) -> Iterator[Path]:

@@ -32,6 +32,7 @@ def run_later(directory: Path) -> Iterator[Path]:
     With submodules and worktrees, as they are now: one that the guest makes later is not among them.
     """
     yield from (directory / name for name in _OTHERS)
+    yield from _of_user()
     # Where `.git` is none, git takes the directory itself for a repository that has HEAD, objects and refs. The guest
     # can remove `.git/HEAD`, which git has to write; so it must not make the other one.
     yield directory / "HEAD"
@@ -70,8 +71,16 @@ def _of_repository(git: Path, top: Path) -> Iterator[Path]:
 def _of_git(git: Path, top: Path) -> Iterator[Path]:
     yield from (git / name for name in _GIT)
     yield from hooks(git / "hooks", top)
-    for name in _CONFIGURATION:
-        yield from named_in(git / name, top)
+    for config in (*(git / name for name in _CONFIGURATION), *_of_user()):
+        yield from named_in(config, top)
+
+
+def _of_user() -> Iterator[Path]:
+    """The configuration for all repositories: a relative `core.hooksPath` there means a directory of each of them."""
+    yield Path("/etc/gitconfig")
+    if home := os.environ.get("HOME"):
+        yield Path(home, ".gitconfig")
+        yield Path(os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config", "git", "config")
 
 
 def _modules(directory: Path, depth: int = 0) -> Iterator[Path]:

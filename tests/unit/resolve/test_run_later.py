@@ -101,6 +101,20 @@ def test_included_files_and_those_that_they_include(repository: Path, tmp_path: 
     assert not kept & {repository, repository / "tools", repository / "sub", repository / "sh"}
 
 
+def test_what_the_users_own_configuration_names(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hooks of each repository; and the file itself, which may be a link into a mount."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    (repository / "gitconfig").write_text("[core]\n\thooksPath = .githooks\n")
+    (tmp_path / ".gitconfig").symlink_to("repository/gitconfig")
+    kept = {place for path in run_later(repository) for place in places_on_the_way(path)}
+    assert {repository / ".githooks", repository / "gitconfig"} <= kept
+    assert repository / ".githooks" in read_by_git(repository)
+
+
 @pytest.mark.parametrize("value", ["", "x" * 300, '"', "a\\", "~nobody/x", "[", "\\\n" * 9])
 def test_values_that_lead_nowhere(repository: Path, value: str) -> None:
     before = {*run_later(repository), repository / "~nobody", repository / "x"}
