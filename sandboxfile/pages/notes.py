@@ -84,9 +84,9 @@ later. The patterns are those of .gitignore, relative to `source`; the last one 
 what an earlier one hides. Letter case makes no difference, since some file systems have none. With a pattern that has a
 slash inside (`config/*.key`), a directory on the way there (`config`) cannot be renamed from the guest, or be a link
 that it makes. A name is hidden, not a content: a copy, a hard link of yours, or an editor's temporary file has its own
-name (`.env*` covers most of those). What git has committed is in `.git`, too. What is hidden is left out of build
-contexts and of `inputs`; an input, a config or a context that is hidden as a whole is refused. An `env_file` is read
-all the same, as its line says that containers get the values.
+name (`.env*` covers most of those). What git has committed is in `.git`, too. A path of more than 4096 letters counts
+as hidden. What is hidden is left out of build contexts and of `inputs`; an input, a config or a context that is hidden
+as a whole is refused. An `env_file` is read all the same, as its line says that containers get the values.
 """,
     "endpoints": """
 Everything that is not named here is refused at once, with a text that says which line to add; `sandbox journal
