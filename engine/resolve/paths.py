@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.errors import EngineError
 from engine.project.pieces import Hidden
 from engine.workspaces.run_later import run_later
 from sandboxfile import Loaded
@@ -43,12 +44,18 @@ def protected_to_run(loaded: Loaded, source: Path) -> tuple[str, ...]:
     """The paths in the real directory `source` that this host runs later (run_later): relative to `source`, sorted.
 
     The user works in the project, in `source`, in each directory between the two, and in what is mounted elsewhere.
+    Raises EngineError (exit code 2) where such a path is `source` itself or lies above it (`.git/hooks`).
     """
-    project = loaded.project.resolve()
-    roots = {source, project, *(above for above in project.parents if above.is_relative_to(source))}
-    others = (mount for mount in loaded.sandbox.mounts if mount.mode == "rw" and mount.protect)
-    roots |= {root for mount in others if (root := real_source(loaded.project, mount.source)).is_relative_to(source)}
-    places = {place for root in roots for path in run_later(root) for place in places_on_the_way(path)}
+    project, others = loaded.project.resolve(), set()
+    for mount in loaded.sandbox.mounts:
+        if mount.mode == "rw" and mount.protect:
+            others.add(real_source(loaded.project, mount.source))
+    roots = {source, project, *others, *(above for above in project.parents if above.is_relative_to(source))}
+    places = {place for root in roots - {source} for path in run_later(root) for place in places_on_the_way(path)}
+    if whole := sorted(place for place in places if source.is_relative_to(place) and place not in roots - {source}):
+        hint = "mount it with mode ro, or write protect: false"
+        raise EngineError(f"a writable mount of {whole[-1]}, which this host runs later", hint=hint, exit_code=2)
+    places |= {place for path in run_later(source) for place in places_on_the_way(path)}
     return tuple(
         sorted(str(path.relative_to(source)) for path in places if path.is_relative_to(source) and path != source)
     )

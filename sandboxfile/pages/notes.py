@@ -71,13 +71,13 @@ programs of the project that it names (filters, `core.fsmonitor`), also of submo
 `up`; `.vscode/tasks.json` and `mcp.json`; and the settings of agents (of `.claude` the `settings.json`,
 `settings.local.json`, `hooks`, `skills` and `commands`, `.mcp.json`, `.codex/config.toml`, `.gemini/settings.json`, of
 `.cursor` the `mcp.json` and `hooks.json`, `opencode.json` and `opencode.jsonc`, of `.opencode` the `plugin`, `plugins`,
-`tool` and `tools`). `sandbox plan --json` lists them. They are looked up at `up`, for the project, the mounts'
-directories and those between: a repository that the guest makes in another directory, or a submodule that it adds, has
-hooks of its own. A file that git tracks is replaced when this host checks out a branch with another version of it,
-which the guest may have committed. git works in the guest; what writes `.git/config` ends with `Read-only file system`:
-`git config`, `git remote add`, `git push -u`, `git branch -m`, `git submodule init`, and `git init` where there is no
-repository. Say it to git for one command (`git -c NAME=VALUE`), do it on the host, keep it in the guest's own
-`~/.gitconfig`, or write `protect: false`, about which you are asked.
+`tool` and `tools`). `sandbox plan --json` lists them. A mount of such a directory itself must be `ro`. They are looked
+up at `up`, for the project, the mounts' directories and those between: a repository that the guest makes in another
+directory, or a submodule that it adds, has hooks of its own. A file that git tracks is replaced when this host checks
+out a branch with another version of it, which the guest may have committed. git works in the guest; what writes
+`.git/config` ends with `Read-only file system`: `git config`, `git remote add`, `git push -u`, `git branch -m`, `git
+submodule init`, and `git init` where there is no repository. Say it to git for one command (`git -c NAME=VALUE`), do it
+on the host, keep it in the guest's own `~/.gitconfig`, or write `protect: false`, about which you are asked.
 
 What `hide` names does not exist for the guest: it cannot list, open, make, rename or link it, also when you make it
 later. The patterns are those of .gitignore, relative to `source`; the last one that matches decides, and `!` takes back

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import EngineError
 from engine.resolve.mounts_and_ports import wanted_mounts
 from engine.resolve.paths import places_on_the_way
 from engine.workspaces.run_later import run_later
@@ -159,6 +160,22 @@ def test_a_mount_protects_what_another_one_shows_and_the_directories_between(tmp
     assert {"sub/.git/config", "sub/HEAD", "HEAD"} <= set(whole.protected) and ".git/config" in sub.protected
     assert {"team/HEAD", "team/shop/sub/.git/hooks"} <= set(everything.protected)
     assert not [path for path in whole.protected if path.startswith("sub/deep")]
+
+
+def test_a_mount_of_what_the_project_protects(repository: Path, tmp_path: Path) -> None:
+    """A part of it is read-only there, too; all of it cannot be writable."""
+    project = repository.resolve()
+    (project / ".claude").mkdir()
+    (project / ".git" / "hooks" / "deep").mkdir(parents=True, exist_ok=True)
+    (project / "link").symlink_to(".git/hooks")
+    file = project / "Sandboxfile.yaml"
+    others = '"./.git/hooks:/h:ro", {source: link, target: /l, protect: false}'
+    file.write_text(f'version: "1"\nmounts: [./.claude:/c, {others}]')
+    assert {"settings.json", "hooks"} <= set(wanted_mounts(load(file))[0].protected)
+    for source in ("./.git/hooks", "./.git/hooks/deep", "./link"):
+        file.write_text(f'version: "1"\nmounts: [.:/w, "{source}:/h"]')
+        with pytest.raises(EngineError, match=r"\.git/hooks, which this host runs later"):
+            wanted_mounts(load(file))
 
 
 def test_a_worktree_keeps_its_repository(repository: Path, tmp_path: Path) -> None:
