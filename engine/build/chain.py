@@ -41,11 +41,12 @@ from engine.build.toolchain.recipe import architecture as host_architecture
 from engine.guest.compose_project import BUILD_ROOT
 from engine.plan.graph import Graph, Node
 from engine.project.inputs import input_piece
-from engine.project.pieces import Piece
+from engine.project.pieces import Hidden, Piece
 from engine.project.tree import ProjectTree, opened
 from engine.resolve.compose import Compose
 from engine.resolve.endpoints import looks_inside
 from engine.resolve.mounts_and_ports import working_directory
+from engine.resolve.paths import hidden_in_mounts
 from engine.secrets.secrecy import masked_inputs
 from engine.state.keys import content_key
 from sandboxfile import Endpoint, Loaded, SetupStep
@@ -91,9 +92,9 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, place: Place = "auto") -
         names = tuple(sorted(set(sandbox.packages)))
         title = "1 Debian package" if len(names) == 1 else f"{len(names)} Debian packages"
         links.follow("packages", title, {"packages": " ".join(names)}, Packages(names), packages.ENDPOINTS)
-    directory = working_directory(loaded)
+    directory, hidden = working_directory(loaded), hidden_in_mounts(loaded)
     for index, entry in enumerate(sandbox.setup):
-        pieces = [_keyed(tree, name, directory) for name in entry.inputs]
+        pieces = [_keyed(tree, name, directory, hidden) for name in entry.inputs]
         title = entry.run.strip().splitlines()[0]
         described = _describe(entry, directory, pieces)
         links.follow("setup", title, described, Setup(entry, index, directory, tuple(pieces)), id=f"setup[{index}]")
@@ -224,8 +225,8 @@ class _Links:
         self.nodes.append(Node(id, kind, title, key, needs, inputs, work, requires_entries=True))
 
 
-def _keyed(tree: ProjectTree, name: str, directory: str) -> Piece:
-    piece = input_piece(tree, name, directory)
+def _keyed(tree: ProjectTree, name: str, directory: str, hidden: tuple[Hidden, ...]) -> Piece:
+    piece = input_piece(tree, name, directory, hidden)
     return dataclasses.replace(piece, key=tree.key(piece))
 
 

@@ -19,6 +19,7 @@ from typing import Self
 from engine.errors import EngineError
 from engine.project.digest import TreeDigest
 from engine.project.dockerignore import MAX_BYTES, match_dockerignore, parse_dockerignore
+from engine.project.hidden import hidden_by, leave_out_hidden
 from engine.project.patterns import match_pattern
 from engine.project.pieces import Piece
 from vmm.beneath import DIRECTORY, FILE, PASS, LinkInTheWay, identity, open_beneath, parent_beneath, read_link
@@ -149,6 +150,7 @@ class ProjectTree:
 
         Raises what `key` raises, and TreeChanged.
         """
+        self.check_hidden(piece)
         with self._parent(piece.path) as (directory, name), self._explain_errors(piece.path, within=True):
             if (target := read_link(directory, name)) is not None:
                 raise LinkInTheWay(piece.path, target)
@@ -164,7 +166,16 @@ class ProjectTree:
         """Raises PathError or IgnoreFileError when the piece's ignore file cannot be read."""
         self._leave_out(piece)
 
+    def check_hidden(self, piece: Piece) -> None:
+        """Raises PathError when a mount hides the piece as a whole, and what `kind` raises."""
+        if piece.hidden and (place := hidden_by(piece, directory=self.kind(piece.path) == "directory")):
+            hint = f"take it out of {place}, if the guest may read it"
+            raise PathError(f"{piece.path!r} is hidden by {place}, and would be copied into the guest", hint)
+
     def _leave_out(self, piece: Piece) -> LeaveOut:
+        return leave_out_hidden(piece, self._ignored(piece))
+
+    def _ignored(self, piece: Piece) -> LeaveOut:
         if piece.pattern:
             return match_pattern(piece.pattern)
         for file in piece.ignores:

@@ -11,8 +11,9 @@ from typing import Any
 
 from engine.guest.compose_project import BUILD_ROOT, FILE_ROOT, ComposeProject
 from engine.project.dockerignore import DOCKERIGNORE
-from engine.project.pieces import Piece
+from engine.project.pieces import Hidden, Piece
 from engine.project.tree import ProjectTree
+from engine.resolve.paths import hidden_in_mounts
 from engine.state.keys import content_key
 from sandboxfile import Loaded, SandboxfileError
 from sandboxfile.compose.services import (
@@ -63,7 +64,10 @@ class Compose:
             document["configs"] = {name: translation.config(name, config) for name, config in sandbox.configs.items()}
         late = services_needing_mounts(sandbox.services, sandbox.mounts)
         early = tuple(name for name in services if name not in late)
-        contexts = {name: tuple(pieces) for name, pieces in translation.contexts.items()}
+        contexts = {
+            name: tuple(replace(piece, hidden=translation.hidden) for piece in pieces)
+            for name, pieces in translation.contexts.items()
+        }
         return cls(document, contexts, tuple(translation.files), translation.places, early, late)
 
     def pieces(self) -> Iterator[Piece]:
@@ -131,6 +135,9 @@ class Translation:
     contexts: dict[str, list[Piece]] = field(default_factory=dict)
     files: list[Piece] = field(default_factory=list)
     places: dict[str, KeyPath] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.hidden = hidden_in_mounts(self.loaded)
 
     def service(self, name: str, service: dict[str, Any]) -> dict[str, Any]:
         """The service as the guest's Compose file has it. Raises SandboxfileError for a bind that no mount covers."""
@@ -205,12 +212,14 @@ class Translation:
     def config(self, name: str, config: Any) -> Any:
         """The config as the guest's Compose file has it."""
         if isinstance(config, dict) and "file" in config:
-            return {**config, "file": self._copied(str(config["file"]), f"{name}.config", ("configs", name, "file"))}
+            place = ("configs", name, "file")
+            return {**config, "file": self._copied(str(config["file"]), f"{name}.config", place, self.hidden)}
         return config
 
-    def _copied(self, path: str, name: str, place: KeyPath) -> str:
+    def _copied(self, path: str, name: str, place: KeyPath, hidden: tuple[Hidden, ...] = ()) -> str:
+        """Of what is hidden only an env_file is copied: the line that names it says that containers get its values."""
         target = str(FILE_ROOT / name)
-        self.files.append(Piece(posixpath.normpath(path), target))
+        self.files.append(Piece(posixpath.normpath(path), target, hidden=hidden))
         self.places[target] = place
         return target
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from engine.errors import EngineError
 from engine.project.dockerignore import DOCKERIGNORE, IgnoreFileError
 from engine.project.inputs import input_piece
-from engine.project.pieces import Piece
+from engine.project.pieces import Hidden, Piece
 from engine.project.tree import MissingError, PathError, ProjectTree, opened
 from engine.resolve.compose import DOCKERFILES, Compose
+from engine.resolve.paths import hidden_in_mounts
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
 from sandboxfile.diagnostics import quote
 from sandboxfile.positions import KeyPath, Position
@@ -35,11 +36,12 @@ def check_copied(loaded: Loaded) -> Iterator[Diagnostic]:
     if not sandbox.services and not any(step.inputs for step in sandbox.setup):
         return
     tree = opened(loaded.project)
+    hidden = hidden_in_mounts(loaded)
     for index, step in enumerate(sandbox.setup):
         for number, name in enumerate(step.inputs):
             place: KeyPath = ("setup", index, "inputs", number)
             try:
-                _check_input(tree, name)
+                _check_input(tree, name, hidden)
             except EngineError as error:
                 hint = error.hint or (_near(loaded.project, name) if isinstance(error, MissingError) else None)
                 yield loaded.diagnostic(place, error.brief, hint)
@@ -57,13 +59,17 @@ def check_copied(loaded: Loaded) -> Iterator[Diagnostic]:
         yield from _check(loaded, compose, tree, piece)
 
 
-def _check_input(tree: ProjectTree, name: str) -> None:
-    piece = input_piece(tree, name, "/")
+def _check_input(tree: ProjectTree, name: str, hidden: tuple[Hidden, ...]) -> None:
+    piece = input_piece(tree, name, "/", hidden)
     if piece.pattern:
+        if tree.exists(piece.path):
+            tree.check_hidden(piece)
         if not tree.exists(piece.path) or not tree.matches(piece):
             raise PathError(f"{name!r} matches no file of the project", "* does not match a /, and ** does")
     elif tree.kind(name) == "other":
         raise PathError(f"{name!r} is neither a file nor a directory")
+    else:
+        tree.check_hidden(piece)
 
 
 def _check(
@@ -76,6 +82,7 @@ def _check(
         kind = tree.kind(piece.path)
         if kind != expected:
             raise PathError(f"{piece.path!r} is {'a directory' if kind == 'directory' else f'no {expected}'}")
+        tree.check_hidden(piece)
         tree.check_ignores(piece)
     except IgnoreFileError as error:
         position = Position(error.line, 1) if error.line else None

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.errors import EngineError
+from engine.project.pieces import Hidden
 from engine.workspaces.run_later import run_later
 from sandboxfile import Loaded
 from sandboxfile.load import local_layers
@@ -39,13 +41,42 @@ def protected_in(loaded: Loaded, source: Path) -> tuple[str, ...]:
 
 
 def protected_to_run(loaded: Loaded, source: Path) -> tuple[str, ...]:
-    """The paths in the real directory `source` that this host runs later (run_later): relative to `source`, sorted."""
-    project = loaded.project.resolve()
-    roots = {source, project} if project.is_relative_to(source) else {source}
-    places = {place for root in roots for path in run_later(root) for place in places_on_the_way(path)}
+    """The paths in the real directory `source` that this host runs later (run_later): relative to `source`, sorted.
+
+    The user works in the project, in `source`, in each directory between the two, and in what is mounted elsewhere.
+    Raises EngineError (exit code 2) where such a path is `source` itself or lies above it (`.git/hooks`).
+    """
+    project, others = loaded.project.resolve(), set()
+    for mount in loaded.sandbox.mounts:
+        if mount.mode == "rw" and mount.protect:
+            others.add(real_source(loaded.project, mount.source))
+    roots = {source, project, *others, *(above for above in project.parents if above.is_relative_to(source))}
+    places = {place for root in roots - {source} for path in run_later(root) for place in places_on_the_way(path)}
+    if whole := sorted(place for place in places if source.is_relative_to(place) and place not in roots - {source}):
+        hint = "mount it with mode ro, or write protect: false"
+        raise EngineError(f"a writable mount of {whole[-1]}, which this host runs later", hint=hint, exit_code=2)
+    places |= {place for path in run_later(source) for place in places_on_the_way(path)}
     return tuple(
         sorted(str(path.relative_to(source)) for path in places if path.is_relative_to(source) and path != source)
     )
+
+
+def hidden_in_mounts(loaded: Loaded) -> tuple[Hidden, ...]:
+    """What the mounts of the file hide of the project: nothing of that is copied into the guest either."""
+    project, found = loaded.project.resolve(), []
+    for index, mount in enumerate(loaded.sandbox.mounts):
+        if not mount.hide:
+            continue
+        source, place = real_source(loaded.project, mount.source), f"mounts[{index}].hide"
+        if project.is_relative_to(source):
+            found.append(Hidden(place, mount.hide, project=_below(project, source)))
+        elif source.is_relative_to(project):
+            found.append(Hidden(place, mount.hide, source=_below(source, project)))
+    return tuple(found)
+
+
+def _below(path: Path, above: Path) -> str:
+    return "" if path == above else path.relative_to(above).as_posix()
 
 
 def places_on_the_way(path: Path) -> Iterator[Path]:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.workspaces.git_configuration import entries, hooks, named_in, read_beginning
+
 # Of a repository's directory: git reads the configuration of another directory where `commondir` says so.
-_GIT = ("config", "config.worktree", "commondir", "hooks")
+_CONFIGURATION = ("config", "config.worktree")
+_GIT = (*_CONFIGURATION, "commondir")
 _OTHERS = (
-    ".vscode/tasks.json",
-    ".claude/settings.json", ".claude/settings.local.json", ".mcp.json", ".codex/config.toml", ".gemini/settings.json",
-    ".cursor/mcp.json", ".cursor/hooks.json",
+    ".vscode/tasks.json", ".vscode/mcp.json",
+    ".claude/settings.json", ".claude/settings.local.json", ".claude/hooks", ".claude/skills", ".claude/commands",
+    ".mcp.json", ".codex/config.toml", ".gemini/settings.json", ".cursor/mcp.json", ".cursor/hooks.json",
+    "opencode.json", "opencode.jsonc", ".opencode/plugin", ".opencode/plugins", ".opencode/tool", ".opencode/tools",
 )  # fmt: skip
 MOST_REPOSITORIES = 100  # of submodules and worktrees
 _GITDIR = re.compile(r"gitdir: ([^\n\r\0]+)\r?\n?")
-_WORKTREE = re.compile(r"^\s*worktree\s*=\s*(\S.*?)\s*$", re.MULTILINE)
-_ELSEWHERE = re.compile(r"^[^\n=;#]*?\b(hooksPath|path)\s*=\s*\"?(\S.*?)\"?\s*$", re.MULTILINE | re.IGNORECASE)
-_MOST_BYTES = 64 * 1024
 
 
 def run_later(directory: Path) -> Iterator[Path]:
@@ -32,11 +32,14 @@ def run_later(directory: Path) -> Iterator[Path]:
     With submodules and worktrees, as they are now: one that the guest makes later is not among them.
     """
     yield from (directory / name for name in _OTHERS)
-    if _is_repository(directory):
+    yield from _of_user()
+    # Where `.git` is none, git takes the directory itself for a repository that has HEAD, objects and refs. The guest
+    # can remove `.git/HEAD`, which git has to write; so it must not make the other one.
+    yield directory / "HEAD"
+    if (directory / "HEAD").exists():
         yield from _of_repository(directory, directory)
-        return
     git = directory / ".git"
-    if (said := _read(git)) is None:
+    if (said := read_beginning(git)) is None:
         yield from _of_repository(git, directory)
     else:
         # A worktree, or a submodule: who changes this file chooses the repository, and with it hooks of their own.
@@ -47,25 +50,37 @@ def run_later(directory: Path) -> Iterator[Path]:
 
 def _of_repository(git: Path, top: Path) -> Iterator[Path]:
     """`top` is the directory of its files."""
-    yield from (git / name for name in _GIT)
-    yield from _named_in(git / "config", top)
+    yield from _of_git(git, top)
+    if said := read_beginning(git / "commondir"):  # of a worktree, whose repository this is
+        yield from _of_git(Path(os.path.normpath(git / said.rstrip("\r\n"))), top)
     for count, module in enumerate(_modules(git / "modules")):
         if count >= MOST_REPOSITORIES:
             return
-        yield from (module / name for name in _GIT)
-        if match := _WORKTREE.search(_read(module / "config") or ""):
-            worktree = Path(os.path.normpath(module / match[1]))
-            yield worktree / ".git"
-            yield from _named_in(module / "config", worktree)
+        worktrees = [value for _, key, value in entries(read_beginning(module / "config") or "") if key == "worktree"]
+        worktree = Path(os.path.normpath(module / worktrees[-1])) if worktrees else module
+        yield worktree / ".git"
+        yield from _of_git(module, worktree)
     for known in _directories(git / "worktrees")[:MOST_REPOSITORIES]:
-        yield from (known / name for name in ("commondir", "gitdir", "config.worktree"))
+        yield from (known / name for name in ("commondir", "gitdir"))
+        worktree = Path(os.path.normpath(known / (read_beginning(known / "gitdir") or "").rstrip("\r\n"))).parent
+        yield worktree / ".git"
+        yield from _of_git(known, worktree)
+        yield from named_in(git / "config", worktree)
 
 
-def _named_in(config: Path, top: Path) -> Iterator[Path]:
-    """Where the configuration leads: the hooks' directory, files that it includes, programs by their path."""
-    for key, value in _ELSEWHERE.findall(_read(config) or ""):
-        base = top if key.lower() == "hookspath" else config.parent
-        yield Path(os.path.normpath(base / os.path.expanduser(value)))  # noqa: PTH111  (Path's raises for ~nobody)
+def _of_git(git: Path, top: Path) -> Iterator[Path]:
+    yield from (git / name for name in _GIT)
+    yield from hooks(git / "hooks", top)
+    for config in (*(git / name for name in _CONFIGURATION), *_of_user()):
+        yield from named_in(config, top)
+
+
+def _of_user() -> Iterator[Path]:
+    """The configuration for all repositories: a relative `core.hooksPath` there means a directory of each of them."""
+    yield Path("/etc/gitconfig")
+    if home := os.environ.get("HOME"):
+        yield Path(home, ".gitconfig")
+        yield Path(os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config", "git", "config")
 
 
 def _modules(directory: Path, depth: int = 0) -> Iterator[Path]:
@@ -87,17 +102,3 @@ def _directories(path: Path) -> list[Path]:
         return sorted(Path(entry) for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
     except OSError:
         return []
-
-
-def _read(path: Path) -> str | None:
-    """The beginning of a regular file; None where there is none. Waits for nothing, also not for a pipe."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return os.read(descriptor, _MOST_BYTES).decode("utf-8", "surrogateescape")
-    finally:
-        os.close(descriptor)

@@ -65,20 +65,28 @@ write. The Sandboxfile itself is never writable in a mount. Directories outside 
 can be 8 live mounts.
 
 In a writable mount the guest cannot change what this host runs or obeys later: git's hooks (`.git/hooks`,
-`core.hooksPath`) and configuration (`.git/config`, what it includes, and what else makes git read another one), also of
-submodules and worktrees that are there at `up`; `.vscode/tasks.json`; and the settings of agents
-(`.claude/settings.json` and `settings.local.json`, `.mcp.json`, `.codex/config.toml`, `.gemini/settings.json`,
-`.cursor/mcp.json`, `hooks.json`). `sandbox plan --json` lists them. git works in the guest; what writes `.git/config`
-ends with `Read-only file system`: `git config`, `git remote add`, `git push -u`, `git branch -m`, `git submodule init`,
-and `git init` where there is no repository. Say it to git for one command (`git -c NAME=VALUE`), do it on the host,
-keep it in the guest's own `~/.gitconfig`, or write `protect: false`, about which you are asked.
+`core.hooksPath`, also of your own `~/.gitconfig`, and scripts to which hooks are links) and configuration
+(`.git/config`, what it includes, and what else makes git read another one, such as a `HEAD` beside `.git`) with the
+programs of the project that it names (filters, `core.fsmonitor`), also of submodules and worktrees that are there at
+`up`; `.vscode/tasks.json` and `mcp.json`; and the settings of agents (of `.claude` the `settings.json`,
+`settings.local.json`, `hooks`, `skills` and `commands`, `.mcp.json`, `.codex/config.toml`, `.gemini/settings.json`, of
+`.cursor` the `mcp.json` and `hooks.json`, `opencode.json` and `opencode.jsonc`, of `.opencode` the `plugin`, `plugins`,
+`tool` and `tools`). `sandbox plan --json` lists them. A mount of such a directory itself must be `ro`. They are looked
+up at `up`, for the project, the mounts' directories and those between: a repository that the guest makes in another
+directory, or a submodule that it adds, has hooks of its own. A file that git tracks is replaced when this host checks
+out a branch with another version of it, which the guest may have committed. git works in the guest; what writes
+`.git/config` ends with `Read-only file system`: `git config`, `git remote add`, `git push -u`, `git branch -m`, `git
+submodule init`, and `git init` where there is no repository. Say it to git for one command (`git -c NAME=VALUE`), do it
+on the host, keep it in the guest's own `~/.gitconfig`, or write `protect: false`, about which you are asked.
 
 What `hide` names does not exist for the guest: it cannot list, open, make, rename or link it, also when you make it
 later. The patterns are those of .gitignore, relative to `source`; the last one that matches decides, and `!` takes back
 what an earlier one hides. Letter case makes no difference, since some file systems have none. With a pattern that has a
 slash inside (`config/*.key`), a directory on the way there (`config`) cannot be renamed from the guest, or be a link
 that it makes. A name is hidden, not a content: a copy, a hard link of yours, or an editor's temporary file has its own
-name (`.env*` covers most of those). What git has committed is in `.git`, too.
+name (`.env*` covers most of those). What git has committed is in `.git`, too. A path of more than 4096 letters counts
+as hidden. What is hidden is left out of build contexts and of `inputs`; an input, a config or a context that is hidden
+as a whole is refused. An `env_file` is read all the same, as its line says that containers get the values.
 """,
     "endpoints": """
 Everything that is not named here is refused at once, with a text that says which line to add; `sandbox journal

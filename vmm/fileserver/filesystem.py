@@ -155,9 +155,13 @@ class Names:
             return st
         if self.hiding.hides(self.nodes.path_in(parent, name), directory=stat.S_ISDIR(st.st_mode)):
             raise refusal(errno.ENOENT)
-        if self.hiding.has_other_names(st.st_dev, directory) and not lists(directory, self.own, name):
+        if not self.listed(directory, name):
             raise refusal(errno.ENOENT)
         return st
+
+    def listed(self, directory: int, name: str) -> bool:
+        """Whether what is found by `name` has that very name, and no hidden one beside it."""
+        return not self.hiding.has_other_names(directory) or lists(directory, self.own, name)
 
     def check_made(self, parent: FileNode, name: str, kind: int = 0) -> None:
         """Raises EACCES when what is made at `name` would be hidden, whether or not there is something already; also
@@ -289,6 +293,8 @@ class Names:
         self._check_still_hidden(parent, old, st, target, new)
         self.protection.check_moved((st.st_dev, st.st_ino))
         other = self.check_replaced(destination, new)
+        if other is not None and self.hiding.active and not self.listed(destination, new):
+            raise refusal(errno.EACCES)  # it replaces what may be hidden by its other name
         if flags & RENAME_EXCHANGE and other is not None:
             self.check_made(parent, old)
             self._check_still_hidden(target, new, other, parent, old)

@@ -16,6 +16,7 @@ from typing import Any
 from vmm.fileserver.protection import folded, same_letters
 
 MOST_PATHS = 1 << 13  # whose verdicts are remembered
+LONGEST_PATH = 4096  # in letters: what is longer counts as hidden, since no verdict of it is remembered
 # File systems that know a file by the name in its directory, and perhaps by other letter case, which we fold. Others
 # (vfat, NTFS, SMB) may have a second, short name for it, which no pattern foresees. Numbers of statfs(2): ext2 to
 # ext4, btrfs, xfs, tmpfs, overlayfs, f2fs, bcachefs, zfs, nfs.
@@ -130,7 +131,10 @@ class Hiding:
 
     def hides(self, path: str, *, directory: bool) -> bool:
         """Whether `path`, relative to the shared directory, or a directory above it is hidden."""
-        return self.active and bool(path) and self._judged(path)[directory]
+        return self.active and bool(path) and self._verdict(path)[directory]
+
+    def _verdict(self, path: str) -> tuple[bool, bool]:
+        return (True, True) if len(path) > LONGEST_PATH else self._judged(path)
 
     def _judge(self, path: str) -> tuple[bool, bool]:
         as_file = as_directory = False
@@ -144,17 +148,20 @@ class Hiding:
 
     def may_hide(self, path: str) -> bool:
         """Whether it would be hidden as a directory or as a file."""
-        return self.active and bool(path) and any(self._judged(path))
+        return self.active and bool(path) and any(self._verdict(path))
 
     def hides_alike(self, one: str, other: str) -> bool:
         """Whether below a directory the same names are hidden, be it called `one` or `other`."""
-        return not self.active or all(
-            rules.reached(spelled(one)) == rules.reached(spelled(other)) for rules, spelled in self._spellings
+        return not self.active or (
+            (len(one) <= LONGEST_PATH and len(other) <= LONGEST_PATH)
+            and all(rules.reached(spelled(one)) == rules.reached(spelled(other)) for rules, spelled in self._spellings)
         )
 
     def leads_on(self, path: str) -> bool:
         """Whether a directory of this name would be on the way to something hidden."""
-        return self.active and any(rules.leads_on(spelled(path)) for rules, spelled in self._spellings)
+        return self.active and (
+            len(path) > LONGEST_PATH or any(rules.leads_on(spelled(path)) for rules, spelled in self._spellings)
+        )
 
     def hides_open(self, descriptor: int, *, directory: bool) -> bool:
         """Whether what is open has a hidden name now."""
@@ -176,10 +183,14 @@ class Hiding:
         above = root.rstrip("/") + "/"
         return "" if path == root else path[len(above) :] if path.startswith(above) else None
 
-    def has_other_names(self, device: int, directory: int) -> bool:
-        """Whether the file system of `directory` may find a file by a name that it does not list."""
+    def has_other_names(self, directory: int) -> bool:
+        """Whether the file system of `directory`, a descriptor, may find a file by a name that it does not list.
+
+        What is found may be on another one, mounted there; the name is the directory's.
+        """
         if not self.active:
             return False
+        device = os.fstat(directory).st_dev
         if device not in self._one_name:
             buffer = ctypes.create_string_buffer(512)
             known = libc.fstatfs(directory, buffer) == 0

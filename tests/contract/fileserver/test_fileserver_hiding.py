@@ -13,8 +13,9 @@ from fuse_client import FuseClient, text
 from server_process import Place, Served, error_of, picture
 
 from engine.workspaces.hiding import hidden_rules
-from vmm.fileserver import fuse, hiding
+from vmm.fileserver import filesystem, fuse, hiding
 from vmm.fileserver.filesystem import Names, Share
+from vmm.fileserver.hiding import Hiding
 
 HIDE = (".env", "*.pem", "!public.pem", ".git/hooks", "config/*.key", "**/private/notes", "build/", "/top", "a/**/z")
 SECRET = "SECRET\n"
@@ -305,6 +306,7 @@ def test_where_files_have_second_names_only_a_listed_one_counts(
 ) -> None:
     """As on vfat, which finds .env as ENV~1: here every file system is taken for such a one, and lists nothing."""
     our_place.write("share/seen", "")
+    our_place.write("share/other", "")
     root, own = os.open(our_place.share, os.O_PATH), os.open("/proc/self/fd", os.O_PATH)
     names = Names(Share(root, os.getuid(), os.getgid(), hidden=[*hidden_rules(HIDE)]), own, 256)
     top = names.nodes.get(1)
@@ -316,5 +318,36 @@ def test_where_files_have_second_names_only_a_listed_one_counts(
     for work, body in ((names.look_up, text("seen")), (names.remove, text("seen"))):
         with pytest.raises(FileNotFoundError):
             work(top, body)
+    monkeypatch.setattr(filesystem, "lists", lambda directory, own, name: name == "other")
+    for flags in (0, 2):
+        with pytest.raises(PermissionError):  # in the place of what may be hidden
+            names.rename_with_flags(top, fuse.RENAME2_IN.pack(1, flags, 0) + text("other") + text("seen"))
+    names.rename_with_flags(top, fuse.RENAME2_IN.pack(1, 0, 0) + text("other") + text("new"))
+    assert sorted(path.name for path in our_place.share.iterdir()) == ["new", "seen"]
+    for descriptor in (root, own):
+        os.close(descriptor)
+
+
+def test_a_file_system_that_is_mounted_below_has_names_of_its_own_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found at a mount point is on another file system than the directory that has its name."""
+    root, own = os.open("/", os.O_PATH), os.open("/proc/self/fd", os.O_PATH)
+    names, asked = Names(Share(root, 0, 0, hidden=[*hidden_rules(HIDE)]), own, 256), []
+    monkeypatch.setattr(filesystem, "lists", lambda directory, own, name: asked.append(name) or True)
+    found = fuse.ENTRY.unpack_from(names.look_up(names.nodes.get(1), text("proc")))[0]
+    names.look_up(names.nodes.get(found), text("version"))  # of proc, which is none of those with one name
+    assert asked[-1:] == ["version"]
+    for descriptor in (root, own):
+        os.close(descriptor)
+
+
+def test_a_path_that_is_too_long_is_hidden_and_not_remembered(our_place: Place) -> None:
+    root, own = os.open(our_place.share, os.O_PATH), os.open("/proc/self/fd", os.O_PATH)
+    judge = Hiding(hidden_rules(HIDE), root, own)
+    fits = "/".join(["d" * 255] * 15)
+    assert not judge.hides(fits, directory=True) and not judge.hides_alike("build", "d")
+    remembered = judge._judged.cache_info().currsize
+    long = f"{fits}/{'d' * 255}/{'d' * 9}"
+    assert judge.hides(long, directory=True) and judge.may_hide(long) and judge.leads_on(long)
+    assert not judge.hides_alike(long, long) and judge._judged.cache_info().currsize == remembered
     for descriptor in (root, own):
         os.close(descriptor)

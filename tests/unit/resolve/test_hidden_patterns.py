@@ -47,7 +47,7 @@ def test_git_ignores_what_is_hidden(tmp_path: Path, hiding: Hiding) -> None:
 
 
 def test_a_long_way_down_is_judged_without_a_deep_recursion(hiding: Hiding) -> None:
-    below = "/".join(["d"] * 4000)
+    below = "/".join(["d"] * 2000)
     assert hiding.hides(f"{below}/.env", directory=False) and not hiding.hides(f"{below}/x", directory=False)
 
 
