@@ -108,7 +108,7 @@ def _give_way(found: Findings, tools: Iterable[Proposal], directory: str) -> Non
 
 def _take(found: Findings, proposal: Proposal, directory: str) -> None:
     if proposal.section != "setup":
-        found.propose(proposal.path, proposal.value, f"{directory}: {proposal.remark}", active=proposal.active)
+        found.take(dataclasses.replace(proposal, remark=f"{directory}: {proposal.remark}"))
         return
     value: Any = proposal.value
     active, remark = proposal.active, f"{directory}: {proposal.remark}"

@@ -57,7 +57,7 @@ def bring_together(container: Findings, project: Findings) -> Findings:
     if mounted:  # the mount of the project goes first, and it is the container's
         further = [proposal for proposal in further if proposal.section != "mounts" or not proposal.active]
     for proposal in [*steps, *own, *further]:
-        found.propose(proposal.path, proposal.value, proposal.remark, active=proposal.active, part=proposal.part)
+        found.take(proposal)
     return found
 
 

@@ -71,6 +71,18 @@ def test_the_container_s_services_and_mounts_are_the_project_s(tmp_path: Path) -
     assert {end.group for end in done.sandbox.endpoints} == {"debian", "npm", "docker-hub"}
 
 
+def test_what_setup_needs_stays_without_the_services_that_need_it_too(tmp_path: Path) -> None:
+    files = {
+        DEV: {"dockerComposeFile": "compose.yml"},
+        ".devcontainer/compose.yml": "services: {web: {build: .}}",
+        ".devcontainer/Dockerfile": "FROM docker.io/library/node:22\nRUN npm ci\n",
+    }
+    path = written(tmp_path, {**PACKAGE, **files}, DEV)
+    start = look(None, path)
+    text = write(start, Choices("shell", parts={"services": False}))
+    assert f'run: "{NPM}"' in text and "\n  - npm " in text and "docker-hub" not in text
+
+
 def test_a_container_without_services_leaves_those_of_the_project(tmp_path: Path) -> None:
     done = both(tmp_path, {DEV: {"image": "x"}, "compose.yaml": "services: {db: {image: 'postgres:17'}}"})
     assert set(done.sandbox.services) == {"db"} and set(done.listed) == {"image"}
