@@ -62,7 +62,7 @@ _RUN = re.compile(r"(?im)^[ \t]*RUN[ \t]+(.{1,10000})$")
 
 def programs_in(text: str) -> list[Program]:
     """The programs that a shell's text calls so that they fetch something."""
-    called = list(_calls(text))
+    called = list(calls(text))
     return [program for program in PROGRAMS if any(_fetches(program, *call) for call in called)]
 
 
@@ -73,7 +73,7 @@ def _fetches(program: Program, name: str, words: list[str]) -> bool:
     return not program.calls or not program.calls.isdisjoint(plain[:3])  # a value of an option may be before it
 
 
-def _calls(text: str) -> Iterator[tuple[str, list[str]]]:
+def calls(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each command of a shell's text: the name of its program, and its other words."""
     for part in re.split(r"&&|\|\||[;|&(){}\n`]", text[:100_000]):
         words = part.replace('"', " ").replace("'", " ").split()
