@@ -44,7 +44,7 @@ def obstacle(tokens: Sequence[str], command: str, script: str) -> str:
     if match := _WHOLE.search(text):
         return f"{match[0]} works with all of the project: run it in the machine"
     if wanting := _of_the_repository(text):
-        return f"{wanting} needs the repository, and setup has only its inputs: run it in the machine"
+        return f"{wanting} needs the repository: run it in the machine"
     return ""
 
 

@@ -36,7 +36,7 @@ from engine.starter.obstacles import obstacle
 )
 def test_what_needs_the_repository(command: str, of: str) -> None:
     said = obstacle([], command, "")
-    assert said == (f"{of} needs the repository, and setup has only its inputs: run it in the machine" if of else "")
+    assert said == (f"{of} needs the repository: run it in the machine" if of else "")
     assert obstacle([], "bash setup.sh", f"#!/bin/sh\nset -e\n# git pull\n{command}\n") == said
 
 
