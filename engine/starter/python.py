@@ -160,6 +160,7 @@ def _propose_pip(project: Project, found: Findings) -> None:
                 complete = False
             elif (match := _FROM_GIT.search(line)) and (host := host_of(match[0])):
                 found.propose("endpoints", host, f"a dependency in {name}")
+    headers.propose_headers(project, found, inputs[1:], headers.PYTHON)
     run = f"{_PIP} -r requirements.txt"
     seen = "from requirements.txt" if complete else "from requirements.txt; more files are inputs"
     found.propose("setup", {"run": run, "inputs": inputs}, seen, active=complete)

@@ -417,6 +417,14 @@ def test_what_is_compiled_has_its_headers(file: str, text: str, packages: list[s
     assert [item.value for item in found] == packages
 
 
+def test_headers_for_what_a_further_file_of_requirements_names(tmp_path: Path) -> None:
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements.txt").write_text("-r requirements/base.txt\n")
+    (tmp_path / "requirements" / "base.txt").write_text("psycopg2==2.9.10\n")
+    found = [item for item in look(tmp_path).proposals if item.value == "libpq-dev"]
+    assert [item.remark for item in found] == ["to compile psycopg2, from requirements/base.txt"]
+
+
 @pytest.mark.parametrize(
     ("lock", "text", "installed"),
     [
