@@ -20,7 +20,7 @@ from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
 from engine.starter.including import include_problems, note_variables
 from engine.starter.missing_files import missing_file
 from engine.starter.obstacles import obstacle
-from engine.starter.programs import GROUPS, programs_in
+from engine.starter.programs import groups_of, programs_in
 from engine.starter.project_tree import Project, table, word, words
 from engine.starter.registries import propose_registry
 from engine.starter.versions import DEBIAN, shown
@@ -233,7 +233,7 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
         reason = f"the project has no {missing}"
     remark = f"from {path[0]}; {reason}" if reason else f"from {path[0]}"
     found.propose("setup", step if len(step) > 1 else command, remark, active=not reason)
-    for group in dict.fromkeys(GROUPS[token] for token in tokens if token in GROUPS):
+    for group in groups_of(tokens):
         found.propose("endpoints", group, f"for {path[0]}")
     for program in programs_in(f"{command}\n{script}"):
         for package in program.packages:
