@@ -132,7 +132,6 @@ PROJECTS = {
         {"package.json": {"dependencies": {"a": "1"}}, ".npmrc": "registry=https://npm.acme.example/\n"},
         setup=[{"run": "npm install" + MOVED, "inputs": ["package.json", ".npmrc"]}],
         endpoints=["npm", "npm.acme.example"],
-        hide=[".npmrc"],
     ),
     "byte order marks": Found(
         {"package.json": "\ufeff{}", ".nvmrc": "\ufeff22"}, left_out=["sudo npm install -g node@22"], endpoints=["npm"]
