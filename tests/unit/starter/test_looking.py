@@ -424,6 +424,17 @@ def test_headers_for_what_a_further_file_of_requirements_names(tmp_path: Path) -
     assert [item.remark for item in found] == ["to compile psycopg2, from requirements/base.txt"]
 
 
+def test_what_tests_need_is_installed_with_the_rest(tmp_path: Path) -> None:
+    for name, text in (("", "flask\n"), ("-dev", "-r requirements.txt\n-r lint.txt\npytest\n"), ("-test", "-e .\n")):
+        (tmp_path / f"requirements{name}.txt").write_text(text)
+    (tmp_path / "lint.txt").write_text("ruff\n")
+    found = look(tmp_path)
+    [step] = [item.value for item in found.proposals if item.section == "setup"]
+    assert step["run"].endswith(" -r requirements.txt -r requirements-dev.txt")
+    assert step["inputs"] == ["requirements.txt", "requirements-dev.txt", "lint.txt"]
+    assert found.notes == ["setup does not install what requirements-test.txt names: it reads more files"]
+
+
 @pytest.mark.parametrize(
     ("lock", "text", "installed"),
     [
