@@ -63,7 +63,17 @@ def look(project: Project, found: Findings) -> None:
         name = "setup.py" if "setup.py" in files else "pyproject.toml"
         step = {"run": f"{_PIP} -e .", "inputs": project.inputs("setup.py", "setup.cfg", "pyproject.toml")}
         found.propose("setup", step, f"from {name}; the package's files are inputs, too", active=False)
+    _note_extras(found, data, "uv.lock" in files)
     found.local.append(".venv")
+
+
+def _note_extras(found: Findings, data: dict[str, object], uv: bool) -> None:
+    """Name the extras and groups of pyproject.toml that tests may need, and that no step installs."""
+    extras, groups = table(data, "project", "optional-dependencies"), table(data, "dependency-groups")
+    names = ("dev", "test", "tests", "testing")
+    wanting = [name for name in names if name in extras or (name in groups and not (uv and name == "dev"))]
+    if wanting:
+        found.note(f"setup does not install what pyproject.toml lists for {', '.join(wanting)}: add it to a step")
 
 
 def _indexes(data: dict[str, object]) -> list[str]:

@@ -424,6 +424,15 @@ def test_headers_for_what_a_further_file_of_requirements_names(tmp_path: Path) -
     assert [item.remark for item in found] == ["to compile psycopg2, from requirements/base.txt"]
 
 
+@pytest.mark.parametrize(("lock", "named"), [("", "dev, test"), ("uv.lock", "test")])
+def test_extras_that_no_step_installs_are_named(lock: str, named: str, tmp_path: Path) -> None:
+    text = "[project]\ndependencies = ['a']\n[project.optional-dependencies]\ntest = ['b']\ndocs = ['c']\n"
+    (tmp_path / "pyproject.toml").write_text(f"{text}[dependency-groups]\ndev = ['d']\n")
+    (tmp_path / (lock or "README")).write_text("")
+    said = f"setup does not install what pyproject.toml lists for {named}: add it to a step"
+    assert look(tmp_path).notes == [said]
+
+
 def test_what_tests_need_is_installed_with_the_rest(tmp_path: Path) -> None:
     for name, text in (("", "flask\n"), ("-dev", "-r requirements.txt\n-r lint.txt\npytest\n"), ("-test", "-e .\n")):
         (tmp_path / f"requirements{name}.txt").write_text(text)
