@@ -158,8 +158,19 @@ def remarked(lines: list[str], remark: str, column: int = 0) -> list[str]:
     """The lines, with the remark as a comment behind the first one. `column` is where the lines will begin."""
     if not remark:
         return lines
-    shown = printable(remark)[:REMARK_LENGTH]
+    shown = _shortened(printable(remark))
     return [f"{lines[0]:<{REMARK_COLUMN - column - 1}} # {shown}", *lines[1:]]
+
+
+def _shortened(remark: str) -> str:
+    """The beginning of a long remark, up to a word's end; an address is whole, or not there."""
+    if len(remark) <= REMARK_LENGTH:
+        return remark
+    start = remark.rfind(" ", 0, REMARK_LENGTH + 1) + 1
+    word = remark[start:].partition(" ")[0]
+    if "://" in word and len(word) <= REMARK_LENGTH:
+        return remark[: start + len(word)]
+    return remark[:start].rstrip(" ;,:") or remark[:REMARK_LENGTH]
 
 
 def _same(one: Any, other: Any) -> bool:

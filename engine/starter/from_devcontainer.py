@@ -10,7 +10,6 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,7 +19,8 @@ from engine.starter.conversion import HOST_COMMAND, Conversion, clean, guest_pat
 from engine.starter.features import PACKAGE_LISTS, PACKAGES, short_name
 from engine.starter.including import include_problems, note_variables
 from engine.starter.missing_files import missing_file
-from engine.starter.programs import GROUPS, programs_in
+from engine.starter.obstacles import obstacle
+from engine.starter.programs import groups_of, programs_in
 from engine.starter.project_tree import Project, table, word, words
 from engine.starter.registries import propose_registry
 from engine.starter.versions import DEBIAN, shown
@@ -227,13 +227,13 @@ def _step(conversion: Conversion, path: tuple[str, ...], value: str | list[Any])
     step: dict[str, Any] = {"run": command} | ({"inputs": inputs} if inputs else {})
     if {"pip", "pip3"} & set(tokens):
         step["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}  # otherwise pip refuses to change Debian's own Python
-    reason = _obstacle(tokens, command) or _obstacle_in(f"{command}\n{script}")
+    reason = obstacle(tokens, command, script)
     inside = command.replace(f"{_target(conversion)}/", "./")
     if not reason and (missing := missing_file(project, inside)):
         reason = f"the project has no {missing}"
     remark = f"from {path[0]}; {reason}" if reason else f"from {path[0]}"
     found.propose("setup", step if len(step) > 1 else command, remark, active=not reason)
-    for group in dict.fromkeys(GROUPS[token] for token in tokens if token in GROUPS):
+    for group in groups_of(tokens):
         found.propose("endpoints", group, f"for {path[0]}")
     for program in programs_in(f"{command}\n{script}"):
         for package in program.packages:
@@ -247,31 +247,6 @@ def _script(project: Project, tokens: list[str]) -> str:
     words = [token for token in tokens if token not in ("sudo", "bash", "sh") and not token.startswith("-")]
     text = project.text(words[0]) if words and ("/" in words[0] or words[0].endswith(".sh")) else None
     return text or ""
-
-
-def _obstacle_in(text: str) -> str:
-    """Why a command, or the script that it runs, cannot run before the project is there; "" when nothing shows that."""
-    match = _WHOLE.search(text)
-    return f"{match[0]} works with all of the project: run it in the machine" if match else ""
-
-
-_WHOLE = re.compile(r"(?<![\w.-])(?:bin/)?(?:rails|rake|artisan|manage\.py)(?=[\s\"'])")
-_FOREIGN = {"dnf", "yum", "apk", "pacman", "zypper", "microdnf", "tdnf"}
-_OTHER_USER = re.compile(r"/home/(?!agent\b)[a-z]|\b(?:vscode|node):(?:vscode|node)\b|\bsu (?:- )?(?:vscode|node)\b")
-_IN_IMAGE = re.compile(r"(?<![\w.}])(?:/usr/local/(?:bin|share|sbin)/[\w./-]+|/opt/[\w./-]+|/(?:scripts|app)/[\w./-]+)")
-
-
-def _obstacle(tokens: list[str], command: str) -> str:
-    """Why a command cannot run in the machine; "" when nothing shows that."""
-    if foreign := _FOREIGN & set(tokens):
-        return f"the machine is Debian, and has no {min(foreign)}"
-    if _OTHER_USER.search(command):
-        return "the machine's user is `agent`, in /home/agent"
-    if match := _IN_IMAGE.search(command):
-        return f"{match[0]} was in the image"
-    if any(one in ("-e", "--editable") and after.startswith(".") for one, after in pairwise(tokens)):
-        return "the package's files are inputs, too"
-    return ""
 
 
 def _tokens(command: str) -> list[str]:

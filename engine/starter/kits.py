@@ -13,14 +13,13 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.starter.conversion import Conversion, clean, literal, read_foreign, slug
-from engine.starter.programs import GROUPS
+from engine.starter.programs import groups_of
 from engine.starter.project_tree import table, word
 from sandboxfile import SandboxfileError
 from sandboxfile.positions import KeyPath
 
 SPECIFICATION = "spec.yaml"
 _ARGUMENT = re.compile(r"(\$?)\$\{\{\s*kit\.args\.([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
-_INSTRUCTIONS = ("agentInstructions", "extends")  # told of below, and read for the agent
 _ROOT = ("", "0", "root")
 _PROGRAM = re.compile(r"(?:^|[\s;&|(])([a-z][a-z0-9-]{1,20})(?=\s)")
 _REMOTE = re.compile(r"^[a-z+]+:|^[^./]+\.[^/]+/|@sha256:")
@@ -140,7 +139,7 @@ class Kit:
             as_root = str(step.get("user") or "") in _ROOT
             run = clean(f"sudo sh -c {shlex.quote(text)}" if as_root else text)
             self._conversion.found.propose("setup", run, self._seen)
-            for group in dict.fromkeys(GROUPS[name] for name in _PROGRAM.findall(text) if name in GROUPS):
+            for group in groups_of(_PROGRAM.findall(text)):
                 self._conversion.found.propose("endpoints", group, self._seen)
         if _items(setup, "startup"):
             self._leave_out("startup: nothing runs at each start but the agent")

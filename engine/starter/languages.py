@@ -9,7 +9,7 @@ from engine.starter.hosts import host_of
 from engine.starter.project_tree import Project, table, word
 from engine.starter.proposals import Findings
 from engine.starter.registries import propose_registry
-from engine.starter.versions import Asked, asked_version, is_newer, shown
+from engine.starter.versions import DEBIAN, Asked, asked_version, is_newer, shown
 
 _TARGETS = ("lib", "bin", "example", "test", "bench")
 _GEMS = "/home/agent/.bundle/gems"
@@ -85,11 +85,9 @@ def _propose_ruby(project: Project, found: Findings) -> None:
         if host != "rubygems.org":
             found.propose("endpoints", host, "a source in Gemfile")
     propose_registry(found, "rubygems", "Gemfile")
-    in_gemfile = re.search(r"""(?m)^[ \t]*ruby[ \t]*\(?[ \t]*["']([^"'\n]{1,40})["']""", gemfile)
-    asked = asked_version(project, "ruby", (".ruby-version",), [(in_gemfile[1] if in_gemfile else "", "Gemfile")])
-    wrong = asked is not None and (
-        is_newer(asked, "ruby") or (in_gemfile is not None and asked.exact and asked.numbers[:2] != (3, 3))
-    )
+    demanded = _demanded_ruby(project, gemfile)
+    asked = asked_version(project, "ruby", (".ruby-version",), [(text, "Gemfile") for text in demanded])
+    wrong = not all(map(_has_ruby, demanded)) or (asked is not None and asked.numbers[:2] > DEBIAN["ruby"][:2])
     if asked and wrong:
         why = f"{asked.seen} asks for {asked.text}; the machine has {shown('ruby')}"
         propose_registry(found, "ruby", asked.seen)
@@ -104,3 +102,33 @@ def _propose_ruby(project: Project, found: Findings) -> None:
     reason = "files that the Gemfile reads are inputs, too" if files else "that Ruby is needed first" if wrong else ""
     found.propose("setup", step, f"from Gemfile; {reason}" if reason else "from Gemfile", active=not reason)
     found.propose(("agent", "env", "BUNDLE_PATH"), _GEMS, "where bundle install has installed")
+
+
+def _demanded_ruby(project: Project, gemfile: str) -> list[str]:
+    """The requirements on Ruby that Bundler holds the project to, such as `3.3.8` or `>= 3.2`."""
+    match = re.search(r"(?m)^[ \t]*ruby[ \t(]([^#\n]{1,200})", gemfile)
+    if match is None:
+        return []
+    if file := re.search(r"""\bfile(?::|[ \t]*=>)[ \t]*["']([^"']{1,100})["']""", match[1]):
+        named = re.search(r"(?m)^\s*(?:ruby[- \t]+)?([0-9][0-9.]{0,20})", project.text(file[1]) or "")
+        return [named[1]] if named else []
+    plain = re.split(r"(?::?\b(?:engine|patchlevel)\w*\b)", match[1])[0]
+    return re.findall(r"""["']([^"']{1,40})["']""", plain)
+
+
+def _has_ruby(requirement: str) -> bool:
+    """Whether the machine's Ruby satisfies a requirement as RubyGems reads it: a bare version is that one only."""
+    match = re.fullmatch(r"\s*(=|!=|>=|<=|>|<|~>)?\s*([0-9]{1,4}(?:\.[0-9]{1,4}){0,3})\s*", requirement)
+    if match is None:
+        return True  # nobody can tell
+    sign, numbers = match[1] or "=", tuple(map(int, match[2].split(".")))
+    has, wanted = DEBIAN["ruby"], (*numbers, 0, 0)[: max(3, len(numbers))]
+    return {
+        "=": has == wanted,
+        "!=": has != wanted,
+        ">=": has >= wanted,
+        "<=": has <= wanted,
+        ">": has > wanted,
+        "<": has < wanted,
+        "~>": has >= wanted and (len(numbers) < 2 or has[: len(numbers) - 1] == numbers[:-1]),
+    }[sign]

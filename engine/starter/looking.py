@@ -19,8 +19,7 @@ def look_at(root: Path, marks: Mapping[str, Sequence[str]]) -> Findings:
     found = Findings()
     project = Project(root, found.note)
     look_for_languages(project, found)
-    if not found.proposals:
-        members.look(project, found, LANGUAGES)
+    members.look(project, found, LANGUAGES)
     containers.look(project, found)
     private.look(project, found)
     _look_for_git(project, found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 
+from engine.starter import node_sources
 from engine.starter.hosts import host_of
 from engine.starter.project_tree import Project, table, word, words
 from engine.starter.proposals import Findings
@@ -18,9 +19,7 @@ from engine.starter.versions import asked_version, is_newer, shown
 LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb", "package-lock.json", "npm-shrinkwrap.json")
 _MANAGERS = {"pnpm-lock.yaml": "pnpm", "yarn.lock": "yarn", "bun.lock": "bun", "bun.lockb": "bun"}
 _OWN_SCRIPTS = ("preinstall", "install", "postinstall", "prepare")
-_DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies")
 _MOVED = "&& mkdir -p node_modules && sudo mv node_modules /"
-_MOST_HOSTS = 10
 
 
 def look(project: Project, found: Findings) -> None:
@@ -35,8 +34,9 @@ def look(project: Project, found: Findings) -> None:
             match = re.match(pattern, line)
             if match and (host := host_of(match[1])):
                 found.propose("endpoints", host, f"a registry in {name}")
+    node_sources.propose_sources(project, found, package)
     _propose_version(project, found, package)
-    if lock or any(table(package, key) for key in _DEPENDENCIES):
+    if lock or any(table(package, key) for key in node_sources.DEPENDENCIES):
         _propose_setup(project, found, package, lock)
         found.local.append("node_modules")
 
@@ -53,7 +53,7 @@ def _propose_setup(project: Project, found: Findings, package: dict[str, object]
         seen = "from packageManager in package.json" if version else f"from {lock or 'package.json'}"
         found.propose("setup", run, seen)
     if manager == "yarn" and not berry:
-        _propose_yarn_hosts(project, found)
+        node_sources.propose_yarn_hosts(project, found)
     run, effect = _install(project, package, manager, lock, berry)
     inputs = _inputs(project, lock, berry)
     missing = _add_members(project, package, manager, inputs)
@@ -150,7 +150,7 @@ def _add_members(project: Project, package: dict[str, object], manager: str, inp
     if shared and not manifests:
         return "its workspaces are inputs, too"
     inputs += manifests
-    for key in _DEPENDENCIES:
+    for key in node_sources.DEPENDENCIES:
         for value in table(package, key).values():
             match = re.match(r"(?:file|link|portal):(?:\./)?([^\s]{1,200})", value) if isinstance(value, str) else None
             if match:
@@ -159,14 +159,6 @@ def _add_members(project: Project, package: dict[str, object], manager: str, inp
                     return f"{path} is an input, too, and is not in the project"
                 inputs.append(path)
     return ""
-
-
-def _propose_yarn_hosts(project: Project, found: Findings) -> None:
-    """A lock file of Yarn 1 has whole URLs, and they are what it fetches."""
-    urls = re.findall(r'(?m)^  resolved "(https://[^"\s]{1,500})"', project.text("yarn.lock") or "")
-    hosts = dict.fromkeys(filter(None, (host_of(url) for url in urls)))
-    for host in list(hosts)[:_MOST_HOSTS]:
-        found.propose("endpoints", host, "where yarn.lock has packages from")
 
 
 def _propose_version(project: Project, found: Findings, package: dict[str, object]) -> None:

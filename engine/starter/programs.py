@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from engine.starter.proposals import Findings
 from engine.starter.registries import propose_registry
+from sandboxfile.names import NAMED
 
-# Which group of endpoints each of these needs, whatever it is called to do.
-GROUPS = dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx"), "npm")
-GROUPS |= dict.fromkeys(("pip", "pip3", "uv", "uvx", "poetry", "pipx", "pipenv"), "pypi")
-GROUPS |= dict.fromkeys(("apt", "apt-get"), "debian")
-GROUPS |= {"cargo": "crates", "bundle": "rubygems", "gem": "rubygems", "go": "go", "composer": "packagist"}
-GROUPS |= {"mix": "hex", "mvn": "maven", "mvnw": "maven", "dotnet": "nuget", "conda": "conda", "micromamba": "conda"}
 ALONE = ""  # called without a subcommand
 
 
@@ -42,6 +37,7 @@ PROGRAMS = (
     _program("pnpm bun bunx", "i install add fetch dlx x", "npm"),
     _program("pip pip3 pipx pipenv", "install download sync wheel", "pypi"),
     _program("uv", "sync pip add tool run", "pypi"),
+    _program("uvx", "", "pypi"),
     _program("poetry", "install add sync", "pypi"),
     _program("apt apt-get", "install update upgrade", "debian"),
     _program("apk", "add update upgrade", "alpine"),
@@ -60,9 +56,15 @@ _BEFORE = {"sudo", "env", "exec", "time", "command", "corepack", "RUN", "run", "
 _RUN = re.compile(r"(?im)^[ \t]*RUN[ \t]+(.{1,10000})$")
 
 
+def groups_of(words: Iterable[str]) -> list[str]:
+    """The groups of endpoints that programs among `words` fetch from, whatever they are called to do."""
+    named = [program for word in words for program in PROGRAMS if word in program.names]
+    return list(dict.fromkeys(name for program in named for name in program.registries if name in NAMED))
+
+
 def programs_in(text: str) -> list[Program]:
     """The programs that a shell's text calls so that they fetch something."""
-    called = list(_calls(text))
+    called = list(calls(text))
     return [program for program in PROGRAMS if any(_fetches(program, *call) for call in called)]
 
 
@@ -73,7 +75,7 @@ def _fetches(program: Program, name: str, words: list[str]) -> bool:
     return not program.calls or not program.calls.isdisjoint(plain[:3])  # a value of an option may be before it
 
 
-def _calls(text: str) -> Iterator[tuple[str, list[str]]]:
+def calls(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each command of a shell's text: the name of its program, and its other words."""
     for part in re.split(r"&&|\|\||[;|&(){}\n`]", text[:100_000]):
         words = part.replace('"', " ").replace("'", " ").split()

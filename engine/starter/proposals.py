@@ -17,15 +17,15 @@ class Proposal:
     """A proposed entry of a section. `path` is the section's name and, if the section is a mapping, the keys below it.
 
     `remark` says where the proposal comes from; it is written beside the entry. A proposal that is not `active` is
-    written commented out. `part` is the section that needs the entry, which may be another one: services need endpoints
-    for their images.
+    written commented out. `parts` are the sections that need the entry, which may be other ones: services need
+    endpoints for their images.
     """
 
     path: tuple[str, ...]
     value: Any
     remark: str
     active: bool = True
-    part: str = ""
+    parts: frozenset[str] = frozenset()
 
     @property
     def section(self) -> str:
@@ -60,17 +60,25 @@ class Findings:
     def propose(
         self, path: str | tuple[str, ...], value: Any, remark: str, *, active: bool = True, part: str = ""
     ) -> None:
-        """Add a proposal, unless the same value is proposed already."""
+        """Add a proposal. `part` is the section that needs the entry, if that is not its own one."""
         keys = (path,) if isinstance(path, str) else path
-        if not any(other.path == keys and other.value == value for other in self.proposals):
-            self.proposals.append(Proposal(keys, value, remark, active, part or keys[0]))
+        self.take(Proposal(keys, value, remark, active, frozenset([part or keys[0]])))
+
+    def take(self, proposal: Proposal) -> None:
+        """Add a proposal. Of two for the same value one stays, which is active and needed where either of them is."""
+        for index, other in enumerate(self.proposals):
+            if other.path == proposal.path and other.value == proposal.value:
+                chosen = proposal if proposal.active and not other.active else other
+                self.proposals[index] = dataclasses.replace(chosen, parts=other.parts | proposal.parts)
+                return
+        self.proposals.append(proposal)
 
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
     def without(self, parts: Iterable[str]) -> Findings:
-        """These findings without the proposals for the sections `parts`."""
+        """These findings without the proposals that only the sections `parts` need."""
         dropped = set(parts)
-        kept = [proposal for proposal in self.proposals if proposal.part not in dropped]
+        kept = [proposal for proposal in self.proposals if not proposal.parts <= dropped]
         return dataclasses.replace(self, proposals=kept)

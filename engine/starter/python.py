@@ -20,6 +20,11 @@ MARKS = ("uv.lock", "poetry.lock", "Pipfile", "requirements.txt", "pyproject.tom
 ENVIRONMENT = "/home/agent/.venv"
 _PIP = "pip install --user --break-system-packages"
 
+_FOR_TESTS = (
+    *("requirements-dev.txt", "requirements-test.txt", "requirements_dev.txt", "requirements_test.txt"),
+    *("dev-requirements.txt", "test-requirements.txt", "requirements/dev.txt", "requirements/test.txt"),
+)
+
 _INDEX = re.compile(r"\s*(?:-i|--index-url|--extra-index-url)[= ]\s*(\S+)")
 _OTHER_FILE = re.compile(r"\s*(?:-r|-c|--requirement|--constraint)[= ]?\s*(\S+)")
 _FROM_GIT = re.compile(r"git\+(?:https?|ssh)://[^\s#;]+")
@@ -58,7 +63,17 @@ def look(project: Project, found: Findings) -> None:
         name = "setup.py" if "setup.py" in files else "pyproject.toml"
         step = {"run": f"{_PIP} -e .", "inputs": project.inputs("setup.py", "setup.cfg", "pyproject.toml")}
         found.propose("setup", step, f"from {name}; the package's files are inputs, too", active=False)
+    _note_extras(found, data, "uv.lock" in files)
     found.local.append(".venv")
+
+
+def _note_extras(found: Findings, data: dict[str, object], uv: bool) -> None:
+    """Name the extras and groups of pyproject.toml that tests may need, and that no step installs."""
+    extras, groups = table(data, "project", "optional-dependencies"), table(data, "dependency-groups")
+    names = ("dev", "test", "tests", "testing")
+    wanting = [name for name in names if name in extras or (name in groups and not (uv and name == "dev"))]
+    if wanting:
+        found.note(f"setup does not install what pyproject.toml lists for {', '.join(wanting)}: add it to a step")
 
 
 def _indexes(data: dict[str, object]) -> list[str]:
@@ -145,7 +160,25 @@ def _propose_pipenv(project: Project, found: Findings) -> None:
 
 
 def _propose_pip(project: Project, found: Findings) -> None:
-    inputs, complete = ["requirements.txt"], True
+    inputs, complete = _requirements(project, found, "requirements.txt")
+    run = f"{_PIP} -r requirements.txt"
+    for name in project.inputs(*_FOR_TESTS):
+        if name in inputs:
+            continue
+        further, whole = _requirements(project, found, name)
+        if whole:
+            run += f" -r {name}"
+            inputs += [other for other in further if other not in inputs]
+        else:
+            found.note(f"setup does not install what {name} names: it reads more files")
+    headers.propose_headers(project, found, inputs[1:], headers.PYTHON)
+    seen = "from requirements.txt" if complete else "from requirements.txt; more files are inputs"
+    found.propose("setup", {"run": run, "inputs": inputs}, seen, active=complete)
+
+
+def _requirements(project: Project, found: Findings, first: str) -> tuple[list[str], bool]:
+    """The files of requirements that `first` reads, with itself, and whether those are all files that pip reads."""
+    inputs, complete = [first], True
     for name in inputs:
         for line in (project.text(name) or "").splitlines():
             if match := _OTHER_FILE.match(line):
@@ -160,6 +193,4 @@ def _propose_pip(project: Project, found: Findings) -> None:
                 complete = False
             elif (match := _FROM_GIT.search(line)) and (host := host_of(match[0])):
                 found.propose("endpoints", host, f"a dependency in {name}")
-    run = f"{_PIP} -r requirements.txt"
-    seen = "from requirements.txt" if complete else "from requirements.txt; more files are inputs"
-    found.propose("setup", {"run": run, "inputs": inputs}, seen, active=complete)
+    return inputs, complete

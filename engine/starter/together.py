@@ -5,6 +5,7 @@ Plain `init` and `init --from devcontainer.json` see the same: the project's too
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -14,7 +15,8 @@ from engine.starter.proposals import LISTS, Findings, Proposal
 # where the result may lie: a live mount hides what set-up puts below it.
 _INSTALLS = {
     "node": r"(?:npm (?:ci|i|install)|yarn(?: install)?|pnpm (?:i|install)|bun (?:i|install))",
-    "python": r"(?:(?:python3? -m )?pip3? install (?:--user )?-r \S+|uv sync|poetry install|pipenv (?:install|sync))",
+    "python": r"(?:(?:python3? -m )?pip3? install (?:--user )?-r (?P<file>\S+)"
+    r"|uv sync|poetry install|pipenv (?:install|sync))",
     "ruby": r"bundle install",
     "php": r"composer install",
     "elixir": r"mix deps\.get",
@@ -31,6 +33,8 @@ _PROGRAMS = {
     "rust": r"\bcargo\b",
 }
 _OPTIONS = r"(?: --?[a-z][a-z-]*)*"
+_PART = re.compile(r"""(?:[^"'&]|(?<!&)&(?!&)|"[^"]*"|'[^']*')+""")  # what `&&` separates
+_MOVES = re.compile(r"\s*(?:cd|pushd)\b")  # what follows installs something else
 
 
 def bring_together(container: Findings, project: Findings) -> Findings:
@@ -41,7 +45,7 @@ def bring_together(container: Findings, project: Findings) -> Findings:
     has_services = any(proposal.section == "services" for proposal in container.proposals)
     shown = project.without(["services"] if has_services else [])
     steps = [proposal for proposal in shown.proposals if proposal.section == "setup"]
-    own = [proposal for proposal in container.proposals if not _is_repeated(proposal, steps)]
+    own = [kept for proposal in container.proposals if (kept := _without_repeated(proposal, steps)) is not None]
     taken = {proposal.path for proposal in own if proposal.section not in LISTS}
     mounted = any(proposal.section == "mounts" for proposal in own)
     found = Findings(
@@ -57,19 +61,43 @@ def bring_together(container: Findings, project: Findings) -> Findings:
     if mounted:  # the mount of the project goes first, and it is the container's
         further = [proposal for proposal in further if proposal.section != "mounts" or not proposal.active]
     for proposal in [*steps, *own, *further]:
-        found.propose(proposal.path, proposal.value, proposal.remark, active=proposal.active, part=proposal.part)
+        found.take(proposal)
     return found
 
 
-def _is_repeated(proposal: Proposal, steps: list[Proposal]) -> bool:
-    """Whether a step of the container only installs what an active step of the project installs."""
+def _without_repeated(proposal: Proposal, steps: list[Proposal]) -> Proposal | None:
+    """The proposal without those commands that only install what an active step of the project installs.
+
+    None when nothing is left of it.
+    """
     if proposal.section != "setup":
-        return False
-    command = _command(proposal.value).strip()
+        return proposal
+    command = _command(proposal.value)
+    parts = _PART.findall(command)
+    if "&&".join(parts) != command:  # a quotation mark without its other one
+        return proposal
+    moved = next((index for index, part in enumerate(parts) if _MOVES.match(part)), len(parts))
+    kept = [part for part in parts[:moved] if not _is_repeated(part.strip(), steps)] + parts[moved:]
+    if len(kept) == len(parts):
+        return proposal
+    rest = " && ".join(part.strip() for part in kept)
+    value = dict(proposal.value, run=rest) if isinstance(proposal.value, dict) else rest
+    return dataclasses.replace(proposal, value=value) if rest else None
+
+
+def _is_repeated(command: str, steps: list[Proposal]) -> bool:
     for kind, install in _INSTALLS.items():
-        if re.fullmatch(rf"{install}{_OPTIONS}", command):
-            return any(step.active and re.search(_PROGRAMS[kind], _command(step.value)) for step in steps)
+        if match := re.fullmatch(rf"{install}{_OPTIONS}", command):
+            file = match.groupdict().get("file") or ""
+            return any(
+                step.active and re.search(_PROGRAMS[kind], _command(step.value)) and _reads(step.value, file)
+                for step in steps
+            )
     return False
+
+
+def _reads(step: Any, file: str) -> bool:
+    return not file or file.removeprefix("./") in (step.get("inputs", ()) if isinstance(step, dict) else ())
 
 
 def _command(step: Any) -> str:

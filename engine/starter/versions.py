@@ -12,7 +12,7 @@ from engine.starter.project_tree import Project
 DEBIAN = {
     "node": (20,),
     "python": (3, 13),
-    "ruby": (3, 3),
+    "ruby": (3, 3, 8),
     "go": (1, 24),
     "rust": (1, 85),
     "java": (21,),

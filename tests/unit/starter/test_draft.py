@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+import pytest
+
 from engine.starter.draft import Draft
 from engine.starter.proposals import Proposal
 
@@ -109,6 +111,21 @@ def test_replacing_mounts() -> None:
 def test_remarks_cannot_break_out() -> None:
     text = drafted(Proposal(("endpoints",), "example.com", "from \n- evil.example \x1b[2J\u202e"))
     assert "# from \\x0a- evil.example \\x1b[2J\\u202e\n" in text
+
+
+@pytest.mark.parametrize(
+    ("remark", "shown"),
+    [
+        (f"{'a' * 90}; https://acme.example/long", f"{'a' * 90}; https://acme.example/long"),
+        (f"{'a' * 90}; https://acme.example/long and more", f"{'a' * 90}; https://acme.example/long"),
+        (f"{'a' * 96}; {'b' * 20}", "a" * 96),
+        ("a" * 200, "a" * 100),
+        (f"x https://{'a' * 200}", "x"),
+        ("a" * 100, "a" * 100),
+    ],
+)
+def test_a_long_remark_ends_with_a_word(remark: str, shown: str) -> None:
+    assert f"# {shown}\n" in drafted(Proposal(("endpoints",), "example.com", remark))
 
 
 def test_values_cannot_break_out() -> None:

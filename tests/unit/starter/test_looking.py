@@ -132,7 +132,6 @@ PROJECTS = {
         {"package.json": {"dependencies": {"a": "1"}}, ".npmrc": "registry=https://npm.acme.example/\n"},
         setup=[{"run": "npm install" + MOVED, "inputs": ["package.json", ".npmrc"]}],
         endpoints=["npm", "npm.acme.example"],
-        hide=[".npmrc"],
     ),
     "byte order marks": Found(
         {"package.json": "\ufeff{}", ".nvmrc": "\ufeff22"}, left_out=["sudo npm install -g node@22"], endpoints=["npm"]
@@ -415,6 +414,34 @@ def test_what_is_compiled_has_its_headers(file: str, text: str, packages: list[s
     (tmp_path / file).write_text(text)
     found = [item for item in look(tmp_path).proposals if item.section == "packages" and "to compile" in item.remark]
     assert [item.value for item in found] == packages
+
+
+def test_headers_for_what_a_further_file_of_requirements_names(tmp_path: Path) -> None:
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements.txt").write_text("-r requirements/base.txt\n")
+    (tmp_path / "requirements" / "base.txt").write_text("psycopg2==2.9.10\n")
+    found = [item for item in look(tmp_path).proposals if item.value == "libpq-dev"]
+    assert [item.remark for item in found] == ["to compile psycopg2, from requirements/base.txt"]
+
+
+@pytest.mark.parametrize(("lock", "named"), [("", "dev, test"), ("uv.lock", "test")])
+def test_extras_that_no_step_installs_are_named(lock: str, named: str, tmp_path: Path) -> None:
+    text = "[project]\ndependencies = ['a']\n[project.optional-dependencies]\ntest = ['b']\ndocs = ['c']\n"
+    (tmp_path / "pyproject.toml").write_text(f"{text}[dependency-groups]\ndev = ['d']\n")
+    (tmp_path / (lock or "README")).write_text("")
+    said = f"setup does not install what pyproject.toml lists for {named}: add it to a step"
+    assert look(tmp_path).notes == [said]
+
+
+def test_what_tests_need_is_installed_with_the_rest(tmp_path: Path) -> None:
+    for name, text in (("", "flask\n"), ("-dev", "-r requirements.txt\n-r lint.txt\npytest\n"), ("-test", "-e .\n")):
+        (tmp_path / f"requirements{name}.txt").write_text(text)
+    (tmp_path / "lint.txt").write_text("ruff\n")
+    found = look(tmp_path)
+    [step] = [item.value for item in found.proposals if item.section == "setup"]
+    assert step["run"].endswith(" -r requirements.txt -r requirements-dev.txt")
+    assert step["inputs"] == ["requirements.txt", "requirements-dev.txt", "lint.txt"]
+    assert found.notes == ["setup does not install what requirements-test.txt names: it reads more files"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_dockerfile_of_a_service(text: str, tmp_path: Path) -> None:
     (tmp_path / "web/Dockerfile").write_text(text)
     proposals = [proposal for proposal in look(tmp_path).proposals if proposal.section == "endpoints"]
     assert [proposal.value for proposal in proposals] == DOCKERFILES[text]
-    assert all(proposal.part == "services" for proposal in proposals)
+    assert all(proposal.parts == {"services"} for proposal in proposals)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_wherever_the_container_is(tmp_path: Path, source: str) -> None:
         ("npm ci", False),
         ("npm install --legacy-peer-deps", False),
         ("npm install left-pad", True),
-        ("npm ci && npm run build", True),
+        ("npm ci && cd sub && npm run build", True),
         ("echo ready", True),
         (["npm", "install"], False),
     ],
@@ -56,6 +56,23 @@ def test_wherever_the_container_is(tmp_path: Path, source: str) -> None:
 def test_what_only_installs_the_same_is_not_done_twice(tmp_path: Path, command: Any, kept: bool) -> None:
     done = both(tmp_path, {**PACKAGE, DEV: {"postCreateCommand": command}})
     assert len(done.setup()) == (2 if kept else 1) and done.setup()[0]["run"] == NPM
+
+
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [
+        ("npm ci && npx playwright install", "npx playwright install"),
+        ("npm run a && npm ci --no-audit && npm run b", "npm run a && npm run b"),
+        ("echo 'a && npm ci' && npm ci", "echo 'a && npm ci'"),
+        ("cd sub && npm ci", "cd sub && npm ci"),
+        ("echo 'a && npm ci", "echo 'a && npm ci"),
+        ("npm ci; npm ci && true", "npm ci; npm ci && true"),
+        ("pip install -r requirements.txt && pip install -r more.txt", "pip install -r more.txt"),
+    ],
+)
+def test_the_part_that_installs_the_same_is_not_done_twice(tmp_path: Path, command: str, left: str) -> None:
+    files = {**PACKAGE, "requirements.txt": "", "more.txt": "", DEV: {"postCreateCommand": command}}
+    assert [step["run"] for step in both(tmp_path, files).setup()][2:] == [left]
 
 
 def test_the_container_s_services_and_mounts_are_the_project_s(tmp_path: Path) -> None:
@@ -69,6 +86,18 @@ def test_the_container_s_services_and_mounts_are_the_project_s(tmp_path: Path) -
     assert set(done.sandbox.services) == {"db"}
     assert [mount.target for mount in done.sandbox.mounts] == ["/workspaces/shop"]
     assert {end.group for end in done.sandbox.endpoints} == {"debian", "npm", "docker-hub"}
+
+
+def test_what_setup_needs_stays_without_the_services_that_need_it_too(tmp_path: Path) -> None:
+    files = {
+        DEV: {"dockerComposeFile": "compose.yml"},
+        ".devcontainer/compose.yml": "services: {web: {build: .}}",
+        ".devcontainer/Dockerfile": "FROM docker.io/library/node:22\nRUN npm ci\n",
+    }
+    path = written(tmp_path, {**PACKAGE, **files}, DEV)
+    start = look(None, path)
+    text = write(start, Choices("shell", parts={"services": False}))
+    assert f'run: "{NPM}"' in text and "\n  - npm " in text and "docker-hub" not in text
 
 
 def test_a_container_without_services_leaves_those_of_the_project(tmp_path: Path) -> None:
