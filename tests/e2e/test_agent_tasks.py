@@ -38,7 +38,7 @@ REAL = "real-and-never-in-the-guest"
 @dataclass(frozen=True)
 class Facts:
     """What a vendor demands: `header` has the value of the variable `env` of the user, after `scheme`. `further` are
-    other hosts of the vendor that the agent asks."""
+    other hosts of the vendor that the agent asks. The agent has `minutes` for its task."""
 
     host: str
     env: str
@@ -46,6 +46,7 @@ class Facts:
     scheme: str = "Bearer "
     further: tuple[str, ...] = ()
     commands: tuple[str, ...] = COMMANDS
+    minutes: int = 10
     secrets: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +74,7 @@ AGENTS = {
     "opencode": ANTHROPIC,
     "copilot": Facts("api.github.com", "COPILOT_GITHUB_TOKEN", further=("api.individual.githubcopilot.com",)),
     "gemini": GOOGLE,
-    "openclaw": ANTHROPIC,
+    "openclaw": replace(ANTHROPIC, minutes=30),  # it alone takes some minutes under emulation to begin
     "pi": ANTHROPIC,
     "qwen-code": Facts("dashscope.aliyuncs.com", "DASHSCOPE_API_KEY"),
     "cline": replace(ANTHROPIC, commands=IN_THE_BACKGROUND),
@@ -90,8 +91,8 @@ def test_a_task_is_done_with_the_real_key_outside(world: World, agent: str) -> N
     env = facts.environment()
     build(world, project, env)
     with start_vendors(world, facts.hosts, "model_vendor.py", env) as vendor:
-        argv = ("run", "--yes", "--json", "--progress", "plain", "--timeout", "10m", "-p", TASK)
-        ran = world.sandbox(*argv, cwd=project, timeout_s=TASK_S).ok()
+        argv = ("run", "--yes", "--json", "--progress", "plain", "--timeout", f"{facts.minutes}m", "-p", TASK)
+        ran = world.sandbox(*argv, cwd=project, timeout_s=TASK_S + facts.minutes * 60).ok()
         done = json.loads(ran.out)
         print(f"{agent}: {done['seconds']} s of {ran.seconds:.1f} s")
         _is_done(done, project, agent)
