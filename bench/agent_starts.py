@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -208,12 +207,9 @@ def main() -> int:
     facts = machine_facts()
     comparisons = [comparison for agent in agents for comparison in measure(agent, options.runs)]
     facts |= {"accelerator": known_accelerator(os.environ), "load_after": load_average()}
-    from run import show
+    from run import report
 
-    show(facts, comparisons)
-    if options.json:
-        value = {"machine": facts, "comparisons": [comparison.to_json() for comparison in comparisons]}
-        options.json.write_text(json.dumps(value, indent=2) + "\n")
+    report(facts, comparisons, options.json)
     return 0
 
 

@@ -178,13 +178,17 @@ def say(text: str) -> None:
     print(f"... {text}", file=sys.stderr, flush=True)
 
 
-def show(facts: dict[str, object], comparisons: list[Comparison]) -> None:
+def report(facts: dict[str, object], comparisons: list[Comparison], file: Path | None) -> None:
+    """Print what was measured, and write it as JSON to `file`, where there is one."""
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     rows = [("", "median (min-max)", "peer", "its median (min-max)", "ratio")]
     rows += [(c.name, str(c.ours), c.peer.what, str(c.peer), f"{c.ratio:.3g}") for c in comparisons]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if file is not None:
+        value = {"machine": facts, "comparisons": [comparison.to_json() for comparison in comparisons]}
+        file.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def main() -> int:
@@ -205,11 +209,8 @@ def main() -> int:
             say(suite)
             comparisons += SUITES[suite](bench)
         facts |= {"accelerator": known_accelerator(bench.env), "load_after": load_average()}
-    show(facts, comparisons)
+    report(facts, comparisons, options.json)
     say(f"{time.perf_counter() - began:.0f} s in all")
-    if options.json:
-        value = {"machine": facts, "comparisons": [comparison.to_json() for comparison in comparisons]}
-        options.json.write_text(json.dumps(value, indent=2) + "\n")
     return 0
 
 

@@ -234,7 +234,7 @@ def test_further_contexts_of_a_build(sandbox: CommandLine, form: str) -> None:
     [
         ("networks: [wide]", "networks.wide.driver: the machine's Docker has no driver 'overlay'", 0),
         ("volumes: ['far:/x']", "volumes.far.driver: the machine's Docker has no driver 'rexray': there is local", 0),
-        ("volumes: ['~/.aws:/root/.aws']", "services.a.volumes[0]: '~/.aws' is in the machine's home directory", 0),
+        ("volumes: ['~/.aws:/aws']", "services.a.volumes[0]: '~/.aws' is in the machine's home directory", 0),
         ("logging: {driver: awslogs}", "services.a.logging.driver: 'awslogs' sends logs out of the machine", 0),
         ("logging: {driver: local}, volumes: ['/x:/y']", "valid", 0),
         ("gpus: all", "there is no GPU in the machine: remove it", 2),

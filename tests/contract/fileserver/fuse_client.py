@@ -179,6 +179,11 @@ class FuseClient:
             node = self.look_up(node, part)
         return node
 
+    def place(self, path: str) -> tuple[int, str]:
+        """The node of a path's directory, and the name in it. Raises FuseError."""
+        above, _, name = path.rpartition("/")
+        return self.walk(above) if above else 1, name
+
     def attributes(self, node: int) -> tuple[Any, ...]:
         answer = self.send(fuse.GETATTR, node, fuse.GETATTR_IN.pack(0, 0, 0))
         return fuse.ATTRIBUTES.unpack_from(answer, fuse.ATTR_OUT.size)

@@ -46,12 +46,6 @@ def client(served: tuple[Served, FuseClient]) -> FuseClient:
     return served[1]
 
 
-def place_of(client: FuseClient, path: str) -> tuple[int, str]:
-    """The node of a path's directory, and the name in it. Raises FuseError."""
-    above, _, name = path.rpartition("/")
-    return client.walk(above) if above else 1, name
-
-
 def seen_by(client: FuseClient, node: int = 1, above: str = "") -> list[str]:
     """All files that listings lead to."""
     found = []
@@ -111,7 +105,7 @@ def test_the_guest_cannot_tell_it_from_nothing_nor_make_it(project: Place, clien
     before = secrets(project)
     parts = path.split("/")
     at = next(n for n in range(1, len(parts) + 1) if error_of(client.walk, "/".join(parts[:n])))
-    above, name = place_of(client, "/".join(parts[:at]))
+    above, name = client.place("/".join(parts[:at]))
     assert set(reached(client, above, name).values()) == {"ENOENT"}
     errors = made(client, above, name)
     assert errors.pop("link a directory") in ("EACCES", "EPERM") and set(errors.values()) == {"EACCES"}
@@ -143,8 +137,8 @@ def test_a_directory_does_not_move_where_its_names_would_show(
     project: Place, client: FuseClient, moved: str, to: str, flags: int
 ) -> None:
     """Nor to where the guest's own would be hidden."""
-    above, name = place_of(client, moved)
-    target, new = place_of(client, to)
+    above, name = client.place(moved)
+    target, new = client.place(to)
     if flags == 2 and not (project.share / to).exists():
         project.write(f"share/{to}/file", "")
     before = picture(project.share)

@@ -47,15 +47,9 @@ def client(served: tuple[Served, FuseClient]) -> FuseClient:
     return served[1]
 
 
-def place_of(client: FuseClient, path: str) -> tuple[int, str]:
-    """The node of a path's directory, and the name in it."""
-    above, _, name = path.rpartition("/")
-    return client.walk(above) if above else 1, name
-
-
 def names_attacked(client: FuseClient, path: str, other: str = OTHER) -> dict[str, str]:
     """Every way to put something in a name's place, or to take it away."""
-    above, name = place_of(client, path)
+    above, name = client.place(path)
     found = {
         "unlink": error_of(client.send, fuse.UNLINK, above, text(name)),
         "rmdir": error_of(client.send, fuse.RMDIR, above, text(name)),
@@ -155,7 +149,7 @@ def test_all_around_it_the_guest_does_as_it_likes(project: Place, client: FuseCl
 def test_its_directories_stay_where_they_are(project: Place, client: FuseClient) -> None:
     before = untouched_files(project)
     for path in ("sub", "sub/deep"):
-        above, name = place_of(client, path)
+        above, name = client.place(path)
         node = client.walk(path)
         found = names_attacked(client, path)
         assert found.pop("mkdir") == "EEXIST"

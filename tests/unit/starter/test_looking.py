@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from starter_world import MARKS, Found, look, starter
+from starter_world import Found, look, starter
 
-from engine.starter.hosts import host_of
-from engine.starter.looking import look_at
 from engine.starter.python import LISTED
 from engine.starter.registries import REGISTRIES
-from sandboxfile.compose.images import DOCKER_HUB, image_hosts
 
 PIP = "pip install --user --break-system-packages"
 
@@ -399,73 +395,6 @@ def _plain(value: Any) -> Any:
     return value.get("github", value) if isinstance(value, dict) else value
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "packages"),
-    [
-        ("requirements.txt", "flask\npsycopg2==2.9.10\n", ["build-essential", "python3-dev", "libpq-dev"]),
-        ("requirements.txt", "psycopg2-binary==2.9.10  # psycopg2\n-r psycopg2.txt\n", []),
-        ("pyproject.toml", "[project]\ndependencies = ['uWSGI>=2']\n", ["build-essential", "python3-dev"]),
-        ("uv.lock", '[[package]]\nname = "psycopg2"\n', ["build-essential", "python3-dev", "libpq-dev"]),
-        ("Gemfile", "gem 'rails'\ngem 'pg', '~> 1.5'\n", ["libpq-dev", "libyaml-dev"]),
-        ("Gemfile", "gem 'pg_query'\n# gem-pg\n", []),
-    ],
-)
-def test_what_is_compiled_has_its_headers(file: str, text: str, packages: list[str], tmp_path: Path) -> None:
-    (tmp_path / file).write_text(text)
-    found = [item for item in look(tmp_path).proposals if item.section == "packages" and "to compile" in item.remark]
-    assert [item.value for item in found] == packages
-
-
-def test_headers_for_what_a_further_file_of_requirements_names(tmp_path: Path) -> None:
-    (tmp_path / "requirements").mkdir()
-    (tmp_path / "requirements.txt").write_text("-r requirements/base.txt\n")
-    (tmp_path / "requirements" / "base.txt").write_text("psycopg2==2.9.10\n")
-    found = [item for item in look(tmp_path).proposals if item.value == "libpq-dev"]
-    assert [item.remark for item in found] == ["to compile psycopg2, from requirements/base.txt"]
-
-
-@pytest.mark.parametrize(("lock", "named"), [("", "dev, test"), ("uv.lock", "test")])
-def test_extras_that_no_step_installs_are_named(lock: str, named: str, tmp_path: Path) -> None:
-    text = "[project]\ndependencies = ['a']\n[project.optional-dependencies]\ntest = ['b']\ndocs = ['c']\n"
-    (tmp_path / "pyproject.toml").write_text(f"{text}[dependency-groups]\ndev = ['d']\n")
-    (tmp_path / (lock or "README")).write_text("")
-    said = f"setup does not install what pyproject.toml lists for {named}: add it to a step"
-    assert look(tmp_path).notes == [said]
-
-
-def test_what_tests_need_is_installed_with_the_rest(tmp_path: Path) -> None:
-    for name, text in (("", "flask\n"), ("-dev", "-r requirements.txt\n-r lint.txt\npytest\n"), ("-test", "-e .\n")):
-        (tmp_path / f"requirements{name}.txt").write_text(text)
-    (tmp_path / "lint.txt").write_text("ruff\n")
-    found = look(tmp_path)
-    [step] = [item.value for item in found.proposals if item.section == "setup"]
-    assert step["run"].endswith(" -r requirements.txt -r requirements-dev.txt")
-    assert step["inputs"] == ["requirements.txt", "requirements-dev.txt", "lint.txt"]
-    assert found.notes == ["setup does not install what requirements-test.txt names: it reads more files"]
-
-
-@pytest.mark.parametrize(
-    ("lock", "text", "installed"),
-    [
-        ("yarn.lock", "# x\n\n__metadata:\n  version: 6\n  cacheKey: 8\n", "@yarnpkg/cli-dist@3 "),
-        ("yarn.lock", "__metadata:\n  version: 8\n", "@yarnpkg/cli-dist@4.13 "),
-        ("yarn.lock", "__metadata:\n  version: 10\n", "@yarnpkg/cli-dist "),
-        ("yarn.lock", '__metadata:\n  version: 8; x\n\n"a@npm:1":\n  version: 6\n', "@yarnpkg/cli-dist@4.13 "),
-        ("yarn.lock", 'a@1:\n  version "6.0.0"\n', "yarn"),
-        ("pnpm-lock.yaml", "lockfileVersion: 5.4\n", "pnpm@7 "),
-        ("pnpm-lock.yaml", "lockfileVersion: '6.0'\n", "pnpm@8 "),
-        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "pnpm "),
-    ],
-)
-def test_the_package_manager_is_one_that_leaves_the_lock_file_as_it_is(
-    lock: str, text: str, installed: str, tmp_path: Path
-) -> None:
-    (tmp_path / "package.json").write_text("{}")
-    (tmp_path / lock).write_text(text)
-    setup = [proposal.value for proposal in look(tmp_path).proposals if proposal.section == "setup"]
-    assert f"{setup[0]} ".startswith(f"sudo npm install -g {installed}")
-
-
 def test_several_languages_at_once(tmp_path: Path) -> None:
     for name in ("pnpm", "pip", "rust", "go", "ruby", "compose", "private files", "claude code"):
         PROJECTS[name].write(tmp_path)
@@ -482,78 +411,3 @@ def test_modes_of_the_mount(mode: str, tmp_path: Path) -> None:
         Found(files).write(tmp_path)
         loaded, _ = starter(tmp_path, look(tmp_path), mode=mode)
         assert [mount.mode for mount in loaded.sandbox.mounts] == ([] if mode == "none" else [mode])
-
-
-def test_links_out_of_the_project_are_not_read(tmp_path: Path) -> None:
-    (tmp_path / "secret.json").write_text('{"dependencies": {"mine": "1"}}')
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "package.json").symlink_to("../secret.json")
-    (project / "go.mod").symlink_to("/etc/passwd")
-    found = look(project)
-    assert found.proposals == [] and len(found.notes) == 2
-
-
-def test_odd_files_do_not_block(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "package.json")
-    (tmp_path / "compose.yaml").mkdir()
-    (tmp_path / "pyproject.toml").symlink_to("pyproject.toml")
-    (tmp_path / "Gemfile").write_bytes(b"\n" * (2 * 1024 * 1024))
-    found = look(tmp_path)
-    assert found.proposals == []
-    assert any("Gemfile is larger" in note for note in found.notes)
-
-
-@pytest.mark.parametrize("name", ["Gemfile", "Dockerfile", "requirements.txt", ".tool-versions", ".npmrc"])
-def test_no_text_takes_long(name: str, tmp_path: Path) -> None:
-    """Patterns over untrusted text: no backtracking that grows with the square of it."""
-    (tmp_path / "package.json").write_text("{}")
-    (tmp_path / "compose.yaml").write_text("services: {a: {build: .}}")
-    for text in ("\n" * 500_000, " " * 500_000, "a" * 500_000, "FROM " * 100_000, "source " * 70_000, "-r " * 150_000):
-        (tmp_path / name).write_text(text)
-        look_at(tmp_path, MARKS)
-
-
-@pytest.mark.parametrize(
-    ("image", "hosts"),
-    [
-        ("postgres:17", DOCKER_HUB),
-        ("acme/web", DOCKER_HUB),
-        ("docker.io/acme/web", DOCKER_HUB),
-        ("ghcr.io/acme/web:1", ("ghcr.io",)),
-        ("registry.example:5000/web", ("registry.example:5000",)),
-        ("localhost/debian:13", ()),
-        ("localhost:5000/x", ()),
-        ("10.0.0.1:5000/x", ()),
-        ("${IMAGE}", ()),
-        ("scratch", ()),
-        ("", ()),
-        ("." * 500_000, DOCKER_HUB),
-        ("." * 500_000 + "/", ()),
-    ],
-)
-def test_hosts_of_images(image: str, hosts: tuple[str, ...]) -> None:
-    assert image_hosts(image) == hosts
-
-
-@pytest.mark.parametrize(
-    ("url", "host"),
-    [
-        ("https://Gems.Example.com/x", "gems.example.com"),
-        ("https://user:pw@gems.example.com:8443/", "gems.example.com:8443"),
-        ("http://gems.example.com:80", "gems.example.com"),
-        ("git+ssh://git@example.com/a", "example.com"),
-        ("git@example.com:acme/shop", "example.com"),
-        ("https://10.0.0.1/", None),
-        ("https://[::1]/", None),
-        ("https://localhost/", None),
-        ("https://x.example:99999/", None),
-        ("file:///etc/passwd", None),
-        ("https://exa\nmple.com/", "example.com"),
-        ("https://a b/", None),
-        ("https://*.example.com/", None),
-        ("", None),
-    ],
-)
-def test_hosts_of_urls(url: str, host: str | None) -> None:
-    assert host_of(url) == host
