@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -125,8 +126,11 @@ class Port:
         try:
             self.listeners.append(socket.create_server(address, backlog=QUEUED))
         except OSError as error:
-            where = ":".join(map(str, address))
-            raise VmmError(f"port {where} of the host could not be opened", error.strerror) from error
+            where, hint = ":".join(map(str, address)), None
+            if error.errno == errno.EADDRINUSE:
+                found = f"ss -ltnp 'sport = :{wanted.host_port}'"
+                hint = f"another program has taken it meanwhile: choose another, or find who has it: {found}"
+            raise VmmError(f"port {where} of the host could not be opened", error.strerror, hint) from error
         with contextlib.suppress(OSError):  # no IPv6 here, or somebody else has it there
             six = socket.create_server(("::1", wanted.host_port), family=socket.AF_INET6, backlog=QUEUED)
             self.listeners.append(six)

@@ -388,8 +388,9 @@ def test_one_that_is_taken_leaves_no_other_open() -> None:
     free = HostForward(pick_port(), 1)
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         taken = HostForward(somebody.getsockname()[1], 2)
-        with pytest.raises(VmmError, match="could not be opened"), OpenPorts((free, taken)):
+        with pytest.raises(VmmError, match="could not be opened") as caught, OpenPorts((free, taken)):
             raise AssertionError
+        assert f"sport = :{taken.host_port}" in str(caught.value.hint)
     assert port_is_free(free.host_port)
 
 
