@@ -26,7 +26,7 @@ from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, open_guest
+from engine.guest.guest import Guest, begin_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
 from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
@@ -178,7 +178,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
         copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
         guest = await stack.enter_async_context(
-            open_guest(
+            begin_guest(
                 base,
                 name=launch.name,
                 disk=paths.disk,
@@ -191,17 +191,13 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 secret_of=vault.value if vault else None,
                 keep=vault.keep if vault else None,
                 proxies=_proxies(launch, ports),
+                shared=bool(launch.mounts),
                 on_step=events.step,
             )
         )
-        await serving
-        if launch.mounts:
-            events.step("mounting")
-        for index, mount in enumerate(launch.mounts):
-            await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
-            await guest.channel.call(
-                "mount", timeout_s=MOUNT_S, tag=f"mount{index}", target=mount.target, ro=mount.read_only
-            )
+        # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
+        looking = await stack.enter_async_context(_looking(launch, guest))
+        await _mount(launch, paths, guest, serving, events)
         for index, clone in enumerate(launch.clones):
             events.step(f"copying {clone.source}")
             for note in await copying if index == 0 else ():
@@ -216,9 +212,40 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         services: list[dict[str, Any]] = []
         if launch.services:
             events.step("checking the health of services")
-            services = await wait_healthy(guest.channel, launch.project_name, launch.services)
+            services = await (looking or wait_healthy(guest.channel, launch.project_name, launch.services))
         await stack.enter_async_context(ports.serving(guest.channel))
         yield RunningSandbox(launch, guest, ports, services)
+
+
+async def _mount(
+    launch: Launch, paths: InstancePaths, guest: Guest, serving: asyncio.Task[None], events: Events
+) -> None:
+    """Mount what the file servers serve, after the guest has its identity: its files belong beneath the mounts."""
+    if not launch.mounts:
+        await guest.ready
+        return
+    await serving
+    for index, _ in enumerate(launch.mounts):  # the guest finds the devices while it takes its identity
+        await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
+    await guest.ready
+    events.step("mounting")
+    for index, mount in enumerate(launch.mounts):
+        tag = f"mount{index}"
+        await guest.channel.call("mount", timeout_s=MOUNT_S, tag=tag, target=mount.target, ro=mount.read_only)
+
+
+@contextlib.asynccontextmanager
+async def _looking(launch: Launch, guest: Guest) -> AsyncIterator[asyncio.Task[list[dict[str, Any]]] | None]:
+    """The first look at services that run since before the snapshot, while the rest is done; None with others."""
+    if launch.late or launch.clones or not launch.services:
+        yield None
+        return
+    task = asyncio.create_task(wait_healthy(guest.channel, launch.project_name, launch.services))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _proxies(launch: Launch, ports: OpenPorts) -> Proxies:
