@@ -14,8 +14,9 @@ from typing import Protocol
 from engine.build.context import BuildContext
 from engine.build.foundation import DISK, load_base
 from engine.errors import EngineError
+from engine.gateway.host_proxies import host_variables
 from engine.gateway.journal import Journal
-from engine.gateway.proxies import Proxies, host_variables
+from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest, Identity, open_guest
 from engine.guest.services import run_logged

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -136,15 +136,16 @@ async def begin_guest(
     certified: bool = False,
     proxies: Proxies | None = None,
     shared: bool = True,
+    made: Awaitable[None] | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it runs; `ready` says when it is of use.
 
-    `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's where
-    it has to be `shared`, with file servers or with a snapshot to be saved; else it is the snapshot's, privately. Where
-    the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
-    with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request, `keep`
-    takes those that are renewed. `proxies` are those of the host.
+    `disk` is its writable qcow2, which is there when `made` is done; `runtime` is a short directory for sockets. Its
+    memory is a copy of the snapshot's where it has to be `shared`, with file servers or with a snapshot to be saved;
+    else it is the snapshot's, privately. Where the policy looks inside TLS, the guest trusts the certificate of an
+    authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the value
+    of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host.
     Raises VmmError; `ready` does so with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -166,6 +167,8 @@ async def begin_guest(
             )
         )
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
+        if made is not None:
+            await made
         where = Memory(base.shape.memory, Path(f"/proc/self/fd/{memory.descriptor}"), shared)
         spec = _machine(base, name, disk, where, net.network, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")

@@ -26,7 +26,7 @@ from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, begin_guest
+from engine.guest.guest import Base, Guest, begin_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
 from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
@@ -47,8 +47,9 @@ from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
 from vmm.connection import close_writer
+from vmm.disk import make_overlay
 from vmm.errors import VmmError
-from vmm.private import UMASK
+from vmm.private import UMASK, private
 from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import SharedDirectory, serve_directory
@@ -131,6 +132,18 @@ class RunningSandbox:
     services: list[dict[str, Any]]
 
 
+@contextlib.asynccontextmanager
+async def _making_disk(base: Base, launch: Launch, paths: InstancePaths) -> AsyncIterator[asyncio.Task[None]]:
+    """The sandbox's own disk, over the snapshot's; it is made while the network is."""
+    parent = load_snapshot(Path(launch.snapshot))
+    task = asyncio.create_task(make_overlay(base.tools, paths.disk, parent.disk, "qcow2"))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def _lost(events: Events, mount: MountPoint, words: str) -> None:
     print(f"the file server of {mount.source} has ended: {words}", flush=True)  # the supervisor's log
     events.warn(f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it")
@@ -175,6 +188,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         vault = None
         if launch.secrets.sources:
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
+        making = await stack.enter_async_context(_making_disk(base, launch, paths))
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
         copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
         guest = await stack.enter_async_context(
@@ -182,6 +196,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 base,
                 name=launch.name,
                 disk=paths.disk,
+                made=making,
                 parent=load_snapshot(Path(launch.snapshot)),
                 policy=launch.policy(),
                 identity=launch.identity,
@@ -266,6 +281,9 @@ async def supervise(connection: socket.socket) -> int:
     layout = Layout.from_environment({**os.environ, **launch.roots})
     paths = layout.instance(launch.name)
     redirect_output(paths.supervisor_log)
+    with open(paths.supervisor_log, "ab", opener=private) as log:  # what is said without Python, such as by a crash
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
