@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getopt
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import EngineError
 from engine.lifecycle.selection import open_layout
+from engine.report.timings import Timings
 
 if TYPE_CHECKING:
     from engine.state.instances import Instance
     from engine.state.layout import Layout
 
-_LONG = ["detach", "yes", "name=", "json"]
+_LONG = ["detach", "yes", "name=", "json", "timings"]
 _KNOWN = {f"--{name.rstrip('=')}" for name in _LONG}
 
 
@@ -32,6 +34,7 @@ class UpCall(NamedTuple):
     yes: bool = False
     name: str | None = None
     as_json: bool = False
+    timings: bool = False
 
 
 def read_up(arguments: Sequence[str]) -> UpCall | None:
@@ -54,6 +57,8 @@ def read_up(arguments: Sequence[str]) -> UpCall | None:
                 call = call._replace(name=value)
             case "--json":
                 call = call._replace(as_json=True, detach=True)
+            case "--timings":
+                call = call._replace(timings=True)
     if len(words) > 1:
         return None
     return call._replace(path=str(Path(words[0]))) if words else call
@@ -63,7 +68,8 @@ def run_up(call: UpCall) -> int | None:
     """Start the sandbox as it was started before; the exit code, or None where that cannot be done."""
     from engine.recall.memory import recall, words_of
 
-    began = time.monotonic()
+    timings = Timings()
+    timings.begin("looking whether anything has changed")
     try:
         layout = open_layout()
         start = recall(layout, words_of(call.path, call.name, yes=call.yes), os.environ, time.time())
@@ -73,15 +79,14 @@ def run_up(call: UpCall) -> int | None:
         return None
     from engine.lifecycle.again import NotAgain, start_again
 
+    timings.begin("starting the supervisor")
     try:
-        instance = start_again(layout, start, os.environ, _say, _load_the_rest)
+        instance = start_again(layout, start, os.environ, timings.begin, _load_the_rest)
     except NotAgain:
         return None
-    return _show(layout, call, instance, time.monotonic() - began)
-
-
-def _say(text: str) -> None:
-    """Steps that take a moment each are not worth a line."""
+    if call.timings:
+        sys.stderr.write(timings.render())
+    return _show(layout, call, instance, timings.seconds)
 
 
 def _load_the_rest() -> None:

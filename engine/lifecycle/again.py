@@ -34,13 +34,14 @@ def start_again(
     layout: Layout,
     start: Start,
     environment: Mapping[str, str],
-    on_event: Callable[[str], None],
+    on_step: Callable[[str], None],
     meanwhile: Callable[[], None],
 ) -> Instance:
     """Start the sandbox of `start`; returns its record when it is ready.
 
-    `meanwhile` is called once while the machine starts. Raises NotAgain: then nothing is left of the attempt, and the
-    usual way is open. A signal to stop ends the attempt, and raises KeyboardInterrupt or SystemExit.
+    `on_step` hears of each step; `meanwhile` is called once while the machine starts. Raises NotAgain: then nothing is
+    left of the attempt, and the usual way is open. A signal to stop ends the attempt, and raises KeyboardInterrupt or
+    SystemExit.
     """
     name = str(start.record["name"])
     if start.launch["roots"] != layout.to_environment() or layout.instance(name).record.exists():
@@ -51,7 +52,7 @@ def start_again(
             with _until_ready(spawned), claim(layout, name, Path(start.record["project"])) as there:
                 if there is not None:
                     raise NotAgain
-                _carry_out(layout, name, start, spawned, environment, on_event, meanwhile)
+                _carry_out(layout, name, start, spawned, environment, on_step, meanwhile)
             record = load_instance(layout, name)
         except EngineError as error:
             raise NotAgain from error
@@ -66,7 +67,7 @@ def _carry_out(
     start: Start,
     spawned: Spawned,
     environment: Mapping[str, str],
-    on_event: Callable[[str], None],
+    on_step: Callable[[str], None],
     meanwhile: Callable[[], None],
 ) -> None:
     paths = layout.instance(name)
@@ -86,7 +87,7 @@ def _carry_out(
             with contextlib.suppress(EngineError, OSError):  # an editor's comfort is no reason to have no sandbox
                 write_alias(layout, name)
         meanwhile()
-        _hear(spawned, paths.supervisor_log, on_event)
+        _hear(spawned, paths.supervisor_log, on_step)
     except (EngineError, OSError) as error:
         spawned.give_up()
         leave_evidence(layout, name)
@@ -126,10 +127,10 @@ def _send(spawned: Spawned, launch: bytes) -> None:
         spawned.connection.sendall(launch)
 
 
-def _hear(spawned: Spawned, log: Path, on_event: Callable[[str], None]) -> None:
+def _hear(spawned: Spawned, log: Path, on_step: Callable[[str], None]) -> None:
     with spawned.connection.makefile("rb") as lines, contextlib.suppress(ConnectionError):
         for line in lines:
-            if read_event(line, on_event) is not None:
+            if read_event(line, lambda text: None, on_step) is not None:
                 return
     raise ended_early(log, spawned.words)
 

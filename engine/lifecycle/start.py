@@ -57,12 +57,14 @@ async def start(
     unconfined_mounts: bool = False,
     for_task: bool = False,
     on_launch: Callable[[Built, Launch, Instance, Running], None] | None = None,
+    on_step: Callable[[str], None] = lambda title: None,
 ) -> Started:
     """Start a supervisor for the sandbox `name` and wait until the sandbox is ready.
 
     Raises EngineError, which says what went wrong, and where console, journal and log of the failed start are. With
     `keep_failed` a failed sandbox stays, in the state "failed". With `for_task` nothing of its agent outlives it, and
-    no port is published. `on_launch` is told what is about to be started.
+    no port is published. `on_launch` is told what is about to be started, `on_step` of
+    each step of the supervisor's.
     Cancellation (^C) ends and removes it.
     """
     blueprint = built.blueprint
@@ -91,7 +93,7 @@ async def start(
             except (EngineError, OSError) as error:  # an editor's comfort is no reason to have no sandbox
                 on_event(f"ssh finds no alias for {name}: {error}")
             await supervisor.send(launch)
-            services = await supervisor.ready(on_event)
+            services = await supervisor.ready(on_event, on_step)
         return Started(load_instance(layout, name) or record, time.monotonic() - began, services)
     except EngineError as error:
         look = keep_as_failed(layout, name, error) if keep_failed else None
@@ -121,11 +123,13 @@ class Supervisor:
         with contextlib.suppress(ConnectionError):  # the supervisor has ended: `ready` raises the reason
             await self._writer.drain()
 
-    async def ready(self, on_event: Callable[[str], None]) -> list[dict[str, Any]]:
+    async def ready(
+        self, on_event: Callable[[str], None], on_step: Callable[[str], None] = lambda title: None
+    ) -> list[dict[str, Any]]:
         """Wait until the sandbox is up; returns its services. Raises EngineError with the supervisor's reason."""
         with contextlib.suppress(ConnectionError):
             async for line in self._reader:
-                if (services := read_event(line, on_event)) is not None:
+                if (services := read_event(line, on_event, on_step)) is not None:
                     return services
         raise ended_early(self._log, self._words)
 

@@ -70,14 +70,19 @@ def spawn_supervisor(layout: Layout) -> Spawned:
     return Spawned(process, ours, words)
 
 
-def read_event(line: bytes, on_event: Callable[[str], None]) -> list[dict[str, Any]] | None:
+def read_event(
+    line: bytes, on_event: Callable[[str], None], on_step: Callable[[str], None] = lambda title: None
+) -> list[dict[str, Any]] | None:
     """Pass on what a supervisor says in one line; its services, when it says that the sandbox is ready.
+
+    `on_step` hears of each new step, before `on_event` does.
 
     Raises EngineError with its reason when the start has failed.
     """
     event = json.loads(line)
     match event["event"]:
         case "step":
+            on_step(event["title"])
             on_event(event["title"])
         case "line":
             on_event(event["text"])

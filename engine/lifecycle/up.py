@@ -45,6 +45,7 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
     from engine.state.instances import claim
 
     began = time.monotonic()
+    audience.phase("checking the file against this host")
     with contextlib.ExitStack() as stack:
         for member in members.each:
             stack.enter_context(claim(layout, member.name, member.loaded.project))
@@ -166,12 +167,14 @@ async def _build_and_start(
 
     blueprint, name = intent.blueprint, intent.name
     with audience.reporter() as reporter:
+        audience.phase("building what is not cached")
         with recorder.building() if recorder is not None else contextlib.nullcontext():
             built = await build(blueprint, reporter, audience.on_failure)
         if intent.before.instance is not None:  # after the build: if it fails, the old sandbox goes on running
             reporter.note(f"removing the previous {name} ({intent.before.status})")
             if (lost := await take_down(blueprint.layout, intent.before)) is not None:
                 reporter.note(f"what was to be kept of its agent is as it was before: {lost}")
+        audience.phase("starting the supervisor")
         kept = recorder is not None and recorder.fits(intent, plan.wishes, plan.unconfined_mounts)
         with _node(reporter, name) as line:
             started = await start(
@@ -183,6 +186,7 @@ async def _build_and_start(
                 unconfined_mounts=plan.unconfined_mounts,
                 for_task=plan.wishes.for_task,
                 # A blueprint of files that changed meanwhile is not what was looked at.
+                on_step=audience.phase,
                 on_launch=recorder.launched if recorder and kept and built.blueprint is blueprint else None,
             )
         if recorder is not None:

@@ -89,7 +89,7 @@ class Watch:
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
-            if not getattr(self._busy, "asking", False):
+            if not self._paused and not getattr(self._busy, "asking", False):
                 self.looks.fail(f"{arguments[0]} was asked")
         elif event != "open":
             path = arguments[0] if arguments[0] is not None else "."

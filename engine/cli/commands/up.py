@@ -66,6 +66,7 @@ Examples:
     show_default=True,
     help="Where the guest image is built: on this host, or in a machine that needs no privilege.",
 )
+@click.option("--timings", is_flag=True, help="Show on standard error how long each phase of this `up` took.")
 @detach_keys_option
 @progress_option
 @json_option("The summary as JSON on standard output; implies -d.")
@@ -83,6 +84,7 @@ def command(
     shell_on_failure: bool,
     ask: bool,
     detach_keys: str | None,
+    timings: bool,
     **wishes: Any,
 ) -> int:
     """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
@@ -107,6 +109,7 @@ def command(
     from engine.lifecycle.selection import open_layout
     from engine.lifecycle.up import agreed, carry_out
     from engine.recall.memory import words_of
+    from engine.report.timings import Timings
 
     if ask and as_json:
         raise click.UsageError("--ask talks to a person, and --json to a program: use one of them.")
@@ -120,12 +123,16 @@ def command(
             summarize(outcome, detach=detach)
 
     audience = Terminal(progress, tell, shell_on_failure=shell_on_failure)
+    audience.timings = Timings() if timings else None
+    audience.phase("reading the file")
     with recorder.watching():
         loaded, agent = load_for(path, agent, files, assignments)
         members = choose_members(loaded, layout, name, agent)
         detach = detach or ask or len(members.each) > 1
         with agreed(members, layout, Wishes(**wishes), audience) as plan:
             outcomes = run(carry_out(plan, audience, recorder))
+    if audience.timings is not None:
+        click.echo(audience.timings.render(), nl=False, err=True)
     if as_json:
         click.echo(_json(outcomes))
         return 0
