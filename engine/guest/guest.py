@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from engine.gateway.context import Keep
 from engine.gateway.injection import Secrets
@@ -18,11 +17,11 @@ from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway
+from engine.guest.begun import Begun, hold_memory
 from engine.guest.network import open_network
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
-from vmm.memory import fill_memory, make_memory, open_memory
 from vmm.snapshot import Shape, Snapshot
 from vmm.spec import Drive, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools
@@ -135,25 +134,26 @@ async def begin_guest(
     keep: Keep | None = None,
     certified: bool = False,
     proxies: Proxies | None = None,
-    shared: bool = True,
-    made: Awaitable[None] | None = None,
+    begun: Begun | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it runs; `ready` says when it is of use.
 
-    `disk` is its writable qcow2, which is there when `made` is done; `runtime` is a short directory for sockets. Its
-    memory is a copy of the snapshot's where it has to be `shared`, with file servers or with a snapshot to be saved;
-    else it is the snapshot's, privately. Where the policy looks inside TLS, the guest trusts the certificate of an
-    authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the value
-    of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host.
+    `disk` is its writable qcow2; `runtime` a short directory for sockets. What is `begun` already is not begun again;
+    else its memory is a copy of the snapshot's. Where the policy looks inside TLS, the guest trusts the certificate of
+    an authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the
+    value of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host.
     Raises VmmError; `ready` does so with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
         authority = make_authority(name) if certified or policy.looks_inside else None
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
-        shared = shared or parent is None
-        memory = await stack.enter_async_context(_memory(base.shape, parent, shared))
+        if begun is None:
+            template = None if parent is None else parent.ram
+            memory = await stack.enter_async_context(hold_memory(base.shape.memory, template, shared=True))
+        else:
+            memory = begun.memory
         net = await stack.enter_async_context(
             open_network(
                 base.tools,
@@ -164,12 +164,13 @@ async def begin_guest(
                 keep=keep,
                 authority=authority,
                 proxies=proxies,
+                carrier=begun.carrier if begun is not None else None,
             )
         )
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
-        if made is not None:
-            await made
-        where = Memory(base.shape.memory, Path(f"/proc/self/fd/{memory.descriptor}"), shared)
+        if begun is not None:
+            await asyncio.shield(begun.disk)
+        where = Memory(base.shape.memory, Path(f"/proc/self/fd/{memory.descriptor}"), memory.shared)
         spec = _machine(base, name, disk, where, net.network, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
@@ -185,7 +186,7 @@ async def begin_guest(
         ready = asyncio.ensure_future(_take_over(machine, channel, identity, booting=parent is None))
         stack.push_async_callback(_leave, ready)
         await asyncio.sleep(0)  # the identity is asked for before anything else
-        yield Guest(machine, channel, net.gateway, memory.descriptor if shared else None, ready)
+        yield Guest(machine, channel, net.gateway, memory.descriptor if memory.shared else None, ready)
 
 
 async def _leave(task: asyncio.Future[None]) -> None:
@@ -240,39 +241,6 @@ def _machine(
         spare_ports=base.shape.spare_ports,
         incoming=parent is not None,
     )
-
-
-class _Memory(NamedTuple):
-    """The `descriptor` of a machine's memory, and when it is `filled` with the snapshot's."""
-
-    descriptor: int
-    filled: asyncio.Future[None]
-
-
-@contextlib.asynccontextmanager
-async def _memory(shape: Shape, parent: Snapshot | None, shared: bool) -> AsyncIterator[_Memory]:
-    """The machine's memory, which is filled while the machine starts; closed with the block.
-
-    Shared memory is a copy: QEMU would punch the pages that the guest reports as free out of the snapshot's very file,
-    and every later clone would find zeros there.
-    """
-    if parent is not None and not shared:
-        descriptor = open_memory(shape.memory, parent.ram)
-        filling = asyncio.ensure_future(asyncio.sleep(0))
-    else:
-        descriptor = make_memory(shape.memory)
-        filling = asyncio.ensure_future(_fill(descriptor, shape.memory, parent))
-    try:
-        yield _Memory(descriptor, filling)
-    finally:
-        with contextlib.suppress(OSError, VmmError):  # whoever awaited it has heard
-            await filling  # the thread cannot be stopped, and writes to the descriptor
-        os.close(descriptor)
-
-
-async def _fill(descriptor: int, size: int, parent: Snapshot | None) -> None:
-    if parent is not None:
-        await asyncio.to_thread(fill_memory, descriptor, size, parent.ram)
 
 
 async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -> None:

@@ -21,6 +21,7 @@ from engine.files import make_private
 from engine.gateway.host_proxies import host_variables
 from engine.gateway.proxies import Proxies
 from engine.guest.guest import Identity
+from engine.guest.network import doors_of
 from engine.lifecycle.agent import Dressed, dress
 from engine.lifecycle.credentials import Credentials
 from engine.lifecycle.failed_start import keep_as_failed, leave_evidence
@@ -187,6 +188,7 @@ def _launch(
     loaded, sandbox = built.blueprint.loaded, built.blueprint.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
     compose = built.blueprint.chain.compose
+    policy = registries.policy(sandbox.endpoints, credentials.kinds, endpoint_places(loaded))
     return Launch(
         name=name,
         roots=built.blueprint.layout.to_environment(),
@@ -196,7 +198,8 @@ def _launch(
         shape=built.blueprint.chain.shape,
         snapshot=str(built.snapshot),
         mounts=wanted_mounts(loaded),
-        rules=tuple(registries.policy(sandbox.endpoints, credentials.kinds, endpoint_places(loaded)).rules),
+        rules=tuple(policy.rules),
+        doors=tuple(doors_of(policy)),
         forwards=wanted_forwards(loaded) if publish else (),
         identity=Identity(
             hostname=name,

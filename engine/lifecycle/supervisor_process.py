@@ -59,7 +59,7 @@ def spawn_supervisor(layout: Layout) -> Spawned:
     words = _nameless_file()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "engine.supervisor"],
+            [sys.executable, "-m", "engine.supervisor.beginning"],
             stdin=theirs.fileno(),
             stdout=words,
             stderr=words,

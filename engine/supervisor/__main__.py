@@ -12,13 +12,10 @@ import contextlib
 import functools
 import json
 import os
-import resource
 import signal
-import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,8 @@ from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Base, Guest, begin_guest
+from engine.guest.begun import Begun
+from engine.guest.guest import Guest, begin_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
 from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
@@ -34,6 +32,7 @@ from engine.state.instance_paths import InstancePaths
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clone
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.idle import Use, spell, wait_idle
@@ -47,9 +46,8 @@ from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
 from vmm.connection import close_writer
-from vmm.disk import make_overlay
 from vmm.errors import VmmError
-from vmm.private import UMASK, private
+from vmm.private import private
 from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import SharedDirectory, serve_directory
@@ -132,18 +130,6 @@ class RunningSandbox:
     services: list[dict[str, Any]]
 
 
-@contextlib.asynccontextmanager
-async def _making_disk(base: Base, launch: Launch, paths: InstancePaths) -> AsyncIterator[asyncio.Task[None]]:
-    """The sandbox's own disk, over the snapshot's; it is made while the network is."""
-    parent = load_snapshot(Path(launch.snapshot))
-    task = asyncio.create_task(make_overlay(base.tools, paths.disk, parent.disk, "qcow2"))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 def _lost(events: Events, mount: MountPoint, words: str) -> None:
     print(f"the file server of {mount.source} has ended: {words}", flush=True)  # the supervisor's log
     events.warn(f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it")
@@ -178,8 +164,13 @@ async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) ->
 
 
 @contextlib.asynccontextmanager
-async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[RunningSandbox]:
-    """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open."""
+async def start_sandbox(
+    launch: Launch, paths: InstancePaths, events: Events, begun: Begun | None = None
+) -> AsyncIterator[RunningSandbox]:
+    """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open.
+
+    `begun` are the parts of its machine that are on their way already.
+    """
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
         ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
@@ -188,7 +179,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         vault = None
         if launch.secrets.sources:
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
-        making = await stack.enter_async_context(_making_disk(base, launch, paths))
+        if begun is None:
+            begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
         copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
         guest = await stack.enter_async_context(
@@ -196,7 +188,6 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 base,
                 name=launch.name,
                 disk=paths.disk,
-                made=making,
                 parent=load_snapshot(Path(launch.snapshot)),
                 policy=launch.policy(),
                 identity=launch.identity,
@@ -206,7 +197,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 secret_of=vault.value if vault else None,
                 keep=vault.keep if vault else None,
                 proxies=_proxies(launch, ports),
-                shared=bool(launch.mounts),
+                begun=begun,
                 on_step=events.step,
             )
         )
@@ -270,12 +261,10 @@ def _proxies(launch: Launch, ports: OpenPorts) -> Proxies:
     return proxies
 
 
-async def supervise(connection: socket.socket) -> int:
-    """The whole life of one sandbox. Returns the exit code of the process."""
-    reader, writer = await asyncio.open_connection(sock=connection, limit=64 * 1024 * 1024)
-    line = await reader.readline()
-    if not line.endswith(b"\n"):
-        return 130  # `up` went away before it had decided
+async def supervise(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: bytes, begun: Begun | None = None
+) -> int:
+    """The whole life of one sandbox, whose Launch is `line`. Returns the exit code of the process."""
     launch = Launch.from_json(line)
     events = Events(writer)
     layout = Layout.from_environment({**os.environ, **launch.roots})
@@ -289,7 +278,7 @@ async def supervise(connection: socket.socket) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     up = asyncio.Event()
-    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop))
+    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun))
     # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
     abandoned = asyncio.create_task(reader.read(1))
     stopping = asyncio.create_task(stop.wait())
@@ -308,12 +297,18 @@ async def supervise(connection: socket.socket) -> int:
 
 
 async def _live(
-    launch: Launch, layout: Layout, paths: InstancePaths, events: Events, up: asyncio.Event, stop: asyncio.Event
+    launch: Launch,
+    layout: Layout,
+    paths: InstancePaths,
+    events: Events,
+    up: asyncio.Event,
+    stop: asyncio.Event,
+    begun: Begun | None,
 ) -> int:
     record = load_instance(layout, launch.name)
     assert record is not None, "`up` writes the record before it starts us"
     try:
-        async with start_sandbox(launch, paths, events) as sandbox:
+        async with start_sandbox(launch, paths, events, begun) as sandbox:
             services = {row["name"]: row for row in sandbox.services}
             record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
@@ -410,22 +405,3 @@ def _status(layout: Layout, name: str) -> Any:
         return {"state": getattr(load_instance(layout, name), "state", "stopped")}
 
     return handle
-
-
-def main() -> None:
-    """Entry of `python -m engine.supervisor`: standard input is the socket to `up`, output goes to the log.
-
-    `up` has opened the log for it, until it knows of which sandbox it is (`redirect_output`).
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors for each connection of the guest
-    os.umask(UMASK)  # whatever we or a child of ours makes is the user's alone
-    connection = socket.socket(fileno=os.dup(0))
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    sys.exit(asyncio.run(supervise(connection)))
-
-
-if __name__ == "__main__":
-    main()

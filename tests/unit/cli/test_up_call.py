@@ -32,7 +32,6 @@ def by_click(arguments: list[str]) -> dict[str, Any]:
         [".", "-d"],
         ["--json"],
         ["--timings", "-d", "sub/../sub"],
-        ["--", "."],
     ],
 )
 def test_usual_calls_are_read_as_click_reads_them(arguments: list[str]) -> None:

@@ -47,7 +47,7 @@ def what_changed(looks: Looks, environment: dict[str, str] | None = None) -> str
 
 
 READS: dict[str, Callable[[Path], object]] = {
-    "open": lambda at: open(at / "a").close(),  # noqa: SIM115, PTH123
+    "open": lambda at: open(at / "a").close(),  # noqa: PTH123
     "Path.open": lambda at: (at / "a").open().close(),
     "read_text": lambda at: (at / "a").read_text(),
     "os.open": lambda at: os.close(os.open(at / "a", os.O_RDONLY)),
@@ -95,7 +95,7 @@ def _stat_beneath(at: Path, name: str) -> None:
 
 def _list_descriptor(at: Path) -> None:
     above = os.open(at, os.O_RDONLY | os.O_DIRECTORY)
-    os.listdir(above)
+    os.listdir(above)  # noqa: PTH208
     os.close(above)
 
 

@@ -105,6 +105,7 @@ class Told(Events):
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(HOME, "begin_guest", world.begin_guest)
+    monkeypatch.setattr(HOME, "begin_machine", lambda launch, paths: contextlib.nullcontext())
     monkeypatch.setattr(HOME, "serve_directory", world.serve_directory)
     monkeypatch.setattr(HOME, "load_snapshot", lambda path: path)
     monkeypatch.setattr(Launch, "base", lambda self: None)
