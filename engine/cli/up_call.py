@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.state.instances import Instance
     from engine.state.layout import Layout
 
-_LONG = ["detach", "yes", "name=", "json", "timings"]
+_LONG = ["detach", "yes", "name=", "json", "timings", "progress="]
 _KNOWN = {f"--{name.rstrip('=')}" for name in _LONG}
 
 
@@ -57,6 +57,10 @@ def read_up(arguments: Sequence[str]) -> UpCall | None:
                 call = call._replace(name=value)
             case "--json":
                 call = call._replace(as_json=True, detach=True)
+            case "--progress" if value in ("auto", "quiet"):  # there is none to show in a second
+                pass
+            case "--progress":
+                return None
             case "--timings":
                 call = call._replace(timings=True)
     if len(words) > 1:

@@ -25,7 +25,7 @@ FLOORS = (
     "engine.plan engine.resolve engine.supervisor",
     "engine.cache engine.guest engine.starter",
     "engine.clones engine.project engine.secrets",
-    "engine.agents",
+    "engine.agents engine.recall",
     "engine.state",
     "engine.acp engine.attacks engine.files engine.gateway engine.resources engine.ssh",
     "engine.decoding engine.errors engine.report engine.workspaces",
@@ -42,8 +42,8 @@ FLOORS = (
     "vmm.carrier vmm.channel vmm.console vmm.disk vmm.virtiofs",
     "vmm.empty_network vmm.fileserver vmm.memory vmm.place vmm.process vmm.qemu_args vmm.qmp vmm.rotated_log vmm.tools"
     " vmm.unix_socket vmm.walk",
-    "vmm.beneath vmm.confine vmm.connection vmm.errors vmm.guest vmm.last_words vmm.leash vmm.guard vmm.lines"
-    " vmm.private vmm.session vmm.spec vmm.system_calls",
+    "vmm.beneath vmm.confine vmm.connection vmm.environment vmm.errors vmm.guest vmm.last_words vmm.leash vmm.guard vmm.lines"
+    " vmm.private vmm.session vmm.snapshot_files vmm.spec vmm.system_calls",
 )
 # They start with every sandbox, and serve a guest: the language of files is none of their business.
 WITHOUT_LANGUAGE = (

@@ -31,6 +31,8 @@ def by_click(arguments: list[str]) -> dict[str, Any]:
         ["--name", "shop", "."],
         [".", "-d"],
         ["--json"],
+        ["--progress", "quiet"],
+        ["--progress=auto"],
         ["--timings", "-d", "sub/../sub"],
     ],
 )
