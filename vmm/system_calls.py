@@ -96,11 +96,12 @@ def refuse_to_program(*, starts_others: bool) -> int | None:
         return None
     column, architecture = found
     head, end = _start(architecture), [(ANSWER, 0, 0, ALLOW)]
+    limits = _own(column, OWN_LIMITS, (0, os.getpid()))
     if starts_others:
-        install([*head, *_refusals(column, REFUSED.keys() - STARTING - {OWN_LIMITS}), *end])
+        install([*head, *_refusals(column, REFUSED.keys() - STARTING - {OWN_LIMITS}), *limits, *end])
         return None
     others = _refusals(column, REFUSED.keys() - {"execve", OWN_THREADS, OWN_LIMITS})
-    own = [*_own(column, OWN_THREADS, (os.getpid(),)), *_own(column, OWN_LIMITS, (0, os.getpid()))]
+    own = [*_own(column, OWN_THREADS, (os.getpid(),)), *limits]
     asked = [(JUMP_EQUAL, 0, 1, _number(column, "execve")), (ANSWER, 0, 0, ASK)]
     rest = [*others, *own, *_no_processes(column), *end]
     try:
