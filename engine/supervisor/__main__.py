@@ -28,6 +28,7 @@ from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest, open_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
+from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
 from engine.state.instance_paths import InstancePaths
@@ -46,6 +47,7 @@ from engine.supervisor.vaults import open_vault
 from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
+from vmm.confine import forbid_core_dumps as forbid_core_files
 from vmm.connection import close_writer
 from vmm.errors import VmmError
 from vmm.private import UMASK
@@ -172,6 +174,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
+        if launch.proxies or launch.policy().looks_inside:
+            forbid_core_dumps()  # credentials of proxies, the key of its authority; a vault does so by itself
         vault = None
         if launch.secrets.sources:
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
@@ -374,6 +378,7 @@ def main() -> None:
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors for each connection of the guest
+    forbid_core_files()
     os.umask(UMASK)  # whatever we or a child of ours makes is the user's alone
     connection = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
