@@ -11,8 +11,11 @@ import errno
 import os
 import resource
 import struct
-from collections.abc import Iterable
-from typing import Any
+
+TYPE_CHECKING = False  # typing and collections would cost each start of a process as much as all of this
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 # linux/sched.h, mount.h, fcntl.h, prctl.h, landlock.h, seccomp.h; these calls have one number on every architecture.
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS = (

@@ -12,9 +12,12 @@ import fcntl
 import os
 import resource
 import struct
-from collections.abc import Sequence
 
 from vmm import confine, system_calls
+
+TYPE_CHECKING = False  # typing and collections would cost each start of a process as much as all of this
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Our words for what may be done below a path, and at a file.
 RIGHTS = {

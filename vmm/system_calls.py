@@ -9,7 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Collection
+
+TYPE_CHECKING = False  # typing and collections would cost each start of a process as much as all of this
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 # name: (x86-64, arm64). None: that architecture does not have it.
 REFUSED: dict[str, tuple[int, int | None]] = {
