@@ -28,10 +28,14 @@ ROOT = Path(__file__).parents[3]
 TOOL = Tool("tool", (str(PYTHON), "-I", "-S"), {}, "1", "system", PYTHON)
 # What came of each attempt, in its own order: nothing can be tried after a program that was started.
 PROBE = """
-import errno, json, os, socket, sys
+import ctypes, errno, json, os, socket, sys
 outside, own = sys.argv[1:]
 def program():
     os.execv("/bin/true", ["true"])
+def signal():
+    thread = 131 if os.uname().machine == "aarch64" else 234  # tgkill
+    if ctypes.CDLL(None, use_errno=True).syscall(thread, os.getppid(), os.getppid(), 0) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
 def process():
     child = os.fork()
     if child == 0:
@@ -46,6 +50,8 @@ tries = {
     "make": lambda: open(own + ".new", "w").close(),
     "processes": lambda: os.listdir("/proc"),
     "socket": lambda: socket.socket().close(),
+    "connect": lambda: socket.create_connection(("127.0.0.1", 9)).close(),
+    "signal": signal,
     "process": process,
     "program": program,
     "own": own_write,
@@ -130,9 +136,12 @@ def test_a_directory_that_it_may_fill(tmp_path: Path) -> None:
 def test_a_host_without_a_part_has_the_others(places: tuple[Path, Path], part: str) -> None:
     results = probed(places, WITHOUT[part])
     refused = {name for name, error in results.items() if error}
-    of_files, of_calls = {"read", "write", "make", "processes"}, {"socket", "process"}
-    expected = {"Landlock": of_calls | {"program"}, "the filter": of_files | {"program"}}
-    assert refused == expected.get(part, of_files | of_calls | {"program"}), results
+    of_files, of_calls, of_both = {"read", "write", "make", "processes"}, {"socket", "process"}, {"connect", "program"}
+    of_both |= {"signal"} if landlock_version() >= 6 or part != "the filter" else set()
+    expected = {"Landlock": of_calls | of_both, "the filter": of_files | of_both}
+    assert refused == expected.get(part, of_files | of_calls | of_both), results
+    if landlock_version() >= 4 or part != "the filter":
+        assert results["connect"] == ("EACCES" if part == "the filter" else "EPERM")
     # With nobody to answer there is no such call any more; else Landlock refuses the file.
     assert results["program"] == ("ENOSYS" if part == "Landlock" else "EACCES")
 
