@@ -23,7 +23,7 @@ def main() -> None:
         if os.getppid() != parent:
             os._exit(125)
     try:
-        if jail:
+        if jail and sys.platform == "linux":
             _become_confined(jail, argv)
         os.execvp(argv[0], argv)
     except OSError as error:
