@@ -137,7 +137,11 @@ def become(uid: int, gid: int) -> None:
         if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break  # the kernel knows no more, or we have no right to it
     if os.geteuid() == 0:
-        os.setgroups([])
+        try:
+            os.setgroups([])
+        except PermissionError:  # root of a user namespace that forbids it, who stays what he is
+            if uid != 0:
+                raise
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     libc.prctl(PR_CAP_AMBIENT, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL

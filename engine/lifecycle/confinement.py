@@ -25,7 +25,7 @@ DISKS, SHARE = "its disks", "its share"
 PARTS_S = 20.0
 # As `vmm/shut_in.py` names what it has put in force, and what stands for it where a kernel does not have it.
 PARTS = {
-    "an empty network": "no network namespace for this user: what a taken-over QEMU reaches is up to the filter alone",
+    "an empty network": "no network of its own (no passt, or no namespaces): sockets are up to the filter",
     "Landlock": "no Landlock (Linux 5.13): which files a taken-over QEMU opens is up to the user's rights alone",
     "system calls": "no filter of system calls for this processor",
     "no program but its own": "the kernel cannot ask about execve (Linux 5.5): it is up to Landlock and QEMU's filter",

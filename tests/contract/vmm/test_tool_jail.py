@@ -157,6 +157,19 @@ def test_what_cannot_be_shut_in_does_not_start(words: str, tmp_path: Path) -> No
     assert not (tmp_path / "ran").exists()
 
 
+def test_root_of_somebodys_user_namespace_is_shut_in(places: tuple[Path, Path]) -> None:
+    """Who cannot even give up his groups there."""
+    if subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode:
+        pytest.skip("this host forbids user namespaces to this user")
+    outside, own = places
+    leash = [sys.executable, "-I", "-S", str(LEASH)]
+    command = TOOL.command("-c", PROBE, str(outside), str(own))
+    script = 'exec "$1" "$2" "$3" "$4" $$ "$5" "${@:6}" & wait $!'
+    words = ["unshare", "-Ur", "bash", "-c", script, "bash", *leash, tool_jail(TOOL, write=(own,)).words(), *command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=T)
+    assert done.returncode == 0 and json.loads(done.stdout)["own"] == "", done.stderr
+
+
 def test_a_program_that_is_missing_says_so(run_clean: Callable[..., Any]) -> None:
     async def main() -> None:
         await run(["/no/such/program"], timeout_s=T, jail=tool_jail(TOOL))
