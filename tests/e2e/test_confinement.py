@@ -14,6 +14,7 @@ from test_quickstart import EXAMPLE
 from world import World
 
 from engine.lifecycle.confinement import DISKS, PROCESSES, SHARE, Held
+from engine.resolve.host_ports import pick_port
 from vmm.system_calls import ARCHITECTURES
 
 NOTHING = "0000000000000000"
@@ -69,6 +70,8 @@ def running(world: World) -> tuple[World, Path, list[Seen]]:
     """A quickstart that runs, and all of its processes."""
     project = world.base / "quickstart"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("RESULT.md"))
+    file = project / "Sandboxfile.yaml"
+    file.write_text(file.read_text().replace("8080:8080", f"{pick_port()}:8080"))
     world.up(project)
     (sandbox,) = world.listed(project)
     return world, project, [Seen(pid) for pid in family(sandbox["pid"])]
@@ -122,11 +125,8 @@ def test_each_process_is_held_as_the_table_says(running: tuple[World, Path, list
         if wrong := list(complaints(seen, held, ours, allowed)):
             said[held.name] = wrong
     assert said == {}
-
-
-def test_qemu_runs_the_code_of_its_toolchain_and_no_other(running: tuple[World, Path, list[Seen]]) -> None:
-    _, _, processes = running
     (qemu,) = (seen for seen in processes if "qemu-system" in seen.command)
+    # It runs the code of its toolchain and no other, and writes to its disk alone.
     assert qemu.code() and {path for path in qemu.code() if not path.startswith((str(CACHE), "/usr", "/lib"))} == set()
     writable = [target for target in qemu.descriptors() or () if target.startswith("/") and is_writable(qemu, target)]
     state = os.environ["SANDBOX_STATE_DIR"]
