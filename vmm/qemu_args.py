@@ -61,10 +61,10 @@ def qemu_arguments(
 
 
 def _filter(spec: MachineSpec) -> list[str]:
-    # The user network starts a program for each connection.
+    # The user network starts a program for each connection, which begins a session: one of the calls of the privileged.
     starts = spec.network is not None and spec.network.stream is None
-    denied = ["obsolete", "elevateprivileges", *([] if starts else ["spawn"]), "resourcecontrol"]
-    return ["-sandbox", ",".join(["on", *(f"{name}=deny" for name in denied)])]
+    rights = ["elevateprivileges=children"] if starts else ["elevateprivileges=deny", "spawn=deny"]
+    return ["-sandbox", ",".join(["on", "obsolete=deny", *rights, "resourcecontrol=deny"])]
 
 
 def _accelerator(spec: MachineSpec) -> str:
