@@ -11,7 +11,11 @@ import errno
 import os
 import resource
 import struct
-from typing import Any
+
+TYPE_CHECKING = False  # typing and collections would cost each start of a process as much as all of this
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 # linux/sched.h, mount.h, fcntl.h, prctl.h, landlock.h, seccomp.h; these calls have one number on every architecture.
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS = (
@@ -35,6 +39,12 @@ CAPABILITY_VERSION_3 = 0x20080522
 LANDLOCK_VERSION, LANDLOCK_PATH_BENEATH = 1, 1
 # How many of the rights to files each version of Landlock knows; those to connect, bind, signal came with 4 and 6.
 LANDLOCK_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIRECTORY = 1, 2, 4, 8
+REMOVE_FILE, MAKE_FILE, TRUNCATE, DEVICE_CONTROL = 1 << 5, 1 << 8, 1 << 14, 1 << 15
+OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | DEVICE_CONTROL  # the others are those of directories
+# A core dump of at most one byte: the kernel writes no file, which needs a page, and starts no program that it would
+# pipe the dump to, as it does with a limit of 0 (fs/coredump.c).
+NO_CORE = 1
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,20 +72,21 @@ def open_directory(path: str) -> int:
     return call(SYS_OPENAT2, AT_FDCWD, os.fsencode(path), how, len(how))
 
 
-def enter_namespaces() -> None:
-    """Mounts, network, System V IPC and host name of our own; for an ordinary user within a user namespace of our own.
-
-    Raises OSError where the host forbids it.
-    """
+def unshare(spaces: int) -> None:
+    """Namespaces of our own; for an ordinary user within a user namespace of our own. Raises OSError."""
     uid, gid = os.geteuid(), os.getegid()
-    spaces = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     if uid == 0:
         checked(libc.unshare(spaces))
-    else:
-        checked(libc.unshare(spaces | CLONE_NEWUSER))
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-            with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
-                file.write(text)
+        return
+    checked(libc.unshare(spaces | CLONE_NEWUSER))
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
+            file.write(text)
+
+
+def enter_namespaces() -> None:
+    """Mounts, network, System V IPC and host name of our own. Raises OSError where the host forbids it."""
+    unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
     checked(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None))
 
 
@@ -126,7 +137,11 @@ def become(uid: int, gid: int) -> None:
         if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break  # the kernel knows no more, or we have no right to it
     if os.geteuid() == 0:
-        os.setgroups([])
+        try:
+            os.setgroups([])
+        except PermissionError:  # root of a user namespace that forbids it, who stays what he is
+            if uid != 0:
+                raise
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     libc.prctl(PR_CAP_AMBIENT, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL
@@ -138,7 +153,20 @@ def become(uid: int, gid: int) -> None:
     checked(libc.prctl(PR_SET_PDEATHSIG, death.value, 0, 0, 0))
     if death.value and os.getppid() != parent:
         raise ProcessLookupError(errno.ESRCH, "whoever started this process has died")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    forbid_core_dumps()
+
+
+def forbid_core_dumps() -> None:
+    """No core dump of this process, nor of what it becomes. Raises OSError."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = 0 if most == 0 else NO_CORE
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+
+
+def landlock_version() -> int:
+    """The version of this kernel's Landlock, 0 where there is none."""
+    version = libc.syscall(ctypes.c_long(SYS_LANDLOCK_CREATE), None, ctypes.c_long(0), ctypes.c_long(LANDLOCK_VERSION))
+    return max(0, int(version))
 
 
 def landlock(directory: int, *, read_only: bool, needed: bool) -> bool:
@@ -148,22 +176,36 @@ def landlock(directory: int, *, read_only: bool, needed: bool) -> bool:
     nobody rename or link from one directory to another, so it is used only if `needed`, where nothing else confines us.
     Needs PR_SET_NO_NEW_PRIVS. Raises OSError.
     """
-    version = libc.syscall(ctypes.c_long(SYS_LANDLOCK_CREATE), None, ctypes.c_long(0), ctypes.c_long(LANDLOCK_VERSION))
+    version = landlock_version()
     if version < 1 or (version == 1 and not needed):
         return False
-    rights = (1 << LANDLOCK_FILE_RIGHTS.get(version, 16)) - 1
+    allowed = READ_FILE | READ_DIRECTORY if read_only else file_rights(version) & ~EXECUTE
+    restrict([(directory, allowed)], version)
+    return True
+
+
+def file_rights(version: int) -> int:
+    """All rights to files that this version of Landlock knows."""
+    return (1 << LANDLOCK_FILE_RIGHTS.get(version, 16)) - 1
+
+
+def restrict(beneath: Iterable[tuple[int, int]], version: int, *, ports: bool = False) -> None:
+    """Landlock: of the rights to files nothing stays but what `beneath` says: descriptors, and the rights below each.
+
+    No TCP unless `ports`, no signals to others and no abstract unix sockets, as far as `version` knows them. Needs
+    PR_SET_NO_NEW_PRIVS. Raises OSError.
+    """
+    rights = file_rights(version)
     attributes = struct.pack("=Q", rights)
     if version >= 4:
-        attributes += struct.pack("=Q", 3)  # bind and connect with TCP: none is allowed
+        attributes += struct.pack("=Q", 0 if ports else 3)  # bind and connect with TCP: none is allowed
     if version >= 6:
         attributes += struct.pack("=Q", 3)  # abstract unix sockets and signals: within ourselves only
     rules = call(SYS_LANDLOCK_CREATE, attributes, len(attributes), 0)
     try:
-        execute, read_file, read_directory = 1, 4, 8
-        allowed = read_file | read_directory if read_only else rights & ~execute
-        beneath = struct.pack("=Qi", allowed, directory)
-        call(SYS_LANDLOCK_ADD, rules, LANDLOCK_PATH_BENEATH, beneath, 0)
+        for descriptor, allowed in beneath:
+            rule = struct.pack("=Qi", allowed & rights, descriptor)
+            call(SYS_LANDLOCK_ADD, rules, LANDLOCK_PATH_BENEATH, rule, 0)
         call(SYS_LANDLOCK_RESTRICT, rules, 0)
     finally:
         os.close(rules)
-    return True

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from vmm.jail import backing_files, tool_jail
 from vmm.private import UMASK, private
 from vmm.process import run
 from vmm.tools import Tools
@@ -18,7 +19,8 @@ async def make_disk(tools: Tools, path: Path, size: int) -> None:
     # Inode tables are written when first used: a 20 GiB file system costs a few MiB here. No blocks kept for root.
     features = ["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", "-m", "0", "-L", "sandbox"]
     command = tools.mkfs_ext4.command("-q", "-F", *features, str(path))
-    await run(command, env=tools.mkfs_ext4.env, timeout_s=120, umask=UMASK)
+    jail = tool_jail(tools.mkfs_ext4, write=(path,))
+    await run(command, env=tools.mkfs_ext4.env, timeout_s=120, umask=UMASK, jail=jail)
 
 
 async def make_overlay(
@@ -30,4 +32,6 @@ async def make_overlay(
     """
     base = os.path.relpath(backing, path.parent) if relative else str(backing.resolve())
     options = ["create", "-q", "-f", "qcow2", "-F", backing_format, "-b", base, str(path)]
-    await run(tools.qemu_img.command(*options), env=tools.qemu_img.env, timeout_s=60, umask=UMASK)
+    # It looks at the backing file, and at those behind it.
+    jail = tool_jail(tools.qemu_img, read=(backing, *backing_files(backing)), fill=(path.parent,))
+    await run(tools.qemu_img.command(*options), env=tools.qemu_img.env, timeout_s=60, umask=UMASK, jail=jail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from vmm.carrier import Carrier
 from vmm.console import Console
 from vmm.errors import VmmError
+from vmm.jail import has_filter, machine_jail
 from vmm.last_words import LastWords
 from vmm.private import UMASK
 from vmm.process import spawn
@@ -19,6 +21,7 @@ from vmm.qemu_args import USER_NETWORK, qemu_arguments
 from vmm.qmp import Qmp, connect_qmp
 from vmm.spec import Drive, MachineSpec
 from vmm.tools import Tools
+from vmm.unix_socket import connect_now
 
 GREETING_S = 30.0  # QEMU greets within 0.2 s; a loaded host may take long to map its libraries
 RESTORE_S = 60.0
@@ -71,7 +74,7 @@ class Machine:
         await self._set_capabilities()
         # No switch has to learn where the machine is now, and the guest would run for each announcement.
         await self.qmp.execute("migrate-set-parameters", announce_rounds=0)
-        await self.qmp.migrate("migrate-incoming", f"file:{state}", timeout_s=RESTORE_S)
+        await self.qmp.migrate("migrate-incoming", state, timeout_s=RESTORE_S)
 
     async def run(self) -> None:
         """Let a loaded machine go on. Raises VmmError."""
@@ -89,7 +92,7 @@ class Machine:
             # It would save a state of its own, which a machine without a user network would refuse to load.
             await self.qmp.execute("netdev_del", id=USER_NETWORK)
         await self._set_capabilities()
-        await self.qmp.migrate("migrate", f"file:{state}", timeout_s=SAVE_S)
+        await self.qmp.migrate("migrate", state, timeout_s=SAVE_S)
 
     async def _set_capabilities(self) -> None:
         wanted = [{"capability": name, "state": True} for name in ("events", "x-ignore-shared")]
@@ -116,7 +119,9 @@ class Machine:
 
     async def plug_mount(self, tag: str, slot: int, server: Path) -> None:
         """Hot-plug a virtiofs device with `tag` into spare port `slot`; its file server listens on `server`."""
-        address = {"type": "unix", "data": {"path": str(server)}}
+        with connect_now(server) as connection:
+            await self.qmp.lend_socket(connection, f"fs{slot}")
+        address = {"type": "fd", "data": {"str": f"fs{slot}"}}
         backend = {"type": "socket", "data": {"addr": address, "server": False}}
         await self.qmp.execute("chardev-add", id=f"fs{slot}", backend=backend)
         await self.qmp.execute(
@@ -134,7 +139,8 @@ class Machine:
 
         The guest's kernel sees it some time later. Raises VmmError.
         """
-        file = {"driver": "file", "filename": str(drive.path), "locking": "off"}
+        name = await self.qmp.lend(drive.path, os.O_RDONLY if drive.read_only else os.O_RDWR)
+        file = {"driver": "file", "filename": name, "locking": "off"}
         block: dict[str, Any] = {"node-name": drive.serial, "read-only": drive.read_only}
         await self.qmp.execute("blockdev-add", driver=drive.format, file=file, **block)
         await self.qmp.execute(
@@ -182,6 +188,7 @@ async def start_machine(
             fds={name: end.fileno() for name, end in theirs.items()},
             connect=tools.connect.command("-N", "-U"),
             data=tools.qemu_data,
+            filtered=has_filter(tools.qemu),
         )
         errors = stack.enter_context(LastWords())  # of the helpers that QEMU starts for connections, too
         console = Console(ours["console"], console_log)
@@ -193,6 +200,7 @@ async def start_machine(
                 env=tools.qemu.env,
                 stderr=errors,
                 umask=UMASK,
+                jail=machine_jail(spec, tools, own_network=carrier.kind == "passt"),
                 pass_fds=[*(end.fileno() for end in theirs.values()), *carrier.descriptors, *pass_fds],
             )
         )

@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 
 from vmm.environment import clean_environment
 from vmm.errors import VmmError
+from vmm.jail import Jail
 from vmm.last_words import LastWords
 from vmm.lines import LineSplitter
 from vmm.session import end_session
@@ -86,10 +87,12 @@ async def spawn(
     pass_fds: Sequence[int] = (),
     umask: int = -1,
     grace_s: float = STOP_GRACE_S,
+    jail: Jail | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start `argv` for as long as the block runs; `env` is added to `clean_environment()`, `umask` -1 is our own.
 
-    What a child that lives long says belongs into `LastWords`: a file or a pipe of its own would have no end.
+    With `jail` it keeps nothing but what that names, and ends with code 126 where it cannot be shut in. What a child
+    that lives long says belongs into `LastWords`: a file or a pipe of its own would have no end.
 
     On leaving, its whole session gets TERM, after `grace_s` seconds (or at once, when cancelled again) KILL, and is
     waited for. Raises ProcessError when it cannot be started; a missing command ends with code 127 instead.
@@ -99,7 +102,7 @@ async def spawn(
         # What create_subprocess_exec does, but we need the transport: see _end.
         transport, protocol = await loop.subprocess_exec(
             lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=STREAM_LIMIT, loop=loop),
-            *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid())),
+            *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), jail.words() if jail else ""),
             *argv,
             env=clean_environment(env),
             cwd=cwd,
@@ -163,6 +166,7 @@ async def run(
     on_line: Callable[[str], None] | None = None,
     check: bool = True,
     umask: int = -1,
+    jail: Jail | None = None,
 ) -> Finished:
     """Run `argv` to its end and return what it printed; `on_line` sees each line of either stream as it comes.
 
@@ -172,7 +176,8 @@ async def run(
     pipe = asyncio.subprocess.PIPE
     out, err = bytearray(), bytearray()
     source = asyncio.subprocess.DEVNULL if stdin is None else pipe
-    async with spawn(argv, env=env, cwd=cwd, stdin=source, stdout=pipe, stderr=pipe, umask=umask) as process:
+    options: dict[str, Any] = {"env": env, "cwd": cwd, "umask": umask, "jail": jail}
+    async with spawn(argv, stdin=source, stdout=pipe, stderr=pipe, **options) as process:
         assert process.stdout is not None and process.stderr is not None
         try:
             async with asyncio.timeout(timeout_s):

@@ -14,17 +14,24 @@ MACHINE_OFF = "smbus=off,sata=off,usb=off,vmport=off,hpet=off"
 
 
 def qemu_arguments(
-    spec: MachineSpec, *, fds: Mapping[str, int], connect: Sequence[str], data: Sequence[str]
+    spec: MachineSpec,
+    *,
+    fds: Mapping[str, int],
+    connect: Sequence[str],
+    data: Sequence[str],
+    filtered: bool = True,
 ) -> list[str]:
     """All arguments after QEMU's own command.
 
     `fds` maps "qmp", "console" and, when the spec has a channel, "channel" to inherited socket descriptors; `connect`
     is the command that joins its stdin and stdout to a unix socket, given as last argument; `data` are the -L options.
+    `filtered` says that this QEMU has a filter of system calls of its own.
     Raises VmmError when a path cannot be written in QEMU's option syntax.
     """
     if spec.memory.size % MIB:
         raise VmmError("guest memory must be a whole number of MiB")
     arguments = [*data, "-name", quote(f"sandbox-{spec.name}"), "-nodefaults", "-no-user-config", "-display", "none"]
+    arguments += _filter(spec) if filtered else []
     arguments += ["-no-reboot", "-boot", "strict=on", "-msg", "timestamp=on"]
     arguments += ["-M", f"q35,{MACHINE_OFF},memory-backend=ram", "-accel", _accelerator(spec)]
     arguments += ["-cpu", "max" if spec.accelerator == "tcg" else "host", "-smp", f"cpus={spec.cpus}"]
@@ -51,6 +58,13 @@ def qemu_arguments(
     if spec.incoming:
         arguments += ["-incoming", "defer"]
     return arguments
+
+
+def _filter(spec: MachineSpec) -> list[str]:
+    # The user network starts a program for each connection, which begins a session: one of the calls of the privileged.
+    starts = spec.network is not None and spec.network.stream is None
+    rights = ["elevateprivileges=children"] if starts else ["elevateprivileges=deny", "spawn=deny"]
+    return ["-sandbox", ",".join(["on", "obsolete=deny", *rights, "resourcecontrol=deny"])]
 
 
 def _accelerator(spec: MachineSpec) -> str:

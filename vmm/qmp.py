@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError, Runstate
@@ -22,6 +24,7 @@ class Qmp:
 
     def __init__(self, client: QMPClient) -> None:
         self._client = client
+        self._lending = asyncio.Lock()  # QEMU keeps only the last descriptor that it was sent
 
     async def execute(self, command: str, *, timeout_s: float = 20.0, **arguments: Any) -> Any:
         """Run one command and return its answer. Underscores in the arguments' names stand for QMP's hyphens.
@@ -43,19 +46,55 @@ class Qmp:
         """Run a command of the human monitor (for the few that QMP has no name for) and return its text."""
         return str(await self.execute("human-monitor-command", command_line=line))
 
-    async def migrate(self, command: str, uri: str, *, timeout_s: float) -> None:
-        """Run `migrate` or `migrate-incoming` and wait until it completed.
+    async def _send(self, descriptor: int, command: str, **arguments: Any) -> Any:
+        async with self._lending:
+            try:
+                self._client.send_fd_scm(descriptor)
+            except (QMPError, OSError) as error:
+                raise VmmError(f"QEMU was gone before it answered {command}", details=str(error) or None) from error
+            return await self.execute(command, **arguments)
+
+    async def lend_socket(self, connection: socket.socket, name: str) -> None:
+        """Give QEMU, which can make no connection by itself, a copy of one, under `name`. Raises VmmError."""
+        await self._send(connection.fileno(), "getfd", fdname=name)
+
+    async def lend(self, path: Path, flags: int) -> str:
+        """Give QEMU, which can open nothing by itself, the file at `path`; returns the name that it opens.
+
+        `flags` are those that QEMU will open it with; a file that is made is the user's alone. Raises VmmError.
+        """
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise VmmError(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            answer = await self._send(descriptor, "add-fd", opaque=str(path))
+        finally:
+            os.close(descriptor)
+        return f"/dev/fdset/{answer['fdset-id']}"
+
+    async def take_back(self, name: str) -> None:
+        """Of a file that was lent QEMU keeps no more than what it has opened; never raises."""
+        with contextlib.suppress(VmmError):
+            await self.execute("remove-fd", fdset_id=int(name.rpartition("/")[2]))
+
+    async def migrate(self, command: str, state: Path, *, timeout_s: float) -> None:
+        """Run `migrate` to the file `state`, or `migrate-incoming` from it, and wait until it completed.
 
         Raises VmmError with QEMU's reason, when QEMU ends meanwhile, or after `timeout_s` seconds.
         """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if command == "migrate" else os.O_RDONLY
+        name = await self.lend(state, flags)
         try:
             async with asyncio.timeout(timeout_s):
-                status = await self._migrate(command, uri)
+                status = await self._migrate(command, f"file:{name}")
                 if status != "completed":
                     answer = await self.execute("query-migrate")
                     raise VmmError(f"{command} {status}", details=answer.get("error-desc"))
         except TimeoutError:
             raise VmmError(f"{command} was not done after {timeout_s:.0f} s") from None
+        finally:
+            await self.take_back(name)
 
     async def _migrate(self, command: str, uri: str) -> str:
         with self._client.listener("MIGRATION") as events:

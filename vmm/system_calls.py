@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
+
+TYPE_CHECKING = False  # typing and collections would cost each start of a process as much as all of this
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 # name: (x86-64, arm64). None: that architecture does not have it.
 REFUSED: dict[str, tuple[int, int | None]] = {
@@ -46,15 +49,30 @@ REFUSED: dict[str, tuple[int, int | None]] = {
     "sethostname": (170, 161), "setdomainname": (171, 162), "acct": (163, 89), "quotactl": (179, 60),
     "quotactl_fd": (443, 443), "personality": (135, 92), "fanotify_init": (300, 262),
 }  # fmt: skip
+# What a program needs that starts others and talks to them over sockets: QEMU with its user network.
+STARTING = {
+    *("fork", "vfork", "execve", "kill", "tkill", "tgkill"),
+    *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
+}
+# A program in C sends signals to its own threads, and asks for its own limits.
+OWN_THREADS, OWN_LIMITS = "tgkill", "prlimit64"
 # A thread is made by clone with this flag; without it, it is a process. The flags of clone3 lie in memory, which a
 # filter does not see: it does not exist for us, upon which the C library takes clone.
 CLONE, CLONE3, CLONE_THREAD = (56, 220), 435, 0x10000
+SECCOMP = (317, 277)
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # linux/audit.h
 X32 = 0x40000000  # set in the numbers of x86-64's second set of calls, which nobody of ours uses
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
-ALLOW, REFUSE_EPERM, REFUSE_ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+SET_MODE_FILTER, NEW_LISTENER = 1, 8  # linux/seccomp.h
+ALLOW, REFUSE_EPERM, REFUSE_ENOSYS, KILL, ASK = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000, 0x7FC00000
 LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_IF_SET, ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
 ARCHITECTURE_AT, NUMBER_AT, FIRST_ARGUMENT_AT = 4, 0, 16  # in struct seccomp_data
+
+Step = tuple[int, int, int, int]
+
+
+def known() -> bool:
+    """Whether the numbers of this architecture are listed."""
+    return os.uname().machine in ARCHITECTURES
 
 
 def refuse() -> bool:
@@ -62,22 +80,79 @@ def refuse() -> bool:
 
     Needs PR_SET_NO_NEW_PRIVS. False on an architecture whose numbers are not listed. Raises OSError.
     """
-    if (found := ARCHITECTURES.get(platform.machine())) is None:
+    if (found := ARCHITECTURES.get(os.uname().machine)) is None:
         return False
     column, architecture = found
-    program = [(LOAD, 0, 0, ARCHITECTURE_AT), (JUMP_EQUAL, 1, 0, architecture), (ANSWER, 0, 0, KILL)]
-    program += [(LOAD, 0, 0, NUMBER_AT), (JUMP_AT_LEAST, 0, 1, X32), (ANSWER, 0, 0, KILL)]
-    for numbers in REFUSED.values():
-        if (number := numbers[column]) is not None:
-            program += [(JUMP_EQUAL, 0, 1, number), (ANSWER, 0, 0, REFUSE_EPERM)]
-    program += [(JUMP_EQUAL, 0, 1, CLONE3), (ANSWER, 0, 0, REFUSE_ENOSYS)]
-    program += [(JUMP_EQUAL, 0, 3, CLONE[column]), (LOAD, 0, 0, FIRST_ARGUMENT_AT)]
-    program += [(JUMP_IF_SET, 1, 0, CLONE_THREAD), (ANSWER, 0, 0, REFUSE_EPERM)]
-    program.append((ANSWER, 0, 0, ALLOW))
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
-    descriptor = struct.pack("@HP", len(program), ctypes.addressof(code))  # struct sock_fprog
+    install([*_start(architecture), *_refusals(column, REFUSED), *_no_processes(column), (ANSWER, 0, 0, ALLOW)])
+    return True
+
+
+def refuse_to_program(*, starts_others: bool) -> int | None:
+    """The same for the program that this process becomes, which still has to be started by execve.
+
+    It may signal its own threads and ask for its own limits. Returns a descriptor that is asked about each execve
+    (seccomp_unotify(2)), and closes with the first one: from then on there is no execve any more. None where the kernel
+    does not offer that (before 5.5, or within somebody else's such filter), and with `starts_others`, which leaves out
+    the calls of STARTING.
+    """
+    if (found := ARCHITECTURES.get(os.uname().machine)) is None:
+        return None
+    column, architecture = found
+    head, end = _start(architecture), [(ANSWER, 0, 0, ALLOW)]
+    limits = _own(column, OWN_LIMITS, (0, os.getpid()))
+    if starts_others:
+        install([*head, *_refusals(column, REFUSED.keys() - STARTING - {OWN_LIMITS}), *limits, *end])
+        return None
+    others = _refusals(column, REFUSED.keys() - {"execve", OWN_THREADS, OWN_LIMITS})
+    own = [*_own(column, OWN_THREADS, (os.getpid(),)), *limits]
+    asked = [(JUMP_EQUAL, 0, 1, _number(column, "execve")), (ANSWER, 0, 0, ASK)]
+    rest = [*others, *own, *_no_processes(column), *end]
+    try:
+        return install([*head, *asked, *rest], NEW_LISTENER)
+    except OSError:
+        install([*head, *rest])
+        return None
+
+
+def _start(architecture: int) -> list[Step]:
+    checked = [(LOAD, 0, 0, ARCHITECTURE_AT), (JUMP_EQUAL, 1, 0, architecture), (ANSWER, 0, 0, KILL)]
+    return [*checked, (LOAD, 0, 0, NUMBER_AT), (JUMP_AT_LEAST, 0, 1, X32), (ANSWER, 0, 0, KILL)]
+
+
+def _number(column: int, name: str) -> int:
+    number = REFUSED[name][column]
+    assert number is not None
+    return number
+
+
+def _refusals(column: int, names: Collection[str]) -> list[Step]:
+    numbers = [numbers[column] for name, numbers in REFUSED.items() if name in names]
+    steps = ([(JUMP_EQUAL, 0, 1, number), (ANSWER, 0, 0, REFUSE_EPERM)] for number in numbers if number is not None)
+    return [step for each in steps for step in each]
+
+
+def _own(column: int, name: str, allowed: tuple[int, ...]) -> list[Step]:
+    """The call fails unless its first argument, a process, is one of `allowed`."""
+    fits = [(JUMP_EQUAL, len(allowed) - place, 0, process) for place, process in enumerate(allowed)]
+    steps = [(LOAD, 0, 0, FIRST_ARGUMENT_AT), *fits, (ANSWER, 0, 0, REFUSE_EPERM), (ANSWER, 0, 0, ALLOW)]
+    return [(JUMP_EQUAL, 0, len(steps), _number(column, name)), *steps]
+
+
+def _no_processes(column: int) -> list[Step]:
+    steps = [(JUMP_EQUAL, 0, 1, CLONE3), (ANSWER, 0, 0, REFUSE_ENOSYS)]
+    steps += [(JUMP_EQUAL, 0, 3, CLONE[column]), (LOAD, 0, 0, FIRST_ARGUMENT_AT)]
+    return [*steps, (JUMP_IF_SET, 1, 0, CLONE_THREAD), (ANSWER, 0, 0, REFUSE_EPERM)]
+
+
+def install(steps: list[Step], flags: int = 0) -> int:
+    """Put the filter in force for this thread and those that it starts; what seccomp(2) returns. Raises OSError."""
+    column, _ = ARCHITECTURES[os.uname().machine]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in steps))
+    descriptor = struct.pack("@HP", len(steps), ctypes.addressof(code))  # struct sock_fprog
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(descriptor), 0, 0) < 0:
+    words = (ctypes.c_long(word) for word in (SECCOMP[column], SET_MODE_FILTER, flags))
+    result = int(libc.syscall(*words, ctypes.c_char_p(descriptor)))
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    return True
+    return result

@@ -33,3 +33,16 @@ def bind_private(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def connect_now(path: Path) -> socket.socket:
+    """A connection to somebody who listens at `path` already: never waits for him. Raises VmmError."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.setblocking(False)
+        connection.connect(os.fspath(path))
+    except OSError as error:
+        connection.close()
+        raise VmmError(f"nobody answers at {path}", details=error.strerror) from error
+    connection.setblocking(True)
+    return connection

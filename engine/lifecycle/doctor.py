@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from engine.build.accelerator import Verdict
     from engine.cache.store import Store
+    from engine.lifecycle.confinement import MachineJail
     from engine.report.reporter import Reporter
     from engine.state.layout import Layout
     from vmm.tools import Tools
@@ -52,6 +53,13 @@ async def try_network(tools: Tools | None) -> NetworkCarrier | None:
         return NetworkCarrier(carrier.kind, carrier.reason or None)
 
 
+async def try_machine_jail(network: NetworkCarrier | None) -> MachineJail:
+    """Try how QEMU is confined on this host. Takes about 100 ms."""
+    from engine.lifecycle.confinement import try_machine
+
+    return await try_machine(own_network=network is not None and network.by == "passt")
+
+
 def find_tools(store: Store) -> Tools | None:
     """The toolchain of this host, private or the system's; None when it has not been made ready yet."""
     from engine.build.foundation import tool_nodes
@@ -68,6 +76,7 @@ def make_report(
     verdict: Verdict | None,
     confinement: Confinement | None,
     network: NetworkCarrier | None,
+    machine: MachineJail | None = None,
 ) -> dict[str, Any]:
     """The report as a JSON value, with sizes in bytes."""
     from engine.resolve.capacity import host_memory
@@ -88,6 +97,7 @@ def make_report(
         "accelerator": verdict.to_json() if verdict else None,
         "confinement": confinement._asdict() if confinement else None,
         "network": network._asdict() if network else None,
+        "machine": machine._asdict() if machine else None,
         "directories": {
             name: {"path": str(path), "free": shutil.disk_usage(path).free}
             for name, path in (("cache", layout.cache), ("state", layout.state), ("runtime", layout.runtime))

@@ -16,11 +16,14 @@ def forbid_core_dumps() -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # One byte: less than any core file, and the one limit at which Linux does not pipe the dump to a program.
+        _, most = resource.getrlimit(resource.RLIMIT_CORE)
+        limit = 0 if most == 0 else 1
+        resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
     if sys.platform == "linux":
         import ctypes
 
-        # A limit of 0 means nothing to a system that pipes core dumps into a program; this does. And ptrace and
-        # /proc/PID/mem are closed to other processes of the same user, but for root's.
+        # No core dump whatever the limit is; and ptrace and /proc/PID/mem are closed to other processes of the same
+        # user, but for root's.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -26,6 +26,7 @@ from engine.guest.advice import advice_on_refusals
 from engine.guest.begun import Begun
 from engine.guest.guest import Guest, begin_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
+from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
 from engine.state.instance_paths import InstancePaths
@@ -176,6 +177,8 @@ async def start_sandbox(
         ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
+        if launch.proxies or launch.policy().looks_inside:
+            forbid_core_dumps()  # credentials of proxies, the key of its authority; a vault does so by itself
         vault = None
         if launch.secrets.sources:
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())

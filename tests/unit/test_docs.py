@@ -13,6 +13,7 @@ import click
 import pytest
 
 from engine.cli.group import cli
+from engine.cli.security_page import with_table
 from sandboxfile import parse
 from sandboxfile.pages.reference import render_reference
 from sandboxfile.pages.schema import model_schema
@@ -92,3 +93,8 @@ def test_the_reference_has_every_key() -> None:
         for form in (node, *node.get("anyOf", ())):
             for key in form.get("properties", {}):
                 assert f"| `{key}` |" in text or f"| [`{key}`]" in text, (model, key)
+
+
+def test_the_table_of_confinement_is_the_code_s() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    assert with_table(page) == page, "python -m engine.cli.security_page docs/security.md"

@@ -40,10 +40,12 @@ FLOORS = (
     "vmm.snapshot",
     "vmm.machine",
     "vmm.carrier vmm.channel vmm.console vmm.disk vmm.virtiofs",
-    "vmm.empty_network vmm.fileserver vmm.memory vmm.place vmm.process vmm.qemu_args vmm.qmp vmm.rotated_log vmm.tools"
+    "vmm.empty_network vmm.fileserver vmm.memory vmm.place vmm.process vmm.qemu_args vmm.qmp vmm.rotated_log"
     " vmm.unix_socket vmm.walk",
-    "vmm.beneath vmm.confine vmm.connection vmm.environment vmm.errors vmm.guest vmm.last_words vmm.leash vmm.guard"
-    " vmm.lines vmm.private vmm.session vmm.snapshot_files vmm.spec vmm.system_calls",
+    "vmm.jail vmm.leash",
+    "vmm.shut_in vmm.tools",
+    "vmm.beneath vmm.confine vmm.connection vmm.environment vmm.errors vmm.guest vmm.last_words vmm.guard vmm.lines"
+    " vmm.private vmm.session vmm.snapshot_files vmm.spec vmm.system_calls",
 )
 # They start with every sandbox, and serve a guest: the language of files is none of their business.
 WITHOUT_LANGUAGE = (

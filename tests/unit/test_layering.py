@@ -25,12 +25,15 @@ PROGRAMS = (
     "sandboxfile/pages/reference.py",
 )
 # what stands in front of a process that is shut in: it starts in milliseconds, and loads nothing of anybody else
-CONFINED = ("vmm/fileserver/", "vmm/confine.py", "vmm/empty_network.py", "vmm/system_calls.py")
+CONFINED = (
+    *("vmm/fileserver/", "vmm/leash.py", "vmm/shut_in.py", "vmm/empty_network.py"),
+    *("vmm/confine.py", "vmm/system_calls.py"),
+)
 GUESTD = "vmm.guest.guestd"
 SHARED = (f"{GUESTD}.wire.", f"{GUESTD}.modes.")
 # runs in the guest, too, sent there as text
 ATTACKS = "engine.attacks.guest"
-CONFINED_OWN = ("vmm.fileserver", "vmm.confine", "vmm.system_calls")
+CONFINED_OWN = ("vmm.fileserver", "vmm.shut_in", "vmm.confine", "vmm.system_calls")
 # what reads, writes and edits YAML
 YAML = ("sandboxfile/reading/source.py", "sandboxfile/writing/dump.py", "sandboxfile/writing/outline.py")
 # what reduces and layers a graph to draw it

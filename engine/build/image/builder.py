@@ -25,6 +25,7 @@ from engine.guest.network import open_network
 from engine.resolve.clients import GUEST_CLIENTS
 from engine.resolve.debian import DebianMirrors
 from vmm.errors import VmmError
+from vmm.jail import tool_jail
 from vmm.machine import Machine, start_machine
 from vmm.process import ProcessError, run
 from vmm.spec import GATEWAY_ADDRESS, Accelerator, Drive, MachineSpec, Memory, kernel_arguments
@@ -122,8 +123,10 @@ async def _make_disks(root: Path, work: Path, tools: Tools) -> tuple[Drive, ...]
             tools.mkfs_erofs.command("--quiet", "--all-root", str(paths["root"]), str(root)),
             env=tools.mkfs_erofs.env,
             timeout_s=120,
+            jail=tool_jail(tools.mkfs_erofs, read=(root,), fill=(work,)),
         )
-        await run(tools.mkfs_ext4.command(*ext4), env=tools.mkfs_ext4.env, timeout_s=120)
+        jail = tool_jail(tools.mkfs_ext4, write=(paths["disk"],))
+        await run(tools.mkfs_ext4.command(*ext4), env=tools.mkfs_ext4.env, timeout_s=120, jail=jail)
     except ProcessError as error:
         raise explain(error.brief, error.output) from error
     return (

@@ -25,6 +25,7 @@ from engine.build.toolchain import load_toolchain
 from engine.resolve.endpoints import Registries
 from engine.resolve.registries import resolve_group
 from engine.state.trees import remove_tree
+from vmm.jail import tool_jail
 from vmm.private import UMASK
 from vmm.process import run
 
@@ -138,7 +139,8 @@ class AgentLayer:
         context.log("making the layer")
         options = ["--quiet", "--all-root", "-T0", "-x-1", f"-U{_BLANK}"]
         command = tools.mkfs_erofs.command(*options, str(context.directory / LAYER), str(root))
-        await run(command, env=tools.mkfs_erofs.env, timeout_s=MKFS_S, umask=UMASK)
+        jail = tool_jail(tools.mkfs_erofs, read=(root,), fill=(context.directory,))
+        await run(command, env=tools.mkfs_erofs.env, timeout_s=MKFS_S, umask=UMASK, jail=jail)
         await asyncio.to_thread(remove_tree, root)
         (context.directory / PROGRAMS).write_text(json.dumps(links) + "\n")
 

@@ -11,7 +11,9 @@ from engine.cli.options import json_option
 
 
 @click.command("doctor")
-@json_option("Machine-readable: host, tools, kernel, accelerator, confinement, network, directories; sizes in bytes.")
+@json_option(
+    "Machine-readable: host, tools, kernel, accelerator, confinement, network, machine, directories; in bytes."
+)
 @click.option("--no-build", is_flag=True, help="Only look: neither fetch tools nor probe accelerators.")
 def command(as_json: bool, no_build: bool) -> None:
     """Show each tool with version and origin, how the accelerator was chosen, what carries packets, and the
@@ -23,7 +25,14 @@ def command(as_json: bool, no_build: bool) -> None:
     from engine.cache.store import Store
     from engine.cli.running import run
     from engine.cli.showing.host_report import hints, render
-    from engine.lifecycle.doctor import find_tools, make_ready, make_report, try_mounts, try_network
+    from engine.lifecycle.doctor import (
+        find_tools,
+        make_ready,
+        make_report,
+        try_machine_jail,
+        try_mounts,
+        try_network,
+    )
     from engine.lifecycle.selection import open_layout
     from engine.report.choice import make_reporter
 
@@ -33,7 +42,8 @@ def command(as_json: bool, no_build: bool) -> None:
         run(make_ready(store, functools.partial(make_reporter, sys.stderr, "auto")))
     tools = find_tools(store)
     confinement, network = (None, None) if no_build else (run(try_mounts()), run(try_network(tools)))
-    report = make_report(layout, tools, load_verdict(store), confinement, network)
+    machine = None if no_build else run(try_machine_jail(network))
+    report = make_report(layout, tools, load_verdict(store), confinement, network, machine)
     if as_json:
         import json
 

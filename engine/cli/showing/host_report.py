@@ -33,6 +33,9 @@ def render(report: dict[str, Any]) -> str:
     network = report["network"] or {"by": "", "reason": "not tried yet"}
     carrier = {"passt": "passt, in a network namespace with nothing but the gateway", "user": "QEMU's user network"}
     lines += ["network of guests", "  " + ": ".join(filter(None, (carrier.get(network["by"]), network["reason"])))]
+    machine = report.get("machine") or {"holds": [], "missing": ["not tried yet"]}
+    lines += ["QEMU", *([f"  confined by {', '.join(machine['holds'])}"] if machine["holds"] else [])]
+    lines += [f"  {sentence}" for sentence in machine["missing"]]
     places = report["directories"]
     table = [(name, place["path"], f"{place['free'] / GIB:.1f} GiB free") for name, place in places.items()]
     return "\n".join([*lines, "directories", align(table, indent="  ")])

@@ -73,7 +73,7 @@ def test_several_children_in_turn(run_clean: Runner) -> None:
 
 def tools_of(script: str, tmp_path: Path) -> Tools:
     """Programs that all do the same."""
-    tool = Tool("fake", (sys.executable, "-c", script), {}, "1", "system", Path(sys.executable))
+    tool = Tool("fake", (sys.executable, "-I", "-S", "-c", script), {}, "1", "system", Path(sys.executable))
     return Tools(tool, tool, tool, tool, tool, (), tmp_path, "6.1", tmp_path, tmp_path, "id")
 
 

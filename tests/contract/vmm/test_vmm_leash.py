@@ -80,18 +80,18 @@ def test_a_child_dies_with_its_killed_starter(
 
 def test_who_starts_after_its_parents_death_ends_at_once() -> None:
     stranger = os.getppid()
-    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(stranger), "echo", "ran"], capture_output=True)
+    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(stranger), "", "echo", "ran"], capture_output=True)
     assert (done.returncode, done.stdout) == (125, b"")
 
 
 def test_a_missing_command_says_so() -> None:
-    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(os.getpid()), "no-such"], capture_output=True)
+    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(os.getpid()), "", "no-such"], capture_output=True)
     assert done.returncode == 127
     assert done.stderr == b"cannot run no-such: No such file or directory\n"
 
 
 def test_a_command_that_is_no_program_says_so(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(os.getpid()), tmp_path], capture_output=True)
+    done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(os.getpid()), "", tmp_path], capture_output=True)
     assert done.returncode == 127
     assert b"Permission denied" in done.stderr
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ class ScriptedQemu:
 
     def __init__(self, connection: socket.socket, script: dict[str, Any]) -> None:
         self.connection = connection
-        self.script = {"qmp_capabilities": [{"return": {}}], **script}
+        lent = {"add-fd": [{"return": {"fdset-id": 7, "fd": 20}}], "remove-fd": [{"return": {}}]}
+        self.script = {"qmp_capabilities": [{"return": {}}], **lent, **script}
         self.seen: list[tuple[str, Any]] = []
 
     async def serve(self) -> None:
@@ -51,7 +53,7 @@ async def commands(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]
     """The client sends its commands without anything between them."""
     text, decoder = "", json.JSONDecoder()
     while chunk := await reader.read(65536):
-        text += chunk.decode()
+        text = (text + chunk.decode()).lstrip()  # a descriptor is sent with a space
         while text:
             try:
                 command, end = decoder.raw_decode(text)
@@ -173,21 +175,26 @@ def test_refused_capabilities(run_clean: Runner) -> None:
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_migration_completes(run_clean: Runner, early: bool) -> None:
-    """The events may come before the command's own answer."""
+def test_migration_completes(run_clean: Runner, early: bool, tmp_path: Path) -> None:
+    """The events may come before the command's own answer. QEMU opens what it was given, which is not there before."""
     events = [status("setup"), status("active"), {"event": "RESUME"}, status("completed")]
     answers = [*events, {"return": {}}] if early else [{"return": {}}, *events]
 
     async def main() -> None:
         async with session({"migrate": answers}) as (qmp, qemu):
-            await qmp.migrate("migrate", "file:/x/state", timeout_s=20)
-            assert qemu.seen[1:] == [("migrate", {"uri": "file:/x/state"})]
+            await qmp.migrate("migrate", tmp_path / "state", timeout_s=20)
+            assert qemu.seen[1:] == [
+                ("add-fd", {"opaque": str(tmp_path / "state")}),
+                ("migrate", {"uri": "file:/dev/fdset/7"}),
+                ("remove-fd", {"fdset-id": 7}),
+            ]
+        assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
 
     run_clean(main())
 
 
 @pytest.mark.parametrize("word", ["failed", "cancelled"])
-def test_migration_fails_with_qemus_reason(run_clean: Runner, word: str) -> None:
+def test_migration_fails_with_qemus_reason(run_clean: Runner, word: str, tmp_path: Path) -> None:
     reason = [{"return": {"status": "failed", "error-desc": "No space left on device"}}]
 
     async def main() -> None:
@@ -196,40 +203,42 @@ def test_migration_fails_with_qemus_reason(run_clean: Runner, word: str) -> None
             _,
         ):
             with pytest.raises(VmmError, match=rf"^migrate {word}$") as caught:
-                await qmp.migrate("migrate", "file:/x", timeout_s=20)
+                await qmp.migrate("migrate", tmp_path / "state", timeout_s=20)
             assert caught.value.details == "No space left on device"
 
     run_clean(main())
 
 
-def test_migration_refused(run_clean: Runner) -> None:
+def test_migration_refused(run_clean: Runner, tmp_path: Path) -> None:
     refusal = {"error": {"class": "GenericError", "desc": "State blocked by non-migratable device"}}
 
     async def main() -> None:
         async with session({"migrate": [refusal]}) as (qmp, _):
             with pytest.raises(VmmError, match="QEMU refused migrate") as caught:
-                await qmp.migrate("migrate", "file:/x", timeout_s=20)
+                await qmp.migrate("migrate", tmp_path / "state", timeout_s=20)
             assert "non-migratable" in (caught.value.details or "")
 
     run_clean(main())
 
 
-def test_qemu_ends_during_migration(run_clean: Runner) -> None:
+def test_qemu_ends_during_migration(run_clean: Runner, tmp_path: Path) -> None:
     """The deadline is an hour: the end itself must be seen."""
+    state = tmp_path / "state"
+    state.touch()
 
     async def main() -> None:
         async with session({"migrate-incoming": [{"return": {}}, status("active"), END]}) as (qmp, _):
             with pytest.raises(VmmError, match=r"QEMU (ended during|was gone)"):
-                await qmp.migrate("migrate-incoming", "file:/x", timeout_s=3600)
+                await qmp.migrate("migrate-incoming", state, timeout_s=3600)
 
     run_clean(main())
 
 
-def test_migration_has_a_deadline(run_clean: Runner) -> None:
+def test_migration_has_a_deadline(run_clean: Runner, tmp_path: Path) -> None:
     async def main() -> None:
         async with session({"migrate": [{"return": {}}, status("active")], "stop": [{"return": {}}]}) as (qmp, _):
             with pytest.raises(VmmError, match="migrate was not done after 0 s"):
-                await qmp.migrate("migrate", "file:/x", timeout_s=0.05)
+                await qmp.migrate("migrate", tmp_path / "state", timeout_s=0.05)
             await qmp.execute("stop")
 
     run_clean(main())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.cli.showing.host_report import hints, render
+from engine.lifecycle.confinement import PARTS, MachineJail, try_machine
 from engine.lifecycle.doctor import NetworkCarrier, try_network
 from engine.lifecycle.supervisor_process import environment as _environment
 from engine.state.layout import Layout
@@ -38,6 +39,22 @@ def test_the_carrier_is_named_and_why() -> None:
     text, notes = said(NetworkCarrier("user", "passt is not installed"))
     assert text == "QEMU's user network: passt is not installed"
     assert "without passt each connection of a guest costs a process" in notes
+
+
+def test_what_holds_qemu_is_named_and_what_is_missing() -> None:
+    report: dict[str, Any] = {**REPORT, "network": None}
+    assert "QEMU\n  not tried yet" in render(report)
+    held = MachineJail(("no capability", "Landlock 7"), ("no filter",))
+    assert "QEMU\n  confined by no capability, Landlock 7\n  no filter\n" in render(
+        {**report, "machine": held._asdict()}
+    )
+
+
+def test_the_jail_of_qemu_is_tried() -> None:
+    tried = asyncio.run(try_machine(own_network=False))
+    assert "no capability" in tried.holds
+    assert len(tried.missing) == len(PARTS) - (len(tried.holds) - 1)
+    assert any("network of its own" in sentence for sentence in tried.missing)
 
 
 def test_it_is_tried_with_the_tools_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:

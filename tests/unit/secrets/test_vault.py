@@ -271,7 +271,7 @@ def test_no_core_dump_and_no_look_inside(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-u", "-c", PROTECTED], env=env, capture_output=True, text=True, cwd=tmp_path
     )
-    assert done.stdout.splitlines() == ["(0, 0) 0", "own True", "closed"], done.stderr
+    assert done.stdout.splitlines() == ["(1, 1) 0", "own True", "closed"], done.stderr
     assert done.returncode < 0 and [path for path in tmp_path.iterdir() if "core" in path.name] == []
 
 

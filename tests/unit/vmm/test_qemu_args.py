@@ -32,6 +32,7 @@ NETWORK = Network(
 )
 TCG = """
 -L /share/qemu -name sandbox-shop -nodefaults -no-user-config -display none
+-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
 -no-reboot -boot strict=on -msg timestamp=on
 -M q35,smbus=off,sata=off,usb=off,vmport=off,hpet=off,memory-backend=ram -accel tcg,thread=multi
 -cpu max -smp cpus=2
@@ -100,6 +101,7 @@ def test_memory_is_whole_mebibytes() -> None:
 
 def test_the_network_reaches_nothing_but_the_forwards() -> None:
     assert difference(arguments(network=NETWORK))[1] == [
+        "on,obsolete=deny,elevateprivileges=children,resourcecontrol=deny",  # it starts a program for each connection
         "-netdev",
         "user,id=user0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"
         ",guestfwd=tcp:10.0.2.100:443-cmd:/t/nc -N -U /r/gw.sock"
@@ -110,6 +112,11 @@ def test_the_network_reaches_nothing_but_the_forwards() -> None:
         "hubport,id=net0,hubid=0",
         "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile=",
     ]
+
+
+def test_a_qemu_without_a_filter_is_not_asked_for_one() -> None:
+    without = qemu_arguments(SPEC, fds=FDS, connect=[], data=["-L", "/share/qemu"], filtered=False)
+    assert "-sandbox" not in without and len(without) == len(arguments()) - 2
 
 
 def test_packets_go_to_an_inherited_descriptor_and_to_nothing_else() -> None:

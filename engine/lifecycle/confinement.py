@@ -1,0 +1,142 @@
+"""What each process of a running sandbox may still do on this host: one table, for the documentation and for a test.
+
+`python -m engine.cli.security_page` writes it into docs/security.md; tests/e2e/test_confinement.py looks at the
+processes of a running sandbox and compares. `sandbox doctor` says which parts this host does not offer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vmm.errors import VmmError
+from vmm.jail import Jail
+from vmm.process import spawn
+
+NO_NAMESPACE: frozenset[str] = frozenset()
+PIPES = ("/dev/null", "pipe:", "socket:")
+EVENTS = ("anon_inode:[eventfd]", "anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[timerfd]")
+MEMORY = "/memfd:sandbox-ram"
+# What the words of `descriptors` stand for is known when a sandbox runs.
+DISKS, SHARE = "its disks", "its share"
+PARTS_S = 20.0
+# As `vmm/shut_in.py` names what it has put in force, and what stands for it where a kernel does not have it.
+PARTS = {
+    "an empty network": "no network of its own (no passt, or no namespaces): sockets are up to the filter",
+    "Landlock": "no Landlock (Linux 5.13): which files a taken-over QEMU opens is up to the user's rights alone",
+    "system calls": "no filter of system calls for this processor",
+    "no program but its own": "the kernel cannot ask about execve (Linux 5.5): it is up to Landlock and QEMU's filter",
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """One kind of process. `marks` are words of its command line; the texts are for the reader.
+
+    `namespaces` are those of its own, beside the user namespace that an ordinary user needs for them. `descriptors` are
+    beginnings of what it may have open; None: as it needs. `root` says that its root directory is not the host's.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    files: str
+    network: str
+    programs: str
+    namespaces: frozenset[str] = NO_NAMESPACE
+    descriptors: tuple[str, ...] | None = None
+    root: bool = False
+    confined: bool = True
+    tests: str = ""
+
+
+PROCESSES = (
+    Held(
+        "QEMU",
+        ("qemu-system", "-name"),
+        "writes its own disk; reads the disks below it, kernel, initramfs and its own libraries; opens nothing else, "
+        "what is plugged later it is handed open (Landlock)",
+        "no sockets but those that it was handed; an empty network",
+        "none, no process; signals itself only",
+        frozenset({"net", "ipc"}),
+        (*PIPES, *EVENTS, "anon_inode:[io_uring]", MEMORY, DISKS),
+        tests="`tests/contract/vmm/test_hostile_qemu.py`",
+    ),
+    Held(
+        "file server, one for each mount",
+        ("vmm.fileserver",),
+        "its directory is its root; nothing else (mount namespace, Landlock)",
+        "no sockets but the one to QEMU; an empty network",
+        "none, no process; no signals",
+        frozenset({"mnt", "net", "ipc", "uts"}),
+        (*PIPES, *EVENTS, MEMORY, SHARE),
+        root=True,
+        tests="`tests/contract/fileserver/test_fileserver_confinement.py`",
+    ),
+    Held(
+        "passt",
+        ("passt", "--foreground"),
+        "an empty root",
+        "an empty network with nothing but the gateway's listeners in it",
+        "none",
+        frozenset({"mnt", "net", "ipc", "uts"}),
+        (*PIPES, *EVENTS),
+        root=True,
+        tests="`tests/vm/test_packets.py`",
+    ),
+    Held(
+        "supervisor, with the gateway",
+        ("engine.supervisor",),
+        "the user's",
+        "the user's: it connects to allowed hosts",
+        "those of this table; commands of the user's own configuration that print a secret",
+        confined=False,
+        tests="`tests/unit/secrets/test_vault.py`",
+    ),
+    Held(
+        "guard, which removes the sockets after a kill",
+        ("guard.py",),
+        "the user's; it gets no input but the end of a pipe",
+        "the user's",
+        "none",
+        descriptors=PIPES,
+        confined=False,
+    ),
+)
+_HEAD = ("process", "files", "network", "programs and processes", "capabilities", "system calls", "tried by")
+
+
+def table() -> str:
+    """The table as Markdown."""
+    rows = [_HEAD, ("---",) * len(_HEAD)]
+    for held in PROCESSES:
+        rights = "none, and it can get none" if held.confined else "the user's"
+        calls = "filtered" if held.confined else "all"
+        rows.append((held.name, held.files, held.network, held.programs, rights, calls, held.tests))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+class MachineJail(NamedTuple):
+    """The parts of QEMU's jail that are in force on this host, and a sentence for each that is missing."""
+
+    holds: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+async def try_machine(*, own_network: bool) -> MachineJail:
+    """Shut a process in as QEMU would be, and hear what held. Takes about 100 ms, waits up to PARTS_S seconds."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as report, os.fdopen(writer, "wb") as theirs:
+        jail = Jail(own_network=own_network, report=theirs.fileno())
+        try:
+            async with spawn([sys.executable, "-I", "-S", "-c", ""], jail=jail, pass_fds=[theirs.fileno()]) as process:
+                theirs.close()
+                await asyncio.wait_for(process.wait(), PARTS_S)
+                told = report.read().decode()
+        except (TimeoutError, VmmError) as error:
+            return MachineJail((), (f"nothing confines QEMU: {error}",))
+    holds = tuple(filter(None, told.split(", ")))
+    missing = [why for part, why in PARTS.items() if not any(held.startswith(part) for held in holds)]
+    return MachineJail(holds, tuple(missing))
