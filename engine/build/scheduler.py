@@ -9,9 +9,10 @@ from pathlib import Path
 
 from engine.build.context import BuildContext, BuildSession
 from engine.cache.disk_space import while_room
+from engine.cache.holds import hold_entries
 from engine.cache.store import Store
 from engine.errors import OUR_BUG, EngineError
-from engine.plan.build_plan import Plan
+from engine.plan.build_plan import Plan, make_plan
 from engine.plan.graph import Graph, Node
 from engine.report.reporter import Reporter
 
@@ -29,10 +30,14 @@ async def execute(
     """
     store.sweep()
     run = _Run(graph, store, reporter, session)
-    for step in plan.steps:
-        if step.action == "cached":
+    with hold_entries(store.layout) as hold:
+        hold.add(f"{node.kind}/{node.key}" for node in graph.order())
+        # What was pruned between the plan and the hold is built again; afterwards nobody prunes it.
+        if not all(store.find(graph.nodes[step.id].kind, graph.nodes[step.id].key) for step in plan.cached):
+            plan = make_plan(graph, store)
+        for step in plan.cached:
             run.use(graph.nodes[step.id])
-    return await run.build([graph.nodes[step.id] for step in plan.to_build], max(jobs, 1))
+        return await run.build([graph.nodes[step.id] for step in plan.to_build], max(jobs, 1))
 
 
 class _Run:
@@ -119,6 +124,7 @@ class _Run:
             on_wait=lambda message: self._reporter.node_waiting(node.id, message),
             inputs=node.inputs,
             parents=[(need.kind, need.key) for need in needs] if node.requires_entries else (),
+            title=node.title,
         ) as build:
             if build is not None:
                 context = BuildContext(

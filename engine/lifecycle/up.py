@@ -154,13 +154,14 @@ async def _change(intent: Intent, audience: Audience) -> Instance:
 
 
 async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> Instance:
-    from engine.build.blueprint import build
+    from engine.cache.holds import hold_entries
     from engine.lifecycle.down import take_down
+    from engine.lifecycle.preparation import prepare
     from engine.lifecycle.start import start
 
     blueprint, name = intent.blueprint, intent.name
-    with audience.reporter() as reporter:
-        built = await build(blueprint, reporter, audience.on_failure)
+    with audience.reporter() as reporter, hold_entries(blueprint.layout) as hold:
+        built = await prepare(blueprint, reporter, hold, audience.on_failure)
         if intent.before.instance is not None:  # after the build: if it fails, the old sandbox goes on running
             reporter.note(f"removing the previous {name} ({intent.before.status})")
             if (lost := await take_down(blueprint.layout, intent.before)) is not None:
