@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.build.context import BuildContext, BuildSession
 from engine.cache.disk_space import while_room
 from engine.cache.holds import hold_entries
+from engine.cache.needs import disks_upon
 from engine.cache.store import Store
 from engine.errors import OUR_BUG, EngineError
 from engine.plan.build_plan import Plan, make_plan
@@ -118,6 +119,7 @@ class _Run:
         if node.work is None:
             raise EngineError(f"{node.title} cannot be built on this machine")
         needs = [self._graph.nodes[need] for need in node.needs]
+        self._keep_disks(node)
         async with self._store.build(
             node.kind,
             node.key,
@@ -136,6 +138,18 @@ class _Run:
                 )
                 await while_room(node.work.build(context), build.directory)
         return self._store.layout.entry(node.kind, node.key)
+
+    def _keep_disks(self, node: Node) -> None:
+        """An entry that is there, and is built all the same, is damaged or useless. What takes its place has other
+        bytes, on which the disk of a sandbox that has been started from it would be garbage."""
+        if self._store.entry(node.kind, node.key) is None or self._store.find(node.kind, node.key) is not None:
+            return
+        if upon := disks_upon(self._store.layout).get(f"{node.kind}/{node.key}"):
+            names = ", ".join(sorted({keeper.name for keeper in upon}))
+            raise EngineError(
+                f"it has to be built again, and the disk of {names} stands on what it was",
+                hint=f"copy out what you need, `sandbox down` {names}, and run the command again",
+            )
 
     def _why_skipped(self, node: Node) -> str:
         for id in self._failed:

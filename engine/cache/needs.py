@@ -19,6 +19,7 @@ from vmm.disk import read_backing
 from vmm.errors import VmmError
 
 By = Literal["sandbox", "process", "project", "entry"]
+ENDED = ("dead", "failed", "unreadable")  # how a sandbox is that nothing starts again from its disk
 MOST_LAYERS = 64  # disks below a disk of a sandbox
 
 
@@ -65,6 +66,17 @@ def find_needs(store: Store, entries: Iterable[Entry]) -> Needs:
         for pid in pids:
             _keep(needs.needed, name, Keeper("process", str(pid), "builds or starts with it"), by_name)
     return needs
+
+
+def disks_upon(layout: Layout) -> dict[str, list[Keeper]]:
+    """The sandboxes whose disks are backed by an entry's disk, by the entry's name, unless they ended for good."""
+    found: dict[str, list[Keeper]] = {}
+    for state in known_states(layout):
+        for keeper, disk in _disks(layout._replace(state=state)):
+            if keeper.more not in ENDED:
+                for name in _below(layout, disk):
+                    found.setdefault(name, []).append(keeper)
+    return found
 
 
 def dependents(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

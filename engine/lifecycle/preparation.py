@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import EngineError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from engine.report.reporter import Reporter
     from engine.state.layout import Layout
 
+Started = TypeVar("Started")
 ATTEMPTS = 3  # at holding what was found, before somebody prunes it
 VARIABLE = "SANDBOX_CACHE_SIZE"
 
@@ -37,6 +39,43 @@ async def prepare(blueprint: Blueprint, reporter: Reporter, hold: Hold, on_failu
             return built
         blueprint = built.blueprint.again()
     raise EngineError("entries of the cache are removed as fast as they are built", hint="see `sandbox cache ls`")
+
+
+async def start_whole(
+    built: Built, reporter: Reporter, hold: Hold, start: Callable[[Built], Awaitable[Started]]
+) -> Started:
+    """Start the sandbox. If that fails, every byte of what it was started from is read; if something of it is damaged,
+    that is said, built again, and the sandbox is started once more. Raises EngineError as `start` does."""
+    try:
+        return await start(built)
+    except EngineError:
+        damages = await asyncio.to_thread(discard_damaged, built.blueprint)
+        if not damages:
+            raise
+        for damage in damages:
+            reporter.note(f"damaged in the cache, and built again: {damage}")
+        return await start(await prepare(built.blueprint.again(), reporter, hold))
+
+
+def discard_damaged(blueprint: Blueprint) -> list[str]:
+    """Read every byte of the entries that the sandbox needs, and remove the damaged ones; says what was wrong.
+
+    Takes some seconds: call it in a thread. One on which the disk of another sandbox stands is left as it is.
+    """
+    from engine.cache.condition import examine
+    from engine.cache.holds import removal_lock
+    from engine.cache.needs import disks_upon
+
+    store, found = blueprint.store, []
+    for node in blueprint.chain.graph.order():
+        entry = store.entry(node.kind, node.key)
+        if entry is None or (damage := examine(entry.path)) is None:
+            continue
+        with removal_lock(store.layout):
+            if not disks_upon(store.layout).get(f"{node.kind}/{node.key}"):
+                store.remove(node.kind, node.key)
+                found.append(f"{node.title} ({damage})")
+    return found
 
 
 def _is_whole(built: Built) -> bool:

@@ -14,6 +14,7 @@ from engine.lifecycle.intent import Intent, Wishes, intend
 from engine.lifecycle.outcome import How, Outcome
 
 if TYPE_CHECKING:
+    from engine.build.blueprint import Built
     from engine.lifecycle.members import Members
     from engine.report.reporter import Reporter
     from engine.state.instances import Instance
@@ -156,7 +157,7 @@ async def _change(intent: Intent, audience: Audience) -> Instance:
 async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> Instance:
     from engine.cache.holds import hold_entries
     from engine.lifecycle.down import take_down
-    from engine.lifecycle.preparation import prepare
+    from engine.lifecycle.preparation import prepare, start_whole
     from engine.lifecycle.start import start
 
     blueprint, name = intent.blueprint, intent.name
@@ -166,10 +167,14 @@ async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> 
             reporter.note(f"removing the previous {name} ({intent.before.status})")
             if (lost := await take_down(blueprint.layout, intent.before)) is not None:
                 reporter.note(f"what was to be kept of its agent is as it was before: {lost}")
-        with _node(reporter, name) as line:
-            options = {"keep_failed": plan.wishes.keep_failed, "unconfined_mounts": plan.unconfined_mounts}
-            options["for_task"] = plan.wishes.for_task
-            return (await start(built, name, line, credentials=intent.credentials, **options)).instance
+        options = {"keep_failed": plan.wishes.keep_failed, "unconfined_mounts": plan.unconfined_mounts}
+        options["for_task"] = plan.wishes.for_task
+
+        async def start_it(built: Built) -> Instance:
+            with _node(reporter, name) as line:
+                return (await start(built, name, line, credentials=intent.credentials, **options)).instance
+
+        return await start_whole(built, reporter, hold, start_it)
 
 
 @contextlib.contextmanager

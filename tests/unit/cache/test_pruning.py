@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,8 @@ from engine.lifecycle.cached import chosen_entries, list_cached
 from engine.state.layout import Layout
 from vmm.disk import Backing, read_backing
 from vmm.errors import VmmError
+
+from disk_headers import qcow2  # isort: skip
 
 BASE, MIDDLE, TOP, OTHER = ("a" * 32, "b" * 32, "c" * 32, "d" * 32)
 UNUSED = Wanted(unused=True)
@@ -81,14 +82,6 @@ def build(store: Store, key: str, parent: str | None = None) -> None:
             (made.directory / "bytes").write_bytes(os.urandom(100_000))
 
     asyncio.run(fill())
-
-
-def qcow2(backing: str | None, format: str = "qcow2") -> bytes:
-    """The header that qemu-img writes, of version 3."""
-    name = backing.encode() if backing else b""
-    extension = struct.pack(">II", 0xE2792ACA, len(format)) + format.encode().ljust(8, b"\0") + bytes(8)
-    head = b"QFI\xfb" + struct.pack(">IQI", 3, 104 + len(extension) if name else 0, len(name))
-    return head.ljust(100, b"\0") + struct.pack(">I", 104) + extension + name
 
 
 def use(store: Store, key: str, days: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,13 +22,15 @@ from engine.errors import EngineError
 from engine.lifecycle.audience import Audience
 from engine.lifecycle.building import Ready, agreed_blueprints, build_members
 from engine.lifecycle.members import choose_members
-from engine.lifecycle.preparation import prepare
+from engine.lifecycle.preparation import prepare, start_whole
 from engine.plan.graph import Graph, Node
 from engine.report.events import EventReporter
 from engine.state.keys import content_key
 from engine.state.layout import Layout
 from sandboxfile import Loaded, SandboxfileError, load
 from vmm.snapshot import Shape
+
+from disk_headers import qcow2  # isort: skip
 
 FILE = 'version: "1"\nname: shop\nmounts: [.:/workspace, ~/:/home/agent/host]\n'
 
@@ -129,3 +132,63 @@ def test_what_is_pruned_before_it_is_held_is_built_again(
 
     asyncio.run(scenario())
     assert len(builds) == 2, "the first build's are held from its end on"
+
+
+# --- a start that fails
+
+
+def start_twice(loaded: Loaded, layout: Layout, damage: Callable[[Path], None]) -> tuple[list[Path], list[str]]:
+    """A start that fails once, after `damage` to its snapshot: what each start was from, and what was said."""
+    starts, notes = [], []
+
+    async def scenario() -> None:
+        async def start(built: blueprints.Built) -> None:
+            starts.append(built.snapshot)
+            if len(starts) == 1:
+                damage(built.snapshot / "file")
+                raise EngineError("the guest did not come up: nothing answered in the guest within 20 s")
+
+        with hold_entries(layout) as hold:
+            reporter = EventReporter(lambda event: notes.append(event["text"]) if event["event"] == "note" else None)
+            built = await prepare(blueprints.Blueprint.of(loaded, layout), reporter, hold)
+            await start_whole(built, reporter, hold, start)
+
+    asyncio.run(scenario())
+    return starts, notes
+
+
+def flip(path: Path) -> None:
+    """As a failing disk does."""
+    status = path.stat()
+    path.write_text("y")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_start_from_damaged_bytes_is_said_and_tried_again_from_new_ones(loaded: Loaded, layout: Layout) -> None:
+    starts, notes = start_twice(loaded, layout, flip)
+    assert len(starts) == 2 and (starts[1] / "file").read_text() == "x"
+    assert notes == [
+        "damaged in the cache, and built again: setup (file has other bytes than it was made with)",
+    ]
+
+
+def test_a_start_that_fails_for_another_reason_fails_once(loaded: Loaded, layout: Layout) -> None:
+    with pytest.raises(EngineError, match="nothing answered"):
+        start_twice(loaded, layout, lambda path: None)
+
+
+def test_the_ground_of_another_sandbox_is_not_taken_away(loaded: Loaded, layout: Layout) -> None:
+    """Its disk would be garbage on the bytes that take the place of these."""
+    build(loaded, layout, Person())
+    entry = layout.entry("setup", content_key("setup"))
+    disk = layout.instance("other").disk
+    disk.parent.mkdir(parents=True)
+    disk.write_bytes(qcow2(str(entry / "disk.qcow2")))
+    with pytest.raises(EngineError, match="nothing answered"):
+        start_twice(loaded, layout, flip)
+    (entry / "file").write_text("longer")
+    with pytest.raises(EngineError) as caught:
+        build(loaded, layout, Person())
+    assert "the disk of other stands on what it was" in caught.value.brief and (entry / "file").exists()
+    disk.unlink()
+    assert build(loaded, layout, Person()).built == 1
