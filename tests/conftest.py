@@ -59,6 +59,7 @@ def isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     cache = layout.platform_root("cache") if shares else tmp_path / "cache"
     if not shares or "SANDBOX_CACHE_DIR" not in os.environ:
         monkeypatch.setenv("SANDBOX_CACHE_DIR", str(cache))
+    monkeypatch.setenv("SANDBOX_CACHE_SIZE", "none")  # no test prunes what the user has built
     monkeypatch.setenv("SANDBOX_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("SANDBOX_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("SANDBOX_CONFIG_DIR", str(tmp_path / "config"))

@@ -116,7 +116,7 @@ async def build(blueprint: Blueprint, reporter: Reporter, on_failure: OnFailure 
             reporter.note(f"{changed.brief}: building again with what is there now")
             blueprint = blueprint.again()
     graph, entries = blueprint.chain.graph, dict(done)
-    save_made(memory, graph, graph.nodes)
+    save_made(memory, graph, graph.nodes, blueprint.loaded.project)
     for name in (*GUEST_NEEDS, blueprint.chain.ready):
         node = graph.nodes[name]
         path = entries.get(name) or store.find(node.kind, node.key)

@@ -104,7 +104,9 @@ def make_chain(loaded: Loaded, verdict: Verdict | None, place: Place = "auto") -
     links.follow("images", "images of the services", _image_inputs(compose, sandbox.name), Images(compose))
     if compose.early:
         title = f"{', '.join(compose.early)} up and healthy"
-        inputs = {"services": compose.configuration()}
+        # Compose reads its files before it does anything, but no image depends on them: they are written anew here.
+        # Those of the late services come with the sandbox, and so does the whole Compose file then.
+        inputs = {"services": compose.early_configuration(), **_file_inputs(compose)}
         if links.certified:
             inputs["certificate"] = "of the sandbox"
         links.follow("services", title, inputs, Services(compose))
@@ -239,16 +241,20 @@ def _describe(entry: SetupStep, directory: str, pieces: list[Piece]) -> dict[str
 
 
 def _image_inputs(compose: Compose, project_name: str) -> dict[str, str]:
-    """The inputs of the node `images`: the keys of services that name an image, and everything that Compose reads.
+    """The inputs of the node `images`: the keys of services that name an image, and what images are built from.
 
-    Compose reads all of its files before it does anything.
+    If no service starts before the mounts, this is the last node, and the files of the services come from it.
     """
     inputs = {"images": compose.image_configuration()}
     if compose.names_images:
         inputs["project name"] = project_name
     for name, parts in compose.contexts.items():
         inputs |= {" ".join(filter(None, ("context", name, _further(part, name)))): part.key for part in parts}
-    return inputs | {f"file {piece.target}": piece.key for piece in compose.files}
+    return inputs if compose.early else inputs | _file_inputs(compose)
+
+
+def _file_inputs(compose: Compose) -> dict[str, str]:
+    return {f"file {piece.target}": piece.key for piece in compose.files}
 
 
 def _further(piece: Piece, service: str) -> str:

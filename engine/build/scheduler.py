@@ -9,9 +9,11 @@ from pathlib import Path
 
 from engine.build.context import BuildContext, BuildSession
 from engine.cache.disk_space import while_room
+from engine.cache.holds import hold_entries
+from engine.cache.needs import disks_upon
 from engine.cache.store import Store
 from engine.errors import OUR_BUG, EngineError
-from engine.plan.build_plan import Plan
+from engine.plan.build_plan import Plan, make_plan
 from engine.plan.graph import Graph, Node
 from engine.report.reporter import Reporter
 
@@ -29,10 +31,14 @@ async def execute(
     """
     store.sweep()
     run = _Run(graph, store, reporter, session)
-    for step in plan.steps:
-        if step.action == "cached":
+    with hold_entries(store.layout) as hold:
+        hold.add(f"{node.kind}/{node.key}" for node in graph.order())
+        # What was pruned between the plan and the hold is built again; afterwards nobody prunes it.
+        if not all(store.find(graph.nodes[step.id].kind, graph.nodes[step.id].key) for step in plan.cached):
+            plan = make_plan(graph, store)
+        for step in plan.cached:
             run.use(graph.nodes[step.id])
-    return await run.build([graph.nodes[step.id] for step in plan.to_build], max(jobs, 1))
+        return await run.build([graph.nodes[step.id] for step in plan.to_build], max(jobs, 1))
 
 
 class _Run:
@@ -113,12 +119,14 @@ class _Run:
         if node.work is None:
             raise EngineError(f"{node.title} cannot be built on this machine")
         needs = [self._graph.nodes[need] for need in node.needs]
+        self._keep_disks(node)
         async with self._store.build(
             node.kind,
             node.key,
             on_wait=lambda message: self._reporter.node_waiting(node.id, message),
             inputs=node.inputs,
             parents=[(need.kind, need.key) for need in needs] if node.requires_entries else (),
+            title=node.title,
         ) as build:
             if build is not None:
                 context = BuildContext(
@@ -130,6 +138,18 @@ class _Run:
                 )
                 await while_room(node.work.build(context), build.directory)
         return self._store.layout.entry(node.kind, node.key)
+
+    def _keep_disks(self, node: Node) -> None:
+        """An entry that is there, and is built all the same, is damaged or useless. What takes its place has other
+        bytes, on which the disk of a sandbox that has been started from it would be garbage."""
+        if self._store.entry(node.kind, node.key) is None or self._store.find(node.kind, node.key) is not None:
+            return
+        if upon := disks_upon(self._store.layout).get(f"{node.kind}/{node.key}"):
+            names = ", ".join(sorted({keeper.name for keeper in upon}))
+            raise EngineError(
+                f"it has to be built again, and the disk of {names} stands on what it was",
+                hint=f"copy out what you need, `sandbox down` {names}, and run the command again",
+            )
 
     def _why_skipped(self, node: Node) -> str:
         for id in self._failed:

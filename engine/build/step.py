@@ -34,6 +34,7 @@ VERSION = "1"  # raise it when a step makes something else from the same inputs
 STEP_S = 3600.0
 REHEARSAL_S = 10.0
 REHEARSED = "/run/rehearsal"  # on a file system in memory: nothing of it is left on the disk
+HOST_NAME = "sandbox"  # of every guest while it is built
 KEEP_FREE = 96 * 1024 * 1024  # bytes that the guest keeps, above what it uses, when its free memory is taken away
 
 
@@ -48,7 +49,7 @@ class Step(Protocol):
 class InGuest:
     """Restore the machine of the node `parent` (None: boot a new one), let `step` act in it, and save a snapshot.
 
-    During the step the guest's hostname is `name`, and it may reach `endpoints`. With `certified` it trusts the
+    `name` is what this host calls the machine. During the step it may reach `endpoints`. With `certified` it trusts the
     certificate of a sandbox: containers that run in a snapshot can be given another certificate, but not a first one.
     `services` run afterwards: `up` will ask how they are.
     """
@@ -90,7 +91,7 @@ class InGuest:
                 disk=disk,
                 parent=parent,
                 policy=policy,
-                identity=Identity(self.name, files=client_files(self.endpoints)),
+                identity=build_identity(self.endpoints),
                 runtime=context.sockets.directory,
                 journal=journal,
                 console_log=context.directory / "console.log",
@@ -99,6 +100,11 @@ class InGuest:
                 on_step=context.log,
             ) as guest:
                 yield guest
+
+
+def build_identity(endpoints: tuple[Endpoint, ...]) -> Identity:
+    """What the guest is told about itself. A project's name is not in the keys of its steps, so it is not in here."""
+    return Identity(HOST_NAME, files=client_files(endpoints))
 
 
 async def execute(

@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from engine.cache.condition import look_at, record_files
 from engine.cache.disk_space import explain_full_disk, require_room
 from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
@@ -48,6 +49,7 @@ class Entry:
     last_used: datetime
     size: int
     seconds: float
+    title: str = ""  # what it is for, in the words of the plan that it was built by; "" in entries of older versions
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Store:
         self.layout = layout
         self._read_entries: dict[Path, Entry | None] | None = None  # by path; None outside of `one_look`
         self._broken_parents: dict[Path, str | None] = {}  # by the path of the entry, within `one_look`
+        self._damages: dict[Path, str | None] = {}  # the same
 
     # -- reading
 
@@ -104,20 +107,29 @@ class Store:
                 last_used=datetime.fromtimestamp(used, UTC),
                 size=record["size"],
                 seconds=record["seconds"],
+                title=str(record.get("title", "")),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def is_sound(self, entry: Entry) -> bool:
-        """Whether every ancestor is still there, *in the same build* that the entry was made from.
+        """Whether its files are as they were made, and every ancestor is there, *in the build* that it was made from.
 
         A parent that was removed and built again has the same key but other bytes. A disk that was backed by the old
         parent's disk would be silently corrupt on the new one.
         """
-        return self.broken_parent(entry) is None
+        return self.damage(entry) is None and self.broken_parent(entry) is None
+
+    def damage(self, entry: Entry) -> str | None:
+        """What is wrong with the entry's own files (`condition.look_at`); None where nothing is found."""
+        if self._read_entries is None:
+            return look_at(entry.path)
+        if entry.path not in self._damages:
+            self._damages[entry.path] = look_at(entry.path)
+        return self._damages[entry.path]
 
     def broken_parent(self, entry: Entry) -> str | None:
-        """The nearest ancestor ("kind/key") that is gone or was built again; None for a sound entry."""
+        """The nearest ancestor ("kind/key") that is gone, damaged or built again; None where there is none."""
         if self._read_entries is None:
             with self.one_look():
                 return self.broken_parent(entry)
@@ -128,7 +140,7 @@ class Store:
     def _find_broken_parent(self, entry: Entry) -> str | None:
         for name, build in entry.parents.items():
             parent = self.entry(*name.split("/", 1))
-            if parent is None or parent.build != build:
+            if parent is None or parent.build != build or self.damage(parent) is not None:
                 return name
             if further := self.broken_parent(parent):
                 return further
@@ -144,7 +156,7 @@ class Store:
         if self._read_entries is not None:
             yield
             return
-        self._read_entries, self._broken_parents = {}, {}
+        self._read_entries, self._broken_parents, self._damages = {}, {}, {}
         try:
             yield
         finally:
@@ -174,6 +186,7 @@ class Store:
         inputs: Mapping[str, str] | None = None,
         parents: Sequence[tuple[str, str]] = (),
         needed_bytes: int = 0,
+        title: str = "",
     ) -> AsyncIterator[Build | None]:
         """Build one entry: the body fills `Build.directory`, which becomes the entry unless the body raises.
 
@@ -207,6 +220,7 @@ class Store:
                         "parents": continued,
                         "created": datetime.now(UTC).isoformat(timespec="seconds"),
                         "seconds": round(time.monotonic() - started, 1),
+                        "title": title,
                     }
                     await asyncio.to_thread(self._seal, directory, record)
                     self._publish(directory, kind, key)
@@ -216,6 +230,17 @@ class Store:
 
     def remove(self, kind: str, key: str) -> bool:
         """Delete an entry; False when there was none. Raises EngineError while a process builds it."""
+        aside = self.set_aside(kind, key)
+        if aside is not None:
+            remove_tree(aside)
+        return aside is not None
+
+    def set_aside(self, kind: str, key: str) -> Path | None:
+        """Take an entry out of the cache in one step, and return where it can be deleted; None when there was none.
+
+        Whoever is killed before it deletes that leaves it to the next `sweep`. Raises EngineError while a process
+        builds the entry.
+        """
         lock = self._lock(kind, key)
         try:
             lock.acquire(blocking=False)
@@ -223,10 +248,7 @@ class Store:
             raise EngineError(f"{kind} {key[:8]} is being built; not removed") from error
         try:
             path = self.layout.entry(kind, key)
-            if not path.exists():
-                return False
-            self._discard(path, kind, key)
-            return True
+            return self._move_aside(path, kind, key) if path.exists() else None
         finally:
             lock.release()
 
@@ -300,6 +322,7 @@ class Store:
 
         The marker says that the entry is complete, so everything else must be on the disk before it.
         """
+        record_files(directory)
         write_json(self.layout.entry_record(directory), record | {"size": disk_usage(directory)})
         sync_tree(directory)
         marker = self.layout.entry_marker(directory)
@@ -317,10 +340,13 @@ class Store:
 
     def _discard(self, path: Path, kind: str, key: str) -> None:
         """Delete an entry. It is renamed first, in one step, so that nobody ever sees half of it."""
+        remove_tree(self._move_aside(path, kind, key))
+
+    def _move_aside(self, path: Path, kind: str, key: str) -> Path:
         aside = self.layout.temporary_entry(kind, key, secrets.token_hex(4))
         make_private(aside.parent)
         path.replace(aside)
-        remove_tree(aside)
+        return aside
 
     def _sweep_key(self, kind: str, key: str) -> None:
         for path in self.layout.temporary.glob(f"{kind}-{key}-*"):

@@ -33,7 +33,7 @@ def chosen_keys(option: str | None) -> DetachKeys:
     path = habits_file(os.environ)
     # Who has no such file does not wait for what reads it.
     if path.exists():
-        from engine.cli.own_habits import load_habits
+        from engine.lifecycle.own_habits import load_habits
 
         if text := load_habits(path).detach_keys:
             return _parsed(text, str(path))

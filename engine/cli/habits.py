@@ -6,7 +6,6 @@ ALIASES = {"ps": "ls", "list": "ls"}
 _ENDS = "`sandbox down` stops a sandbox and leaves nothing behind."
 # A word that is no command -> what to type, or why there is nothing to type.
 WAYS = {
-    "build": "`sandbox up` builds what has changed; `sandbox plan` says what that is.",
     "clean": "`sandbox down` leaves nothing of a sandbox; `sandbox doctor` shows where the cache is.",
     "clone": "`mounts: [{source: ., target: /workspace, mode: clone}]` in the file gives a private copy.",
     "commit": "`setup:` in the file is what makes the machine as it is to be.",
@@ -38,7 +37,7 @@ WAYS = {
     "port": "`sandbox ls` shows the ports.",
     "ports": "`sandbox ls` shows the ports.",
     "provision": "`sandbox up` runs the steps of `setup` that have changed.",
-    "prune": "`sandbox down` leaves nothing of a sandbox; `sandbox doctor` shows where the cache is.",
+    "prune": "`sandbox down` leaves nothing of a sandbox; `sandbox cache prune` removes what no build uses any more.",
     "push": "images are in the sandbox's own Docker: `sandbox exec -- docker push IMAGE`.",
     "rebuild": "`sandbox up` builds what has changed; `sandbox up --recreate` takes a new machine.",
     "recreate": "`sandbox up --recreate`.",

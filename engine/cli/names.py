@@ -10,6 +10,7 @@ SECTIONS = {
     "Commands": {
         "init": "Write a first Sandboxfile.yaml.",
         "up": "Start the sandbox that Sandboxfile.yaml describes.",
+        "build": "Build what `up` starts from, and start nothing.",
         "run": "Give the agent one task, in a machine of its own.",
         "attach": "Join this terminal to the agent's.",
         "shell": "Open a shell beside the agent.",
@@ -42,6 +43,7 @@ SECTIONS = {
         "allow": "Let a running sandbox reach one more name.",
         "deny": "Refuse a name to a running sandbox.",
         "console": "Show the guest's serial console.",
+        "cache": "Show and shrink what is kept of builds.",
         "doctor": "Show tools, accelerator and directories.",
         "completion": "Print shell completion for bash, zsh or fish.",
     },

@@ -86,8 +86,9 @@ def _carry_out(
 
             with contextlib.suppress(EngineError, OSError):  # an editor's comfort is no reason to have no sandbox
                 write_alias(layout, name)
-        meanwhile()
-        _hear(spawned, paths.supervisor_log, on_step)
+        with _holding(layout, start):
+            meanwhile()
+            _hear(spawned, paths.supervisor_log, on_step)
     except (EngineError, OSError) as error:
         spawned.give_up()
         leave_evidence(layout, name)
@@ -109,6 +110,22 @@ def _until_ready(spawned: Spawned) -> Iterator[None]:
         raise
     finally:
         spawned.release()
+
+
+@contextlib.contextmanager
+def _holding(layout: Layout, start: Start) -> Iterator[None]:
+    """Within the block nobody prunes what the sandbox is started from; afterwards its disk says what it stands on.
+
+    Raises EngineError where something was taken away before.
+    """
+    from engine.cache.holds import hold_entries
+
+    entries = [Path(entry) for entry in start.entries]
+    with hold_entries(layout) as hold:
+        hold.add(f"{entry.parent.name}/{entry.name}" for entry in entries)
+        if not all(layout.entry_marker(entry).exists() for entry in entries):
+            raise EngineError("entries of the cache have gone away")
+        yield
 
 
 def _launch(start: Start, environment: Mapping[str, str]) -> bytes:

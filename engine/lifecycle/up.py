@@ -14,6 +14,7 @@ from engine.lifecycle.intent import Intent, Wishes, intend
 from engine.lifecycle.outcome import How, Outcome
 
 if TYPE_CHECKING:
+    from engine.build.blueprint import Built
     from engine.lifecycle.members import Members
     from engine.lifecycle.recording import Recorder
     from engine.report.reporter import Reporter
@@ -161,37 +162,43 @@ async def _change(intent: Intent, audience: Audience) -> Instance:
 async def _build_and_start(
     intent: Intent, plan: Agreed, audience: Audience, recorder: Recorder | None = None
 ) -> Instance:
-    from engine.build.blueprint import build
+    from engine.cache.holds import hold_entries
     from engine.lifecycle.down import take_down
+    from engine.lifecycle.preparation import prepare, start_whole
     from engine.lifecycle.start import start
 
     blueprint, name = intent.blueprint, intent.name
-    with audience.reporter() as reporter:
+    with audience.reporter() as reporter, hold_entries(blueprint.layout) as hold:
         audience.phase("building what is not cached")
         with recorder.building() if recorder is not None else contextlib.nullcontext():
-            built = await build(blueprint, reporter, audience.on_failure)
+            built = await prepare(blueprint, reporter, hold, audience.on_failure)
         if intent.before.instance is not None:  # after the build: if it fails, the old sandbox goes on running
             reporter.note(f"removing the previous {name} ({intent.before.status})")
             if (lost := await take_down(blueprint.layout, intent.before)) is not None:
                 reporter.note(f"what was to be kept of its agent is as it was before: {lost}")
         audience.phase("starting the supervisor")
         kept = recorder is not None and recorder.fits(intent, plan.wishes, plan.unconfined_mounts)
-        with _node(reporter, name) as line:
-            started = await start(
-                built,
-                name,
-                line,
-                credentials=intent.credentials,
-                keep_failed=plan.wishes.keep_failed,
-                unconfined_mounts=plan.unconfined_mounts,
-                for_task=plan.wishes.for_task,
-                # A blueprint of files that changed meanwhile is not what was looked at.
-                on_step=audience.phase,
-                on_launch=recorder.launched if recorder and kept and built.blueprint is blueprint else None,
-            )
+
+        async def start_it(built: Built) -> Instance:
+            with _node(reporter, name) as line:
+                started = await start(
+                    built,
+                    name,
+                    line,
+                    credentials=intent.credentials,
+                    keep_failed=plan.wishes.keep_failed,
+                    unconfined_mounts=plan.unconfined_mounts,
+                    for_task=plan.wishes.for_task,
+                    on_step=audience.phase,
+                    # A blueprint of files that changed meanwhile is not what was looked at.
+                    on_launch=recorder.launched if recorder and kept and built.blueprint is blueprint else None,
+                )
+            return started.instance
+
+        instance = await start_whole(built, reporter, hold, start_it)
         if recorder is not None:
             recorder.keep()
-        return started.instance
+        return instance
 
 
 @contextlib.contextmanager

@@ -40,6 +40,10 @@ class Plan:
     def to_build(self) -> tuple[PlannedNode, ...]:
         return tuple(step for step in self.steps if step.action == "build")
 
+    @property
+    def cached(self) -> tuple[PlannedNode, ...]:
+        return tuple(step for step in self.steps if step.action == "cached")
+
     def step(self, id: str) -> PlannedNode:
         """The step of the node `id`. Raises KeyError."""
         return {step.id: step for step in self.steps}[id]
@@ -47,7 +51,7 @@ class Plan:
     def render(self) -> str:
         """One line for each step, in aligned columns, then a line that counts them. Equal plans give equal text."""
         rows = [(clean_line(step.title), step.describe()) for step in self.steps]
-        cached = sum(step.action == "cached" for step in self.steps)
+        cached = len(self.cached)
         lines = [*align(rows, indent="  ").splitlines(), f"{cached} cached, {len(self.to_build)} to build"]
         return "".join(f"{line}\n" for line in lines)
 
@@ -87,9 +91,14 @@ def _decide(
 
 
 def _why_build(node: Node, graph: Graph, store: Store, previous: Mapping[str, Made]) -> str:
-    if (entry := store.entry(node.kind, node.key)) and (broken := store.broken_parent(entry)):
+    entry = store.entry(node.kind, node.key)
+    if entry and (damage := store.damage(entry)):
+        return f"cache entry is damaged: {damage}"
+    if entry and (broken := store.broken_parent(entry)):
         names = {f"{other.kind}/{other.key}": other.id for other in graph.nodes.values()}
-        return f"cache entry of {names.get(broken, broken)} was removed"
+        gone = store.entry(*broken.split("/", 1))
+        how = "is damaged" if gone and store.damage(gone) else "was removed"
+        return f"cache entry of {names.get(broken, broken)} {how}"
     before = previous.get(node.id)
     if before is None:
         return "not built yet"

@@ -29,12 +29,15 @@ def load_made(path: Path) -> dict[str, Made]:
     return {}
 
 
-def save_made(path: Path, graph: Graph, done: Iterable[str]) -> None:
-    """Remember the nodes in `done` as they are in `graph`; what is known of other nodes stays. Raises EngineError."""
+def save_made(path: Path, graph: Graph, done: Iterable[str], project: Path | None = None) -> None:
+    """Remember the nodes in `done` as they are in `graph`, built for `project`; what is known of other nodes stays.
+
+    Raises EngineError.
+    """
     known: dict[str, Made] = {id: made for id, made in load_made(path).items() if id in graph.nodes}
     for id in done:
         known[id] = Made(key=graph.nodes[id].key, inputs=dict(graph.nodes[id].inputs))
     try:
-        write_json(path, {"version": 1, "nodes": known})
+        write_json(path, {"version": 1, "project": str(project) if project else None, "nodes": known})
     except OSError as error:
         raise EngineError(f"cannot write {path}: {error.strerror}") from error

@@ -109,6 +109,11 @@ class Compose:
         """
         return json.dumps(escape_dollars(self.document), sort_keys=True)
 
+    def early_configuration(self) -> str:
+        """The part of the Compose file that decides how the early services run, as canonical text."""
+        services = {name: service for name, service in self.document["services"].items() if name in self.early}
+        return json.dumps(escape_dollars({**self.document, "services": services}), sort_keys=True)
+
     def image_configuration(self) -> str:
         """The part of the Compose file that decides which images are needed, as canonical text."""
         keep = ("image", "build", "platform", "pull_policy")

@@ -36,9 +36,13 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("cache", "<kind>/<key>/", "one finished cache entry, never changed afterwards", "built again when needed"),
     ("cache", "<kind>/<key>/entry.json", "kind, key, inputs, parents, when, how long, size", "only with its entry"),
     ("cache", "<kind>/<key>/complete", "written last; its time is the last use of the entry", "only with its entry"),
+    ("cache", "<kind>/<key>/files.json", "size, time and digest of each of its files", "damage is not noticed"),
     ("cache", "tmp/<kind>-<key>-<random>/", "an entry being built, or being deleted", "safe when no build runs"),
     ("cache", "locks/<kind>-<key>.lock", "held by the process that builds the entry", "safe when no build runs"),
     ("cache", "locks/<kind>-<key>.json", "who holds that lock, for those who wait", "safe when no build runs"),
+    ("cache", "locks/hold-<random>.json", "what a running build or start needs", "safe when no build runs"),
+    ("cache", "locks/state-<digest>.json", "a state directory that uses this cache", "noted again by its next `up`"),
+    ("cache", "locks/removal.lock", "held while entries are taken away", "safe when no build runs"),
     ("state", "README", "says what the directory is", "written again by the next command"),
     ("state", "instances/<name>/", "one sandbox", "use `sandbox down <name>`"),
     ("state", "instances/<name>/instance.json", "the record: project, plan, supervisor, ports", "the sandbox is lost"),
@@ -117,7 +121,7 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "the same sockets, of a machine that builds a cache entry",
         "safe when no build runs",
     ),
-    ("config", "config.yaml", "your habits: the keys that detach; you write it", "the usual keys are back"),
+    ("config", "config.yaml", "your habits: detach keys, size of the cache; you write it", "the usual ones are back"),
     ("config", "secrets.yaml", "where you have secrets that you do not keep here; you write it", "they have no value"),
     ("config", "agents/<name>/agent.yaml", "an agent of your own; you write it", "`use: <name>` finds it no more"),
     ("config", "agents/<name>/Sandboxfile.yaml", "what `sandbox init <name>` starts with", "it makes one up"),
@@ -204,6 +208,10 @@ class Layout(NamedTuple):
     def entry_marker(self, entry: Path) -> Path:
         return entry / "complete"
 
+    def entry_files(self, entry: Path) -> Path:
+        """Sizes, times and digests of the entry's files."""
+        return entry / "files.json"
+
     @property
     def temporary(self) -> Path:
         return self.cache / TMP
@@ -222,6 +230,24 @@ class Layout(NamedTuple):
     def entry_lock_owner(self, kind: str, key: str) -> Path:
         """The file in which the process that holds the lock writes who it is."""
         return self.entry_lock(kind, key).with_suffix(".json")
+
+    def hold(self, random: str) -> Path:
+        """The file in which a running process says which entries it needs."""
+        return self.cache / LOCKS / f"hold-{random}.json"
+
+    def holds(self) -> list[Path]:
+        return sorted((self.cache / LOCKS).glob("hold-*.json"))
+
+    @property
+    def removal_lock(self) -> Path:
+        return self.cache / LOCKS / "removal.lock"
+
+    def noted_state(self, digest: str) -> Path:
+        """The file that names a state directory whose sandboxes use this cache."""
+        return self.cache / LOCKS / f"state-{digest}.json"
+
+    def noted_states(self) -> list[Path]:
+        return sorted((self.cache / LOCKS).glob("state-*.json"))
 
     # -- state and runtime
 

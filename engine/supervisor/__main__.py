@@ -246,7 +246,7 @@ async def _mount(
 @contextlib.asynccontextmanager
 async def _looking(launch: Launch, guest: Guest) -> AsyncIterator[asyncio.Task[list[dict[str, Any]]] | None]:
     """The first look at services that run since before the snapshot, while the rest is done; None with others."""
-    if launch.late or launch.clones or not launch.services:
+    if launch.late or not launch.services:
         yield None
         return
     task = asyncio.create_task(wait_healthy(guest.channel, launch.project_name, launch.services))

@@ -67,8 +67,8 @@ def to_json(row: Measured) -> dict[str, Any]:
 
 
 def _table(rows: list[Measured]) -> str:
-    from engine.cli.showing.sizes import size
     from engine.report.columns import align
+    from engine.report.sizes import size
     from engine.report.text import clean_line
 
     cells = []

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from engine.cli.showing.sizes import size
 from engine.lifecycle.path_patterns import conditions_for, matches
 from engine.lifecycle.traffic import Traffic
 from engine.lifecycle.unneeded import Unneeded
 from engine.report.columns import align
+from engine.report.sizes import size
 from engine.report.text import clean_line, cut
 
 MOST_LINES = 8  # of what was asked of one host

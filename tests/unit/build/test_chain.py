@@ -51,11 +51,11 @@ setup[1] <- base setup[0]: Setup, may reach api.example.com
   user = root
 images <- base setup[1]: Images, may reach api.example.com
   context web = a digest
-  file /var/lib/sandbox/files/db.0.env = a digest
-  file /var/lib/sandbox/files/site.config = a digest
   images = a digest
   project name = shop
 services <- base images: Services, may reach api.example.com
+  file /var/lib/sandbox/files/db.0.env = a digest
+  file /var/lib/sandbox/files/site.config = a digest
   services = a digest
 """
 

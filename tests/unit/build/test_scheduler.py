@@ -13,6 +13,7 @@ import pytest
 
 from engine.build.context import BuildContext
 from engine.build.scheduler import execute
+from engine.cache.holds import held_entries
 from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.plan.build_plan import make_plan
@@ -257,13 +258,25 @@ def test_what_cannot_be_built_here_says_so(store: Store) -> None:
         asyncio.run(run(Graph([node("a", build=None)]), store))
 
 
-def test_an_entry_that_disappears_after_the_plan_is_said(store: Store) -> None:
+def test_an_entry_that_is_pruned_after_the_plan_is_built_again(store: Store) -> None:
     graph = Graph([node("a")])
     asyncio.run(run(graph, store))
     plan = make_plan(graph, store)
     store.remove("disk", graph.nodes["a"].key)
-    with pytest.raises(EngineError, match="A has disappeared since the plan was made"):
-        asyncio.run(execute(graph, plan, store, Recorder(), 1))
+    done = asyncio.run(execute(graph, plan, store, Recorder(), 1))
+    assert done["a"].is_dir() and store.find("disk", graph.nodes["a"].key) == done["a"]
+
+
+def test_what_is_built_upon_is_held_until_the_end(store: Store) -> None:
+    held: list[dict[str, list[int]]] = []
+
+    async def look(context: BuildContext) -> None:
+        held.append(held_entries(store.layout))
+
+    graph = Graph([node("a"), node("b", "a", build=look)])
+    asyncio.run(run(graph, store))
+    assert held == [{f"disk/{graph.nodes[name].key}": [os.getpid()] for name in "ab"}]
+    assert held_entries(store.layout) == {}
 
 
 def test_children_that_continue_a_rebuilt_parent_are_rebuilt(store: Store) -> None:

@@ -13,7 +13,7 @@ import pytest
 from engine.build import blueprint as blueprints
 from engine.build.accelerator import Verdict
 from engine.build.blueprint import Built
-from engine.lifecycle import start
+from engine.lifecycle import preparation, start
 from engine.lifecycle.audience import Audience, Replacement
 from engine.lifecycle.intent import Wishes
 from engine.lifecycle.members import choose_members
@@ -88,6 +88,7 @@ class Counted:
         patch.setattr(blueprints, "execute", execute)
         patch.setattr(blueprints, "load_verdict", lambda store: Verdict("tcg", ()))
         patch.setattr(start, "start", started)
+        patch.setattr(preparation, "_is_whole", lambda built: True)
 
 
 def record(loaded: Loaded) -> Instance:
