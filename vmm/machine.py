@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from vmm.errors import VmmError
 from vmm.last_words import LastWords
 from vmm.private import UMASK
 from vmm.process import spawn
-from vmm.qemu_args import USER_NETWORK, qemu_arguments
+from vmm.qemu_args import MOUNT_QUEUE, USER_NETWORK, qemu_arguments
 from vmm.qmp import Qmp, connect_qmp
 from vmm.spec import Drive, MachineSpec
 from vmm.tools import Tools
@@ -63,23 +63,33 @@ class Machine:
         """The channel as a stream pair; call once."""
         return await asyncio.open_connection(sock=self.channel)
 
-    async def restore(self, state: Path) -> None:
+    async def restore(self, state: Path, before_it_runs: Callable[[], object] = lambda: None) -> None:
         """Load the device state of a snapshot into a machine started with `incoming`, and let it run.
 
-        Raises VmmError with QEMU's reason (another QEMU version or machine shape) or after RESTORE_S seconds.
+        `before_it_runs` is called when nothing but that is left. Raises VmmError with QEMU's reason (another QEMU
+        version or machine shape) or after RESTORE_S seconds.
         """
         await self._set_capabilities()
         await self.qmp.migrate("migrate-incoming", f"file:{state}", timeout_s=RESTORE_S)
+        before_it_runs()
         await self.qmp.execute("cont")
 
     async def save(self, state: Path) -> None:
         """Stop the machine and write its device state; the memory file then holds the memory. Takes up to SAVE_S."""
-        await self.qmp.execute("stop", timeout_s=60)
+        await self.stand_still()
         if self.spec.network is not None and self.spec.network.stream is None:
             # It would save a state of its own, which a machine without a user network would refuse to load.
             await self.qmp.execute("netdev_del", id=USER_NETWORK)
         await self._set_capabilities()
         await self.qmp.migrate("migrate", f"file:{state}", timeout_s=SAVE_S)
+
+    async def stand_still(self) -> None:
+        """Stop the guest's processors, and flush its disk. Raises VmmError."""
+        await self.qmp.execute("stop", timeout_s=60)
+
+    async def go_on(self) -> None:
+        """Let it run after `stand_still`, also after a `save` that has failed. Raises VmmError."""
+        await self.qmp.execute("cont")
 
     async def _set_capabilities(self) -> None:
         wanted = [{"capability": name, "state": True} for name in ("events", "x-ignore-shared")]
@@ -116,7 +126,7 @@ class Machine:
             chardev=f"fs{slot}",
             tag=tag,
             bus=f"slot{slot}",
-            queue_size=1024,
+            queue_size=MOUNT_QUEUE,
         )
 
     async def plug_drive(self, drive: Drive) -> None:

@@ -7,8 +7,9 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.memory import make_memory
 from vmm.snapshot import Shape, Snapshot
-from vmm.spec import Drive, MachineSpec, Memory, Network, kernel_arguments
+from vmm.spec import Drive, MachineSpec, Memory, MountDevice, Network, kernel_arguments
 from vmm.tools import Tools
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Identity:
     note: tuple[str, str] | None = None
     certificate: str | None = None
 
+    def refresh(self) -> dict[str, Any]:
+        """The arguments for a guest that stays who it was: what would be stale, and of the certificate a new one."""
+        certificate = {"certificate": self.certificate} if self.certificate is not None else {}
+        return {"entropy": secrets.token_hex(64), "time_ns": time.time_ns(), **certificate}
+
     def request(self) -> dict[str, Any]:
         """The arguments of guestd's `identity`, with fresh randomness and the host's clock."""
         return {
@@ -93,6 +99,19 @@ def note_files(note: tuple[str, str] | None, user: str) -> Iterator[dict[str, An
         yield {"path": path, "mode": 0o600, "content": text, "owner": user, "part": True}
 
 
+@dataclass(frozen=True)
+class GoingOn:
+    """What a guest has besides its snapshot when it goes on where it was paused, as the one that it was.
+
+    `mounts` are its devices, whose servers listen when `served` is done. `before_it_runs` is called at the last moment.
+    """
+
+    mounts: tuple[MountDevice, ...]
+    served: Awaitable[object]
+    before_it_runs: Callable[[Gateway], object]
+    authority: Authority | None = None
+
+
 @dataclass
 class Guest:
     """A guest that answers. `memory` is the descriptor of its memory."""
@@ -119,6 +138,7 @@ async def open_guest(
     keep: Keep | None = None,
     certified: bool = False,
     proxies: Proxies | None = None,
+    going_on: GoingOn | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
@@ -126,12 +146,14 @@ async def open_guest(
     `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
     the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
     with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request, `keep`
-    takes those that are renewed. `proxies` are those of the host.
-    Raises VmmError with the console's last lines when nothing answers.
+    takes those that are renewed. `proxies` are those of the host. With `going_on`, `parent` is what was
+    paused: the guest stays who it was, and gets fresh randomness and the time. Raises VmmError with the console's last
+    lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
-        authority = make_authority(name) if certified or policy.looks_inside else None
-        if authority is not None:
+        authority = going_on.authority if going_on else None
+        if authority is None and (certified or policy.looks_inside):
+            authority = make_authority(name)
             identity = replace(identity, certificate=authority.certificate)
         memory = await stack.enter_async_context(_memory(base.shape, parent))
         net = await stack.enter_async_context(
@@ -149,15 +171,20 @@ async def open_guest(
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
         descriptor = await asyncio.shield(memory)  # it was made while the network was
         spec = _machine(base, name, disk, descriptor, net.network, parent)
+        if going_on is not None:
+            spec = replace(spec, mounts=going_on.mounts)
+            await going_on.served
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
             start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=(descriptor,))
         )
         if parent is not None:
-            await machine.restore(parent.state)
+            before = partial(going_on.before_it_runs, net.gateway) if going_on is not None else lambda: None
+            await machine.restore(parent.state, before)
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
         await _answered(machine, channel, booting=parent is None)
-        await channel.call("identity", timeout_s=HELLO_S, **identity.request())
+        request = identity.request() if going_on is None else identity.refresh()
+        await channel.call("identity", timeout_s=HELLO_S, **request)
         yield Guest(machine, channel, net.gateway, descriptor)
 
 
@@ -194,6 +221,11 @@ def _machine(base: Base, name: str, disk: Path, memory: int, network: Network, p
     )
 
 
+def _pages(parent: Snapshot | None) -> Path | None:
+    """The file of its memory's pages; None for a machine that boots, and where they are with the devices' state."""
+    return parent.ram if parent is not None and parent.ram.exists() else None
+
+
 @contextlib.asynccontextmanager
 async def _memory(shape: Shape, parent: Snapshot | None) -> AsyncIterator[asyncio.Future[int]]:
     """The descriptor of the machine's memory, which is still being made; closed with the block.
@@ -201,7 +233,7 @@ async def _memory(shape: Shape, parent: Snapshot | None) -> AsyncIterator[asynci
     A copy, although QEMU could map the snapshot's pages privately: it would punch the pages that the guest reports as
     free out of the snapshot's very file, mapped privately or not, and every later clone would find zeros there.
     """
-    making = asyncio.ensure_future(asyncio.to_thread(make_memory, shape.memory, parent.ram if parent else None))
+    making = asyncio.ensure_future(asyncio.to_thread(make_memory, shape.memory, _pages(parent)))
     try:
         yield making
     finally:

@@ -122,6 +122,10 @@ def command(
             show_summary(outcome, on_stderr=not detach and outcome.instance.agent is not None)
 
     audience = Terminal(progress, tell, shell_on_failure=shell_on_failure)
+    if not wishes["recreate"]:
+        from engine.cli.waking import wake_members
+
+        wake_members(layout, [member.name for member in members.each])
     with agreed(members, layout, Wishes(**wishes), audience) as plan:
         outcomes = run(carry_out(plan, audience))
     if as_json:

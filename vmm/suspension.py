@@ -1,0 +1,73 @@
+"""A machine that is put aside: its memory and the state of its devices in a directory, beside the disk that it keeps.
+
+It goes on once, from this very state and this very disk, and the files are of no use after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from vmm.errors import VmmError
+from vmm.machine import Machine
+from vmm.memory import write_memory
+from vmm.private import private
+from vmm.snapshot import FORMAT, Shape, Snapshot, describe_drives
+
+ROOM = 64 << 20  # bytes that are to stay free: the state of the devices, and whoever else writes there
+
+
+async def suspend(machine: Machine, memory: int, shape: Shape, directory: Path, commit: Callable[[], object]) -> None:
+    """Write the running `machine` into `directory`, where it stands still after that, and call `commit`.
+
+    `memory` is the descriptor of its memory. Whatever fails before `commit` has returned, and a cancellation, lets the
+    machine run on; after that it must not. All files are on the disk when `commit` is called. Raises VmmError, OSError.
+    """
+    check_room(memory, directory)
+    await machine.stand_still()
+    try:
+        snapshot = Snapshot(directory, shape, tuple(machine.plugged))
+        if machine.spec.memory.shared:
+            # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
+            await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
+        await machine.save(snapshot.state)
+        meta = {"format": FORMAT, "shape": asdict(shape), "drives": describe_drives(snapshot.drives, directory)}
+        with open(directory / "meta.json", "w", opener=private) as file:
+            file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        await asyncio.to_thread(_sync, snapshot.state)
+        commit()
+    except BaseException:
+        await asyncio.shield(machine.go_on())
+        raise
+
+
+def check_room(memory: int, directory: Path) -> None:
+    """Raises VmmError where the disk has no room for the memory behind the descriptor."""
+    needed = os.fstat(memory).st_blocks * 512 + ROOM
+    seen = os.statvfs(directory)
+    if (free := seen.f_bavail * seen.f_frsize) < needed:
+        raise VmmError(
+            f"the machine's memory needs up to {needed >> 20} MB on the disk, and {free >> 20} MB are free",
+            hint=f"make room where {directory.parent} is",
+        )
+
+
+def _write(memory: int, size: int, target: Path) -> None:
+    try:
+        write_memory(memory, size, target)
+    finally:
+        os.close(memory)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
