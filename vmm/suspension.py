@@ -28,23 +28,30 @@ async def suspend(machine: Machine, memory: int, shape: Shape, directory: Path, 
     machine run on; after that it must not. All files are on the disk when `commit` is called. Raises VmmError, OSError.
     """
     check_room(memory, directory)
-    await machine.stand_still()
+    # QEMU finishes what it was told, whoever still waits for that: only then it can be told to go on.
+    saving = asyncio.create_task(_save(machine, memory, shape, directory))
     try:
-        snapshot = Snapshot(directory, shape, tuple(machine.plugged))
-        if machine.spec.memory.shared:
-            # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
-            await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
-        await machine.save(snapshot.state)
-        meta = {"format": FORMAT, "shape": asdict(shape), "drives": describe_drives(snapshot.drives, directory)}
-        with open(directory / "meta.json", "w", opener=private) as file:
-            file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        await asyncio.to_thread(_sync, snapshot.state)
+        await asyncio.shield(saving)
         commit()
     except BaseException:
+        await asyncio.wait({saving})
         await asyncio.shield(machine.go_on())
         raise
+
+
+async def _save(machine: Machine, memory: int, shape: Shape, directory: Path) -> None:
+    await machine.stand_still()
+    snapshot = Snapshot(directory, shape, tuple(machine.plugged))
+    if machine.spec.memory.shared:
+        # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
+        await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
+    await machine.save(snapshot.state)
+    meta = {"format": FORMAT, "shape": asdict(shape), "drives": describe_drives(snapshot.drives, directory)}
+    with open(directory / "meta.json", "w", opener=private) as file:
+        file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    await asyncio.to_thread(_sync, snapshot.state)
 
 
 def check_room(memory: int, directory: Path) -> None:

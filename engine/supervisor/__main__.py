@@ -27,7 +27,7 @@ from engine.gateway.journal import Journal
 from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest, open_guest
-from engine.guest.services import look_at_services, start_services, wait_healthy, write_compose
+from engine.guest.services import start_services, wait_healthy, write_compose
 from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
 from engine.state.instance_paths import InstancePaths
@@ -207,8 +207,6 @@ async def start_sandbox(
         )
         services: list[dict[str, Any]] = []
         if resumption is not None:
-            if launch.services:
-                services = await look_at_services(guest.channel, launch.project_name, launch.services)
             await stack.enter_async_context(ports.serving(guest.channel))
             yield RunningSandbox(launch, guest, ports, services, resumption)
             return
@@ -297,7 +295,8 @@ async def _live(
     assert record is not None, "`up` writes the record before it starts us"
     try:
         async with start_sandbox(launch, paths, events, resumption) as sandbox:
-            services = {row["name"]: row for row in sandbox.services}
+            # Those that go on are as they were: to ask would take longer than all the rest.
+            services = record.services if resumption else {row["name"]: row for row in sandbox.services}
             record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
@@ -313,7 +312,7 @@ async def _live(
             handlers["pause"] = pauser.handle
             handlers |= live_handlers(layout, launch.name, sandbox.guest, adjuster, temporary)
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
-                events.send("ready", services=sandbox.services)
+                events.send("ready", services=list(services.values()))
                 up.set()
                 events.release()
                 return await _until_the_end(sandbox, record, layout, stop, keeper, pauser)

@@ -146,6 +146,9 @@ def test_a_pause_that_is_given_up_lets_it_run_on(tmp_path: Path) -> None:
         task = asyncio.create_task(world.pauser.pause())
         await reached.wait()
         task.cancel()
+        await asyncio.sleep(0)
+        assert world.machine.said == ["stands still"], "QEMU is not told to go on while it saves"
+        never.set()
         with pytest.raises(asyncio.CancelledError):
             await task
 
