@@ -17,7 +17,7 @@ from vmm.jail import has_filter, machine_jail
 from vmm.last_words import LastWords
 from vmm.private import UMASK
 from vmm.process import spawn
-from vmm.qemu_args import USER_NETWORK, qemu_arguments
+from vmm.qemu_args import MOUNT_QUEUE, USER_NETWORK, qemu_arguments
 from vmm.qmp import Qmp, connect_qmp
 from vmm.spec import Drive, MachineSpec
 from vmm.tools import Tools
@@ -69,7 +69,8 @@ class Machine:
     async def load(self, state: Path) -> None:
         """Load the device state of a snapshot into a machine started with `incoming`; `run` lets it go on.
 
-        Raises VmmError with QEMU's reason (another QEMU version or machine shape) or after RESTORE_S seconds.
+        Its memory must be there: devices look into it. Raises VmmError with QEMU's reason (another QEMU version or
+        machine shape) or after RESTORE_S seconds.
         """
         await self._set_capabilities()
         # No switch has to learn where the machine is now, and the guest would run for each announcement.
@@ -77,7 +78,7 @@ class Machine:
         await self.qmp.migrate("migrate-incoming", state, timeout_s=RESTORE_S)
 
     async def run(self) -> None:
-        """Let a loaded machine go on. Raises VmmError."""
+        """Let a loaded machine go on, or one that stands still, also after a `save` that failed. Raises VmmError."""
         await self.qmp.execute("cont")
 
     async def restore(self, state: Path) -> None:
@@ -87,12 +88,16 @@ class Machine:
 
     async def save(self, state: Path) -> None:
         """Stop the machine and write its device state; the memory file then holds the memory. Takes up to SAVE_S."""
-        await self.qmp.execute("stop", timeout_s=60)
+        await self.stand_still()
         if self.spec.network is not None and self.spec.network.stream is None:
             # It would save a state of its own, which a machine without a user network would refuse to load.
             await self.qmp.execute("netdev_del", id=USER_NETWORK)
         await self._set_capabilities()
         await self.qmp.migrate("migrate", state, timeout_s=SAVE_S)
+
+    async def stand_still(self) -> None:
+        """Stop the guest's processors, and flush its disk. Raises VmmError."""
+        await self.qmp.execute("stop", timeout_s=60)
 
     async def _set_capabilities(self) -> None:
         wanted = [{"capability": name, "state": True} for name in ("events", "x-ignore-shared")]
@@ -131,7 +136,7 @@ class Machine:
             chardev=f"fs{slot}",
             tag=tag,
             bus=f"slot{slot}",
-            queue_size=1024,
+            queue_size=MOUNT_QUEUE,
         )
 
     async def plug_drive(self, drive: Drive) -> None:
@@ -183,6 +188,8 @@ async def start_machine(
             ours[name], theirs[name] = socket.socketpair()
             stack.enter_context(ours[name])
             stack.enter_context(theirs[name])
+        for mount in spec.mounts:  # QEMU can make no connection by itself
+            theirs[mount.channel] = stack.enter_context(connect_now(mount.server))
         arguments = qemu_arguments(
             spec,
             fds={name: end.fileno() for name, end in theirs.items()},

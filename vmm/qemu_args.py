@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vmm.errors import VmmError
-from vmm.spec import CHANNEL_PORT_NAME, GUEST_ADDRESS, GUEST_MAC, Drive, MachineSpec, Network
+from vmm.spec import CHANNEL_PORT_NAME, GUEST_ADDRESS, GUEST_MAC, Drive, MachineSpec, MountDevice, Network
 
 MIB = 1024 * 1024
 USER_NETWORK = "user0"
+MOUNT_QUEUE = 1024  # requests of a mount at once
 # The guest needs none of these; each costs boot time under emulation and surface everywhere.
 MACHINE_OFF = "smbus=off,sata=off,usb=off,vmport=off,hpet=off"
 
@@ -23,7 +24,8 @@ def qemu_arguments(
 ) -> list[str]:
     """All arguments after QEMU's own command.
 
-    `fds` maps "qmp", "console" and, when the spec has a channel, "channel" to inherited socket descriptors; `connect`
+    `fds` maps "qmp", "console", the channels of mounts and, when the spec has a channel, "channel" to inherited socket
+    descriptors; `connect`
     is the command that joins its stdin and stdout to a unix socket, given as last argument; `data` are the -L options.
     `filtered` says that this QEMU has a filter of system calls of its own.
     Raises VmmError when a path cannot be written in QEMU's option syntax.
@@ -55,6 +57,8 @@ def qemu_arguments(
         arguments += ["-device", f"pcie-root-port,id=slot{number},chassis={number + 1},slot={number + 1}"]
     for drive in spec.drives:
         arguments += _drive(drive) if drive.slot is not None else []
+    for mount in spec.mounts:
+        arguments += _mount(mount, fds[mount.channel])
     if spec.incoming:
         arguments += ["-incoming", "defer"]
     return arguments
@@ -90,6 +94,14 @@ def _drive(drive: Drive) -> list[str]:
     bus = "" if drive.slot is None else f",bus=slot{drive.slot}"
     device = f"virtio-blk-pci,drive={drive.serial},serial={drive.serial},id={drive.device}{bus}"
     return ["-blockdev", f"{block},{file}", "-device", device]
+
+
+def _mount(mount: MountDevice, connection: int) -> list[str]:
+    device = f"vhost-user-fs-pci,id=fsdev{mount.slot},chardev={mount.channel},tag={mount.tag}"
+    return [
+        *("-chardev", f"socket,id={mount.channel},fd={connection}"),
+        *("-device", f"{device},bus=slot{mount.slot},queue-size={MOUNT_QUEUE}"),
+    ]
 
 
 def _network(network: Network, connect: Sequence[str]) -> list[str]:

@@ -80,14 +80,14 @@ async def save_snapshot(machine: Machine, memory: int, shape: Shape, directory: 
         raise VmmError("QEMU did not end properly after saving: its disk may not be complete")
     # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
     await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
-    meta = {"format": FORMAT, "shape": asdict(shape), "drives": _describe(snapshot.drives, directory)}
+    meta = {"format": FORMAT, "shape": asdict(shape), "drives": describe_drives(snapshot.drives, directory)}
     with open(directory / "meta.json", "w", opener=private) as file:
         file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
     return snapshot
 
 
-def _describe(drives: Iterable[Drive], directory: Path) -> list[dict[str, Any]]:
-    """The plugged disks as plain data. Their paths are relative, so that snapshots can move together."""
+def describe_drives(drives: Iterable[Drive], directory: Path) -> list[dict[str, Any]]:
+    """Plugged disks as plain data. Their paths are relative, so that snapshots can move together."""
     return [
         {"file": os.path.relpath(drive.path, directory), "serial": drive.serial, "slot": drive.slot} for drive in drives
     ]

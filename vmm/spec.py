@@ -41,6 +41,20 @@ class Drive:
 
 
 @dataclass(frozen=True)
+class MountDevice:
+    """A virtiofs device in spare port `slot` that is there from the start; its file server listens on `server`."""
+
+    tag: str
+    slot: int
+    server: Path
+
+    @property
+    def channel(self) -> str:
+        """What QEMU calls the connection to its server."""
+        return f"fs{self.slot}"
+
+
+@dataclass(frozen=True)
 class GuestForward:
     """Connections of the guest to `address`:`port` are handed to the unix socket `socket`."""
 
@@ -98,6 +112,7 @@ class MachineSpec:
     spare_ports: int = SPARE_PORTS
     incoming: bool = False
     channel: bool = True
+    mounts: tuple[MountDevice, ...] = ()  # of a machine that goes on where it was paused; others are hot-plugged
 
 
 def kernel_arguments(*, role: str = "machine") -> str:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from engine.cli.attached import run_attached
-from engine.lifecycle.selection import choose_running, open_layout
+from engine.cli.waking import choose_awake
+from engine.lifecycle.selection import open_layout
 
 USER = "agent"
 _LONG = ["interactive", "tty", "name=", "workdir=", "env=", "user="]
@@ -87,7 +88,7 @@ def find_mistake(call: ExecCall) -> tuple[str, str | None] | None:
 
 def run_call(call: ExecCall) -> int:
     """Run the command of a call that has no mistakes; return its exit code. Raises EngineError and GuestError."""
-    instance, control = choose_running(open_layout(), call.name)
+    instance, control = choose_awake(open_layout(), call.name)
     return run_attached(
         control,
         call.command,

@@ -23,6 +23,8 @@ SECTIONS = {
         "ssh-config": "Print what ssh and editors need to reach a sandbox.",
         "ls": "List sandboxes.",
         "restart": "Restart services.",
+        "pause": "Write a sandbox to the disk, and end its processes.",
+        "resume": "Let a paused sandbox go on.",
         "down": "Stop sandboxes and remove everything they left.",
     },
     "The file": {

@@ -1,4 +1,6 @@
-"""The certificate authority of one sandbox: made in memory, gone with it. Its key is never on any disk.
+"""The certificate authority of one sandbox: made in memory, gone with it.
+
+Its key is on a disk only while the sandbox is paused, beside the memory of a guest that trusts it and nobody else does.
 
 Loaded only where a rule looks inside TLS: `cryptography` takes a moment and some megabytes.
 """
@@ -15,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from engine.gateway.tlsio import end_strictly
@@ -56,6 +58,19 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
         return cls(builder.sign(key, hashes.SHA256()), key)
+
+    @classmethod
+    def from_text(cls, text: str) -> Authority:
+        """The one that `to_text` wrote. Raises ValueError."""
+        key = load_pem_private_key(text.encode(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError("this is no key of an authority")
+        return cls(x509.load_pem_x509_certificate(text.encode()), key)
+
+    def to_text(self) -> str:
+        """Key and certificate, as PEM. Whoever has it can answer this sandbox's guest as any host."""
+        key = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return key.decode("ascii") + self.certificate
 
     @property
     def certificate(self) -> str:

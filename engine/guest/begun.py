@@ -41,17 +41,17 @@ class Begun:
 
 @contextlib.asynccontextmanager
 async def begin(
-    tools: Tools, doors: Sequence[Door], *, size: int, shared: bool, snapshot: tuple[Path, Path], disk: Path
+    tools: Tools, doors: Sequence[Door], *, size: int, shared: bool, ram: Path | None, disk: tuple[Path, Path] | None
 ) -> AsyncIterator[Begun]:
-    """Begin a machine of `size` bytes of memory that is restored from a snapshot's (ram, disk), for the block's length.
+    """Begin a machine of `size` bytes of memory, filled from `ram` where that is a file, for the block's length.
 
-    Its own `disk` is made. Raises OSError; what fails later is raised by who awaits it.
+    `disk` is its own disk, which is made, and the snapshot's below it; None for one that is there. Raises OSError; what
+    fails later is raised by who awaits it.
     """
-    ram, backing = snapshot
     async with contextlib.AsyncExitStack() as stack:
         memory = await stack.enter_async_context(hold_memory(size, ram, shared=shared))
         carrier = await stack.enter_async_context(_carrying(tools, doors))
-        made = asyncio.ensure_future(make_overlay(tools, disk, backing, "qcow2"))
+        made = asyncio.ensure_future(_make(tools, disk))
         stack.push_async_callback(_leave, made)
         yield Begun(memory, carrier, made)
 
@@ -75,6 +75,12 @@ async def hold_memory(size: int, template: Path | None, *, shared: bool) -> Asyn
         with contextlib.suppress(OSError, VmmError):  # whoever awaited it has heard
             await filling  # the thread cannot be stopped, and writes to the descriptor
         os.close(descriptor)
+
+
+async def _make(tools: Tools, disk: tuple[Path, Path] | None) -> None:
+    if disk is not None:
+        path, backing = disk
+        await make_overlay(tools, path, backing, "qcow2")
 
 
 async def _fill(descriptor: int, size: int, template: Path | None) -> None:

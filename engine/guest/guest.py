@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
 from vmm.snapshot import Shape, Snapshot
-from vmm.spec import Drive, MachineSpec, Memory, Network, kernel_arguments
+from vmm.spec import Drive, MachineSpec, Memory, MountDevice, Network, kernel_arguments
 from vmm.tools import Tools
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class Identity:
     note: tuple[str, str] | None = None
     certificate: str | None = None
 
+    def refresh(self) -> dict[str, Any]:
+        """The arguments for a guest that stays who it was: what would be stale, and of the certificate a new one."""
+        certificate = {"certificate": self.certificate} if self.certificate is not None else {}
+        return {"entropy": secrets.token_hex(64), "time_ns": time.time_ns(), **certificate}
+
     def request(self) -> dict[str, Any]:
         """The arguments of guestd's `identity`, with fresh randomness and the host's clock."""
         return {
@@ -90,6 +95,19 @@ def note_files(note: tuple[str, str] | None, user: str) -> Iterator[dict[str, An
     if note is not None:
         path, text = note
         yield {"path": path, "mode": 0o600, "content": text, "owner": user, "part": True}
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """What a guest has besides its snapshot when it goes on where it was paused, as the one that it was.
+
+    `mounts` are its devices, whose servers listen when `served` is done. `before_it_runs` is called at the last moment.
+    """
+
+    mounts: tuple[MountDevice, ...]
+    served: Awaitable[object]
+    before_it_runs: Callable[[Gateway], object]
+    authority: Authority | None = None
 
 
 @dataclass
@@ -135,6 +153,7 @@ async def begin_guest(
     certified: bool = False,
     proxies: Proxies | None = None,
     begun: Begun | None = None,
+    going_on: GoingOn | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it runs; `ready` says when it is of use.
@@ -143,11 +162,13 @@ async def begin_guest(
     else its memory is a copy of the snapshot's. Where the policy looks inside TLS, the guest trusts the certificate of
     an authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the
     value of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host.
+    With `going_on`, `parent` is what was paused: the guest stays who it was, and gets fresh randomness and the time.
     Raises VmmError; `ready` does so with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
-        authority = make_authority(name) if certified or policy.looks_inside else None
-        if authority is not None:
+        authority = going_on.authority if going_on else None
+        if authority is None and (certified or policy.looks_inside):
+            authority = make_authority(name)
             identity = replace(identity, certificate=authority.certificate)
         if begun is None:
             template = None if parent is None else parent.ram
@@ -172,18 +193,24 @@ async def begin_guest(
             await asyncio.shield(begun.disk)
         where = Memory(base.shape.memory, Path(f"/proc/self/fd/{memory.descriptor}"), memory.shared)
         spec = _machine(base, name, disk, where, net.network, parent)
+        if going_on is not None:
+            spec = replace(spec, mounts=going_on.mounts)
+            await going_on.served
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
             start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=(memory.descriptor,))
         )
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
         if parent is not None:
+            await asyncio.shield(memory.filled)  # devices look at their rings in it while they are loaded
             await machine.load(parent.state)
-            await asyncio.shield(memory.filled)
+            if going_on is not None:
+                going_on.before_it_runs(net.gateway)
             await machine.run()
             # All that is asked of a restored guest is on its way before it answers the first of it.
             channel.greet(at_once=True)
-        ready = asyncio.ensure_future(_take_over(machine, channel, identity, booting=parent is None))
+        request = identity.request() if going_on is None else identity.refresh()
+        ready = asyncio.ensure_future(_take_over(machine, channel, request, booting=parent is None))
         stack.push_async_callback(_leave, ready)
         await asyncio.sleep(0)  # the identity is asked for before anything else
         yield Guest(machine, channel, net.gateway, memory.descriptor if memory.shared else None, ready)
@@ -194,12 +221,12 @@ async def _leave(task: asyncio.Future[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _take_over(machine: Machine, channel: GuestChannel, identity: Identity, *, booting: bool) -> None:
+async def _take_over(machine: Machine, channel: GuestChannel, request: dict[str, Any], *, booting: bool) -> None:
     if booting:
         await _answered(machine, channel, booting=True)
-        await channel.call("identity", timeout_s=HELLO_S, **identity.request())
+        await channel.call("identity", timeout_s=HELLO_S, **request)
         return
-    asked = asyncio.ensure_future(channel.call("identity", timeout_s=HELLO_S, **identity.request()))
+    asked = asyncio.ensure_future(channel.call("identity", timeout_s=HELLO_S, **request))
     try:
         await _answered(machine, channel, booting=False)
         await asked

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.state.instances import Listed, forget_instance, hold_name, look_up, takes_connection
+from engine.state.instances import Instance, Listed, forget_instance, hold_name, look_up, takes_connection
 from engine.state.layout import Layout
 from engine.state.processes import is_same_process
 from vmm.channel.client import connect
@@ -63,7 +63,7 @@ def forget_kept(layout: Layout, project: Path) -> list[str]:
     return [path.stem.removeprefix("kept-") for path in found]
 
 
-async def _keep(client: GuestChannel) -> str | None:
+async def keep_sessions(client: GuestChannel) -> str | None:
     """Have the supervisor save what is kept of its agent. Returns why it has not."""
     try:
         lost = (await client.call("keep", timeout_s=KEEP_S)).get("lost")
@@ -79,11 +79,19 @@ async def _end_supervisor(layout: Layout, listed: Listed, *, keep: bool = True) 
     with contextlib.suppress(VmmError, OSError):
         async with await connect(control, timeout_s=ASK_S) as client:
             if keep and listed.instance is not None and listed.instance.keeps is not None:
-                lost = await _keep(client)
+                lost = await keep_sessions(client)
             await client.call("down", timeout_s=ASK_S, keep=False)
             asked = True
     await _end_process(layout, listed, control, asked)
     return lost
+
+
+async def wait_for_end(name: str, record: Instance) -> None:
+    """Wait up to END_S for the end of a supervisor that has been asked to. Raises EngineError."""
+    pid, process = record.pid, record.process
+    if pid is None or process is None or await _until(lambda: not is_same_process(pid, process), END_S):
+        return
+    raise EngineError(f"the supervisor of {name} (process {pid}) does not end")
 
 
 async def _end_process(layout: Layout, listed: Listed, control: Path, asked: bool) -> None:

@@ -122,6 +122,10 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
     from engine.state.instances import look_up
 
     before = look_up(layout, member.name)
+    if before.liveness == "paused" and not wishes.recreate:
+        raise EngineError(
+            f"{member.name} is paused", hint=f"`sandbox resume {member.name}` wakes it, `up --recreate` replaces it"
+        )
     alive = before.instance if before.liveness in ("starting", "running") else None
     held = [port["host"] for port in alive.ports] if alive else ()
     check_host(member.loaded, ports=not wishes.for_task, held=held)

@@ -54,14 +54,20 @@ def find(layout: Layout, name: str | None, answers: Callable[[Path], bool] | Non
 def choose_running(layout: Layout, name: str | None) -> tuple[Instance, Path]:
     """The record and control socket of a sandbox that should answer. Raises EngineError."""
     # The caller connects to the supervisor in a moment, and learns then whether it answers.
-    listed = choose(layout, name, answers=_presume)
+    return check_running(layout, choose(layout, name, answers=presume))
+
+
+def check_running(layout: Layout, listed: Listed) -> tuple[Instance, Path]:
+    """The record and control socket of a sandbox that should answer. Raises EngineError."""
+    if listed.liveness == "paused":
+        raise EngineError(f"the sandbox {listed.name} is paused", hint=f"`sandbox resume {listed.name}` wakes it")
     if listed.liveness not in ("running", "unresponsive") or listed.instance is None:
         hint = "`sandbox up` starts it again" if listed.liveness != "starting" else "wait for `sandbox up` to end"
         raise EngineError(f"the sandbox {listed.name} is not running ({listed.status})", hint=hint)
     return listed.instance, layout.instance(listed.name).sockets.control
 
 
-def _presume(control: Path) -> bool:
+def presume(control: Path) -> bool:
     return True
 
 
@@ -108,7 +114,7 @@ def of_project(layout: Layout) -> list[Listed]:
     around = [
         (len(Path(listed.instance.project).parts), listed)
         # Asking all supervisors would take time, and whether they answer makes no difference here.
-        for listed in list_instances(layout, answers=_presume)
+        for listed in list_instances(layout, answers=presume)
         if listed.instance is not None and here.is_relative_to(listed.instance.project)
     ]
     return [listed for depth, listed in around if depth == max(depth for depth, _ in around)]

@@ -77,7 +77,7 @@ async def start(
     forget_instance(layout, name)
     try:
         began = time.monotonic()
-        async with _supervisor(layout, paths) as supervisor:
+        async with start_supervisor(layout, paths) as supervisor:
             # The supervisor loads its modules while this process asks the package clients.
             launch = await asyncio.to_thread(
                 _launch, built, name, credentials, dressed, unconfined_mounts, not for_task
@@ -136,7 +136,7 @@ class Supervisor:
 
 
 @contextlib.asynccontextmanager
-async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
+async def start_supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
     """Start a supervisor process. It outlives the block; when the block fails, it ends with everything it owns."""
     make_private(paths.directory)
     with asking(()):  # it has not been told anything yet
@@ -215,12 +215,12 @@ def _launch(
         compose=compose.configuration() if compose else None,
         unconfined_mounts=unconfined_mounts,
         secrets=credentials.places,
-        proxies=_proxies(),
+        proxies=host_proxies(),
         clones=wanted_clones(loaded),
     )
 
 
-def _proxies() -> dict[str, str]:
+def host_proxies() -> dict[str, str]:
     """Raises EngineError for a variable that the gateway could not use."""
     variables = host_variables(os.environ)
     Proxies(variables)

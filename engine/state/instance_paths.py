@@ -62,6 +62,29 @@ class SshPaths(NamedTuple):
         return self.directory / "config"
 
 
+class PausedPaths(NamedTuple):
+    """A paused sandbox: the files of vmm.suspension, and what its supervisor knew. It is paused while they are here."""
+
+    directory: Path
+
+    @property
+    def machine(self) -> tuple[Path, ...]:
+        """What vmm.suspension writes."""
+        return tuple(self.directory / name for name in ("ram", "state", "meta.json"))
+
+    @property
+    def launch(self) -> Path:
+        return self.directory / "launch.json"
+
+    @property
+    def temporary(self) -> Path:
+        return self.directory / "temporary.json"
+
+    @property
+    def authority(self) -> Path:
+        return self.directory / "authority.pem"
+
+
 class InstancePaths(NamedTuple):
     """The paths of one sandbox: its files are in `directory`, its sockets in `sockets`."""
 
@@ -100,6 +123,15 @@ class InstancePaths(NamedTuple):
     def clone(self, number: int) -> Path:
         """The directory with the base of one of its clones."""
         return self.directory / "clones" / str(number)
+
+    @property
+    def paused(self) -> PausedPaths:
+        return PausedPaths(self.directory / "paused")
+
+    @property
+    def pausing(self) -> PausedPaths:
+        """The same before it is whole, and after the sandbox has gone on."""
+        return PausedPaths(self.directory / "paused.new")
 
     @property
     def ssh(self) -> SshPaths:

@@ -17,8 +17,8 @@ from engine.state.processes import is_same_process
 VERSION = 1
 ANSWER_S = 1.0  # an idle supervisor answers in milliseconds; one that takes longer than this counts as unresponsive
 
-State = Literal["starting", "running", "failed", "stopped"]
-Liveness = Literal["starting", "running", "failed", "stopped", "dead", "unresponsive", "unreadable"]
+State = Literal["starting", "running", "failed", "stopped", "paused"]
+Liveness = Literal["starting", "running", "failed", "stopped", "paused", "dead", "unresponsive", "unreadable"]
 
 
 class AgentCall(NamedTuple):
@@ -131,15 +131,18 @@ def look_up(layout: Layout, name: str, answers: Callable[[Path], bool] | None = 
     """One sandbox as it is now. A name without a record is listed as "stopped"."""
     try:
         instance = load_instance(layout, name)
-        control = layout.instance(name).sockets.control
+        paths = layout.instance(name)
+        control = paths.sockets.control
     except EngineError as error:
         return Listed(name, "unreadable", f"unreadable: {error.brief}")
     if instance is None:
         return Listed(name, "stopped", "stopped: it has no record")
-    if instance.state in ("failed", "stopped"):
+    if instance.state in ("failed", "stopped", "paused"):
         why = f": {instance.ended}" if instance.ended else ""
         return Listed(name, instance.state, f"{instance.state}{why}", instance)
     if instance.pid is None or instance.process is None or not is_same_process(instance.pid, instance.process):
+        if paths.paused.directory.is_dir():  # its supervisor was killed when that was written, or when it read it
+            return Listed(name, "paused", "paused", instance)
         return Listed(name, "dead", "dead: supervisor was killed", instance)
     if instance.state == "starting":
         return Listed(name, "starting", "starting", instance)

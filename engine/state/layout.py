@@ -64,6 +64,28 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/ssh/known_hosts", "pins `host_key` for the host's ssh", "with `host_key` alone"),
     ("state", "instances/<name>/ssh/config", "its alias, which the file `ssh_config` includes", "its alias is lost"),
     ("state", "instances/<name>/disk.qcow2", "the sandbox's own disk, over the snapshot's", "the sandbox is lost"),
+    ("state", "instances/<name>/paused/ram", "the memory of a paused sandbox", "the sandbox is lost"),
+    ("state", "instances/<name>/paused/state", "the state of its devices", "the sandbox is lost"),
+    ("state", "instances/<name>/paused/meta.json", "the machine that both are of", "the sandbox is lost"),
+    (
+        "state",
+        "instances/<name>/paused/launch.json",
+        "what it was started with, without values of secrets",
+        "the sandbox is lost",
+    ),
+    (
+        "state",
+        "instances/<name>/paused/temporary.json",
+        "what you allowed and denied for now",
+        "`sandbox resume` fails",
+    ),
+    (
+        "state",
+        "instances/<name>/paused/authority.pem",
+        "its certificate authority, with the key",
+        "programs that run in it no longer trust the gateway",
+    ),
+    ("state", "instances/<name>/paused.new/", "the same, being written or of no use any more", "safe"),
     (
         "state",
         "failed/<name>/",

@@ -41,7 +41,9 @@ from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
 from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
+from engine.supervisor.pausing import Pauser, Resumption
 from engine.supervisor.ports import OpenPorts
+from engine.supervisor.temporary import TemporaryRules
 from engine.supervisor.vaults import open_vault
 from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
@@ -123,12 +125,13 @@ class Events:
 
 @dataclass
 class RunningSandbox:
-    """A started sandbox and what it reported about itself."""
+    """A started sandbox and what it reported about itself. `resumption` is how, if it was paused."""
 
     launch: Launch
     guest: Guest
     ports: OpenPorts
     services: list[dict[str, Any]]
+    resumption: Resumption | None = None
 
 
 def _lost(events: Events, mount: MountPoint, words: str) -> None:
@@ -166,11 +169,16 @@ async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) ->
 
 @contextlib.asynccontextmanager
 async def start_sandbox(
-    launch: Launch, paths: InstancePaths, events: Events, begun: Begun | None = None
+    launch: Launch,
+    paths: InstancePaths,
+    events: Events,
+    begun: Begun | None = None,
+    resumption: Resumption | None = None,
 ) -> AsyncIterator[RunningSandbox]:
     """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open.
 
-    `begun` are the parts of its machine that are on their way already.
+    `begun` are the parts of its machine that are on their way already. With `resumption` it goes on where it was
+    paused: its mounts and its services come with it.
     """
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
@@ -185,13 +193,15 @@ async def start_sandbox(
         if begun is None:
             begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
-        copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
+        copying = None
+        if resumption is None:
+            copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
         guest = await stack.enter_async_context(
             begin_guest(
                 base,
                 name=launch.name,
                 disk=paths.disk,
-                parent=load_snapshot(Path(launch.snapshot)),
+                parent=load_snapshot(paths.paused.directory if resumption else Path(launch.snapshot)),
                 policy=launch.policy(),
                 identity=launch.identity,
                 runtime=runtime,
@@ -201,14 +211,22 @@ async def start_sandbox(
                 keep=vault.keep if vault else None,
                 proxies=_proxies(launch, ports),
                 begun=begun,
+                going_on=resumption.prepare(launch, serving) if resumption else None,
                 on_step=events.step,
             )
         )
+        services: list[dict[str, Any]] = []
+        if resumption is not None:
+            await guest.ready
+            await stack.enter_async_context(ports.serving(guest.channel))
+            yield RunningSandbox(launch, guest, ports, services, resumption)
+            return
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
         looking = await stack.enter_async_context(_looking(launch, guest))
         await _mount(launch, paths, guest, serving, events)
         for index, clone in enumerate(launch.clones):
             events.step(f"copying {clone.source}")
+            assert copying is not None
             for note in await copying if index == 0 else ():
                 events.warn(note)
             await put_clone(guest.channel, clone, paths.clone(index))
@@ -218,7 +236,6 @@ async def start_sandbox(
             await write_compose(guest.channel, launch.compose)
             with advice_on_refusals(guest.gateway):
                 await start_services(guest.channel, launch.late, events.line)
-        services: list[dict[str, Any]] = []
         if launch.services:
             events.step("checking the health of services")
             services = await (looking or wait_healthy(guest.channel, launch.project_name, launch.services))
@@ -281,13 +298,17 @@ async def supervise(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     up = asyncio.Event()
-    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun))
+    resumption = Resumption(paths) if launch.resume else None
+    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun, resumption))
     # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
     abandoned = asyncio.create_task(reader.read(1))
     stopping = asyncio.create_task(stop.wait())
     ready = asyncio.create_task(up.wait())
     try:
         await asyncio.wait({life, abandoned, stopping, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if resumption is not None and resumption.has_begun and not stop.is_set():
+            # What was paused is no more: with the machine everything would be lost, so it goes on without a listener.
+            await asyncio.wait({life, stopping, ready}, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done() and not life.done():
             life.cancel()
         return await life
@@ -307,34 +328,48 @@ async def _live(
     up: asyncio.Event,
     stop: asyncio.Event,
     begun: Begun | None,
+    resumption: Resumption | None,
 ) -> int:
     record = load_instance(layout, launch.name)
     assert record is not None, "`up` writes the record before it starts us"
     try:
-        async with start_sandbox(launch, paths, events, begun) as sandbox:
-            services = {row["name"]: row for row in sandbox.services}
+        async with start_sandbox(launch, paths, events, begun, resumption) as sandbox:
+            # Those that go on are as they were: to ask would take longer than all the rest.
+            services = record.services if resumption else {row["name"]: row for row in sandbox.services}
             record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
             keeper = Keeper(layout, record, sandbox.guest.channel)
-            if (why := await keeper.restore()) is not None:
+            temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
+            pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary)
+            if resumption is not None:
+                await resumption.finish(temporary)
+            elif (why := await keeper.restore()) is not None:
                 events.warn(f"what was kept of the agent could not be brought back: {why}")
             handlers = {"down": _down(stop, keeper), "keep": keeper.handle, "apply": adjuster.handle}
             handlers["status"] = _status(layout, launch.name)
-            handlers |= live_handlers(layout, launch.name, sandbox.guest, adjuster)
+            handlers["pause"] = pauser.handle
+            handlers |= live_handlers(layout, launch.name, sandbox.guest, adjuster, temporary)
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
-                events.send("ready", services=sandbox.services)
+                events.send("ready", services=list(services.values()))
                 up.set()
                 events.release()
-                return await _until_the_end(sandbox, record, layout, stop, keeper)
+                return await _until_the_end(sandbox, record, layout, stop, keeper, pauser)
     except (VmmError, EngineError) as error:
-        _update(layout, record, state="failed", error=error.brief)
+        _update(layout, record, **_failed(resumption, error.brief))
         events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
         return 1
     except OSError as error:
-        _update(layout, record, state="failed", error=str(error))
+        _update(layout, record, **_failed(resumption, str(error)))
         events.send("failed", brief=f"the sandbox could not be started: {error}", details=None, hint=None)
         return 1
+
+
+def _failed(resumption: Resumption | None, why: str) -> dict[str, Any]:
+    """What the record says of a start that has failed: what is still paused can be resumed once more."""
+    if resumption is not None and not resumption.has_begun:
+        return {"state": "paused", "pid": None, "process": None}
+    return {"state": "failed", "error": why}
 
 
 def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
@@ -342,14 +377,19 @@ def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
 
 
 async def _until_the_end(
-    sandbox: RunningSandbox, record: Instance, layout: Layout, stop: asyncio.Event, keeper: Keeper
+    sandbox: RunningSandbox, record: Instance, layout: Layout, stop: asyncio.Event, keeper: Keeper, pauser: Pauser
 ) -> int:
     ended = asyncio.create_task(sandbox.guest.machine.wait())
     stopping = asyncio.create_task(stop.wait())
     idle = asyncio.create_task(_idle(sandbox, layout, record.name))
-    await asyncio.wait({ended, stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (ended, stopping, idle):
+    paused = asyncio.create_task(pauser.paused.wait())
+    await asyncio.wait({ended, stopping, idle, paused}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (ended, stopping, idle, paused):
         task.cancel()
+    if pauser.paused.is_set():
+        _update(layout, record, state="paused", pid=None, process=None)
+        await sandbox.guest.machine.quit()
+        return 0
     if not ended.done() and keeper.end and (why := await keeper.save()) is not None:
         print(f"what was to be kept of the agent is as it was before: {why}", flush=True)  # the supervisor's log
     if stop.is_set():

@@ -46,11 +46,12 @@ class Adjuster:
     """Adjusts the sandbox `name` of this process, one request at a time."""
 
     def __init__(self, layout: Layout, name: str, guest: Guest, ports: OpenPorts) -> None:
+        self.changed: dict[str, Any] = {}  # what is another one by now in the sandbox's Launch
         self._layout = layout
         self._name = name
         self._guest = guest
         self._ports = ports
-        self._busy = asyncio.Lock()
+        self.busy = asyncio.Lock()
         self._arming = asyncio.Lock()
         self.on_endpoints: Callable[[], None] = lambda: None  # called when those of the file have changed
 
@@ -62,7 +63,7 @@ class Adjuster:
         the client goes away.
         """
         adjustment = Adjustment.from_json(request)
-        async with self._busy, _lines(stream) as log:
+        async with self.busy, _lines(stream) as log:
             applied: list[Part] = []
             for part, sections in adjustment.parts.items():
                 self._begin(part)
@@ -100,6 +101,7 @@ class Adjuster:
             gateway.arm(secrets=vault.value, keep=vault.keep)
         if adjustment.environment:
             identity["environment"] = dict(adjustment.environment)
+        self.changed |= {"rules": adjustment.rules, "secrets": adjustment.secrets}
         unheard = gateway.set_policy(policy)
         self.on_endpoints()
         if unheard:
@@ -128,10 +130,13 @@ class Adjuster:
             await self._ports.change(adjustment.forwards)
         finally:
             forwards = sorted(self._ports.forwards, key=lambda forward: forward.host_port)
+            self.changed["forwards"] = tuple(forwards)
             self._record(ports=[{"host": forward.host_port, "guest": forward.guest_port} for forward in forwards])
 
     async def _apply_services(self, adjustment: Adjustment, log: Log) -> None:
         channel, project = self._guest.channel, adjustment.project
+        names = tuple(sorted(project.services)) if project is not None else ()
+        self.changed |= {"services": names, "project_name": adjustment.project_name}
         if project is None:
             log("removing all services")
             await remove_services(channel, adjustment.project_name, log)

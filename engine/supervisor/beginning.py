@@ -35,14 +35,18 @@ SWITCH_S = 0.0005  # the loop gets its turn this soon while a thread loads modul
 @contextlib.asynccontextmanager
 async def begin_machine(launch: Mapping[str, Any], paths: InstancePaths) -> AsyncIterator[Begun]:
     """Begin the machine of a Launch, given as plain values, for the length of the block. Raises OSError, VmmError."""
-    snapshot = Path(launch["snapshot"])
+    resumes = launch["resume"]
+    snapshot = paths.paused.directory if resumes else Path(launch["snapshot"])
+    ram = ram_in(snapshot)
     async with begin(
         load_tools(Path(launch["toolchain"])),
         [(str(address), int(port)) for address, port in launch["doors"]],
         size=int(launch["shape"]["memory"]),
-        shared=bool(launch["mounts"]),  # file servers read and write it, too
-        snapshot=(ram_in(snapshot), disk_in(snapshot)),
-        disk=paths.disk,
+        # File servers read and write it, too; and what a machine goes on with is no template of others.
+        shared=bool(launch["mounts"]) or resumes,
+        # Private memory was written together with the devices' state when the machine was paused.
+        ram=None if resumes and not ram.exists() else ram,
+        disk=None if resumes else (paths.disk, disk_in(snapshot)),
     ) as begun:
         yield begun
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from engine.decoding import decode
@@ -28,6 +28,7 @@ class Launch:
     `secrets` are those that endpoints use. `roots` are the layout's variables. `proxies` are those of the user's
     environment; they may hold credentials, and so travel over the socket only. `clones` are copied by the supervisor.
     `doors` are those of the policy: the machine's network is begun before the gateway is loaded.
+    With `resume`, the sandbox goes on where it was paused.
     """
 
     name: str
@@ -50,12 +51,17 @@ class Launch:
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     clones: tuple[ClonePoint, ...] = ()
     doors: tuple[tuple[str, int], ...] = ()
+    resume: bool = False
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)
 
     def policy(self) -> Policy:
         return Policy(self.rules)
+
+    def without_values(self) -> Launch:
+        """The same without what must not be on a disk: values of secrets, and proxies that may hold them."""
+        return replace(self, secrets=replace(self.secrets, environment={}, answers={}), proxies={})
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

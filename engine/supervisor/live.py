@@ -12,9 +12,11 @@ from engine.supervisor.temporary import TemporaryRules
 from vmm.channel.relay import Handler
 
 
-def live_handlers(layout: Layout, name: str, guest: Guest, adjuster: Adjuster) -> Mapping[str, Handler]:
+def live_handlers(
+    layout: Layout, name: str, guest: Guest, adjuster: Adjuster, temporary: TemporaryRules | None = None
+) -> Mapping[str, Handler]:
     """For the sandbox `name` of this process; `adjuster` is the one that changes what its file says."""
-    temporary = TemporaryRules(layout, name, guest, adjuster.arm)
+    temporary = temporary or TemporaryRules(layout, name, guest, adjuster.arm)
     adjuster.on_endpoints = temporary.revise
     asking = Asking(layout, name, guest.gateway)
     return {"temporary": temporary.handle, "ask": asking.watch, "dismiss": asking.dismiss}

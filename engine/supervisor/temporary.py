@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,18 @@ class TemporaryEndpoint:
         return self.name == word.name and self.deny != word.deny and not word.is_conditional
 
 
+@dataclass(frozen=True)
+class SaidBefore:
+    """What the user said before the sandbox was paused. `until_s`: it ends then, in seconds since 1970."""
+
+    endpoint: TemporaryEndpoint
+    until_s: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        return self.until_s is None or self.until_s > time.time()
+
+
 @dataclass
 class _Held:
     endpoint: TemporaryEndpoint
@@ -104,6 +117,19 @@ class TemporaryRules:
 
     def rows(self) -> list[dict[str, Any]]:
         return [held.to_json() for held in self._held]
+
+    @property
+    def said(self) -> list[SaidBefore]:
+        """All of it, for `hold_again`."""
+        return [SaidBefore(held.endpoint, held.until.timestamp() if held.until else None) for held in self._held]
+
+    async def hold_again(self, said: Iterable[SaidBefore]) -> None:
+        """What was `said` when the sandbox was paused, but for what has ended since. Raises EngineError."""
+        # What is denied comes first: the gateway never knows less of that than the user has said.
+        for one in sorted(said, key=lambda each: not each.endpoint.deny):
+            if one.holds:
+                left_s = None if one.until_s is None else one.until_s - time.time()
+                await self._hold(replace(one.endpoint, for_s=left_s))
 
     def revise(self) -> None:
         """The endpoints of the file have changed: it speaks for what was saved, and what it denies is not allowed."""

@@ -37,6 +37,7 @@ FLOORS = (
     "sandboxfile.reading sandboxfile.sections",
     "sandboxfile.diagnostics",
     "sandboxfile.names sandboxfile.positions sandboxfile.quantities sandboxfile.windows",
+    "vmm.suspension",
     "vmm.snapshot",
     "vmm.machine",
     "vmm.carrier vmm.channel vmm.console vmm.disk vmm.virtiofs",

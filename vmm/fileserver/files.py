@@ -33,7 +33,7 @@ OPEN_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_DSYNC | os.O_SYNC
 @dataclass
 class Handle:
     """An open file or directory of the guest. `listing` is a directory's, as FUSE has it, made at its first read;
-    `starts` is where its entries begin, and where the last ends."""
+    `starts` is where its entries begin, and where the last ends. `flock` is the kind of flock(2) lock that it has."""
 
     node: FileNode
     descriptor: int
@@ -41,6 +41,7 @@ class Handle:
     listing: bytes = b""
     starts: array[int] = field(default_factory=lambda: array("L", [0]))
     owners: set[tuple[int, bool]] = field(default_factory=set)
+    flock: int = fcntl.F_UNLCK
 
 
 class Later(Exception):
@@ -60,8 +61,8 @@ class Files(Names):
 
     def __init__(self, share: Share, own: int, descriptors: int) -> None:
         super().__init__(share, own, descriptors)
-        self._handles: dict[int, Handle] = {}
-        self._next_handle = 1
+        self.handles: dict[int, Handle] = {}
+        self.next_handle = 1
         self._listed = 0
         self._most_handles = max(descriptors // 2 + descriptors // 8 - DESCRIPTORS_KEPT, 16)
         self.operations |= {
@@ -88,10 +89,10 @@ class Files(Names):
 
     def reset(self) -> None:
         """Close and forget all: the guest begins anew."""
-        for handle in self._handles.values():
+        for handle in self.handles.values():
             os.close(handle.descriptor)
             handle.node.handles.clear()
-        self._handles.clear()
+        self.handles.clear()
         self._listed = 0
         self.locks.reset()
         self.nodes.reset()
@@ -99,7 +100,7 @@ class Files(Names):
     def handle(self, number: int, node: FileNode, *, to_let_go: bool = False) -> Handle:
         """Raises EBADF for a handle that is not open, or is another file's; ESTALE where the host has given the file a
         hidden name since, unless it is `to_let_go` of it."""
-        handle = self._handles.get(number)
+        handle = self.handles.get(number)
         if handle is None or handle.node is not node:
             raise refusal(errno.EBADF)
         if not to_let_go and self.hiding.hides_open(handle.descriptor, directory=node.is_directory):
@@ -107,14 +108,37 @@ class Files(Names):
         return handle
 
     def _hold(self, node: FileNode, descriptor: int, *, writable: bool = False) -> int:
-        number = self._next_handle
-        self._next_handle += 1
-        self._handles[number] = Handle(node, descriptor, writable)
+        number = self.next_handle
+        self.next_handle += 1
+        self.handles[number] = Handle(node, descriptor, writable)
         node.handles.append(descriptor)
         return number
 
+    def open_again(self, number: int, node: FileNode, flags: int, *, writable: bool) -> Handle:
+        """Open for the guest what it has open by this number already. Raises OSError as `open` does."""
+        self._check_room()
+        if number in self.handles:
+            raise refusal(errno.EBADF)
+        if node.is_directory:
+            descriptor = self.nodes.open(node, os.O_RDONLY | os.O_DIRECTORY)
+        else:
+            if (writable or flags & os.O_ACCMODE != os.O_RDONLY) and self.share.read_only:
+                raise refusal()
+            if writable or flags & os.O_ACCMODE != os.O_RDONLY:
+                self.check_content(node)
+            descriptor = self.open_regular(node, flags)
+        try:
+            if writable:
+                self.check_content(node, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        handle = self.handles[number] = Handle(node, descriptor, writable)
+        node.handles.append(descriptor)
+        return handle
+
     def _check_room(self) -> None:
-        if len(self._handles) >= self._most_handles:
+        if len(self.handles) >= self._most_handles:
             raise refusal(errno.ENFILE)
 
     # files
@@ -228,7 +252,7 @@ class Files(Names):
     def release(self, node: FileNode, body: bytes) -> bytes:
         number, _, flags, owner = fuse.RELEASE_IN.unpack_from(body)
         handle = self.handle(number, node, to_let_go=True)
-        del self._handles[number]
+        del self.handles[number]
         self._listed -= len(handle.listing)
         if flags & fuse.RELEASE_FLOCK_UNLOCK:
             self.locks.release(node, (owner, True))
@@ -299,7 +323,7 @@ class Files(Names):
     def read_directory(self, node: FileNode, body: bytes) -> bytes:
         number, offset, size, *_ = fuse.READ_IN.unpack_from(body)
         handle = self.handle(number, node)
-        if offset == 0:
+        if offset == 0 or not handle.listing:  # none yet: the guest had it from the server before us
             self._list(handle)
         if offset >= len(handle.starts) - 1:
             return b""
@@ -360,6 +384,8 @@ class Files(Names):
     def set_lock(self, node: FileNode, body: bytes) -> bytes:
         handle, owner, wanted = self._lock(node, body)
         self.locks.take(node, handle.descriptor, owner, wanted)
+        if owner[1]:
+            handle.flock = wanted[0]
         return b""
 
     def wait_for_lock(self, node: FileNode, body: bytes) -> bytes:

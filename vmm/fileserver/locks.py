@@ -40,6 +40,7 @@ class Locks:
         self._own = own
         self._held: dict[int, dict[Owner, int]] = {}
         self._count = 0
+        self.ranges: dict[tuple[int, Owner], list[Range]] = {}  # what each owner has, by node: the kernel does not say
         self._shared: dict[int, tuple[int, set[Owner]]] = {}  # by node: what holds WAL_BYTE, and for whom
 
     def test(self, node: FileNode, handle: int, owner: Owner, wanted: Range) -> Range | None:
@@ -66,14 +67,29 @@ class Locks:
         if kind == fcntl.F_UNLCK and owner not in self._held.get(node.number, {}):
             return
         descriptor = self._of(node, handle, owner)
+        self._length(start, end)
         try:
             if node.name.endswith(WAL_INDEX) and start == end == WAL_BYTE:
                 self._take_wal(node, descriptor, owner, kind)
             else:
                 packed = FLOCK.pack(kind, os.SEEK_SET, start, self._length(start, end), 0)
                 fcntl.fcntl(descriptor, OFD_SETLK, packed)
+            self._note(node, owner, wanted)
         except OSError as error:
             raise OSError(errno.EAGAIN if error.errno == errno.EACCES else error.errno, error.strerror) from None
+
+    def _note(self, node: FileNode, owner: Owner, wanted: Range) -> None:
+        kind, start, end = wanted
+        left = []
+        for held, begin, stop in self.ranges.pop((node.number, owner), []):
+            if stop < start or begin > end:
+                left.append((held, begin, stop))
+                continue
+            left += [(held, begin, start - 1)] if begin < start else []
+            left += [(held, end + 1, stop)] if stop > end else []
+        left += [wanted] if kind != fcntl.F_UNLCK else []
+        if left:
+            self.ranges[node.number, owner] = left
 
     def _take_wal(self, node: FileNode, descriptor: int, owner: Owner, kind: int) -> None:
         one = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, WAL_BYTE, 1, 0)
@@ -104,6 +120,7 @@ class Locks:
     def release(self, node: FileNode, owner: Owner) -> None:
         """All that `owner` has in this file."""
         self._leave_wal(node, owner)
+        self.ranges.pop((node.number, owner), None)
         owners = self._held.get(node.number)
         if owners is not None and (descriptor := owners.pop(owner, None)) is not None:
             os.close(descriptor)
@@ -129,6 +146,7 @@ class Locks:
         for shared, _ in self._shared.values():
             os.close(shared)
         self._shared.clear()
+        self.ranges.clear()
         self._held.clear()
         self._count = 0
 

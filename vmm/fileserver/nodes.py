@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from vmm.fileserver.hiding import Hiding
 
@@ -70,7 +71,7 @@ class Nodes:
         self._used: OrderedDict[int, FileNode] = OrderedDict()
         self._by_identity: dict[tuple[int, int], FileNode] = {}
         self._by_number: dict[int, FileNode] = {}
-        self._next = ROOT + 1
+        self.next_number = ROOT + 1
         self._root = root
         self._devices: dict[int, int] = {}
         self.reset()
@@ -91,6 +92,22 @@ class Nodes:
 
     def __len__(self) -> int:
         return len(self._by_number)
+
+    def each(self) -> Iterable[FileNode]:
+        """All that are remembered, the root first."""
+        return self._by_number.values()
+
+    @property
+    def device(self) -> int:
+        """The host's number of the device that the root is on."""
+        return os.fstat(self._root).st_dev
+
+    def add(self, node: FileNode) -> None:
+        """Remember a new one. Raises ValueError for a number that is given already."""
+        if node.number in self._by_number:
+            raise ValueError(f"node {node.number} is there")
+        self._by_identity[node.identity] = node
+        self._by_number[node.number] = node
 
     def get(self, number: int, *, to_let_go: bool = False) -> FileNode:
         """Raises ESTALE for a number that we never gave, that the guest has forgotten, or of what is hidden now,
@@ -140,10 +157,9 @@ class Nodes:
             node = None
         if node is None:
             self.check_room()
-            node = FileNode(self._next, st, parent, name)
-            self._next += 1
-            self._by_identity[identity] = node
-            self._by_number[node.number] = node
+            node = FileNode(self.next_number, st, parent, name)
+            self.next_number += 1
+            self.add(node)
         elif node.number != ROOT:
             self._put(node, parent, name)
         node.lookups += 1

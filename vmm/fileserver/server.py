@@ -11,10 +11,11 @@ import struct
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vmm.fileserver import fuse
+from vmm.fileserver import fuse, migration
 from vmm.fileserver.files import MAX_WRITE, Files, Later, WouldWait
 from vmm.fileserver.guest_memory import OutsideMemory
 from vmm.fileserver.ring import BrokenRing, DescriptorChain, Ring
@@ -28,6 +29,7 @@ TURN = 128  # requests of one ring, before we look at the others again
 MAX_WAITING = 64  # locks that are waited for; far below a queue's size, as the unlock must get through
 MAX_LATER = 64  # slow requests of the other threads, each with a descriptor
 SMALL_BODY, ANSWER_PARTS = 64, 4  # what is enough to take a lock, or to flush, and to answer that
+SETTLE_S = 5.0  # for slow requests that were begun; QEMU waits
 RETRY_S = 0.01  # how often a lock that has to wait is tried again
 MAX_COMPLAINTS = 20  # lines on standard error: the guest decides how often something is odd
 WANTED = (
@@ -98,6 +100,9 @@ class Server:
         self._waiting: list[Request] = []
         self._complaints = 0
         self._jobs: queue.SimpleQueue[tuple[Request, Callable[[], bytes]]] = queue.SimpleQueue()
+        self._working: Counter[Ring] = Counter()  # jobs that are not done
+        self._worked = threading.Condition()
+        device.served = self
         for _ in range(2):
             threading.Thread(target=self._work, daemon=True).start()
 
@@ -183,6 +188,8 @@ class Server:
                 self._answer(request, error=errno.ENOLCK)
         except Later as later:
             if self._jobs.qsize() < MAX_LATER:
+                with self._worked:
+                    self._working[request.ring] += 1
                 self._jobs.put((slim(request), later.work))
             else:
                 self._finish(request, later.work)
@@ -281,6 +288,25 @@ class Server:
                 self._finish(request, work)
             except Exception as error:  # the other requests are served
                 self._complain(describe(error))
+            with self._worked:
+                self._working[request.ring] -= 1
+                self._worked.notify_all()
+
+    def settle(self, ring: Ring) -> None:
+        """Answer all that was taken from the ring, which is about to be stopped. Waits for the disk, up to SETTLE_S."""
+        for request in self._waiting:
+            if request.ring is ring:
+                self._answer(request, error=errno.EAGAIN)  # who waits for a lock would wait for ever
+        self._waiting = [request for request in self._waiting if request.ring is not ring]
+        with self._worked:
+            self._worked.wait_for(lambda: not self._working[ring], SETTLE_S)
+
+    def save(self) -> bytes:
+        return migration.save(self._files)
+
+    def load(self, data: bytes) -> None:
+        migration.load(self._files, data)
+        self._initialised = True
 
     def _finish(self, request: Request, work: Callable[[], bytes]) -> None:
         """Do the `work` of a slow request, and answer it if anybody still waits."""

@@ -1,8 +1,9 @@
 """The device's end of vhost-user: QEMU says where the guest's memory and rings are, we serve them.
 
-Source: QEMU's docs/interop/vhost-user.rst. Only what a file system without migration needs is offered. QEMU is on the
-other side of this socket; a guest that has taken QEMU over may say anything here, and gets no further than an ended
-process.
+Source: QEMU's docs/interop/vhost-user.rst. Only what a file system needs is offered. QEMU stores the state of the
+device with the machine's and gives it back (migration.py), always while the guest stands still: so no page has to be
+marked as changed. QEMU is on the other side of this socket; a guest that has taken QEMU over may say anything here, and
+gets no further than an ended process.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import array
 import os
 import socket
 import struct
+from collections.abc import Callable
+from typing import Protocol
 
 from vmm.fileserver.guest_memory import GuestMemory
 from vmm.fileserver.ring import Ring
@@ -21,6 +24,7 @@ STATE = struct.Struct("<II")
 ADDRESSES = struct.Struct("<IIQQQQ")
 REGION = struct.Struct("<QQQQ")
 MAX_PAYLOAD, MAX_REGIONS, MAX_FDS = 4096, 8, 8
+MAX_STATE = 512 << 20
 
 
 class VhostMessage:
@@ -30,17 +34,33 @@ class VhostMessage:
     SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 8, 9, 10, 11
     SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR = 12, 13, 14
     GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, GET_QUEUE_NUM, SET_VRING_ENABLE = 15, 16, 17, 18
+    SET_LOG_BASE, SET_LOG_FD, SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE = 6, 7, 42, 43
 
 
 VERSION, REPLY, NEED_REPLY = 1, 1 << 2, 1 << 3
 NO_DESCRIPTOR = 1 << 8
 
-F_PROTOCOL_FEATURES, F_VERSION_1, F_INDIRECT = 1 << 30, 1 << 32, 1 << 28
-P_MQ, P_REPLY_ACK = 1 << 0, 1 << 3
+F_PROTOCOL_FEATURES, F_VERSION_1, F_INDIRECT, F_LOG_ALL = 1 << 30, 1 << 32, 1 << 28, 1 << 26
+P_MQ, P_LOG_SHMFD, P_REPLY_ACK, P_DEVICE_STATE = 1 << 0, 1 << 1, 1 << 3, 1 << 19
+SAVE, LOAD = 0, 1
 
 
 class VhostError(Exception):
     """QEMU said what it may not say, or has gone."""
+
+
+class Served(Protocol):
+    """What is behind the queues."""
+
+    def settle(self, ring: Ring) -> None:
+        """The ring is about to be stopped: answer all that was taken from it."""
+
+    def save(self) -> bytes:
+        """What the guest knows of it."""
+        ...
+
+    def load(self, data: bytes) -> None:
+        """Go on with what `save` gave. Raises ValueError."""
 
 
 class Device:
@@ -50,7 +70,10 @@ class Device:
         self.connection = connection
         self.rings = [Ring() for _ in range(queues)]
         self.memory: GuestMemory | None = None
+        self.served: Served | None = None
         self._placed: dict[int, tuple[int, int, int]] = {}
+        self._transfer: Callable[[], bool] | None = None  # to be done once QEMU has its answer
+        self._transferred = True
 
     def handle(self) -> bool:
         """Read one message and do it; False when QEMU has closed.
@@ -70,6 +93,9 @@ class Device:
             answer = U64.pack(0)
         if answer is not None:
             self.connection.sendall(HEADER.pack(request, VERSION | REPLY, len(answer)) + answer)
+        if self._transfer is not None:
+            work, self._transfer = self._transfer, None
+            self._transferred = work()
         return True
 
     def close(self) -> None:
@@ -111,9 +137,9 @@ class Device:
         try:
             match request:
                 case VhostMessage.GET_FEATURES:
-                    return U64.pack(F_VERSION_1 | F_PROTOCOL_FEATURES | F_INDIRECT)
+                    return U64.pack(F_VERSION_1 | F_PROTOCOL_FEATURES | F_INDIRECT | F_LOG_ALL)
                 case VhostMessage.GET_PROTOCOL_FEATURES:
-                    return U64.pack(P_MQ | P_REPLY_ACK)
+                    return U64.pack(P_MQ | P_REPLY_ACK | P_LOG_SHMFD | P_DEVICE_STATE)
                 case VhostMessage.GET_QUEUE_NUM:
                     return U64.pack(len(self.rings))
                 case (
@@ -141,6 +167,8 @@ class Device:
                     self.rings[index].last = base & 0xFFFF
                 case VhostMessage.GET_VRING_BASE:  # the ring stops
                     index, _ = STATE.unpack(payload)
+                    if self.served is not None:
+                        self.served.settle(self.rings[index])
                     self._placed.pop(index, None)
                     return STATE.pack(index, self.rings[index].stop())
                 case VhostMessage.SET_VRING_KICK | VhostMessage.SET_VRING_CALL | VhostMessage.SET_VRING_ERR:
@@ -155,11 +183,39 @@ class Device:
                 case VhostMessage.SET_VRING_ENABLE:
                     index, number = STATE.unpack(payload)
                     self.rings[index].enabled = bool(number)
+                case VhostMessage.SET_LOG_BASE:
+                    return U64.pack(0)  # QEMU waits for it; nothing is ever written there
+                case VhostMessage.SET_LOG_FD:
+                    pass
+                case VhostMessage.SET_DEVICE_STATE_FD:
+                    direction, phase = STATE.unpack(payload)
+                    if direction not in (SAVE, LOAD) or phase or not descriptors or self.served is None:
+                        raise VhostError("a state that cannot be transferred so")
+                    self._transfer = self._transferring(direction, descriptors.pop(0), self.served)
+                    return U64.pack(NO_DESCRIPTOR)  # we take the descriptor that was sent
+                case VhostMessage.CHECK_DEVICE_STATE:
+                    return U64.pack(0 if self._transferred else 1)
                 case _:
                     raise VhostError(f"message {request}, which was not offered")
         except (struct.error, IndexError, ValueError, OverflowError) as error:
             raise VhostError(f"message {request} with wrong content: {error}") from error
         return None
+
+    @staticmethod
+    def _transferring(direction: int, descriptor: int, served: Served) -> Callable[[], bool]:
+        def work() -> bool:
+            with os.fdopen(descriptor, "rb" if direction == LOAD else "wb") as pipe:
+                if direction == SAVE:
+                    pipe.write(served.save())
+                    return True
+                data = pipe.read(MAX_STATE)
+                try:
+                    served.load(data)
+                except ValueError:
+                    return False
+                return True
+
+        return work
 
     def _set_memory(self, payload: bytes, descriptors: list[int]) -> None:
         (count,) = struct.unpack_from("<I", payload)

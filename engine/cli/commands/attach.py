@@ -27,13 +27,14 @@ def command(name: str | None, detach_keys: str | None, read_only: bool) -> int:
     anew. With a new machine, or a new guestd in it, the session is gone.
     """
     from engine.cli.agent_terminal import chosen_keys, join_agent, on_terminal
+    from engine.cli.waking import choose_awake
     from engine.errors import EngineError
-    from engine.lifecycle.selection import choose_running, open_layout
+    from engine.lifecycle.selection import open_layout
 
     keys = chosen_keys(detach_keys)
     if not on_terminal():
         hint = "`sandbox exec` runs commands, `sandbox run` gives an agent a task without one"
         raise EngineError("attach needs a terminal", hint=hint, exit_code=2)
     layout = open_layout()
-    instance, _ = choose_running(layout, name)
+    instance, _ = choose_awake(layout, name)
     return join_agent(layout, instance, keys, again=True, read_only=read_only)

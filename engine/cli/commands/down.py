@@ -109,9 +109,9 @@ def _confirm_lost(layout: Layout, chosen: list[Listed]) -> None:
     from engine.lifecycle.clones import count_unapplied
 
     for listed in chosen:
-        if listed.liveness != "running" or listed.instance is None or not listed.instance.clones:
+        if listed.liveness not in ("running", "paused") or listed.instance is None or not listed.instance.clones:
             continue
-        found = run(count_unapplied(layout, listed.name))
+        found = run(count_unapplied(layout, listed.name)) if listed.liveness == "running" else None
         if found is not None and not any(found):
             continue
         lost = _lost(listed.name, found)

@@ -129,6 +129,10 @@ def command(
         loaded, agent = load_for(path, agent, files, assignments)
         members = choose_members(loaded, layout, name, agent)
         detach = detach or ask or len(members.each) > 1
+        if not wishes["recreate"]:
+            from engine.cli.waking import wake_members
+
+            wake_members(layout, [member.name for member in members.each])
         with agreed(members, layout, Wishes(**wishes), audience) as plan:
             outcomes = run(carry_out(plan, audience, recorder))
     if audience.timings is not None:

@@ -41,6 +41,8 @@ OTHERS = {
     "allow": "allow example.com",
     "deny": "deny example.com",
     "ls": "",
+    "pause": "pause nobody",
+    "resume": "resume nobody",
     "stats": "stats nobody",
     "trust ls": "",
 }

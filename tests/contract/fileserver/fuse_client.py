@@ -147,13 +147,17 @@ class FuseClient:
 
     def send(self, operation: int, node: int, body: bytes = b"", room: int = 65536, length: int | None = None) -> bytes:
         """One request and what follows the answer's header. Raises FuseError, Silent."""
+        self.wait(self.begin(operation, node, body, room, length))
+        return self.answer()
+
+    def begin(self, operation: int, node: int, body: bytes = b"", room: int = 65536, length: int | None = None) -> int:
+        """Make one request without waiting; returns its slot."""
         self._unique += 2
         size = fuse.IN_HEADER.size + len(body)
         header = fuse.IN_HEADER.pack(size if length is None else length, operation, self._unique, node, 0, 0, 1, 0, 0)
         self.memory[REQUEST : REQUEST + size] = header + body
         self.memory[ANSWER : ANSWER + 16] = bytes(16)
-        self.chain([(REQUEST, size, 1, 1), (ANSWER, 16, 3, 2), (ANSWER + 16, room, 2, 0)])
-        return self.answer()
+        return self.offer([(REQUEST, size, 1, 1), (ANSWER, 16, 3, 2), (ANSWER + 16, room, 2, 0)])
 
     def answer(self) -> bytes:
         """To the last request. Raises FuseError."""

@@ -17,7 +17,7 @@ from open_memory import open_memory
 from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
-from engine.lifecycle.start import _supervisor
+from engine.lifecycle.start import start_supervisor
 from engine.plan.graph import Graph, Node
 from engine.plan.made import save_made
 from engine.state.configuration import Configuration, Running, save_running
@@ -102,7 +102,7 @@ def test_a_build_and_a_sandbox(layout: Layout, tmp_path: Path) -> None:
             await fill(build.directory)
         paths = layout.instance("shop")
         with pytest.raises(InterruptedError):  # so that it ends
-            async with _supervisor(layout, paths):
+            async with start_supervisor(layout, paths):
                 await print_to(paths.console_log)
                 Journal(paths.journal).close()
                 raise InterruptedError

@@ -1,0 +1,35 @@
+"""Waking a paused sandbox for a command that needs it to run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.lifecycle.selection import check_running, choose, presume
+
+if TYPE_CHECKING:
+    from engine.state.instances import Instance
+    from engine.state.layout import Layout
+
+
+def choose_awake(layout: Layout, name: str | None) -> tuple[Instance, Path]:
+    """As `choose_running`; a paused sandbox is resumed first, of which standard error is told. Raises EngineError."""
+    listed = choose(layout, name, answers=presume)
+    if listed.liveness != "paused":
+        return check_running(layout, listed)
+    wake_members(layout, [listed.name])
+    return check_running(layout, choose(layout, listed.name, answers=presume))
+
+
+def wake_members(layout: Layout, names: list[str]) -> None:
+    """Resume those of the sandboxes that are paused. Raises EngineError."""
+    from engine.state.instances import look_up
+
+    for name in names:
+        if look_up(layout, name, presume).liveness == "paused":
+            from engine.cli.running import run
+            from engine.lifecycle.pause import resume
+
+            print(f"{name} is paused: waking it", file=sys.stderr, flush=True)
+            run(resume(layout, name, lambda line: None))
