@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from vmm.empty_network import READY
+from vmm.environment import CARRIER_VARIABLE
 from vmm.errors import VmmError
 from vmm.last_words import LastWords
 from vmm.process import spawn
@@ -28,7 +29,6 @@ from vmm.tools import Tool, Tools
 
 Door = tuple[str, int]  # an address and a port that the guest can connect to
 
-CARRIER_VARIABLE = "SANDBOX_CARRIER"  # "user": the user network also where passt would run
 LAST_WORDS_S = 1.0
 START_S = 15.0  # it takes 30 to 100 ms; a busy machine has taken ten times that
 DOORS_MAX = 250  # the kernel hands over 253 descriptors in one message

@@ -66,14 +66,24 @@ class Machine:
         """The channel as a stream pair; call once."""
         return await asyncio.open_connection(sock=self.channel)
 
-    async def restore(self, state: Path) -> None:
-        """Load the device state of a snapshot into a machine started with `incoming`, and let it run.
+    async def load(self, state: Path) -> None:
+        """Load the device state of a snapshot into a machine started with `incoming`; `run` lets it go on.
 
         Raises VmmError with QEMU's reason (another QEMU version or machine shape) or after RESTORE_S seconds.
         """
         await self._set_capabilities()
+        # No switch has to learn where the machine is now, and the guest would run for each announcement.
+        await self.qmp.execute("migrate-set-parameters", announce_rounds=0)
         await self.qmp.migrate("migrate-incoming", state, timeout_s=RESTORE_S)
+
+    async def run(self) -> None:
+        """Let a loaded machine go on. Raises VmmError."""
         await self.qmp.execute("cont")
+
+    async def restore(self, state: Path) -> None:
+        """`load`, then `run`."""
+        await self.load(state)
+        await self.run()
 
     async def save(self, state: Path) -> None:
         """Stop the machine and write its device state; the memory file then holds the memory. Takes up to SAVE_S."""

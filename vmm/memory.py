@@ -15,30 +15,47 @@ _ZERO_CHUNK = bytes(CHUNK)
 _ZERO_GRAIN = bytes(GRAIN)
 
 
-def make_memory(size: int, template: Path | None = None) -> int:
-    """Anonymous shareable memory of `size` bytes, filled from the data extents of `template`; returns the descriptor.
+def make_memory(size: int) -> int:
+    """Anonymous shareable memory of `size` bytes; returns the descriptor.
 
-    It has no name, so nothing is left when the last process that holds it is gone. Raises OSError (ENOMEM, ENOSPC, EIO
-    for a template that is shorter than `size`: its end would silently become zeros).
+    It has no name, so nothing is left when the last process that holds it is gone. Raises OSError (ENOMEM).
     """
     descriptor = os.memfd_create("sandbox-ram", os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, size)
-        if template is not None:
-            with template.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < size:
-                    raise OSError(errno.EIO, "the memory file of the snapshot is too short", str(template))
-                for start, end in data_extents(file.fileno(), size):
-                    os.lseek(descriptor, start, os.SEEK_SET)
-                    offset = start
-                    while offset < end:
-                        sent = os.sendfile(descriptor, file.fileno(), offset, end - offset)
-                        if sent == 0:
-                            raise OSError(errno.EIO, "the memory file of the snapshot shrank", str(template))
-                        offset += sent
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def fill_memory(descriptor: int, size: int, template: Path) -> None:
+    """Fill fresh memory from the data extents of `template`. Machines may map it meanwhile.
+
+    Raises OSError (ENOSPC, EIO for a template that is shorter than `size`: its end would silently become zeros).
+    """
+    with template.open("rb") as file:
+        if os.fstat(file.fileno()).st_size < size:
+            raise OSError(errno.EIO, "the memory file of the snapshot is too short", str(template))
+        for start, end in data_extents(file.fileno(), size):
+            os.lseek(descriptor, start, os.SEEK_SET)
+            offset = start
+            while offset < end:
+                sent = os.sendfile(descriptor, file.fileno(), offset, end - offset)
+                if sent == 0:
+                    raise OSError(errno.EIO, "the memory file of the snapshot shrank", str(template))
+                offset += sent
+
+
+def open_memory(size: int, template: Path) -> int:
+    """The memory file of a snapshot, to be mapped privately: a machine of it shares the pages that it leaves alone.
+
+    Returns a descriptor for reading. Raises OSError (EIO for a file that is shorter than `size`).
+    """
+    descriptor = os.open(template, os.O_RDONLY | os.O_CLOEXEC)
+    if os.fstat(descriptor).st_size < size:
+        os.close(descriptor)
+        raise OSError(errno.EIO, "the memory file of the snapshot is too short", str(template))
     return descriptor
 
 

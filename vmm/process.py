@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from vmm.environment import clean_environment
 from vmm.errors import VmmError
 from vmm.jail import Jail
 from vmm.last_words import LastWords
@@ -51,19 +52,6 @@ class Finished:
     code: int
     stdout: bytes
     stderr: bytes
-
-
-def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables every child may see (PATH, HOME, locale, proxies of the package clients), plus `extra`."""
-    keep = ("PATH", "HOME", "TMPDIR", "LANG", "USER", "LOGNAME")
-    proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy", "ftp_proxy")]
-    # Our own directories: they say whose a process is.
-    roots = [name for name in os.environ if name.startswith("SANDBOX_") and name.endswith("_DIR")]
-    environment = {name: os.environ[name] for name in (*keep, *proxies, *roots) if name in os.environ}
-    environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    environment["LC_ALL"] = "C.UTF-8"
-    environment.update(extra or {})
-    return environment
 
 
 def ask(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Finished | None:

@@ -77,7 +77,10 @@ def _memory(spec: MachineSpec) -> str:
     if memory.path is None:
         return f"memory-backend-ram,id=ram,size={memory.size}"
     share = "on" if memory.shared else "off"
-    return f"memory-backend-file,id=ram,size={memory.size},mem-path={quote(str(memory.path))},share={share}"
+    # A private machine never writes the file: QEMU opens it read-only, and so cannot punch out of it what its guest
+    # reports as free (`rom=off`: the guest writes to its memory all the same; qemu-options, memory-backend-file).
+    mode = "" if memory.shared else ",readonly=on,rom=off"
+    return f"memory-backend-file,id=ram,size={memory.size},mem-path={quote(str(memory.path))},share={share}{mode}"
 
 
 def _drive(drive: Drive) -> list[str]:

@@ -19,6 +19,7 @@ from vmm.errors import VmmError
 from vmm.machine import Machine
 from vmm.memory import write_memory
 from vmm.private import private
+from vmm.snapshot_files import disk_in, ram_in
 from vmm.spec import SPARE_PORTS, Accelerator, Drive
 
 FORMAT = 1
@@ -45,11 +46,11 @@ class Snapshot:
 
     @property
     def disk(self) -> Path:
-        return self.directory / "disk.qcow2"
+        return disk_in(self.directory)
 
     @property
     def ram(self) -> Path:
-        return self.directory / "ram"
+        return ram_in(self.directory)
 
     @property
     def state(self) -> Path:

@@ -217,7 +217,9 @@ class _Links:
         self._add(id or kind, kind, title, key, (*GUEST_NEEDS, *(name for name, _ in needs), before.id), shown, work)
 
     def _work(self, step: Step, endpoints: tuple[Endpoint, ...], parent: str | None = None) -> InGuest:
-        return InGuest(step, self.name, self.shape, endpoints, parent, self.certified and parent is not None)
+        services = step.compose.early if isinstance(step, Services) else ()
+        certified = self.certified and parent is not None
+        return InGuest(step, self.name, self.shape, endpoints, parent, certified, services)
 
     def _add(
         self, id: str, kind: str, title: str, key: str, needs: tuple[str, ...], inputs: Mapping[str, str], work: InGuest

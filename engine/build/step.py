@@ -14,8 +14,9 @@ from typing import Protocol
 from engine.build.context import BuildContext
 from engine.build.foundation import DISK, load_base
 from engine.errors import EngineError
+from engine.gateway.host_proxies import host_variables
 from engine.gateway.journal import Journal
-from engine.gateway.proxies import Proxies, host_variables
+from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
 from engine.guest.guest import Guest, Identity, open_guest
 from engine.guest.services import run_logged
@@ -23,6 +24,7 @@ from engine.project.tree import ContentChanged, PathError
 from engine.resolve.endpoints import Registries, client_files
 from sandboxfile import Endpoint
 from vmm.channel.answers import read, read_mapping
+from vmm.channel.errors import GuestError
 from vmm.disk import make_overlay
 from vmm.errors import VmmError
 from vmm.process import guarded_directory
@@ -30,6 +32,8 @@ from vmm.snapshot import Shape, load_snapshot, save_snapshot
 
 VERSION = "1"  # raise it when a step makes something else from the same inputs
 STEP_S = 3600.0
+REHEARSAL_S = 10.0
+REHEARSED = "/run/rehearsal"  # on a file system in memory: nothing of it is left on the disk
 KEEP_FREE = 96 * 1024 * 1024  # bytes that the guest keeps, above what it uses, when its free memory is taken away
 
 
@@ -46,6 +50,7 @@ class InGuest:
 
     During the step the guest's hostname is `name`, and it may reach `endpoints`. With `certified` it trusts the
     certificate of a sandbox: containers that run in a snapshot can be given another certificate, but not a first one.
+    `services` run afterwards: `up` will ask how they are.
     """
 
     step: Step
@@ -54,6 +59,7 @@ class InGuest:
     endpoints: tuple[Endpoint, ...] = ()
     parent: str | None = None
     certified: bool = False
+    services: tuple[str, ...] = ()
 
     async def build(self, context: BuildContext, /) -> None:
         async with self._guest(context) as guest:
@@ -64,7 +70,7 @@ class InGuest:
                 raise  # the step itself did not fail: its inputs have changed, or cannot be copied
             except (EngineError, VmmError) as error:  # the step has failed, or the guest: a timeout, an unknown user
                 raise await _with_a_look(guest, context, error) from error
-            await _save(guest, context, self.shape)
+            await _save(guest, context, self.shape, self.services)
 
     @contextlib.asynccontextmanager
     async def _guest(self, context: BuildContext) -> AsyncIterator[Guest]:
@@ -125,10 +131,31 @@ async def _with_a_look(guest: Guest, context: BuildContext, error: EngineError |
     return failure
 
 
-async def _save(guest: Guest, context: BuildContext, shape: Shape) -> None:
+async def _rehearse(guest: Guest, services: tuple[str, ...]) -> None:
+    """Have the guest do what a restored one does first, so that the snapshot has those pages in its memory.
+
+    The balloon has just taken the pages of programs that had not run lately; a clone would read them from its disk
+    again, each time. Measured: the first answers of a clone come after 0.6 s instead of 0.8 s. What fails is no error.
+    """
+    identity = Identity(guest.machine.spec.name).request()
+    del identity["certificate"]  # it stays
+    for _ in range(2):
+        with contextlib.suppress(GuestError):
+            await guest.channel.call("identity", timeout_s=REHEARSAL_S, **identity)
+        with contextlib.suppress(GuestError):
+            await guest.channel.call("health", timeout_s=REHEARSAL_S, project="", services=list(services))
+        with contextlib.suppress(GuestError):
+            await guest.channel.run(["true"], timeout_s=REHEARSAL_S)
+        with contextlib.suppress(GuestError):  # there is no such device: it is told so at the end of its patience
+            await guest.channel.call("mount", timeout_s=0.2, tag="none", target=REHEARSED, ro=True)
+
+
+async def _save(guest: Guest, context: BuildContext, shape: Shape, services: tuple[str, ...]) -> None:
     context.log("saving a snapshot")
     answer = await guest.channel.call("trim", timeout_s=120, paths=["/var/lib/docker"])
     memory = read_mapping(answer, "meminfo")
     used = (read(memory, "MemTotal", int) - read(memory, "MemAvailable", int)) * 1024
     await guest.machine.shrink_memory(used + KEEP_FREE)
+    await _rehearse(guest, services)
+    assert guest.memory is not None, "the memory of a machine to be saved is shared"
     await save_snapshot(guest.machine, guest.memory, shape, context.directory)

@@ -30,6 +30,12 @@ def _run(arguments: list[str]) -> Any:
 
         if call := read_call(arguments[1:]):
             return run_call(call)
+    if arguments[:1] == ["up"] and not os.environ.get(COMPLETE):
+        # A sandbox that was started before is started again before anything that reads files is loaded.
+        from engine.cli.up_call import read_up, run_up
+
+        if (up := read_up(arguments[1:])) is not None and (code := run_up(up)) is not None:
+            return code
     from engine.cli.deferred import defer_metadata
 
     defer_metadata()

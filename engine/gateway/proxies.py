@@ -19,13 +19,13 @@ import h11
 
 from engine.gateway.addresses import forbidden_kind
 from engine.gateway.errors import GatewayError
+from engine.gateway.host_proxies import VARIABLES
 from engine.gateway.limits import Limits
 from engine.gateway.upstream import Streams, UpstreamUnreachable
 from vmm.connection import drop
 
 Kind = Literal["http", "https", "socks5"]
 SCHEMES: Mapping[str, Kind] = {"http": "http", "https": "https", "socks5": "socks5", "socks5h": "socks5"}
-VARIABLES = ("http", "https", "all", "no")  # of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY
 _PORTS: Mapping[Kind, int] = {"http": 80, "https": 443, "socks5": 1080}
 _LONGEST_ANSWER = 16 << 10
 _BUFFER_BYTES = Limits.chunk_bytes
@@ -140,17 +140,6 @@ class Proxies:
             raise _no_connection(proxy, error) from error
         if any(forbidden_kind(str(item[4][0])) in ("loopback", "unspecified") for item in found):
             raise UpstreamUnreachable(f"{proxy} is a published port of this sandbox itself")
-
-
-def host_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The proxy variables of an environment, as `Proxies` takes them. Those in lower case win, as with curl."""
-    found: dict[str, str] = {}
-    for key in VARIABLES:
-        for name in (f"{key}_proxy", f"{key.upper()}_PROXY"):
-            if name in environment:
-                found[key] = environment[name].strip()
-                break
-    return {key: value for key, value in found.items() if value}
 
 
 async def _ask_for(proxy: Proxy, host: str, port: int, below: Streams) -> None:

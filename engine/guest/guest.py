@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -18,11 +17,11 @@ from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway
+from engine.guest.begun import Begun, hold_memory
 from engine.guest.network import open_network
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine, start_machine
-from vmm.memory import make_memory
 from vmm.snapshot import Shape, Snapshot
 from vmm.spec import Drive, MachineSpec, Memory, Network, kernel_arguments
 from vmm.tools import Tools
@@ -95,16 +94,32 @@ def note_files(note: tuple[str, str] | None, user: str) -> Iterator[dict[str, An
 
 @dataclass
 class Guest:
-    """A guest that answers. `memory` is the descriptor of its memory."""
+    """A guest that runs, or is about to. `ready` is done when it has answered and has its identity.
+
+    `memory` is the descriptor of its memory, None where that is private to QEMU. Of a restored guest calls may be made
+    before it is `ready`: they are answered after its identity was begun, beside it.
+    """
 
     machine: Machine
     channel: GuestChannel
     gateway: Gateway
-    memory: int
+    memory: int | None
+    ready: asyncio.Future[None]
 
 
 @contextlib.asynccontextmanager
-async def open_guest(
+async def open_guest(base: Base, **options: Any) -> AsyncIterator[Guest]:
+    """A guest that answers and has its identity; `options` are those of `begin_guest`.
+
+    Raises VmmError with the console's last lines when nothing answers.
+    """
+    async with begin_guest(base, **options) as guest:
+        await guest.ready
+        yield guest
+
+
+@contextlib.asynccontextmanager
+async def begin_guest(
     base: Base,
     *,
     name: str,
@@ -119,21 +134,26 @@ async def open_guest(
     keep: Keep | None = None,
     certified: bool = False,
     proxies: Proxies | None = None,
+    begun: Begun | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
-    """Boot (`parent` None) or restore a guest, and hand it over when it answers and has its identity.
+    """Boot (`parent` None) or restore a guest, and hand it over when it runs; `ready` says when it is of use.
 
-    `disk` is its writable qcow2; `runtime` a short directory for sockets. Its memory is a copy of the snapshot's. Where
-    the policy looks inside TLS, the guest trusts the certificate of an authority that is made for it and dies with it;
-    with `certified` it does so in any case. `secret_of` gives the value of a secret at the moment of a request, `keep`
-    takes those that are renewed. `proxies` are those of the host.
-    Raises VmmError with the console's last lines when nothing answers.
+    `disk` is its writable qcow2; `runtime` a short directory for sockets. What is `begun` already is not begun again;
+    else its memory is a copy of the snapshot's. Where the policy looks inside TLS, the guest trusts the certificate of
+    an authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the
+    value of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host.
+    Raises VmmError; `ready` does so with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
         authority = make_authority(name) if certified or policy.looks_inside else None
         if authority is not None:
             identity = replace(identity, certificate=authority.certificate)
-        memory = await stack.enter_async_context(_memory(base.shape, parent))
+        if begun is None:
+            template = None if parent is None else parent.ram
+            memory = await stack.enter_async_context(hold_memory(base.shape.memory, template, shared=True))
+        else:
+            memory = begun.memory
         net = await stack.enter_async_context(
             open_network(
                 base.tools,
@@ -144,21 +164,48 @@ async def open_guest(
                 keep=keep,
                 authority=authority,
                 proxies=proxies,
+                carrier=begun.carrier if begun is not None else None,
             )
         )
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
-        descriptor = await asyncio.shield(memory)  # it was made while the network was
-        spec = _machine(base, name, disk, descriptor, net.network, parent)
+        if begun is not None:
+            await asyncio.shield(begun.disk)
+        where = Memory(base.shape.memory, Path(f"/proc/self/fd/{memory.descriptor}"), memory.shared)
+        spec = _machine(base, name, disk, where, net.network, parent)
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
-            start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=(descriptor,))
+            start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=(memory.descriptor,))
         )
-        if parent is not None:
-            await machine.restore(parent.state)
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
-        await _answered(machine, channel, booting=parent is None)
+        if parent is not None:
+            await machine.load(parent.state)
+            await asyncio.shield(memory.filled)
+            await machine.run()
+            # All that is asked of a restored guest is on its way before it answers the first of it.
+            channel.greet(at_once=True)
+        ready = asyncio.ensure_future(_take_over(machine, channel, identity, booting=parent is None))
+        stack.push_async_callback(_leave, ready)
+        await asyncio.sleep(0)  # the identity is asked for before anything else
+        yield Guest(machine, channel, net.gateway, memory.descriptor if memory.shared else None, ready)
+
+
+async def _leave(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _take_over(machine: Machine, channel: GuestChannel, identity: Identity, *, booting: bool) -> None:
+    if booting:
+        await _answered(machine, channel, booting=True)
         await channel.call("identity", timeout_s=HELLO_S, **identity.request())
-        yield Guest(machine, channel, net.gateway, descriptor)
+        return
+    asked = asyncio.ensure_future(channel.call("identity", timeout_s=HELLO_S, **identity.request()))
+    try:
+        await _answered(machine, channel, booting=False)
+        await asked
+    finally:
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
 
 
 def names_file(gateway: Gateway) -> tuple[str, int, str]:
@@ -173,13 +220,15 @@ def make_authority(name: str) -> Authority:
     return Authority.create(name)
 
 
-def _machine(base: Base, name: str, disk: Path, memory: int, network: Network, parent: Snapshot | None) -> MachineSpec:
-    """The machine as every guest has it. `memory` is the descriptor of its memory."""
+def _machine(
+    base: Base, name: str, disk: Path, memory: Memory, network: Network, parent: Snapshot | None
+) -> MachineSpec:
+    """The machine as every guest has it."""
     return MachineSpec(
         name=name,
         accelerator=base.shape.accelerator,
         cpus=base.shape.cpus,
-        memory=Memory(base.shape.memory, Path(f"/proc/self/fd/{memory}"), shared=True),
+        memory=memory,
         kernel=base.tools.kernel,
         initrd=base.initrd,
         append=kernel_arguments(),
@@ -194,24 +243,9 @@ def _machine(base: Base, name: str, disk: Path, memory: int, network: Network, p
     )
 
 
-@contextlib.asynccontextmanager
-async def _memory(shape: Shape, parent: Snapshot | None) -> AsyncIterator[asyncio.Future[int]]:
-    """The descriptor of the machine's memory, which is still being made; closed with the block.
-
-    A copy, although QEMU could map the snapshot's pages privately: it would punch the pages that the guest reports as
-    free out of the snapshot's very file, mapped privately or not, and every later clone would find zeros there.
-    """
-    making = asyncio.ensure_future(asyncio.to_thread(make_memory, shape.memory, parent.ram if parent else None))
-    try:
-        yield making
-    finally:
-        with contextlib.suppress(OSError, VmmError):  # whoever awaited it has heard
-            os.close(await making)  # the thread cannot be stopped, and its descriptor has no other owner
-
-
 async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -> None:
     limit = BOOT_S.get(machine.spec.accelerator, BOOT_ACCELERATED_S) if booting else HELLO_S
-    hello = asyncio.ensure_future(channel.hello(timeout_s=limit))
+    hello = asyncio.ensure_future(channel.hello(limit) if booting else channel.greeted(limit))
     ended = asyncio.ensure_future(machine.wait())
     try:
         await asyncio.wait({hello, ended}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,16 +44,20 @@ async def open_network(
     keep: Keep | None = None,
     authority: Authority | None = None,
     proxies: Proxies | None = None,
+    carrier: Awaitable[Carrier] | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """A gateway for `policy`, where the guest can reach it, for the length of the block. Start the machine within it.
 
+    `carrier` is one for `doors_of` the policy that somebody else has opened.
+
     `runtime` is a short directory for sockets. Raises GatewayError as `start_gateway` does. Waits up to 15 s.
     """
-    # The gateway gives out the same addresses: those of a guest's first policy depend on nothing else.
-    doors = [(door.address, door.port) for door in Addresses().doors(policy)]
     async with contextlib.AsyncExitStack() as stack:
-        carrier = await stack.enter_async_context(open_carrier(tools, doors))
-        listeners = carrier.listeners if carrier.kind == "passt" else None
+        if carrier is None:
+            carried = await stack.enter_async_context(open_carrier(tools, doors_of(policy)))
+        else:
+            carried = await asyncio.shield(asyncio.ensure_future(carrier))
+        listeners = carried.listeners if carried.kind == "passt" else None
         gateway = await stack.enter_async_context(
             start_gateway(
                 policy,
@@ -66,4 +71,10 @@ async def open_network(
             )
         )
         sockets = {(door.address, door.port): path for door, path in gateway.doors.items()}
-        yield GuestNetwork(gateway, carrier, carrier.network(sockets))
+        yield GuestNetwork(gateway, carried, carried.network(sockets))
+
+
+def doors_of(policy: Policy) -> list[tuple[str, int]]:
+    """(address, port) of each door of a guest's first policy. The gateway gives out the same addresses: they depend on
+    nothing else. Raises GatewayError when there are more names than addresses."""
+    return [(door.address, door.port) for door in Addresses().doors(policy)]

@@ -62,6 +62,9 @@ class Audience:
     def is_up(self, outcome: Outcome) -> None:
         """A sandbox runs as its file says."""
 
+    def phase(self, title: str) -> None:
+        """Something else begins that takes its time."""
+
     def reporter(self) -> Reporter:
         """A context manager that is told about the progress."""
         return EventReporter(lambda event: None)

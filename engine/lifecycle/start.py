@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -22,32 +18,25 @@ from engine.build.image.initramfs import INITRAMFS
 from engine.build.image.recipe import ROOT
 from engine.errors import EngineError
 from engine.files import make_private
-from engine.gateway.proxies import Proxies, host_variables
+from engine.gateway.host_proxies import host_variables
+from engine.gateway.proxies import Proxies
 from engine.guest.guest import Identity
+from engine.guest.network import doors_of
 from engine.lifecycle.agent import Dressed, dress
 from engine.lifecycle.credentials import Credentials
+from engine.lifecycle.failed_start import keep_as_failed, leave_evidence
 from engine.lifecycle.ssh import write_alias
+from engine.lifecycle.supervisor_process import Spawned, ended_early, read_event, spawn_supervisor
+from engine.recall.watch import asking
 from engine.resolve.endpoints import Registries, client_files, endpoint_places
 from engine.resolve.mounts_and_ports import wanted_clones, wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
-from engine.state.evidence import keep_evidence
 from engine.state.instance_paths import InstancePaths
 from engine.state.instances import Instance, forget_instance, load_instance, save_instance
 from engine.state.layout import Layout
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
 from engine.trust.unnamed import note_start
-from vmm.carrier import CARRIER_VARIABLE
-from vmm.disk import make_overlay
-from vmm.private import private
-from vmm.process import clean_environment
-from vmm.snapshot import load_snapshot
-from vmm.tools import load_tools
-
-# Where sockets may be, which Python this is, what carries packets, and whom the user trusts: the gateway verifies
-# servers as the user does.
-PASSED_ON = ("XDG_RUNTIME_DIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")  # paths
-STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
 
 
 @dataclass
@@ -68,12 +57,15 @@ async def start(
     keep_failed: bool = False,
     unconfined_mounts: bool = False,
     for_task: bool = False,
+    on_launch: Callable[[Built, Launch, Instance, Running], None] | None = None,
+    on_step: Callable[[str], None] = lambda title: None,
 ) -> Started:
     """Start a supervisor for the sandbox `name` and wait until the sandbox is ready.
 
     Raises EngineError, which says what went wrong, and where console, journal and log of the failed start are. With
     `keep_failed` a failed sandbox stays, in the state "failed". With `for_task` nothing of its agent outlives it, and
-    no port is published.
+    no port is published. `on_launch` is told what is about to be started, `on_step` of
+    each step of the supervisor's.
     Cancellation (^C) ends and removes it.
     """
     blueprint = built.blueprint
@@ -86,31 +78,27 @@ async def start(
     try:
         began = time.monotonic()
         async with _supervisor(layout, paths) as supervisor:
-            # The supervisor loads its modules while this process asks the package clients and makes the disk.
-            launch, _ = await asyncio.gather(
-                asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts, not for_task),
-                _make_disk(built, paths.disk),
+            # The supervisor loads its modules while this process asks the package clients.
+            launch = await asyncio.to_thread(
+                _launch, built, name, credentials, dressed, unconfined_mounts, not for_task
             )
             record = _record(built, launch, dressed, supervisor.pid)
             record = record._replace(keeps=None) if for_task else record
-            image = str(built.entries["image"])
-            policy = launch.policy()
-            names = tuple(f"{host}:{port}" for host, port in policy.raw_endpoints())
-            running = Running(
-                blueprint.configuration, policy.ports(), image, gateway_names=names, kinds=credentials.forms()
-            )
+            running = _running(built, launch, credentials)
             save_running(layout, name, running)
             save_instance(layout, record)
+            if on_launch is not None:
+                on_launch(built, launch, record, running)
             try:
                 write_alias(layout, name)
             except (EngineError, OSError) as error:  # an editor's comfort is no reason to have no sandbox
                 on_event(f"ssh finds no alias for {name}: {error}")
             await supervisor.send(launch)
-            services = await supervisor.ready(on_event)
+            services = await supervisor.ready(on_event, on_step)
         return Started(load_instance(layout, name) or record, time.monotonic() - began, services)
     except EngineError as error:
-        look = _keep_as_failed(layout, name, error) if keep_failed else None
-        look = look or _leave_evidence(layout, name)
+        look = keep_as_failed(layout, name, error) if keep_failed else None
+        look = look or leave_evidence(layout, name)
         raise EngineError(
             error.brief, error.details, "; ".join(filter(None, (error.hint, look))), error.exit_code
         ) from error
@@ -120,37 +108,12 @@ async def start(
         raise
 
 
-def _keep_as_failed(layout: Layout, name: str, error: EngineError) -> str | None:
-    """Keep the sandbox in the state "failed". Returns a hint about it, None where it has no record yet."""
-    with contextlib.suppress(EngineError):
-        if (record := load_instance(layout, name)) is not None:
-            save_instance(layout, record._replace(state="failed", error=error.brief))
-            where = layout.instance(name).directory
-            return (
-                f"it is kept in {where}: `sandbox console {name}` shows its console, `sandbox down {name}` removes it"
-            )
-    return None
-
-
-def _leave_evidence(layout: Layout, name: str) -> str | None:
-    """Remove the sandbox, except for its logs. Returns a hint about those, None where there are none."""
-    kept = None
-    with contextlib.suppress(OSError):  # the start may have failed because the disk is full
-        kept = keep_evidence(layout, name)
-    with contextlib.suppress(EngineError):
-        forget_instance(layout, name)
-    return (
-        f"console, journal and log of this start are in {kept}; `sandbox console {name}` shows the first"
-        if kept
-        else None
-    )
-
-
 class Supervisor:
     """A supervisor that has been started and waits for its Launch."""
 
-    def __init__(self, pid: int, log: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.pid = pid
+    def __init__(self, spawned: Spawned, log: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid = spawned.pid
+        self._words = spawned.words
         self._log = log
         self._reader = reader
         self._writer = writer
@@ -161,54 +124,34 @@ class Supervisor:
         with contextlib.suppress(ConnectionError):  # the supervisor has ended: `ready` raises the reason
             await self._writer.drain()
 
-    async def ready(self, on_event: Callable[[str], None]) -> list[dict[str, Any]]:
+    async def ready(
+        self, on_event: Callable[[str], None], on_step: Callable[[str], None] = lambda title: None
+    ) -> list[dict[str, Any]]:
         """Wait until the sandbox is up; returns its services. Raises EngineError with the supervisor's reason."""
         with contextlib.suppress(ConnectionError):
             async for line in self._reader:
-                event = json.loads(line)
-                match event["event"]:
-                    case "step":
-                        on_event(event["title"])
-                    case "line":
-                        on_event(event["text"])
-                    case "failed":
-                        raise EngineError(event["brief"], event["details"], event["hint"])
-                    case "ready":
-                        return list(event["services"])
-        raise EngineError("the supervisor ended before the sandbox was ready", details=_tail(self._log))
+                if (services := read_event(line, on_event, on_step)) is not None:
+                    return services
+        raise ended_early(self._log, self._words)
 
 
 @contextlib.asynccontextmanager
 async def _supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
     """Start a supervisor process. It outlives the block; when the block fails, it ends with everything it owns."""
     make_private(paths.directory)
-    ours, theirs = socket.socketpair()
-    with ours, theirs, open(paths.supervisor_log, "ab", opener=private) as log:
-        process = subprocess.Popen(  # noqa: ASYNC220 - it must outlive this loop and this process
-            [sys.executable, "-m", "engine.supervisor"],
-            stdin=theirs.fileno(),
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env=_environment(layout),
-            start_new_session=True,
-        )
-        theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=16 * 1024 * 1024)
-        try:
-            yield Supervisor(process.pid, paths.supervisor_log, reader, writer)
-        except BaseException:
-            # The supervisor stops when this socket is closed.
-            writer.close()
-            await asyncio.shield(asyncio.to_thread(_wait, process))
-            raise
-        finally:
-            writer.close()
-
-
-async def _make_disk(built: Built, disk: Path) -> None:
-    parent = load_snapshot(built.snapshot)
-    await make_overlay(load_tools(built.entries["toolchain"]), disk, parent.disk, "qcow2")
+    with asking(()):  # it has not been told anything yet
+        spawned = spawn_supervisor(layout)
+    reader, writer = await asyncio.open_connection(sock=spawned.connection, limit=16 * 1024 * 1024)
+    try:
+        yield Supervisor(spawned, paths.supervisor_log, reader, writer)
+    except BaseException:
+        # The supervisor stops when this socket is closed.
+        writer.close()
+        await asyncio.shield(asyncio.to_thread(spawned.give_up))
+        raise
+    finally:
+        writer.close()
+        spawned.release()
 
 
 def _record(built: Built, launch: Launch, dressed: Dressed, pid: int) -> Instance:
@@ -232,12 +175,20 @@ def _record(built: Built, launch: Launch, dressed: Dressed, pid: int) -> Instanc
     )
 
 
+def _running(built: Built, launch: Launch, credentials: Credentials) -> Running:
+    policy = launch.policy()
+    names = tuple(f"{host}:{port}" for host, port in policy.raw_endpoints())
+    image = str(built.entries["image"])
+    return Running(built.blueprint.configuration, policy.ports(), image, gateway_names=names, kinds=credentials.forms())
+
+
 def _launch(
     built: Built, name: str, credentials: Credentials, dressed: Dressed, unconfined_mounts: bool, publish: bool
 ) -> Launch:
     loaded, sandbox = built.blueprint.loaded, built.blueprint.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
     compose = built.blueprint.chain.compose
+    policy = registries.policy(sandbox.endpoints, credentials.kinds, endpoint_places(loaded))
     return Launch(
         name=name,
         roots=built.blueprint.layout.to_environment(),
@@ -247,7 +198,8 @@ def _launch(
         shape=built.blueprint.chain.shape,
         snapshot=str(built.snapshot),
         mounts=wanted_mounts(loaded),
-        rules=tuple(registries.policy(sandbox.endpoints, credentials.kinds, endpoint_places(loaded)).rules),
+        rules=tuple(policy.rules),
+        doors=tuple(doors_of(policy)),
         forwards=wanted_forwards(loaded) if publish else (),
         identity=Identity(
             hostname=name,
@@ -268,33 +220,8 @@ def _launch(
     )
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def _proxies() -> dict[str, str]:
     """Raises EngineError for a variable that the gateway could not use."""
     variables = host_variables(os.environ)
     Proxies(variables)
     return variables
-
-
-def _environment(layout: Layout) -> dict[str, str]:
-    """The supervisor sees no more of the user's environment than programs need; secrets in it stay out."""
-    # The supervisor works in another directory.
-    variables = {name: str(Path(os.environ[name]).absolute()) for name in PASSED_ON if os.environ.get(name)}
-    if carrier := os.environ.get(CARRIER_VARIABLE):
-        variables[CARRIER_VARIABLE] = carrier
-    environment = clean_environment({**variables, **layout.to_environment()})
-    # Proxies come with the Launch: others may read the environment of a process, and those may hold credentials.
-    return {name: value for name, value in environment.items() if not name.lower().endswith("_proxy")}
-
-
-def _tail(path: Path, lines: int = 20) -> str:
-    with contextlib.suppress(OSError):
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    return ""

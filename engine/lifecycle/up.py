@@ -15,6 +15,7 @@ from engine.lifecycle.outcome import How, Outcome
 
 if TYPE_CHECKING:
     from engine.lifecycle.members import Members
+    from engine.lifecycle.recording import Recorder
     from engine.report.reporter import Reporter
     from engine.state.instances import Instance
     from engine.state.layout import Layout
@@ -44,6 +45,7 @@ def agreed(members: Members, layout: Layout, wishes: Wishes, audience: Audience)
     from engine.state.instances import claim
 
     began = time.monotonic()
+    audience.phase("checking the file against this host")
     with contextlib.ExitStack() as stack:
         for member in members.each:
             stack.enter_context(claim(layout, member.name, member.loaded.project))
@@ -99,11 +101,14 @@ def _sign_in(intent: Intent, wishes: Wishes, audience: Audience) -> None:
     audience.lacks(missing)
 
 
-async def carry_out(plan: Agreed, audience: Audience) -> list[Outcome]:
-    """Make the sandboxes run, one after another. Raises EngineError; the sandboxes that are up by then stay up."""
+async def carry_out(plan: Agreed, audience: Audience, recorder: Recorder | None = None) -> list[Outcome]:
+    """Make the sandboxes run, one after another. Raises EngineError; the sandboxes that are up by then stay up.
+
+    `recorder` keeps what was started, so that the next `up` is faster.
+    """
     outcomes = []
     for intent in plan.intents:
-        outcomes.append(await _carry_out(intent, plan, audience))
+        outcomes.append(await _carry_out(intent, plan, audience, recorder))
         audience.is_up(outcomes[-1])
     return outcomes
 
@@ -128,7 +133,7 @@ def _agree_to_replace(intents: Sequence[Intent], wishes: Wishes, audience: Audie
             raise EngineError("not approved: nothing was changed")
 
 
-async def _carry_out(intent: Intent, plan: Agreed, audience: Audience) -> Outcome:
+async def _carry_out(intent: Intent, plan: Agreed, audience: Audience, recorder: Recorder | None) -> Outcome:
     before = intent.before.instance
     how: How
     match intent.doing:
@@ -138,7 +143,7 @@ async def _carry_out(intent: Intent, plan: Agreed, audience: Audience) -> Outcom
         case "change":
             instance, how = await _change(intent, audience), "changed"
         case "start":
-            instance, how = await _build_and_start(intent, plan, audience), "started"
+            instance, how = await _build_and_start(intent, plan, audience, recorder), "started"
         case "replace":
             instance, how = await _build_and_start(intent, plan, audience), "replaced"
     return Outcome(instance, how, intent.changes, time.monotonic() - plan.began)
@@ -153,22 +158,40 @@ async def _change(intent: Intent, audience: Audience) -> Instance:
         return await apply_changes(before, comparison, line, intent.credentials)
 
 
-async def _build_and_start(intent: Intent, plan: Agreed, audience: Audience) -> Instance:
+async def _build_and_start(
+    intent: Intent, plan: Agreed, audience: Audience, recorder: Recorder | None = None
+) -> Instance:
     from engine.build.blueprint import build
     from engine.lifecycle.down import take_down
     from engine.lifecycle.start import start
 
     blueprint, name = intent.blueprint, intent.name
     with audience.reporter() as reporter:
-        built = await build(blueprint, reporter, audience.on_failure)
+        audience.phase("building what is not cached")
+        with recorder.building() if recorder is not None else contextlib.nullcontext():
+            built = await build(blueprint, reporter, audience.on_failure)
         if intent.before.instance is not None:  # after the build: if it fails, the old sandbox goes on running
             reporter.note(f"removing the previous {name} ({intent.before.status})")
             if (lost := await take_down(blueprint.layout, intent.before)) is not None:
                 reporter.note(f"what was to be kept of its agent is as it was before: {lost}")
+        audience.phase("starting the supervisor")
+        kept = recorder is not None and recorder.fits(intent, plan.wishes, plan.unconfined_mounts)
         with _node(reporter, name) as line:
-            options = {"keep_failed": plan.wishes.keep_failed, "unconfined_mounts": plan.unconfined_mounts}
-            options["for_task"] = plan.wishes.for_task
-            return (await start(built, name, line, credentials=intent.credentials, **options)).instance
+            started = await start(
+                built,
+                name,
+                line,
+                credentials=intent.credentials,
+                keep_failed=plan.wishes.keep_failed,
+                unconfined_mounts=plan.unconfined_mounts,
+                for_task=plan.wishes.for_task,
+                # A blueprint of files that changed meanwhile is not what was looked at.
+                on_step=audience.phase,
+                on_launch=recorder.launched if recorder and kept and built.blueprint is blueprint else None,
+            )
+        if recorder is not None:
+            recorder.keep()
+        return started.instance
 
 
 @contextlib.contextmanager

@@ -9,19 +9,23 @@ import ast
 import json
 import os
 import re
+import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from engine.errors import EngineError
+from engine.recall.watch import asking
 from vmm.process import ask
 
 GUEST_CLIENTS = "clients.json"  # a file beside a guest image: the registries that the image's clients use by default
 _CLIENT_TIMEOUT_S = 5.0
+_NAMES_A_FILE = re.compile(r"npm_config_(user|global)config|pip_config_file|apt_config", re.IGNORECASE)
 _ASK_PIP = """
 import json
 from pip._internal.models.index import PyPI
@@ -29,6 +33,17 @@ print(json.dumps([PyPI.simple_url, PyPI.netloc, PyPI.file_storage_domain]))
 """
 
 _Answer = TypeVar("_Answer")
+
+# What configures each client: files and directories ("~" is the user's home, "<prefix>" where its program is
+# installed), and beginnings of variables. From `npm help config`, `pip config debug` and apt.conf(5).
+CONFIGURED_BY: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "npm": (("~/.npmrc", "<prefix>/etc/npmrc", "<prefix>/lib/node_modules/npm/npmrc"), ("npm_config_", "prefix")),
+    "pip": (
+        ("/etc/pip.conf", "/etc/xdg/pip", "~/.pip", "~/.config/pip", "<prefix>/pip.conf"),
+        ("pip_", "xdg_config_", "virtual_env"),
+    ),
+    "apt": (("/etc/apt", "/var/lib/apt/lists"), ("apt_config",)),
+}
 
 
 class once(Generic[_Answer]):
@@ -115,8 +130,21 @@ def ask_client(argv: list[str]) -> str | None:
     # The client gets the user's whole environment, which may configure it. It does not run in the project's directory:
     # npm would read the .npmrc there, and `python -m` would import modules from there. The project must not decide what
     # the host's configuration is, still less run code on the host.
-    done = ask(argv, timeout_s=_CLIENT_TIMEOUT_S, env=os.environ)
+    with asking(*configuration_of(argv[0])):
+        done = ask(argv, timeout_s=_CLIENT_TIMEOUT_S, env=os.environ)
     return done.stdout.decode(errors="replace") if done is not None and done.code == 0 else None
+
+
+def configuration_of(program: str) -> tuple[list[str], tuple[str, ...]]:
+    """The files, and the beginnings of variables, that decide what a client answers; its own file is one of them."""
+    client = program if program == "npm" else "apt" if program.startswith("apt") else "pip"
+    files, variables = CONFIGURED_BY[client]
+    path = shutil.which(program)
+    places = [str(each.parent.parent) for each in (Path(path), Path(path).resolve())] if path else []
+    named = [str(Path(file).expanduser()) for file in files if not file.startswith("<prefix>")]
+    named += [file.replace("<prefix>", place) for file in files if file.startswith("<prefix>") for place in places]
+    named += [value for name, value in os.environ.items() if _NAMES_A_FILE.fullmatch(name)]
+    return [*named, *([path] if path else [])], variables
 
 
 def clean_urls(urls: Iterable[str]) -> tuple[str, ...]:

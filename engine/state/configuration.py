@@ -64,11 +64,16 @@ class Running:
     kinds: Mapping[str, str] = field(default_factory=dict)
 
 
+def recorded(running: Running) -> dict[str, Any]:
+    """The value that `save_running` writes."""
+    return {"version": VERSION, **asdict(running)}
+
+
 def save_running(layout: Layout, name: str, running: Running) -> None:
     """Write the file in one step. Raises EngineError."""
     path = layout.instance(name).configuration
     try:
-        write_json(path, {"version": VERSION, **asdict(running)})
+        write_json(path, recorded(running))
     except OSError as error:
         raise EngineError(f"cannot write {path}: {error.strerror}") from error
 

@@ -81,6 +81,12 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "sessions and histories of the agent of one sandbox, with `keep: true`",
         "they are lost; `sandbox down --volumes` does it",
     ),
+    (
+        "state",
+        "remembered/<words>.json",
+        "what an `up` of these words looked at and started; the next one is fast if all of it is unchanged",
+        "the next `up` reads everything again",
+    ),
     ("state", "trust/<id>.json", "what you allowed one file to ask of this host", "the next `up` asks again"),
     (
         "state",
@@ -242,6 +248,10 @@ class Layout(NamedTuple):
     def failed(self, name: str) -> InstancePaths:
         """The files that a failed start has left, under their usual names. Raises EngineError as `instance` does."""
         return self.instance(name)._replace(directory=self.all_failed / name)
+
+    def remembered(self, words: str) -> Path:
+        """The file of the start that was remembered under a digest of its words."""
+        return self.state / "remembered" / f"{_checked(_KEY, words, 'digest', ())}.json"
 
     @property
     def trust(self) -> Path:

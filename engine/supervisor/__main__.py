@@ -12,13 +12,10 @@ import contextlib
 import functools
 import json
 import os
-import resource
 import signal
-import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,8 @@ from engine.errors import EngineError
 from engine.gateway.journal import Journal
 from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, open_guest
+from engine.guest.begun import Begun
+from engine.guest.guest import Guest, begin_guest
 from engine.guest.services import start_services, wait_healthy, write_compose
 from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.redaction import hold, redact_held
@@ -35,6 +33,7 @@ from engine.state.instance_paths import InstancePaths
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clone
 from engine.supervisor.held_lines import HeldLines
 from engine.supervisor.idle import Use, spell, wait_idle
@@ -47,10 +46,9 @@ from engine.supervisor.vaults import open_vault
 from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
-from vmm.confine import forbid_core_dumps as forbid_core_files
 from vmm.connection import close_writer
 from vmm.errors import VmmError
-from vmm.private import UMASK
+from vmm.private import private
 from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import SharedDirectory, serve_directory
@@ -167,8 +165,13 @@ async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) ->
 
 
 @contextlib.asynccontextmanager
-async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[RunningSandbox]:
-    """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open."""
+async def start_sandbox(
+    launch: Launch, paths: InstancePaths, events: Events, begun: Begun | None = None
+) -> AsyncIterator[RunningSandbox]:
+    """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open.
+
+    `begun` are the parts of its machine that are on their way already.
+    """
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
         ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
@@ -179,10 +182,12 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         vault = None
         if launch.secrets.sources:
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
+        if begun is None:
+            begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
         copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
         guest = await stack.enter_async_context(
-            open_guest(
+            begin_guest(
                 base,
                 name=launch.name,
                 disk=paths.disk,
@@ -195,17 +200,13 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 secret_of=vault.value if vault else None,
                 keep=vault.keep if vault else None,
                 proxies=_proxies(launch, ports),
+                begun=begun,
                 on_step=events.step,
             )
         )
-        await serving
-        if launch.mounts:
-            events.step("mounting")
-        for index, mount in enumerate(launch.mounts):
-            await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
-            await guest.channel.call(
-                "mount", timeout_s=MOUNT_S, tag=f"mount{index}", target=mount.target, ro=mount.read_only
-            )
+        # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
+        looking = await stack.enter_async_context(_looking(launch, guest))
+        await _mount(launch, paths, guest, serving, events)
         for index, clone in enumerate(launch.clones):
             events.step(f"copying {clone.source}")
             for note in await copying if index == 0 else ():
@@ -220,9 +221,40 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         services: list[dict[str, Any]] = []
         if launch.services:
             events.step("checking the health of services")
-            services = await wait_healthy(guest.channel, launch.project_name, launch.services)
+            services = await (looking or wait_healthy(guest.channel, launch.project_name, launch.services))
         await stack.enter_async_context(ports.serving(guest.channel))
         yield RunningSandbox(launch, guest, ports, services)
+
+
+async def _mount(
+    launch: Launch, paths: InstancePaths, guest: Guest, serving: asyncio.Task[None], events: Events
+) -> None:
+    """Mount what the file servers serve, after the guest has its identity: its files belong beneath the mounts."""
+    if not launch.mounts:
+        await guest.ready
+        return
+    await serving
+    for index, _ in enumerate(launch.mounts):  # the guest finds the devices while it takes its identity
+        await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
+    await guest.ready
+    events.step("mounting")
+    for index, mount in enumerate(launch.mounts):
+        tag = f"mount{index}"
+        await guest.channel.call("mount", timeout_s=MOUNT_S, tag=tag, target=mount.target, ro=mount.read_only)
+
+
+@contextlib.asynccontextmanager
+async def _looking(launch: Launch, guest: Guest) -> AsyncIterator[asyncio.Task[list[dict[str, Any]]] | None]:
+    """The first look at services that run since before the snapshot, while the rest is done; None with others."""
+    if launch.late or launch.clones or not launch.services:
+        yield None
+        return
+    task = asyncio.create_task(wait_healthy(guest.channel, launch.project_name, launch.services))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _proxies(launch: Launch, ports: OpenPorts) -> Proxies:
@@ -232,23 +264,24 @@ def _proxies(launch: Launch, ports: OpenPorts) -> Proxies:
     return proxies
 
 
-async def supervise(connection: socket.socket) -> int:
-    """The whole life of one sandbox. Returns the exit code of the process."""
-    reader, writer = await asyncio.open_connection(sock=connection, limit=64 * 1024 * 1024)
-    line = await reader.readline()
-    if not line.endswith(b"\n"):
-        return 130  # `up` went away before it had decided
+async def supervise(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: bytes, begun: Begun | None = None
+) -> int:
+    """The whole life of one sandbox, whose Launch is `line`. Returns the exit code of the process."""
     launch = Launch.from_json(line)
     events = Events(writer)
     layout = Layout.from_environment({**os.environ, **launch.roots})
     paths = layout.instance(launch.name)
     redirect_output(paths.supervisor_log)
+    with open(paths.supervisor_log, "ab", opener=private) as log:  # what is said without Python, such as by a crash
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     up = asyncio.Event()
-    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop))
+    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun))
     # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
     abandoned = asyncio.create_task(reader.read(1))
     stopping = asyncio.create_task(stop.wait())
@@ -267,12 +300,18 @@ async def supervise(connection: socket.socket) -> int:
 
 
 async def _live(
-    launch: Launch, layout: Layout, paths: InstancePaths, events: Events, up: asyncio.Event, stop: asyncio.Event
+    launch: Launch,
+    layout: Layout,
+    paths: InstancePaths,
+    events: Events,
+    up: asyncio.Event,
+    stop: asyncio.Event,
+    begun: Begun | None,
 ) -> int:
     record = load_instance(layout, launch.name)
     assert record is not None, "`up` writes the record before it starts us"
     try:
-        async with start_sandbox(launch, paths, events) as sandbox:
+        async with start_sandbox(launch, paths, events, begun) as sandbox:
             services = {row["name"]: row for row in sandbox.services}
             record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
@@ -369,23 +408,3 @@ def _status(layout: Layout, name: str) -> Any:
         return {"state": getattr(load_instance(layout, name), "state", "stopped")}
 
     return handle
-
-
-def main() -> None:
-    """Entry of `python -m engine.supervisor`: standard input is the socket to `up`, output goes to the log.
-
-    `up` has opened the log for it, until it knows of which sandbox it is (`redirect_output`).
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors for each connection of the guest
-    forbid_core_files()
-    os.umask(UMASK)  # whatever we or a child of ours makes is the user's alone
-    connection = socket.socket(fileno=os.dup(0))
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    sys.exit(asyncio.run(supervise(connection)))
-
-
-if __name__ == "__main__":
-    main()

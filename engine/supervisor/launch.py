@@ -27,6 +27,7 @@ class Launch:
     guest already when no service is late. `unconfined_mounts` serves mounts where this host confines nothing, too.
     `secrets` are those that endpoints use. `roots` are the layout's variables. `proxies` are those of the user's
     environment; they may hold credentials, and so travel over the socket only. `clones` are copied by the supervisor.
+    `doors` are those of the policy: the machine's network is begun before the gateway is loaded.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Launch:
     secrets: SecretPlaces = field(default_factory=SecretPlaces)
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     clones: tuple[ClonePoint, ...] = ()
+    doors: tuple[tuple[str, int], ...] = ()
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

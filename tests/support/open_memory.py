@@ -7,14 +7,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vmm.memory import make_memory
+from vmm.memory import fill_memory, make_memory
 
 
 @contextlib.contextmanager
 def open_memory(size: int, template: Path | None = None) -> Iterator[int]:
-    """The descriptor of `make_memory`, closed with the block."""
-    descriptor = make_memory(size, template)
+    """The descriptor of `make_memory`, filled from `template`, closed with the block."""
+    descriptor = make_memory(size)
     try:
+        if template is not None:
+            fill_memory(descriptor, size, template)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -25,7 +25,7 @@ FLOORS = (
     "engine.plan engine.resolve engine.supervisor",
     "engine.cache engine.guest engine.starter",
     "engine.clones engine.project engine.secrets",
-    "engine.agents",
+    "engine.agents engine.recall",
     "engine.state",
     "engine.acp engine.attacks engine.files engine.gateway engine.resources engine.ssh",
     "engine.decoding engine.errors engine.report engine.workspaces",
@@ -44,8 +44,8 @@ FLOORS = (
     " vmm.unix_socket vmm.walk",
     "vmm.jail vmm.leash",
     "vmm.shut_in vmm.tools",
-    "vmm.beneath vmm.confine vmm.connection vmm.errors vmm.guest vmm.last_words vmm.guard vmm.lines"
-    " vmm.private vmm.session vmm.spec vmm.system_calls",
+    "vmm.beneath vmm.confine vmm.connection vmm.environment vmm.errors vmm.guest vmm.last_words vmm.guard"
+    " vmm.lines vmm.private vmm.session vmm.snapshot_files vmm.spec vmm.system_calls",
 )
 # They start with every sandbox, and serve a guest: the language of files is none of their business.
 WITHOUT_LANGUAGE = (

@@ -16,6 +16,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 PROGRAMS = (
     "vmm/empty_network.py",
     "engine/supervisor/__main__.py",
+    "engine/supervisor/beginning.py",
     "vmm/guard.py",
     "vmm/leash.py",
     "vmm/fileserver/main.py",

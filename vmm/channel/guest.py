@@ -109,6 +109,15 @@ class GuestChannel:
         `flush` clears half a frame of a previous host out of the pipe; a fresh connection needs none. Waits up to
         `timeout_s`; raises GuestError when nobody answers, or somebody of another protocol.
         """
+        self.greet(flush=flush)
+        return await self.greeted(timeout_s)
+
+    def greet(self, *, flush: bool = True, at_once: bool = False) -> None:
+        """The first half of `hello`: say it. `greeted` waits for the answer.
+
+        With `at_once` calls may follow before the answer: right for a guest that was restored with its guestd, which
+        reads them in their order. Raises GuestError when the connection has ended.
+        """
         self.start()
         if self._ended:
             raise self._ended
@@ -118,6 +127,12 @@ class GuestChannel:
         self._decoder.expect(self._nonce)
         self._deaf = False
         self._writer.write((FLUSH if flush else b"") + encode_frame(0, HELLO, 0, self._nonce))
+        if at_once:
+            self._lost = None
+
+    async def greeted(self, timeout_s: float) -> Hello:
+        """The second half of `hello`: wait for the answer to what `greet` said."""
+        assert self._answer is not None, "`greet` comes first"
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._answer.done():
@@ -127,7 +142,9 @@ class GuestChannel:
                     if not self._answer.done() and not transport.get_write_buffer_size():
                         self._writer.write(encode_frame(0, HELLO, 0, self._nonce))
         except TimeoutError:
-            raise GuestError(f"the guest did not answer within {timeout_s:g} s") from None
+            error = GuestError(f"the guest did not answer within {timeout_s:g} s")
+            self._lose(error)
+            raise error from None
         hello = read_hello(self._answer.result())
         self._lost = None
         self.peer = hello

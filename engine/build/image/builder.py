@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 from engine.build.image.initramfs import pack_initramfs
 from engine.build.image.native import explain
 from engine.build.image.recipe import PACKAGES, ROOT, ImageError, RecipeProgress
+from engine.gateway.host_proxies import host_variables
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
-from engine.gateway.proxies import Proxies, host_variables
+from engine.gateway.proxies import Proxies
 from engine.gateway.rules import Rule
 from engine.guest.network import open_network
 from engine.resolve.clients import GUEST_CLIENTS

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from engine.build.toolchain.recipe import ToolchainError, architecture
 from engine.cache.disk_space import full_disk_hint
+from engine.recall.watch import asking
+from engine.resolve.clients import configuration_of
 from engine.resolve.debian import MIRROR_VARIABLE, DebianMirrors, debian_mirrors, source_lines
 from vmm.process import ProcessError, ask, run
 
@@ -64,7 +66,8 @@ def find_keyring() -> Path:
 def host_settings(names: Sequence[str]) -> dict[str, str]:
     """The values of those of these apt settings that are set on the host; empty where there is no apt."""
     words = [word for number, name in enumerate(names) for word in (f"V{number}", name)]
-    done = ask(["apt-config", "shell", *words], timeout_s=10)
+    with asking(*configuration_of("apt-config")):
+        done = ask(["apt-config", "shell", *words], timeout_s=10)
     if done is None or done.code != 0:
         return {}
     values = dict(word.split("=", 1) for word in shlex.split(done.stdout.decode()) if "=" in word)

@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 
 from engine.build.toolchain.recipe import MINIMUM_QEMU, OPTIONAL, Program, architecture, programs
-from vmm.process import ask, clean_environment
+from engine.recall.watch import asking
+from vmm.environment import clean_environment
+from vmm.process import ask
 from vmm.tools import Tool
 
 # Directories of such programs that are not in PATH on most systems.
@@ -66,7 +68,8 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 
 def _ask(path: str, argument: str) -> str | None:
-    done = ask([path, argument], timeout_s=PROBE_TIMEOUT_S)
+    with asking([path]):
+        done = ask([path, argument], timeout_s=PROBE_TIMEOUT_S)
     return (done.stdout + done.stderr).decode(errors="replace") if done else None
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.plan.build_plan import Plan
     from engine.plan.changes import Change
     from engine.report.reporter import Mode, Reporter
+    from engine.report.timings import Timings
     from engine.trust.agreement import HostAccess
     from engine.trust.asks import Ask
     from sandboxfile import Diagnostic
@@ -37,6 +38,7 @@ class Terminal(Audience):
             self.on_failure = _open_shell
             # A live display and a shell cannot share a terminal.
             progress = "plain" if progress == "auto" else progress
+        self.timings: Timings | None = None
         self._progress = progress
         self._is_up = is_up
 
@@ -75,6 +77,10 @@ class Terminal(Audience):
 
     def is_up(self, outcome: Outcome) -> None:
         self._is_up(outcome)
+
+    def phase(self, title: str) -> None:
+        if self.timings is not None:
+            self.timings.begin(title)
 
     def reporter(self) -> Reporter:
         from engine.report.choice import make_reporter

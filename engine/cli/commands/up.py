@@ -12,7 +12,7 @@ from engine.cli.options import detach_keys_option, file_options, json_option, pa
 if TYPE_CHECKING:
     from engine.lifecycle.outcome import Outcome
     from engine.report.reporter import Mode
-    from engine.state.instances import AgentCall, Instance
+    from engine.state.instances import Instance
     from engine.state.layout import Layout
     from vmm.channel.detach_keys import DetachKeys
 
@@ -66,6 +66,7 @@ Examples:
     show_default=True,
     help="Where the guest image is built: on this host, or in a machine that needs no privilege.",
 )
+@click.option("--timings", is_flag=True, help="Show on standard error how long each phase of this `up` took.")
 @detach_keys_option
 @progress_option
 @json_option("The summary as JSON on standard output; implies -d.")
@@ -83,6 +84,7 @@ def command(
     shell_on_failure: bool,
     ask: bool,
     detach_keys: str | None,
+    timings: bool,
     **wishes: Any,
 ) -> int:
     """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
@@ -103,34 +105,59 @@ def command(
     from engine.lifecycle.agent_word import load_for
     from engine.lifecycle.intent import Wishes
     from engine.lifecycle.members import choose_members
+    from engine.lifecycle.recording import Recorder
     from engine.lifecycle.selection import open_layout
     from engine.lifecycle.up import agreed, carry_out
+    from engine.recall.memory import words_of
+    from engine.report.timings import Timings
 
-    keys = chosen_keys(detach_keys)
-    loaded, agent = load_for(path, agent, files, assignments)
-    layout = open_layout()
-    members = choose_members(loaded, layout, name, agent)
     if ask and as_json:
         raise click.UsageError("--ask talks to a person, and --json to a program: use one of them.")
-    detach = detach or ask or len(members.each) > 1
+    keys = chosen_keys(detach_keys)
+    layout = open_layout()
+    plain = not (agent or files or assignments or ask or shell_on_failure)
+    recorder = Recorder(layout, words_of(str(path or ""), name, yes=wishes["yes"]), plain=plain)
 
     def tell(outcome: Outcome) -> None:
-        from engine.cli.showing.summary import show_summary
-
         if not as_json:
-            # If an agent is started next, standard output is for the agent.
-            show_summary(outcome, on_stderr=not detach and outcome.instance.agent is not None)
+            summarize(outcome, detach=detach)
 
     audience = Terminal(progress, tell, shell_on_failure=shell_on_failure)
-    with agreed(members, layout, Wishes(**wishes), audience) as plan:
-        outcomes = run(carry_out(plan, audience))
+    audience.timings = Timings() if timings else None
+    audience.phase("reading the file")
+    with recorder.watching():
+        loaded, agent = load_for(path, agent, files, assignments)
+        members = choose_members(loaded, layout, name, agent)
+        detach = detach or ask or len(members.each) > 1
+        with agreed(members, layout, Wishes(**wishes), audience) as plan:
+            outcomes = run(carry_out(plan, audience, recorder))
+    if audience.timings is not None:
+        click.echo(audience.timings.render(), nl=False, err=True)
     if as_json:
         click.echo(_json(outcomes))
         return 0
     if ask:
         _ask_names(layout, [outcome.instance.name for outcome in outcomes])
-    instance = outcomes[0].instance
-    return _run_agent(layout, instance, instance.agent, keys) if not detach and instance.agent else 0
+    return run_agent(layout, outcomes[0].instance, keys, detach=detach)
+
+
+def show_again(layout: Layout, outcome: Outcome, *, detach: bool, as_json: bool) -> int:
+    """The end of an `up` that was carried out without this command (up_call.py). Returns the exit code."""
+    from engine.cli.agent_terminal import chosen_keys
+
+    if as_json:
+        click.echo(_json([outcome]))
+        return 0
+    keys = chosen_keys(None)
+    summarize(outcome, detach=detach)
+    return run_agent(layout, outcome.instance, keys, detach=detach)
+
+
+def summarize(outcome: Outcome, *, detach: bool) -> None:
+    """Print what is up. If an agent is started next, standard output is for the agent."""
+    from engine.cli.showing.summary import show_summary
+
+    show_summary(outcome, on_stderr=not detach and outcome.instance.agent is not None)
 
 
 def _ask_names(layout: Layout, names: list[str]) -> None:
@@ -152,7 +179,11 @@ def _json(outcomes: list[Outcome]) -> str:
     return json.dumps(rows[0] if len(rows) == 1 else {"version": 1, "sandboxes": rows}, indent=2)
 
 
-def _run_agent(layout: Layout, instance: Instance, agent: AgentCall, detach_keys: DetachKeys) -> int:
+def run_agent(layout: Layout, instance: Instance, detach_keys: DetachKeys, *, detach: bool) -> int:
+    """Run the agent here, unless `detach` or there is none. Returns the exit code."""
+    agent = instance.agent
+    if detach or agent is None:
+        return 0
     from engine.cli.agent_terminal import join_agent, on_terminal
     from engine.cli.attached import run_attached
 

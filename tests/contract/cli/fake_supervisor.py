@@ -139,7 +139,7 @@ async def serve(name: str, project: Path, flags: list[str], guest: socket.socket
             rules = [decode(Rule, rule) for rule in json.loads(options["--gateway"])]
             waiting = Waiting(float(options.get("--wait", 60)))
             gateway = await stack.enter_async_context(_gateway(layout, name, rules, waiting))
-            machine = Guest(cast("Any", None), channel, gateway, -1)
+            machine = Guest(cast("Any", None), channel, gateway, None, cast("Any", None))
             handlers |= live_handlers(layout, name, machine, Adjuster(layout, name, machine, OpenPorts([])))
         async with Relay(channel, control, handlers):
             save_instance(layout, record)

@@ -12,8 +12,9 @@ from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, VALUE, Recorder, get, i
 from proxy_world import UpstreamProxy, upstream_proxy
 
 from engine.gateway.errors import GatewayError
+from engine.gateway.host_proxies import host_variables
 from engine.gateway.limits import Limits
-from engine.gateway.proxies import Proxies, host_variables
+from engine.gateway.proxies import Proxies
 from engine.gateway.rules import Rule
 
 INTERNAL_ERROR = bytes([21, 3, 3, 0, 2, 2, 80])

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from vmm import session
-from vmm.process import OUTPUT_LIMIT, ProcessError, clean_environment, run, spawn
+from vmm.environment import clean_environment
+from vmm.process import OUTPUT_LIMIT, ProcessError, run, spawn
 
 Runner = Callable[..., Any]
 Ended = Callable[[int, float], bool]

@@ -59,7 +59,7 @@ def act(
     async def body() -> FakeGuest:
         async with FakeGuest() as channel:
             prepare(channel)
-            guest = Guest(cast("Any", machine), channel, cast("Any", None), -1)
+            guest = Guest(cast("Any", machine), channel, cast("Any", None), -1, cast("Any", None))
             await step.act(guest, BuildContext(tmp_path, parents, lambda line: None, Sockets(tmp_path / "run")))
             return channel
 

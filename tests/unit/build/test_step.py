@@ -47,7 +47,7 @@ def act(step: Step, loaded: Loaded, prepare: Callable[[FakeGuest], None] = lambd
         async with Played() as channel:
             channel.log = []
             prepare(channel)
-            guest = Guest(cast("Any", None), channel, cast("Any", None), -1)
+            guest = Guest(cast("Any", None), channel, cast("Any", None), -1, cast("Any", None))
             directory = loaded.project / "entry"
             session = BuildSession(opened(loaded.project))
             context = BuildContext(directory, {}, channel.log.append, Sockets(directory / "run"), session)

@@ -12,7 +12,7 @@ import pytest
 from engine.cli.showing.host_report import hints, render
 from engine.lifecycle.confinement import PARTS, MachineJail, try_machine
 from engine.lifecycle.doctor import NetworkCarrier, try_network
-from engine.lifecycle.start import _environment
+from engine.lifecycle.supervisor_process import environment as _environment
 from engine.state.layout import Layout
 from vmm.tools import Tool, Tools
 

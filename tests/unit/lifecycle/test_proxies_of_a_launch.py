@@ -9,7 +9,7 @@ import os
 import pytest
 
 from engine.errors import EngineError
-from engine.lifecycle import start
+from engine.lifecycle import start, supervisor_process
 from engine.state.layout import Layout
 from engine.supervisor.launch import Launch
 
@@ -25,7 +25,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_supervisors_environment_has_none() -> None:
-    environment = start._environment(Layout.from_environment(os.environ))
+    environment = supervisor_process.environment(Layout.from_environment(os.environ))
     assert PASSWORD not in json.dumps(environment) and "PATH" in environment
 
 

@@ -120,10 +120,6 @@ def project(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> 
         compose=None,
     )
     monkeypatch.setattr(start, "_launch", lambda *parts: launch)
-
-    async def no_disk(*parts: object) -> None: ...
-
-    monkeypatch.setattr(start, "_make_disk", no_disk)
     yield Built(blueprint, {"image": tmp_path})
 
 

@@ -158,6 +158,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.project_plan(Path("/src/shop"), "claude"),
         layout.project_seen(Path("/src/shop")),
         layout.project_kept(Path("/src/shop"), "shop"),
+        layout.remembered("0" * 16),
         layout.approval(Path("/src/shop/Sandboxfile.yaml")),
         layout.secrets,
         layout.secrets_lock,

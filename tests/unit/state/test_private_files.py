@@ -118,7 +118,7 @@ def test_a_build_and_a_sandbox(layout: Layout, tmp_path: Path) -> None:
         pass
     names = {path.name for root in (layout.cache, layout.state) for path in root.rglob("*")}
     assert names >= {"ram", "disk.qcow2", "disk.raw", "meta.json", "console.log", "journal.jsonl", "entry.json"}
-    assert names >= {"complete", "plan.json", "seen.json", "instance.json", "supervisor.log", "shop.lock", "trust"}
+    assert names >= {"complete", "plan.json", "seen.json", "instance.json", "shop.lock", "trust"}
     for root in (layout.cache, layout.state, layout.runtime):
         assert open_to_others(root) == []
 

@@ -58,7 +58,7 @@ class World:
     # what stands in for the parts that need a real machine
 
     @contextlib.asynccontextmanager
-    async def open_guest(self, base: object, **options: Any) -> AsyncIterator[Guest]:
+    async def begin_guest(self, base: object, **options: Any) -> AsyncIterator[Guest]:
         options["on_step"]("restoring the machine")
         self.proxies = options["proxies"]
         async with FakeGuest() as channel:
@@ -66,7 +66,8 @@ class World:
             channel.answer_call("mount", self._mounted)
             self.prepare(channel)
             try:
-                yield Guest(cast("Any", self), channel, cast("Any", self), -1)
+                ready = asyncio.ensure_future(asyncio.sleep(0))
+                yield Guest(cast("Any", self), channel, cast("Any", self), -1, ready)
             finally:
                 self.said.append("the machine is down")
 
@@ -103,7 +104,8 @@ class Told(Events):
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    monkeypatch.setattr(HOME, "open_guest", world.open_guest)
+    monkeypatch.setattr(HOME, "begin_guest", world.begin_guest)
+    monkeypatch.setattr(HOME, "begin_machine", lambda launch, paths: contextlib.nullcontext())
     monkeypatch.setattr(HOME, "serve_directory", world.serve_directory)
     monkeypatch.setattr(HOME, "load_snapshot", lambda path: path)
     monkeypatch.setattr(Launch, "base", lambda self: None)
@@ -165,8 +167,8 @@ def test_mounts_are_served_plugged_and_mounted_in_order(world: World) -> None:
     sockets = [paths().sockets.mount(index).name for index in range(2)]
     assert said == [
         f"plug mount0 at {sockets[0]}",
-        "mount mount0 /workspace ro=False",
         f"plug mount1 at {sockets[1]}",
+        "mount mount0 /workspace ro=False",
         "mount mount1 /data ro=True",
         "up",
         "the machine is down",

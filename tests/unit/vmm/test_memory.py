@@ -10,7 +10,7 @@ import pytest
 from open_memory import open_memory
 
 from vmm import memory as module
-from vmm.memory import CHUNK, GRAIN, data_extents, make_memory, write_memory
+from vmm.memory import CHUNK, GRAIN, data_extents, write_memory
 
 MIB = 1024 * 1024
 SIZE = 16 * MIB
@@ -100,14 +100,16 @@ def test_a_template_that_was_cut_off_is_refused(tmp_path: Path, size: int) -> No
     """Its missing end would be zeros: a guest whose memory is partly gone."""
     (tmp_path / "ram").write_bytes(b"x" * size)
     with pytest.raises(OSError, match="too short"):
-        make_memory(MIB, tmp_path / "ram")
+        with open_memory(MIB, tmp_path / "ram"):
+            pass
 
 
 def test_a_template_that_shrinks_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ram").write_bytes(b"x" * MIB)
     monkeypatch.setattr(module.os, "sendfile", lambda *_: 0)
     with pytest.raises(OSError, match="shrank"):
-        make_memory(MIB, tmp_path / "ram")
+        with open_memory(MIB, tmp_path / "ram"):
+            pass
 
 
 def test_a_longer_template_is_cut(tmp_path: Path) -> None:
@@ -121,7 +123,8 @@ def test_a_longer_template_is_cut(tmp_path: Path) -> None:
 
 def test_a_missing_template_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        make_memory(MIB, tmp_path / "missing")
+        with open_memory(MIB, tmp_path / "missing"):
+            pass
 
 
 def test_the_descriptor_is_not_inherited_by_everybody() -> None:

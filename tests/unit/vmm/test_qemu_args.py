@@ -87,10 +87,10 @@ def test_incoming_waits_for_the_state() -> None:
     assert difference(arguments(incoming=True)) == ([], ["-incoming", "defer"])
 
 
-@pytest.mark.parametrize("shared, word", [(True, "on"), (False, "off")])
-def test_memory_of_a_file(shared: bool, word: str) -> None:
+@pytest.mark.parametrize("shared, word, more", [(True, "on", ""), (False, "off", ",readonly=on,rom=off")])
+def test_memory_of_a_file(shared: bool, word: str, more: str) -> None:
     memory = Memory(GIB, Path("/proc/self/fd/9"), shared=shared)
-    expected = f"memory-backend-file,id=ram,size=1073741824,mem-path=/proc/self/fd/9,share={word}"
+    expected = f"memory-backend-file,id=ram,size=1073741824,mem-path=/proc/self/fd/9,share={word}{more}"
     assert difference(arguments(memory=memory)) == (["memory-backend-ram,id=ram,size=1073741824"], [expected])
 
 
