@@ -25,7 +25,6 @@ SYSTEM_LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/stor
 HOST_FACTS = ("/sys/devices/system", "/sys/kernel/mm/transparent_hugepage", "/proc/meminfo", "/etc/localtime")
 NOTHING = "/dev/null"
 DEVICES: dict[Accelerator, tuple[str, ...]] = {"kvm": ("/dev/kvm",)}
-DESCRIPTORS = Path("/proc/self/fd")
 # In the header of a qcow2 file (docs/interop/qcow2.txt of QEMU): its magic number, where the name of the file that it
 # is backed by begins, and how long that name is.
 QCOW2, QCOW2_HEAD, NAME_MOST = b"QFI\xfb", ">4sIQI", 1023
@@ -84,11 +83,9 @@ def machine_jail(spec: MachineSpec, tools: Tools, *, own_network: bool) -> Jail:
         if drive.format == "qcow2":
             read.update(backing_files(drive.path))
     memory = spec.memory
-    if memory.path is not None and memory.path.parent == DESCRIPTORS:
-        if not memory.shared:  # the memory file of a snapshot: QEMU opens it once more by its descriptor
-            read.add(memory.path.readlink())
-    elif memory.path is not None:
-        (write if memory.shared else read).add(memory.path)
+    if memory.path is not None:
+        # QEMU opens what it inherited by its name once more; that of memory without a file leads nowhere.
+        (write if memory.shared else read).add(memory.path.resolve())
     jail = tool_jail(tools.qemu, read=sorted(read), write=sorted(write))
     helpers = spec.network is not None and spec.network.stream is None
     devices = tuple(Path(path) for path in DEVICES.get(spec.accelerator, ()))

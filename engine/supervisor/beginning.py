@@ -21,7 +21,7 @@ from typing import Any
 from engine.guest.begun import Begun, begin
 from engine.state.instance_paths import InstancePaths
 from engine.state.layout import Layout
-from vmm.confine import forbid_core_dumps as forbid_core_files
+from vmm.confine import forbid_core_dumps
 from vmm.errors import VmmError
 from vmm.private import UMASK
 from vmm.snapshot_files import disk_in, ram_in
@@ -74,7 +74,7 @@ def main() -> None:
     """Entry of the process: standard input is the socket to `up`; output goes to a file of `up`'s, then to the log."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors for each connection of the guest
-    forbid_core_files()
+    forbid_core_dumps()
     os.umask(UMASK)  # whatever we or a child of ours makes is the user's alone
     connection = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)

@@ -78,7 +78,7 @@ class World:
         ]
         self.adjuster = SimpleNamespace(busy=asyncio.Lock(), changed={"rules": (Rule("new.example"),)})
         gateway = SimpleNamespace(authority=self.authority)
-        guest = Guest(cast("Any", machine), cast("Any", None), cast("Any", gateway), self.memory)
+        guest = Guest(cast("Any", machine), cast("Any", None), cast("Any", gateway), self.memory, cast("Any", None))
         temporary = cast("Any", SimpleNamespace(said=self.said))
         self.pauser = Pauser(self.paths, LAUNCH, guest, cast("Any", self.adjuster), temporary)
 

@@ -101,7 +101,7 @@ def test_memory_is_whole_mebibytes() -> None:
 
 def test_the_network_reaches_nothing_but_the_forwards() -> None:
     assert difference(arguments(network=NETWORK))[1] == [
-        "on,obsolete=deny,elevateprivileges=children,resourcecontrol=deny",  # it starts a program for each connection
+        "on,obsolete=deny,resourcecontrol=deny",  # it starts a program for each connection
         "-netdev",
         "user,id=user0,restrict=on,ipv6=off,dhcpstart=10.0.2.15"
         ",guestfwd=tcp:10.0.2.100:443-cmd:/t/nc -N -U /r/gw.sock"
