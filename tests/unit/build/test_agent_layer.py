@@ -28,7 +28,8 @@ SOME = "sha512-" + "A" * 86 + "=="
 
 
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *parts: Part) -> tuple[list[str], dict[str, str]]:
-    tool = Tool("mkfs.erofs", (sys.executable, "-c", LIST), {}, "1", "system", tmp_path)
+    python = str(Path(sys.executable).resolve())  # a jail lets a program read what belongs to itself alone
+    tool = Tool("mkfs.erofs", (python, "-I", "-S", "-c", LIST), {}, "1", "system", Path(python))
     tools = Tools(tool, tool, tool, tool, tool, (), tmp_path, "6", tmp_path, tmp_path, "id")
     monkeypatch.setattr(agent_layer, "load_toolchain", lambda path: tools)
     parents = {name: tmp_path / name for name in ("toolchain", "package[0]", "package[1]")}

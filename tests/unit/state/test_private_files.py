@@ -72,7 +72,8 @@ class FakeMachine:
 def toucher(name: str) -> Tool:
     """A tool that makes the last of its arguments, with the mode that its umask leaves."""
     program = "import sys; open(sys.argv[-1], 'a').close()"
-    return Tool(name, (sys.executable, "-c", program), {}, "1", "system", Path(sys.executable))
+    python = str(Path(sys.executable).resolve())  # a jail lets a program read what belongs to itself alone
+    return Tool(name, (python, "-I", "-S", "-c", program), {}, "1", "system", Path(python))
 
 
 async def fill(directory: Path) -> None:

@@ -53,7 +53,7 @@ class FakeMachine:
     async def stand_still(self) -> None:
         self.said.append("stands still")
 
-    async def go_on(self) -> None:
+    async def run(self) -> None:
         self.said.append("goes on")
 
     async def save(self, state: Path) -> None:
