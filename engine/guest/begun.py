@@ -23,9 +23,9 @@ from vmm.tools import Tools
 @dataclass(frozen=True)
 class HeldMemory:
     """The `descriptor` of a machine's memory, and when it is `filled`. Not `shared`: it is the snapshot's own file, to
-    be mapped privately."""
+    be mapped privately; or None, and the memory is QEMU's own, which comes with the state of its devices."""
 
-    descriptor: int
+    descriptor: int | None
     filled: asyncio.Future[None]
     shared: bool
 
@@ -63,6 +63,9 @@ async def hold_memory(size: int, template: Path | None, *, shared: bool) -> Asyn
     Shared memory is a copy: QEMU would punch the pages that the guest reports as free out of the snapshot's very file,
     and every later clone would find zeros there. Raises OSError.
     """
+    if template is None and not shared:
+        yield HeldMemory(None, asyncio.ensure_future(asyncio.sleep(0)), shared)
+        return
     if template is not None and not shared:
         descriptor = open_memory(size, template)
         filling = asyncio.ensure_future(asyncio.sleep(0))
@@ -70,7 +73,7 @@ async def hold_memory(size: int, template: Path | None, *, shared: bool) -> Asyn
         descriptor = make_memory(size)
         filling = asyncio.ensure_future(_fill(descriptor, size, template))
     try:
-        yield HeldMemory(descriptor, filling, shared or template is None)
+        yield HeldMemory(descriptor, filling, shared)
     finally:
         with contextlib.suppress(OSError, VmmError):  # whoever awaited it has heard
             await filling  # the thread cannot be stopped, and writes to the descriptor

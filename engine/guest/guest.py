@@ -191,14 +191,16 @@ async def begin_guest(
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
         if begun is not None:
             await asyncio.shield(begun.disk)
-        where = Memory(base.shape.memory, Path(f"/proc/self/fd/{memory.descriptor}"), memory.shared)
+        inherited = () if memory.descriptor is None else (memory.descriptor,)
+        path = next((Path(f"/proc/self/fd/{descriptor}") for descriptor in inherited), None)
+        where = Memory(base.shape.memory, path, memory.shared)
         spec = _machine(base, name, disk, where, net.network, parent)
         if going_on is not None:
             spec = replace(spec, mounts=going_on.mounts)
             await going_on.served
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = await stack.enter_async_context(
-            start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=(memory.descriptor,))
+            start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=inherited)
         )
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
         if parent is not None:

@@ -43,8 +43,8 @@ async def begin_machine(launch: Mapping[str, Any], paths: InstancePaths) -> Asyn
         [(str(address), int(port)) for address, port in launch["doors"]],
         size=int(launch["shape"]["memory"]),
         # File servers read and write it, too; and what a machine goes on with is no template of others.
-        shared=bool(launch["mounts"]) or resumes,
-        # Private memory was written together with the devices' state when the machine was paused.
+        shared=bool(launch["mounts"]) or (resumes and ram.exists()),
+        # Memory that was private was written together with the devices' state when the machine was paused.
         ram=None if resumes and not ram.exists() else ram,
         disk=None if resumes else (paths.disk, disk_in(snapshot)),
     ) as begun:
