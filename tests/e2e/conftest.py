@@ -37,7 +37,7 @@ TURNS = (
         *of(OWN, "npm", "poetry", "worktree"),
     ),
 )
-APART = {f"{AGENTS}[openclaw]", f"{STARTERS}[openclaw]"}  # its installation alone takes 25 minutes and more without KVM
+APART = {f"{AGENTS}[openclaw]", f"{STARTERS}[openclaw]"}  # without KVM it takes up to 7 minutes to ask its model
 ALL = "SANDBOX_TEST_ALL"
 
 

@@ -22,8 +22,8 @@ COMMANDS = (
     f"tar -chC / {FILES} | docker import - localhost/small && docker run --rm --network none -v /workspace:/w"
     " localhost/small /bin/sh -c 'echo contained-42 > /w/contained.txt; echo contained-42'",
 )
-# For an agent that waits for a command no longer than half a minute: a busy machine without KVM may need more for a
-# container. The last one is asked for until it says what the container did.
+# For an agent that waits for a command no longer than half a minute, or ten seconds: a busy machine without KVM may
+# need more for a container. The last one is asked for until it says what the container did.
 IN_THE_BACKGROUND = (
     COMMANDS[0],
     f"setsid nohup sh -c {shlex.quote(f'{COMMANDS[1]}; touch /tmp/done')} > /tmp/said 2>&1 < /dev/null & echo begun",
@@ -74,7 +74,8 @@ AGENTS = {
     "opencode": ANTHROPIC,
     "copilot": Facts("api.github.com", "COPILOT_GITHUB_TOKEN", further=("api.individual.githubcopilot.com",)),
     "gemini": GOOGLE,
-    "openclaw": replace(ANTHROPIC, minutes=30),  # it alone takes some minutes under emulation to begin
+    # Under emulation it alone takes some minutes to begin.
+    "openclaw": replace(ANTHROPIC, commands=IN_THE_BACKGROUND, minutes=30),
     "pi": ANTHROPIC,
     "qwen-code": Facts("dashscope.aliyuncs.com", "DASHSCOPE_API_KEY"),
     "cline": replace(ANTHROPIC, commands=IN_THE_BACKGROUND),
