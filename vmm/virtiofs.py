@@ -33,7 +33,8 @@ class SharedDirectory:
 
     `protected` are paths in it that the guest cannot change, though it may write to the rest; they need not exist yet.
     `unconfined` serves it also where the host lets us confine nothing: the server's own checks are all there is then.
-    `hidden` are rules of names that do not exist for the guest (vmm/fileserver/hiding.py).
+    `hidden` are rules of names that do not exist for the guest (vmm/fileserver/hiding.py). At `mount_points`, paths in
+    it, the guest has empty directories to mount something on (vmm/fileserver/mount_points.py).
     """
 
     source: Path
@@ -42,6 +43,7 @@ class SharedDirectory:
     protected: tuple[str, ...] = ()
     unconfined: bool = False
     hidden: tuple[Mapping[str, Any], ...] = ()
+    mount_points: tuple[str, ...] = ()
 
 
 class NotConfined(VmmError):
@@ -122,6 +124,7 @@ async def _started(
             "read_only": shared.read_only,
             "protected": shared.protected,
             "hidden": shared.hidden,
+            "mount_points": shared.mount_points,
             "unconfined": shared.unconfined,
             "listener": listener.fileno(),
             "report": theirs.fileno(),

@@ -293,7 +293,10 @@ class Files(Names):
 
     def open_directory(self, node: FileNode, body: bytes) -> bytes:
         self._check_room()
-        descriptor = self.nodes.open(node, os.O_RDONLY | os.O_DIRECTORY)
+        if node.is_mount_point:
+            descriptor = os.dup(self.share.root)  # of which nothing is read: it is a path's alone
+        else:
+            descriptor = self.nodes.open(node, os.O_RDONLY | os.O_DIRECTORY)
         return fuse.OPEN_OUT.pack(self._hold(node, descriptor), 0, 0)
 
     def read_directory(self, node: FileNode, body: bytes) -> bytes:
@@ -319,13 +322,26 @@ class Files(Names):
         add(above.identity[1], stat.S_IFDIR, b"..")
         self._listed -= len(handle.listing)
         handle.listing, handle.starts = b"", array("L", [0])
+        if not handle.node.is_mount_point:
+            self._list_entries(handle, add, lambda: self._listed + len(listing))
+        handle.listing, handle.starts = bytes(listing), starts
+        self._listed += len(listing)
+
+    def _list_entries(self, handle: Handle, add: Callable[[int, int, bytes], None], size: Callable[[], int]) -> None:
+        """Each name with its inode and kind. `size` is how many bytes there are by now of all listings."""
         place = self.hiding.place_of(handle.descriptor) if self.hiding.active else None
         if place is None:
             place = self.nodes.path(handle.node)
         above_names = f"{place}/" if place else ""
+        mount_points = self.mount_points.names(place)
+        for name in mount_points:
+            if st := self.mount_points.status(handle.node.number, place, name):
+                add(st.st_ino, stat.S_IFDIR, os.fsencode(name))
         with os.scandir(handle.descriptor) as found:
             for entry in found:
-                if self.hiding.hides(above_names + entry.name, directory=entry.is_dir(follow_symlinks=False)):
+                if entry.name in mount_points or self.hiding.hides(
+                    above_names + entry.name, directory=entry.is_dir(follow_symlinks=False)
+                ):
                     continue
                 if entry.is_symlink():
                     kind = stat.S_IFLNK
@@ -334,10 +350,8 @@ class Files(Names):
                 else:
                     kind = stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
                 add(entry.inode(), kind, os.fsencode(entry.name))
-                if self._listed + len(listing) > MAX_LISTINGS:
+                if size() > MAX_LISTINGS:
                     raise refusal(errno.ENOMEM)
-        handle.listing, handle.starts = bytes(listing), starts
-        self._listed += len(listing)
 
     # locks
 

@@ -16,6 +16,7 @@ from typing import Any
 from vmm.fileserver import fuse
 from vmm.fileserver.hiding import Hiding, lists
 from vmm.fileserver.locks import Locks
+from vmm.fileserver.mount_points import MountPoints
 from vmm.fileserver.nodes import FileNode, Nodes
 from vmm.fileserver.protection import Protection, refusal
 
@@ -48,7 +49,8 @@ class Share:
     """What is shared: the descriptor of the directory, and how.
 
     `uid` and `gid` own on the host what the guest makes, and are `guest_id` inside. `protected` paths cannot be
-    changed, and what `hidden` says does not exist (hiding.py).
+    changed, and what `hidden` says does not exist (hiding.py). At `mount_points` are empty directories for the guest
+    (mount_points.py).
     """
 
     root: int
@@ -58,6 +60,7 @@ class Share:
     protected: tuple[str, ...] = ()
     guest_id: int = 1000
     hidden: list[dict[str, Any]] = field(default_factory=list)
+    mount_points: tuple[str, ...] = ()
 
 
 def version(st: os.stat_result) -> tuple[int, int, int]:
@@ -97,7 +100,9 @@ class Names:
         self.hiding = Hiding(share.hidden, share.root, own)
         self.nodes = Nodes(share.root, own, descriptors // 4, self.hiding)
         self.locks = Locks(self.nodes, own, descriptors // 8)
-        self.protection = Protection(share.root, share.protected)
+        self.mount_points = MountPoints(share.mount_points, share.uid, share.gid)
+        # The way to a mount point stays, and what the host has there is out of reach by any other name, too.
+        self.protection = Protection(share.root, (*share.protected, *share.mount_points))
         self.operations: dict[int, Callable[[FileNode, bytes], bytes]] = {
             fuse.LOOKUP: self.look_up,
             fuse.GETATTR: self.get_attributes,
@@ -145,7 +150,12 @@ class Names:
     def look_up(self, parent: FileNode, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         name = read_name(raw)
-        return self.entry(parent, name, self.seen(parent, self.nodes.directory(parent), name))[1]
+        if parent.is_mount_point:
+            raise refusal(errno.ENOENT)
+        directory = self.nodes.directory(parent)
+        if self.mount_points.active and (st := self.mount_points.status(parent.number, self.nodes.path(parent), name)):
+            return self.entry(parent, name, st)[1]
+        return self.entry(parent, name, self.seen(parent, directory, name))[1]
 
     def seen(self, parent: FileNode, directory: int, name: str) -> os.stat_result:
         """What is at `name` for the guest. `directory` is the parent's descriptor. Raises ENOENT, for what is hidden,

@@ -89,7 +89,15 @@ def main() -> None:
             unconfined=told["unconfined"],
             kept={report, told["listener"]},
         )
-        share = Share(root, uid, gid, told["read_only"], tuple(told["protected"]), hidden=told["hidden"])
+        share = Share(
+            root,
+            uid,
+            gid,
+            told["read_only"],
+            tuple(told["protected"]),
+            hidden=told["hidden"],
+            mount_points=tuple(told["mount_points"]),
+        )
         files = Files(share, own, min(most, 1 << 20))
         listener = socket.socket(fileno=told["listener"])
     except OSError as error:

@@ -14,6 +14,7 @@ import stat
 from collections import OrderedDict
 
 from vmm.fileserver.hiding import Hiding
+from vmm.fileserver.mount_points import NOWHERE
 
 ROOT = 1
 MAX_DEPTH = 4096  # directories within each other; a path of the kernel has at most 2048 components
@@ -34,6 +35,7 @@ class FileNode:
         "handles",
         "identity",
         "is_directory",
+        "is_mount_point",
         "lookups",
         "name",
         "number",
@@ -52,7 +54,9 @@ class FileNode:
         if parent is not None:
             parent.children += 1
         self.lookups = 0
-        self.gone: os.stat_result | None = None  # what it was when the guest removed its last name
+        self.is_mount_point = st.st_dev == NOWHERE  # the host has nothing to say of it
+        # What it was when the guest removed its last name; of a mount point, what it always is.
+        self.gone: os.stat_result | None = st if self.is_mount_point else None
         self.descriptor = -1  # of a directory, while we keep one
         self.handles: list[int] = []  # descriptors of the guest's open handles
         self.told: tuple[int, int, int] | None = None  # the version that the guest's attributes are of
@@ -105,6 +109,8 @@ class Nodes:
     def _is_hidden(self, node: FileNode) -> bool:
         """By the names that lead there; what is open keeps its number when the host renames it, and is hidden by the
         name that the host has given it."""
+        if node.is_mount_point and node.parent is not None:
+            node = node.parent  # the mount point itself is there, whatever a pattern says of the host's
         directory = node.is_directory
         return self._hiding.hides(self.path(node), directory=directory) or any(
             self._hiding.hides_open(handle, directory=directory) for handle in node.handles[-1:]
@@ -294,7 +300,8 @@ class Nodes:
         return True
 
     def directory(self, node: FileNode | None) -> int:
-        """A descriptor for a look below it, ours to keep: use it at once. Raises ESTALE, ENOTDIR, EMFILE.
+        """A descriptor for a look below it, ours to keep: use it at once. Raises ESTALE, ENOTDIR, EMFILE; EROFS for a
+        mount point.
 
         The way from the root is looked at again each time, by device and inode of every directory on it: the guest may
         take a directory's name for true for long, because we do not. That costs a microsecond for each, a question of
@@ -308,6 +315,8 @@ class Nodes:
             node = node.parent
         descriptor = self._root
         for each in reversed(chain):
+            if each.is_mount_point:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
             if each.gone is not None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if each.descriptor >= 0:
