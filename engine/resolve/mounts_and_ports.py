@@ -29,7 +29,7 @@ def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
         protected = () if read_only else protected_in(loaded, source)
         if mount.protect and not read_only:
             protected = tuple(sorted({*protected, *protected_to_run(loaded, source)}))
-        mounts.append(MountPoint(str(source), mount.target, read_only, protected, mount.hide))
+        mounts.append(MountPoint(str(source), mount.target, read_only, protected, mount.hide, mount.local))
     return tuple(mounts)
 
 

@@ -41,6 +41,7 @@ from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
 from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
+from engine.supervisor.mounting import mount_all
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.vaults import open_vault
 from engine.workspaces.hiding import hidden_rules
@@ -53,7 +54,6 @@ from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import SharedDirectory, serve_directory
 
-MOUNT_S = 30.0
 FLUSH_S = 5.0
 LINES_QUEUED = 1 << 16  # bytes on their way to `up`, above which lines wait, and then are left out
 
@@ -150,6 +150,7 @@ async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) ->
                     mount.protected,
                     launch.unconfined_mounts,
                     hidden_rules(mount.hide),
+                    mount.local,
                 )
                 lost = functools.partial(_lost, events, mount)
                 if not await stack.enter_async_context(serve_directory(shared, paths.sockets.mount(index), lost)):
@@ -197,11 +198,7 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         await serving
         if launch.mounts:
             events.step("mounting")
-        for index, mount in enumerate(launch.mounts):
-            await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
-            await guest.channel.call(
-                "mount", timeout_s=MOUNT_S, tag=f"mount{index}", target=mount.target, ro=mount.read_only
-            )
+        await mount_all(guest, launch.mounts, paths)
         for index, clone in enumerate(launch.clones):
             events.step(f"copying {clone.source}")
             for note in await copying if index == 0 else ():

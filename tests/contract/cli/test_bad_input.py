@@ -129,8 +129,16 @@ FILES = (
         ("Sandboxfile.yaml:4:14: setup[0].inputs[0]: '*.nothing' matches no file of the project",),
     ),
     Bad("inputs-missing", HEAD + "setup: [{run: 'true', inputs: [lock]}]\n", ("setup[0].inputs[0]", "does not exist")),
-    Bad("local", HEAD + "mounts: [{source: ., target: /w, local: [x]}]\n", ("mounts[0].local", "not implemented yet")),
-    Bad("local", HEAD + "mounts: [{source: ., target: /w, local: [x]}]\n", ("mounts[0].local", "not implemented yet")),
+    Bad(
+        "local-in-nothing",
+        HEAD + "mounts: [{source: ., target: /w, local: [x/y]}]\n",
+        ("Sandboxfile.yaml:2:42: mounts[0].local[0]: 'x/y': lies in 'x', which does not exist in",),
+    ),
+    Bad(
+        "local-file",
+        HEAD + "mounts: [{source: ., target: /w, local: [Sandboxfile.yaml]}]\n",
+        ("mounts[0].local[0]: 'Sandboxfile.yaml': 'Sandboxfile.yaml' is a file on this host",),
+    ),
     Bad("agent-use", HEAD + "agent: {use: claud-code}\n", ("Sandboxfile.yaml:2:", "agent.use", "claude-code")),
     Bad("tcp-port", HEAD + "endpoints: [{host: a.example.com, protocol: tcp}]\n", ("endpoints[0].protocol", "a port")),
     Bad("path-missing", HEAD, ("../elsewhere does not exist",), ("../elsewhere",)),

@@ -1,4 +1,4 @@
-"""Empty directories that the guest has to mount something on: the host has no part in them, whatever either side does."""
+"""Empty directories that the guest has to mount something on: the host has no part in them, whatever it does."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_nothing_is_made_in_them_and_they_stay_where_they_are(project: Place, cl
             "mkdir at it": error_of(client.make_directory, above, name),
             "create at it": error_of(client.create, above, name),
         }
-        assert set(refused.values()) <= {"EROFS", "ENOENT", "EBUSY", "EACCES"} and all(refused.values()), (path, refused)
+        assert set(refused.values()) <= {"EROFS", "ENOENT", "EBUSY", "EACCES"}, (path, refused)
     # By another name of the way there the host's own directory would be in reach.
     assert error_of(client.rename, 1, "packages", 1, "others") == "EBUSY"
     assert picture(project.share) == before

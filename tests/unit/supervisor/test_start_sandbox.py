@@ -177,6 +177,22 @@ def test_mounts_are_served_plugged_and_mounted_in_order(world: World) -> None:
     assert steps(world) == ["restoring the machine", "mounting"]
 
 
+def test_what_is_local_is_laid_aside_before_its_mount_and_brought_back_after(world: World) -> None:
+    start(world, launch(mounts=(MountPoint("/src", "/workspace", False, local=("node_modules", "a/b c")), MOUNTS[1])))
+    assert [asked.op for asked in world.guest.asked] == ["exec", "mount", "exec", "mount"]
+    aside, _, back, _ = world.guest.asked
+    assert aside.argv[-2:] == ["/workspace", "/run/sandbox/aside/0"] and "--make-private" in aside.argv[2]
+    assert back.argv[-4:] == ["/run/sandbox/aside/0", "/workspace", "node_modules", "a/b c"]
+    assert [shared.mount_points for shared in world.shared] == [("node_modules", "a/b c"), ()]
+
+
+def test_what_cannot_be_brought_back_ends_the_start(world: World) -> None:
+    world.prepare = lambda guest: guest.answer("umount", Answer(1, stderr=b"no such file\n"))
+    with pytest.raises(GuestError, match="node_modules of /workspace cannot stay on the guest's own disk") as caught:
+        start(world, launch(mounts=(MountPoint("/src", "/workspace", False, local=("node_modules",)),)))
+    assert caught.value.details == "no such file" and world.said[-1] == "serve /src no more"
+
+
 def test_an_unconfined_file_server_is_told(world: World) -> None:
     world.confined = False
     start(world, launch(mounts=MOUNTS[:1], unconfined_mounts=True))
