@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from engine.agents.use import unknown_agents
+from engine.errors import EngineError
 from engine.resolve.capacity import host_memory
 from engine.resolve.copied_paths import check_copied
+from engine.resolve.mounts_and_ports import wanted_file
 from engine.resolve.paths import real_source
 from engine.workspaces.own_directories import why_not_local
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
@@ -54,13 +56,35 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
                 place, f"{mount.source!r} does not exist on this host", f"make it first: mkdir -p {source}"
             )
         elif not is_directory:
-            yield loaded.diagnostic(place, f"{mount.source!r} is not a directory", "mount the directory that holds it")
+            yield from _check_file(loaded, index, source)
         elif not os.access(source, os.R_OK | os.X_OK):
             yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
         elif mount.mode != "clone":
             yield from _check_local(loaded, index)
     if len(loaded.sandbox.mounts) > MOST_MOUNTS:
         yield loaded.diagnostic(("mounts", MOST_MOUNTS), f"a machine has room for {MOST_MOUNTS} mounts")
+
+
+def _check_file(loaded: Loaded, index: int, source: Path) -> Iterator[Diagnostic]:
+    mount, place = loaded.sandbox.mounts[index], ("mounts", index, "source")
+    if not source.is_file():
+        yield loaded.diagnostic(place, f"{mount.source!r} is neither a directory nor a file")
+    elif index == 0:
+        message = f"{mount.source!r} is a file, and in the first mount's directory commands are run"
+        yield loaded.diagnostic(place, message, "list a mount of a directory first")
+    elif not os.access(source, os.R_OK):
+        yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
+    elif mount.mode == "clone":
+        yield loaded.diagnostic(("mounts", index, "mode"), f"{mount.source!r} is a file, and a clone is of a directory")
+    else:
+        try:
+            wanted_file(loaded, mount, real_source(loaded.project, mount.source))
+        except EngineError as error:
+            yield loaded.diagnostic(place, error.brief, error.hint)
+    for key in ("hide", "local"):
+        if getattr(mount, key):
+            message = f"{mount.source!r} is a file: there is nothing in it to name here"
+            yield loaded.diagnostic(("mounts", index, key), message)
 
 
 def _check_local(loaded: Loaded, index: int) -> Iterator[Diagnostic]:

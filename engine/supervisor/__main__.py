@@ -36,15 +36,15 @@ from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.cloning import copying_clones, put_clone
 from engine.supervisor.held_lines import HeldLines
+from engine.supervisor.host_changes import HostChanges
 from engine.supervisor.idle import Use, spell, wait_idle
 from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
 from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
-from engine.supervisor.mounting import mount_all
+from engine.supervisor.mounting import mount_all, share_of
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.vaults import open_vault
-from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
 from vmm.connection import close_writer
@@ -52,7 +52,7 @@ from vmm.errors import VmmError
 from vmm.private import UMASK
 from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
-from vmm.virtiofs import SharedDirectory, serve_directory
+from vmm.virtiofs import serve_directory
 
 FLUSH_S = 5.0
 LINES_QUEUED = 1 << 16  # bytes on their way to `up`, above which lines wait, and then are left out
@@ -137,23 +137,18 @@ def _lost(events: Events, mount: MountPoint, words: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[asyncio.Task[None]]:
+async def _serve_mounts(
+    launch: Launch, paths: InstancePaths, events: Events, changes: HostChanges
+) -> AsyncIterator[asyncio.Task[None]]:
     """The file servers of all mounts, for the length of the block; they start while the machine does, in the task."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def serve() -> None:
             for index, mount in enumerate(launch.mounts):
-                shared = SharedDirectory(
-                    Path(mount.source),
-                    f"mount{index}",
-                    mount.read_only,
-                    mount.protected,
-                    launch.unconfined_mounts,
-                    hidden_rules(mount.hide),
-                    mount.local,
-                )
+                shared = share_of(mount, f"mount{index}", unconfined=launch.unconfined_mounts)
                 lost = functools.partial(_lost, events, mount)
-                if not await stack.enter_async_context(serve_directory(shared, paths.sockets.mount(index), lost)):
+                server = serve_directory(shared, paths.sockets.mount(index), lost, changes.of(mount))
+                if not await stack.enter_async_context(server):
                     why = "on this host (--unconfined-mounts)"
                     events.warn(f"nothing confines the file server of {mount.source} {why}")
 
@@ -176,7 +171,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
         vault = None
         if launch.secrets.sources:
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
-        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
+        changes = HostChanges(functools.partial(print, flush=True))  # the supervisor's log
+        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes))
         copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
         guest = await stack.enter_async_context(
             open_guest(
@@ -195,6 +191,8 @@ async def start_sandbox(launch: Launch, paths: InstancePaths, events: Events) ->
                 on_step=events.step,
             )
         )
+        changes.channel = guest.channel
+        stack.push_async_callback(changes.close)
         await serving
         if launch.mounts:
             events.step("mounting")

@@ -64,6 +64,12 @@ Paths of the host are relative to the file. A mount is live: you see what the ag
 write. The Sandboxfile itself is never writable in a mount. Directories outside the project need your approval. There
 can be 8 live mounts.
 
+The source may be a single file (`{source: ./app.toml, target: /etc/app.toml, mode: ro}`), though not that of the first
+mount. Nothing else of its directory is in the machine. What an editor of the host puts in the file's place is seen at
+once; who has the old one open in the guest keeps that. In the guest the file can be written, and not be removed,
+renamed or replaced: an editor that saves by renaming has to be told to write in place. A file that this host runs
+later, or that decides what the sandbox is, must be `ro`.
+
 In a writable mount the guest cannot change what this host runs or obeys later: git's hooks (`.git/hooks`,
 `core.hooksPath`, also of your own `~/.gitconfig`, and scripts to which hooks are links) and configuration
 (`.git/config`, what it includes, and what else makes git read another one, such as a `HEAD` beside `.git`) with the

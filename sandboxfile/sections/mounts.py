@@ -98,12 +98,12 @@ Paths = Annotated[tuple[PlainPath, ...], Field(max_length=1000)]
 
 
 class Mount(Part):
-    """One directory of the host, seen in the guest."""
+    """One directory or file of the host, seen in the guest."""
 
     source: Annotated[Text, AfterValidator(_source)] = Field(
-        description="Directory on the host, absolute or relative to this file."
+        description="Directory or file on the host, absolute or relative to this file."
     )
-    target: Target = Field(description="Directory in the guest, absolute.")
+    target: Target = Field(description="Where it is in the guest: an absolute path.")
     mode: Annotated[Literal["rw", "ro", "clone"], OneOf(("rw", "ro", "clone"))] = Field(
         default="rw", description="rw: live; ro: live, the guest cannot write; clone: a private copy in the guest."
     )

@@ -98,11 +98,12 @@ class Files(Names):
 
     def handle(self, number: int, node: FileNode, *, to_let_go: bool = False) -> Handle:
         """Raises EBADF for a handle that is not open, or is another file's; ESTALE where the host has given the file a
-        hidden name since, unless it is `to_let_go` of it."""
+        hidden name since, unless it is `to_let_go` of it, or all names but one are hidden."""
         handle = self._handles.get(number)
         if handle is None or handle.node is not node:
             raise refusal(errno.EBADF)
-        if not to_let_go and self.hiding.hides_open(handle.descriptor, directory=node.is_directory):
+        judged = not to_let_go and not self.share.file
+        if judged and self.hiding.hides_open(handle.descriptor, directory=node.is_directory):
             raise refusal(errno.ESTALE)
         return handle
 
@@ -163,7 +164,7 @@ class Files(Names):
         other at once. What is only read goes through the cache, which begins empty, unless it is known to be of this
         version.
         """
-        if writable:
+        if writable or self.share.file:  # what the guest takes for one file may be another one by now
             return fuse.FOPEN_DIRECT_IO
         st = os.fstat(descriptor)
         settled = time.time_ns() - max(st.st_ctime_ns, st.st_mtime_ns) > TICK_NS

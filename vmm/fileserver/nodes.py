@@ -4,6 +4,9 @@ A node is remembered by its parent and its name there, and is reached by opening
 time, never through a link; what is found must be the same file (device and inode), else the guest is told that its
 idea is stale and looks the name up anew. So no path text of the guest or of ours is ever resolved by the kernel as a
 whole, and a node costs no descriptor. Directories in use keep one, the least recently used give it back.
+
+In a share for one file, that file's node is whatever file has the name: the guest has mounted it somewhere, looks up no
+name any more, and has to see the file that an editor of the host puts there.
 """
 
 from __future__ import annotations
@@ -66,8 +69,11 @@ class FileNode:
 class Nodes:
     """All nodes of one guest. `root` is a descriptor of the shared directory, which stays open."""
 
-    def __init__(self, root: int, own: int, directories: int, hiding: Hiding) -> None:
-        """`own` is a descriptor of /proc/self/fd; `directories` is how many may keep a descriptor."""
+    def __init__(self, root: int, own: int, directories: int, hiding: Hiding, file: str = "") -> None:
+        """`own` is a descriptor of /proc/self/fd; `directories` is how many may keep a descriptor; `file` is the name
+        of the one file that is shared, if it is one."""
+        self._file = file
+        self._followed: FileNode | None = None
         self._own = own
         self._hiding = hiding
         self._limit = max(directories, 16)
@@ -86,6 +92,7 @@ class Nodes:
         self._used.clear()
         self._by_identity.clear()
         self._by_number.clear()
+        self._followed = None
         st = os.fstat(self._root)
         node = FileNode(ROOT, st, None, "")
         node.descriptor = self._root
@@ -112,6 +119,8 @@ class Nodes:
         if node.is_mount_point and node.parent is not None:
             node = node.parent  # the mount point itself is there, whatever a pattern says of the host's
         directory = node.is_directory
+        if node is self._followed:
+            return False
         return self._hiding.hides(self.path(node), directory=directory) or any(
             self._hiding.hides_open(handle, directory=directory) for handle in node.handles[-1:]
         )
@@ -140,6 +149,8 @@ class Nodes:
     def remember(self, parent: FileNode, name: str, st: os.stat_result) -> FileNode:
         """The node of what was found at `name`, counted as looked up once more."""
         identity = (st.st_dev, st.st_ino)
+        if self._followed is not None and self._by_number.get(self._followed.number) is self._followed:
+            self._is_still(self._followed, st)
         node = self._by_identity.get(identity)
         if node is not None and not self._is_that_one(node, parent, name, st):
             del self._by_identity[identity]
@@ -153,7 +164,22 @@ class Nodes:
         elif node.number != ROOT:
             self._put(node, parent, name)
         node.lookups += 1
+        if self._file and node.parent is not None and node.parent.number == ROOT and name == self._file:
+            self._followed = node
         return node
+
+    def _is_still(self, node: FileNode, st: os.stat_result) -> bool:
+        """Whether what has the node's name is the node. The one file of a share is, whichever file that is now."""
+        identity = (st.st_dev, st.st_ino)
+        if node is not self._followed:
+            return identity == node.identity
+        if not stat.S_ISREG(st.st_mode):
+            return False
+        if self._by_identity.get(node.identity) is node:
+            del self._by_identity[node.identity]
+        node.identity = identity
+        self._by_identity[identity] = node
+        return True
 
     def _is_that_one(self, node: FileNode, parent: FileNode, name: str, st: os.stat_result) -> bool:
         """Whether the node is what was found at `name`, and not something that is gone and whose number was given away.
@@ -233,24 +259,23 @@ class Nodes:
         """What the host says of it now. Raises ESTALE, ENOENT."""
         if node.number == ROOT:
             return os.fstat(self._root)
-        if node.handles and not node.is_directory:
+        if node.handles and not node.is_directory and node is not self._followed:
             return os.fstat(node.handles[-1])
         if node.gone is not None:
             return node.gone
         try:
             return self._look(self.directory(node.parent), node)
         except OSError:
-            if node.handles:  # a directory that somebody has open: an open file has no name to look up anew
+            if node.handles:  # somebody has it open: there is no name to look up anew
                 return os.fstat(node.handles[-1])
             raise
 
-    @staticmethod
-    def _look(parent: int, node: FileNode) -> os.stat_result:
+    def _look(self, parent: int, node: FileNode) -> os.stat_result:
         try:
             st = os.stat(node.name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             raise stale() from None  # it may well have another name: a hard link, or one that the host gave it
-        if (st.st_dev, st.st_ino) != node.identity:
+        if not self._is_still(node, st):
             raise stale()
         return st
 
@@ -271,7 +296,7 @@ class Nodes:
             raise stale() from None
         try:
             st = os.fstat(checked)
-            if (st.st_dev, st.st_ino) != node.identity:
+            if not self._is_still(node, st):
                 raise stale()
             if flags & os.O_PATH:
                 descriptor, checked = checked, -1
@@ -295,7 +320,7 @@ class Nodes:
             st = os.stat(node.name, dir_fd=self.directory(node.parent), follow_symlinks=False)
         except FileNotFoundError:
             return False
-        if (st.st_dev, st.st_ino) != node.identity:
+        if not self._is_still(node, st):
             raise stale()
         return True
 
