@@ -30,6 +30,7 @@ for line in sys.stdin.buffer:
     mount, paths = json.loads(line)
     for path in paths:
         try:
+            os.lstat(path)  # what another file has taken the place of is found out by this
             file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             continue
