@@ -154,7 +154,9 @@ class Files(Names):
         """Raises ESTALE once where the guest's attributes are of an older version: its kernel would take the size from
         them. One that changes all the time is let through the second time, and read past the cache."""
         told, node.told = node.told, None
-        if told is not None and not node.handles and told != version(os.fstat(descriptor)):
+        again, node.refused = node.refused, False  # it has looked once more, and another change has come in between
+        if told is not None and not again and not node.handles and told != version(os.fstat(descriptor)):
+            node.refused = True
             raise refusal(errno.ESTALE)
 
     def _how(self, node: FileNode, descriptor: int, writable: bool) -> int:

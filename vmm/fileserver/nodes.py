@@ -43,6 +43,7 @@ class FileNode:
         "name",
         "number",
         "parent",
+        "refused",
         "seen",
         "told",
     )
@@ -63,6 +64,7 @@ class FileNode:
         self.descriptor = -1  # of a directory, while we keep one
         self.handles: list[int] = []  # descriptors of the guest's open handles
         self.told: tuple[int, int, int] | None = None  # the version that the guest's attributes are of
+        self.refused = False  # its last open, because of that
         self.seen: tuple[int, int, int] | None = None  # the version whose pages the guest may hold
 
 
