@@ -107,7 +107,7 @@ def plan(
     layout = layout or open_layout()
     members = choose_members(loaded, layout, name, agent).each
     for member in members:
-        check_host(member.loaded, ports=False, supported=False)
+        check_host(member.loaded, ports=False)
     return tuple(look_ahead(member, layout) for member in members)
 
 

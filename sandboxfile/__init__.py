@@ -1,6 +1,5 @@
 """From the text of a Sandboxfile.yaml to one checked, frozen value. No subprocess, no network, no printing."""
 
-from sandboxfile.checks.pending import not_yet
 from sandboxfile.compose.services import bind_mounts, build_contexts, published_ports, services_needing_mounts
 from sandboxfile.diagnostics import Diagnostic, SandboxfileError
 from sandboxfile.load import Inputs, Loaded, find, load, parse
@@ -28,7 +27,6 @@ __all__ = [
     "build_contexts",
     "find",
     "load",
-    "not_yet",
     "parse",
     "published_ports",
     "services_needing_mounts",

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,12 @@ from vmm.unix_socket import bind_private
 
 # -S: no packages of anybody else. The package itself is found by the path that we were found by.
 START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from vmm.fileserver.main import main; main()"
+NOBODY = -1  # hears of changes
 REPORT_S = 30.0  # a tenth of a second, on a busy machine one
 LAST_WORDS_S = 0.2
+
+
+OnChange = Callable[[list[str]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class SharedDirectory:
 
     `protected` are paths in it that the guest cannot change, though it may write to the rest; they need not exist yet.
     `unconfined` serves it also where the host lets us confine nothing: the server's own checks are all there is then.
-    `hidden` are rules of names that do not exist for the guest (vmm/fileserver/hiding.py).
+    `hidden` are rules of names that do not exist for the guest (vmm/fileserver/hiding.py). At `mount_points`, paths in
+    it, the guest has empty directories to mount something on (vmm/fileserver/mount_points.py). `file` is the name of
+    the one file that is shared of it, where it is for that file alone: all else of it has to be `hidden`.
     """
 
     source: Path
@@ -42,6 +48,8 @@ class SharedDirectory:
     protected: tuple[str, ...] = ()
     unconfined: bool = False
     hidden: tuple[Mapping[str, Any], ...] = ()
+    mount_points: tuple[str, ...] = ()
+    file: str = ""
 
 
 class NotConfined(VmmError):
@@ -58,11 +66,16 @@ def host_owner(source: Path) -> tuple[int, int]:
 
 @contextlib.asynccontextmanager
 async def serve_directory(
-    shared: SharedDirectory, server: Path, on_end: Callable[[str], None] = lambda words: None
+    shared: SharedDirectory,
+    server: Path,
+    on_end: Callable[[str], None] = lambda words: None,
+    on_change: OnChange | None = None,
 ) -> AsyncIterator[str]:
     """Serve `shared` on the unix socket `server` (made here, removed after) for the length of the block.
 
     `on_end` is told the server's last words when it ends within the block: nobody serves the mount any more then.
+    `on_change` gets paths that the host has changed where the guest has looked (vmm/fileserver/watching.py); until it
+    returns, further ones are gathered.
     Yields what confines the server ("namespaces, Landlock"), "" where nothing does and `unconfined` allows that.
     We listen before the server starts, so QEMU can connect at once. Raises VmmError when there is no such directory or
     it is reached through a link, NotConfined where nothing would hold the server, and turns a VmmError of the block
@@ -79,7 +92,8 @@ async def serve_directory(
         place.mkdir(mode=0o700, exist_ok=True)
         place = place.resolve()  # the runtime directory may lie behind a link of the system (/var/run)
         stack.callback(_remove, place)
-        process, holds = await stack.enter_async_context(_started(shared, place, listener, stderr=errors))
+        theirs = await stack.enter_async_context(_hearing(on_change)) if on_change is not None else None
+        process, holds = await stack.enter_async_context(_started(shared, place, listener, theirs, stderr=errors))
         # The server has the only copy now: when it is gone, QEMU is refused instead of waiting for ever.
         listener.close()
         watching = asyncio.create_task(_watch(process, errors, on_end))
@@ -91,6 +105,28 @@ async def serve_directory(
             if not process.returncode:
                 raise
             raise VmmError(f"the file server could not serve {shared.source}", details=words) from error
+
+
+@contextlib.asynccontextmanager
+async def _hearing(on_change: OnChange) -> AsyncIterator[socket.socket]:
+    """The server's end of a connection, whose other end hands to `on_change` what the server says, in a task."""
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
+
+    async def hear() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            async for line in reader:
+                await on_change(list(json.loads(line)))
+                writer.write(b".")
+
+    hearing = asyncio.create_task(hear())
+    try:
+        yield theirs
+    finally:
+        theirs.close()
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+        writer.close()
 
 
 async def _watch(process: asyncio.subprocess.Process, errors: LastWords, on_end: Callable[[str], None]) -> None:
@@ -108,7 +144,7 @@ async def try_confinement() -> str:
 
 @contextlib.asynccontextmanager
 async def _started(
-    shared: SharedDirectory, place: Path, listener: socket.socket, **options: Any
+    shared: SharedDirectory, place: Path, listener: socket.socket, changes: socket.socket | None, **options: Any
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The server, shut in, and what holds it."""
     uid, gid = host_owner(shared.source)
@@ -122,15 +158,20 @@ async def _started(
             "read_only": shared.read_only,
             "protected": shared.protected,
             "hidden": shared.hidden,
+            "mount_points": shared.mount_points,
+            "file": shared.file,
             "unconfined": shared.unconfined,
             "listener": listener.fileno(),
+            "changes": changes.fileno() if changes is not None else NOBODY,
             "report": theirs.fileno(),
         }
         package = str(Path(__file__).parent.parent)
         command = [sys.executable, "-I", "-S", "-c", START, package, json.dumps(told)]
-        descriptors = [listener.fileno(), theirs.fileno()]
+        descriptors = [listener.fileno(), theirs.fileno(), *([changes.fileno()] if changes is not None else [])]
         async with spawn(command, pass_fds=descriptors, grace_s=1.0, **options) as process:
             theirs.close()
+            if changes is not None:
+                changes.close()
             try:
                 answer = await asyncio.wait_for(_read_to_end(report), REPORT_S)
             except TimeoutError:

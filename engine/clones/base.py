@@ -12,13 +12,16 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from engine.clones.choice import REPOSITORY, choose_files
+from engine.clones.choice import choose_files
+from engine.clones.linked import Linked
+from engine.clones.repository import REPOSITORY
 from engine.errors import EngineError
 from engine.files import make_private, write_json
 from engine.workspaces.clone_point import ClonePoint
@@ -129,7 +132,9 @@ def make_base(point: ClonePoint, directory: Path) -> str | None:
     choice = choose_files(Path(point.source))
     for left in reversed(range(ATTEMPTS)):
         try:
-            _copy(point, directory, choice.leave_out(point.leave_out, point.hide), choice.configuration)
+            leave_out = choice.leave_out(point.leave_out, point.hide)
+            linked = choice.repositories(point.leave_out, point.hide)
+            _copy(point, directory, leave_out, choice.configuration, linked)
         except TreeChanged:
             if not left:
                 raise EngineError(f"{point.source} keeps changing while it is copied") from None
@@ -142,7 +147,9 @@ def make_base(point: ClonePoint, directory: Path) -> str | None:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _copy(point: ClonePoint, directory: Path, leave_out: LeaveOut, configuration: str | None) -> None:
+def _copy(
+    point: ClonePoint, directory: Path, leave_out: LeaveOut, configuration: str | None, linked: Sequence[Linked]
+) -> None:
     manifest: dict[str, Entry] = {}
     root = os.open("/", PASS)
     try:
@@ -154,7 +161,8 @@ def _copy(point: ClonePoint, directory: Path, leave_out: LeaveOut, configuration
     try:
         with open(directory / TAR, "wb", opener=private) as file:
             entries = _recorded(walk(source, ".", leave_out, LIMITS), manifest)
-            pack(_with_configuration(entries, configuration), "", lambda data: cast("None", file.write(data)))
+            entries = chain(_with_configuration(entries, configuration), *map(_repository, linked))
+            pack(entries, "", lambda data: cast("None", file.write(data)))
     finally:
         os.close(source)
     write_json(directory / MANIFEST, manifest)
@@ -184,6 +192,13 @@ def _with_configuration(entries: Iterable[Found], configuration: str | None) -> 
         data = configuration.encode()
         content = cast("Readable", io.BytesIO(data))
         yield Found(f"{REPOSITORY}/config", "file", 0o644, 0.0, size=len(data), content=content)
+
+
+def _repository(linked: Linked) -> Iterator[Found]:
+    for found, content in linked.found(LIMITS):
+        mode = 0o755 if found.kind == "directory" else 0o644
+        given = cast("Readable", io.BytesIO(content)) if content is not None else found.content
+        yield replace(found, mode=mode, content=given)
 
 
 def _internal(name: str) -> bool:

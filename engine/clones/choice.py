@@ -7,37 +7,34 @@ comes along without what belongs to this host: hooks, the configuration, which m
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable
-from configparser import Error as ConfigError
-from configparser import RawConfigParser
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from engine.clones.git import NoGit, run_git
+from engine.clones.linked import MOST_SUBMODULES, Linked, linked_repository
+from engine.clones.repository import REPOSITORY, copied_configuration, is_of_repository
 from engine.errors import EngineError
 from vmm.walk import LeaveOut
-
-REPOSITORY = ".git"
-_TAKEN = ("HEAD", "packed-refs", "index", "shallow", "info/exclude", "objects", "refs", "ORIG_HEAD")
-_PASSING = re.compile(r"(^|/)(tmp_[^/]*|[^/]*\.lock|gc\.pid)$")
-# In the copy: git compares files by size and second of change only, as owners and inodes are others than here.
-_SETTINGS = (
-    "[core]\n\trepositoryformatversion = {version}\n\tbare = false\n\tcheckStat = minimal\n\ttrustctime = false\n"
-)
 
 
 @dataclass(frozen=True)
 class Choice:
     """`files` are the chosen paths, None for all. `configuration` is the copy's .git/config, None without a repository.
-    `head` is the commit that is checked out, `refs` are all that have a name. `note` says what does not come along."""
+    `head` is the commit that is checked out, `refs` are all that have a name. `note` says what does not come along.
+    `linked` are repositories that lie elsewhere, and submodules'."""
 
     files: frozenset[str] | None
     configuration: str | None = None
     head: str | None = None
     refs: tuple[str, ...] = ()
     note: str | None = None
+    linked: tuple[Linked, ...] = ()
+
+    def repositories(self, without: Iterable[str] = (), hide: Iterable[str] = ()) -> tuple[Linked, ...]:
+        """Those of elsewhere that come along."""
+        barred = _barred(tuple(without), tuple(hide))
+        return tuple(one for one in self.linked if not any(map(barred, (one.place, *_above(one.place)))))
 
     def leave_out(self, without: Iterable[str] = (), hide: Iterable[str] = ()) -> LeaveOut:
         """What a walk of the directory leaves out.
@@ -45,17 +42,16 @@ class Choice:
         `without` are paths, and `hide` patterns of .gitignore, that are left out in any case. Raises EngineError for
         what is no pattern.
         """
-        hidden = _patterns(tuple(hide))
+        barred = _barred(tuple(without), tuple(hide))
         kept = None if self.files is None else self.files | {up for path in self.files for up in _above(path)}
-        barred = tuple(without)
 
         def judge(name: str, with_all_below: bool) -> bool:
-            if any(name == path or name.startswith(f"{path}/") for path in barred) or hidden(name):
+            if barred(name):
                 return True
             if name == REPOSITORY:
                 return self.configuration is None
             if name.startswith(f"{REPOSITORY}/"):
-                return self.configuration is None or not _of_repository(name.removeprefix(f"{REPOSITORY}/"))
+                return self.configuration is None or not is_of_repository(name.removeprefix(f"{REPOSITORY}/"))
             return kept is not None and name not in kept
 
         return judge
@@ -71,16 +67,56 @@ def choose_files(source: Path) -> Choice:
     except NoGit:
         return Choice(None, note="git is not installed on this host: all files are copied, and no repository")
     files = frozenset(os.fsdecode(path) for path in listed.split(b"\0") if path)
+    linked, configuration = [], None
     if place.is_symlink() or not place.is_dir():
-        return Choice(files, note="the repository is in another directory: the files are copied without it")
-    if (place / "objects/info/alternates").exists():
+        repository = linked_repository(source, "")
+        if repository is None:
+            return Choice(files, note="the repository is in another directory: the files are copied without it")
+        linked.append(repository)
+    elif (place / "objects/info/alternates").exists():
         raise EngineError(
             f"the repository in {source} borrows objects from another one, which the copy would not have",
             hint="`git repack -a -d` and then removing .git/objects/info/alternates makes it whole",
         )
+    else:
+        configuration = copied_configuration(place / "config")
+    inner, without = _submodules(source)
+    linked += [repository for repository, _ in inner]
+    files = files.union(*(of for _, of in inner))
+    note = f"copied without their content, as their repositories do not know them: {', '.join(without)}"
     head = run_git(["rev-parse", "--verify", "-q", "HEAD"], source, codes=(0, 1)).stdout.decode().strip()
     named = run_git(["for-each-ref", "--format=%(objectname)"], source).stdout.decode().split()
-    return Choice(files, _configuration(place / "config"), head or None, tuple(dict.fromkeys(named)))
+    refs = tuple(dict.fromkeys(named))
+    return Choice(files, configuration, head or None, refs, note if without else None, tuple(linked))
+
+
+def _submodules(
+    directory: Path, above: str = "", room: int = MOST_SUBMODULES
+) -> tuple[list[tuple[Linked, frozenset[str]]], list[str]]:
+    """The repository and the files of each submodule that is checked out, and of those in it; and which do not count.
+
+    No git runs in a directory before its repository is known to be its own.
+    """
+    found, without = list[tuple[Linked, frozenset[str]]](), list[str]()
+    listed = run_git(["ls-files", "-z", "--stage"], directory).stdout
+    for entry in listed.split(b"\0"):
+        about, _, name = entry.partition(b"\t")
+        if not about.startswith(b"160000 "):
+            continue
+        path = f"{above}/{os.fsdecode(name)}" if above else os.fsdecode(name)
+        place = directory / os.fsdecode(name)
+        if not os.path.lexists(place / REPOSITORY):
+            continue  # it was never checked out
+        repository = linked_repository(place, path) if len(found) < room else None
+        if repository is None:
+            without.append(path)
+            continue
+        inside = run_git(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], place).stdout
+        found.append((repository, frozenset(f"{path}/{os.fsdecode(one)}" for one in inside.split(b"\0") if one)))
+        deeper, more = _submodules(place, path, room - len(found))
+        found += deeper
+        without += more
+    return found, without
 
 
 def _is_within_a_repository(source: Path) -> bool:
@@ -89,6 +125,12 @@ def _is_within_a_repository(source: Path) -> bool:
         return run_git(["rev-parse", "--show-toplevel"], source, codes=range(256)).returncode == 0
     except NoGit:
         return False
+
+
+def _barred(without: tuple[str, ...], hide: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a name is one of the paths `without`, or below one, or hidden."""
+    hidden = _patterns(hide)
+    return lambda name: any(name == path or name.startswith(f"{path}/") for path in without) or hidden(name)
 
 
 def _patterns(hide: tuple[str, ...]) -> Callable[[str], bool]:
@@ -108,44 +150,3 @@ def _above(path: str) -> Iterable[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
-
-
-def _of_repository(name: str) -> bool:
-    inside = any(name == path or name.startswith(f"{path}/") or path.startswith(f"{name}/") for path in _TAKEN)
-    return not _PASSING.search(name) and inside and name != "objects/info/alternates"
-
-
-def _configuration(path: Path) -> str:
-    """The copy's configuration: format and remotes of the original, and none of its credentials or commands."""
-    parser = RawConfigParser(strict=False, allow_no_value=True, interpolation=None, delimiters=("=",))
-    try:
-        lines = (line.strip() for line in path.read_text(errors="replace").splitlines())
-        parser.read_string("\n".join(lines))
-    except (OSError, ConfigError):  # a file that only git understands: no remotes then
-        parser = RawConfigParser()
-    version = parser.get("core", "repositoryformatversion", fallback="0")
-    text = _SETTINGS.format(version=version if version in ("0", "1") else "0")
-    if (form := parser.get("extensions", "objectformat", fallback="")) in ("sha1", "sha256"):
-        text += f"[extensions]\n\tobjectFormat = {form}\n"
-    for section in parser.sections():
-        name = re.fullmatch(r'remote "([A-Za-z0-9._/-]+)"', section)
-        url = _without_credentials(parser.get(section, "url", fallback="") or "")
-        if name and url:
-            fetch = f"+refs/heads/*:refs/remotes/{name[1]}/*"
-            text += f'[remote "{name[1]}"]\n\turl = {url}\n\tfetch = {fetch}\n'
-    return text
-
-
-def _without_credentials(url: str) -> str:
-    """The URL without a user's name and password; "" for one that has no place in a configuration."""
-    if not url.isprintable() or any(character in url for character in '"\\;#') or url.startswith("-"):
-        return ""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    if not parts.netloc:
-        return url  # a path, or user@host:path
-    user, _, host = parts.netloc.rpartition("@")
-    keeps_user = parts.scheme == "ssh" and user and ":" not in user  # whom to log in as is no secret
-    return urlunsplit(parts._replace(netloc=f"{user}@{host}" if keeps_user else host, query="", fragment=""))

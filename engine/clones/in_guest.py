@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 
 GIT = ["git", "-c", "core.fsmonitor=false", "-c", "safe.directory=*"]
+MOST_DEPTH = 20  # of submodules in submodules
 LIST = ["ls-files", "-z", "-co", "--exclude-standard"]
 
 
@@ -53,8 +54,21 @@ def listed(ignores: bool) -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return walk(".")
     found = [os.fsdecode(path) for path in ran.stdout.split(b"\0") if path]
-    # A repository within is one entry, and its files are files of the clone all the same.
-    return [inner for path in found for inner in (walk(path) if path.endswith("/") else [path])]
+    return [inner for path in found for inner in within(path)]
+
+
+def within(path: str, depth: int = 0) -> list[str]:
+    """A repository within is one entry, and its files are files of the clone all the same."""
+    if path.endswith("/"):
+        return walk(path)
+    if not os.path.isdir(path) or os.path.islink(path):  # noqa: PTH112, PTH114
+        return [path]
+    # A submodule, which has a repository of its own in the copy.
+    ran = subprocess.run([*GIT, "-C", path, *LIST], capture_output=True)
+    if ran.returncode != 0 or depth > MOST_DEPTH or not os.path.lexists(os.path.join(path, ".git")):  # noqa: PTH118
+        return walk(path)
+    found = [os.path.join(path, os.fsdecode(one)) for one in ran.stdout.split(b"\0") if one]  # noqa: PTH118
+    return [inner for one in found for inner in within(one, depth + 1)]
 
 
 def walk(directory: str) -> list[str]:

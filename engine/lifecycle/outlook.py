@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Any
 from engine.build.blueprint import Blueprint
 from engine.lifecycle.agent_outlook import AgentOutlook, look_at_agent
 from engine.lifecycle.change import compare_running
-from engine.lifecycle.project_file import name_file
 from engine.plan.build_plan import Plan
 from engine.plan.changes import Change, needs_new_machine, render
 from engine.report.text import clean_line
 from engine.resolve.mounts_and_ports import wanted_mounts
 from engine.state.instances import check_owner, look_up
 from engine.workspaces.mount_point import MountPoint
-from sandboxfile import Diagnostic, not_yet
-from sandboxfile.diagnostics import printable
-from sandboxfile.positions import render_path
 
 if TYPE_CHECKING:
     from engine.lifecycle.members import Member
@@ -31,13 +27,12 @@ MOST_NAMED = 6  # read-only paths of a mount in its line
 class Outlook:
     """What `up` would build and change.
 
-    `changes` is None when the sandbox does not run. `unsupported` are the parts of the file that `up` will refuse.
+    `changes` is None when the sandbox does not run.
     """
 
     name: str
     plan: Plan
     changes: tuple[Change, ...] | None
-    unsupported: tuple[Diagnostic, ...]
     agent: AgentOutlook | None = None
     mounts: tuple[MountPoint, ...] = ()
 
@@ -49,28 +44,25 @@ class Outlook:
             **self.plan.to_json(),
             "agent": self.agent.to_json() if self.agent is not None else None,
             "running": running,
-            "unsupported": [_row(one) for one in self.unsupported],
             "mounts": [dataclasses.asdict(mount) for mount in self.mounts],
         }
 
     def render(self) -> str:
-        """The plan, the agent, what `up` will refuse, and what it will change about the running sandbox."""
+        """The plan, the agent, the mounts, and what `up` will change about the running sandbox."""
         agent = f"{self.agent.render()}\n" if self.agent is not None else ""
-        parts = (agent, self._refused(), self._mounts(), self._running())
+        parts = (agent, self._mounts(), self._running())
         return self.plan.render() + "".join(f"\n{part}" for part in parts if part)
 
     def _mounts(self) -> str:
-        """What the guest cannot see or change in each mount, in one line each."""
+        """What the guest cannot see or change in each mount, and what it has of its own there, in one line each."""
         lines = []
         for mount in self.mounts:
             hidden = f"hidden: {', '.join(mount.hide)}" if mount.hide else ""
             kept = f"read-only: {_short(mount.protected)}" if mount.protected else ""
-            if words := "; ".join(filter(None, (hidden, kept))):
+            local = f"on the guest's own disk: {', '.join(mount.local)}" if mount.local else ""
+            if words := "; ".join(filter(None, (hidden, local, kept))):
                 lines.append(clean_line(f"{mount.target}  {words}") + "\n")
         return "".join(lines)
-
-    def _refused(self) -> str:
-        return "".join(f"`up` will refuse: {_line(one)}\n" for one in self.unsupported)
 
     def _running(self) -> str:
         if self.changes is None:
@@ -92,10 +84,8 @@ def look_ahead(member: Member, layout: Layout) -> Outlook:
     blueprint = Blueprint.of(member.loaded, layout)
     runs = listed.liveness in ("running", "unresponsive")
     changes = compare_running(blueprint, member.name).changes if runs else None
-    unsupported = [member.loaded.diagnostic(path, message) for path, message in not_yet(member.loaded.sandbox)]
-    problems = tuple(name_file(unsupported, member.loaded.path))
     agent = look_at_agent(member.loaded, blueprint)
-    return Outlook(member.name, blueprint.plan, changes, problems, agent, _mounts(member))
+    return Outlook(member.name, blueprint.plan, changes, agent, _mounts(member))
 
 
 def _mounts(member: Member) -> tuple[MountPoint, ...]:
@@ -109,18 +99,3 @@ def _short(paths: tuple[str, ...]) -> str:
     """The first of them, git's hooks and configuration before the others."""
     named = sorted(paths, key=lambda path: (not path.endswith((".git/hooks", ".git/config")), path))
     return ", ".join(named[:MOST_NAMED]) + (f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else "")
-
-
-def _line(one: Diagnostic) -> str:
-    place = f"{one.file}:{one.position.line}:{one.position.column}" if one.position else one.file
-    return printable(f"{place}: {render_path(one.path)}: {one.message}")
-
-
-def _row(one: Diagnostic) -> dict[str, Any]:
-    return {
-        "path": render_path(one.path),
-        "message": one.message,
-        "file": one.file,
-        "line": one.position.line if one.position else None,
-        "column": one.position.column if one.position else None,
-    }

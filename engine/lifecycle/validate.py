@@ -1,4 +1,4 @@
-"""`validate`: report everything that is wrong with a file, or that this version cannot do yet. Starts nothing."""
+"""`validate`: report everything that is wrong with a file. Starts nothing."""
 
 from __future__ import annotations
 
@@ -31,22 +31,8 @@ def check_file(path: Path | None = None, files: Sequence[Path] = (), assignments
             raise SandboxfileError(wrong)
     except SandboxfileError as error:
         return Checked(file, False, tuple(error.diagnostics))
-    found = (*loaded.warnings, *_not_yet(loaded), *name_file([*_copied(loaded), *_without_git(loaded)], file))
+    found = (*loaded.warnings, *name_file([*_copied(loaded), *_without_git(loaded)], file))
     return Checked(file, True, found)
-
-
-def _not_yet(loaded: Loaded) -> Iterator[Diagnostic]:
-    import dataclasses
-
-    from sandboxfile import not_yet
-
-    seen = set()
-    for one in loaded.each():
-        for path, message in not_yet(one.sandbox):
-            warning = dataclasses.replace(one.diagnostic(path, message, "`up` refuses it"), severity="warning")
-            if warning not in seen:
-                seen.add(warning)
-                yield warning
 
 
 def _copied(loaded: Loaded) -> Iterator[Diagnostic]:

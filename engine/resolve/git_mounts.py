@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.clones.linked import linked_repository
 from engine.workspaces.git_links import SUBMODULE, git_link
 from sandboxfile import Diagnostic, Loaded
 
@@ -19,6 +20,8 @@ def git_warnings(loaded: Loaded) -> Iterator[Diagnostic]:
             source = Path(os.path.normpath(loaded.project / Path(mount.source).expanduser()))
         except RuntimeError:  # ~nobody
             continue
+        if mount.mode == "clone" and linked_repository(source, "") is not None:
+            continue  # the copy gets a whole one
         link = git_link(source, mount.target)
         if link is None or {target for _, target in link.mounts} <= targets:
             continue

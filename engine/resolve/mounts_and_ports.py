@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from engine.errors import EngineError
 from engine.resolve.host_ports import pick_port
@@ -10,7 +11,7 @@ from engine.resolve.paths import protected_in, protected_to_run, real_source
 from engine.workspaces.clone_point import ClonePoint
 from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
-from sandboxfile import Loaded
+from sandboxfile import Loaded, Mount
 from sandboxfile.compose.services import published_ports
 from vmm.spec import HostForward
 
@@ -26,11 +27,29 @@ def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
         except ValueError as error:  # such as [z-a]
             raise EngineError(f"a mount's `hide`: {error}", exit_code=2) from None
         source, read_only = real_source(loaded.project, mount.source), mount.mode == "ro"
+        if source.is_file():
+            mounts.append(wanted_file(loaded, mount, source))
+            continue
         protected = () if read_only else protected_in(loaded, source)
         if mount.protect and not read_only:
             protected = tuple(sorted({*protected, *protected_to_run(loaded, source)}))
-        mounts.append(MountPoint(str(source), mount.target, read_only, protected, mount.hide))
+        mounts.append(MountPoint(str(source), mount.target, read_only, protected, mount.hide, mount.local))
     return tuple(mounts)
+
+
+def wanted_file(loaded: Loaded, mount: Mount, source: Path) -> MountPoint:
+    """The mount of one file. Raises EngineError (exit code 2) where the guest must not write it."""
+    if mount.mode == "ro":
+        return MountPoint(str(source), mount.target, True, is_file=True)
+    deciding = protected_in(loaded, source.parent)
+    if source.name in deciding:
+        brief, hint = f"a writable mount of {source}, which decides what the sandbox is", "mount it with mode ro"
+        raise EngineError(brief, hint=hint, exit_code=2)
+    to_run = protected_to_run(loaded, source.parent) if mount.protect else ()
+    if source.name in to_run:
+        hint = "mount it with mode ro, or write protect: false"
+        raise EngineError(f"a writable mount of {source}, which this host runs later", hint=hint, exit_code=2)
+    return MountPoint(str(source), mount.target, False, tuple(sorted({*deciding, *to_run})), is_file=True)
 
 
 def wanted_clones(loaded: Loaded) -> tuple[ClonePoint, ...]:

@@ -48,8 +48,8 @@ def protected_to_run(loaded: Loaded, source: Path) -> tuple[str, ...]:
     """
     project, others = loaded.project.resolve(), set()
     for mount in loaded.sandbox.mounts:
-        if mount.mode == "rw" and mount.protect:
-            others.add(real_source(loaded.project, mount.source))
+        if mount.mode == "rw" and mount.protect and (other := real_source(loaded.project, mount.source)).is_dir():
+            others.add(other)
     roots = {source, project, *others, *(above for above in project.parents if above.is_relative_to(source))}
     places = {place for root in roots - {source} for path in run_later(root) for place in places_on_the_way(path)}
     if whole := sorted(place for place in places if source.is_relative_to(place) and place not in roots - {source}):

@@ -7,34 +7,30 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from engine.agents.use import unknown_agents
+from engine.errors import EngineError
 from engine.resolve.capacity import host_memory
 from engine.resolve.copied_paths import check_copied
+from engine.resolve.mounts_and_ports import wanted_file
+from engine.resolve.paths import real_source
+from engine.workspaces.own_directories import why_not_local
 from sandboxfile import Diagnostic, Loaded, SandboxfileError
-from sandboxfile.checks.pending import not_yet
 from sandboxfile.compose.services import published_ports
 from sandboxfile.positions import KeyPath
 
 GIB = 1024**3
 
 
-def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = (), supported: bool = True) -> None:
+def check_host(loaded: Loaded, *, ports: bool = True, held: Collection[int] = ()) -> None:
     """Raise SandboxfileError with everything in the file that this host or this version cannot do.
 
     `ports` also checks that the ports of the host are free, except those in `held`, which the sandbox has itself.
-    `supported` also refuses what this version cannot do yet. Raises EngineError (exit code 2) when the project's
-    directory cannot be opened.
+    Raises EngineError (exit code 2) when the project's directory cannot be opened.
     """
     problems = [*unknown_agents(loaded), *_check_machine(loaded), *_check_mounts(loaded), *check_copied(loaded)]
-    if supported:
-        problems += _check_version(loaded)
     if ports:
         problems += _check_ports(loaded, held)
     if problems:
         raise SandboxfileError(tuple(problems))
-
-
-def _check_version(loaded: Loaded) -> Iterator[Diagnostic]:
-    return (loaded.diagnostic(path, message) for path, message in not_yet(loaded.sandbox))
 
 
 def _check_machine(loaded: Loaded) -> Iterator[Diagnostic]:
@@ -60,11 +56,46 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
                 place, f"{mount.source!r} does not exist on this host", f"make it first: mkdir -p {source}"
             )
         elif not is_directory:
-            yield loaded.diagnostic(place, f"{mount.source!r} is not a directory", "mount the directory that holds it")
+            yield from _check_file(loaded, index, source)
         elif not os.access(source, os.R_OK | os.X_OK):
             yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
+        elif mount.mode != "clone":
+            yield from _check_local(loaded, index)
     if len(loaded.sandbox.mounts) > MOST_MOUNTS:
         yield loaded.diagnostic(("mounts", MOST_MOUNTS), f"a machine has room for {MOST_MOUNTS} mounts")
+
+
+def _check_file(loaded: Loaded, index: int, source: Path) -> Iterator[Diagnostic]:
+    mount, place = loaded.sandbox.mounts[index], ("mounts", index, "source")
+    if not source.is_file():
+        yield loaded.diagnostic(place, f"{mount.source!r} is neither a directory nor a file")
+    elif index == 0:
+        message = f"{mount.source!r} is a file, and in the first mount's directory commands are run"
+        yield loaded.diagnostic(place, message, "list a mount of a directory first")
+    elif not os.access(source, os.R_OK):
+        yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
+    elif mount.mode == "clone":
+        yield loaded.diagnostic(("mounts", index, "mode"), f"{mount.source!r} is a file, and a clone is of a directory")
+    else:
+        try:
+            wanted_file(loaded, mount, real_source(loaded.project, mount.source))
+        except EngineError as error:
+            yield loaded.diagnostic(place, error.brief, error.hint)
+    for key in ("hide", "local"):
+        if getattr(mount, key):
+            message = f"{mount.source!r} is a file: there is nothing in it to name here"
+            yield loaded.diagnostic(("mounts", index, key), message)
+
+
+def _check_local(loaded: Loaded, index: int) -> Iterator[Diagnostic]:
+    mount = loaded.sandbox.mounts[index]
+    for at, path in enumerate(mount.local):
+        try:
+            problem = why_not_local(real_source(loaded.project, mount.source), path, mount.hide)
+        except ValueError:  # of `hide`, which is refused elsewhere
+            continue
+        if problem is not None:
+            yield loaded.diagnostic(("mounts", index, "local", at), f"{path!r}: {problem[0]}", problem[1])
 
 
 def _check_ports(loaded: Loaded, held: Collection[int]) -> Iterator[Diagnostic]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.starter.draft import HAND, Draft, remarked
 from engine.starter.proposals import Findings, Proposal
@@ -78,8 +79,9 @@ def _write(template: str, found: Findings, proposals: Sequence[Proposal], mode: 
     elif mode == "none":
         draft.replace("mounts", [], _PROSE[mode])
     elif mode != "rw" or found.hide or found.local or suggested:
-        # The long form has a place for `hide` and `local`, which are only suggested: the user has to decide.
-        long = {"source": ".", "target": TARGET} | ({} if mode == "rw" else {"mode": mode})
+        # The long form has a place for `hide`, which is only suggested: the user has to decide.
+        long: dict[str, Any] = {"source": ".", "target": TARGET} | ({} if mode == "rw" else {"mode": mode})
+        long |= {"local": list(found.local)} if found.local else {}
         short = f".:{TARGET}" if mode == "rw" else f".:{TARGET}:{mode}"
         mount = Proposal(("mounts",), long if found.hide or found.local else short, "")
         draft.replace("mounts", [mount], _PROSE[mode], [*_options(found), *suggested])
@@ -93,9 +95,6 @@ def _prose_of(mounts: Sequence[Proposal]) -> str:
 
 def _options(found: Findings) -> list[str]:
     """Lines of a mount that are commented out."""
-    lines = []
-    if found.hide:
-        lines += remarked([f"    #hide: {HAND.flow(found.hide)}"], "what an agent has no need to see")
-    if found.local:
-        lines += remarked([f"    #local: {HAND.flow(found.local)}"], "on the machine's own disk, as setup made it")
-    return lines
+    if not found.hide:
+        return []
+    return remarked([f"    #hide: {HAND.flow(found.hide)}"], "what an agent has no need to see")

@@ -54,7 +54,7 @@ def _propose_rust(project: Project, found: Findings) -> None:
     locked = " --locked" if project.text("Cargo.lock") is not None else ""
     why = "from Cargo.toml" if whole else "from Cargo.toml; the members of its workspace are inputs, too"
     found.propose("setup", {"run": f"{run}{locked}", "inputs": inputs}, why, active=whole)
-    found.local.append("target")
+    found.keep_local(project.root, "target")
 
 
 def _propose_go(project: Project, found: Findings) -> None:

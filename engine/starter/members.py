@@ -39,6 +39,7 @@ def look(project: Project, found: Findings, looks: Iterable[Callable[[Project, F
             _give_way(found, tools, directory)
         for proposal in own.proposals:
             _take(found, proposal, directory)
+        found.local += [f"{directory}/{path}" for path in own.local]
         for note in own.notes:
             found.note(f"{directory}: {note}")
     if len(directories) > MOST_MEMBERS:

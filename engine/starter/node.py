@@ -38,7 +38,7 @@ def look(project: Project, found: Findings) -> None:
     _propose_version(project, found, package)
     if lock or any(table(package, key) for key in node_sources.DEPENDENCIES):
         _propose_setup(project, found, package, lock)
-        found.local.append("node_modules")
+        found.keep_local(project.root, "node_modules")
 
 
 _SERVER = r"\s*[\"']?npmRegistryServer[\"']?\s*:\s*[\"']?([^\s\"']+)"

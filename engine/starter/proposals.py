@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from engine.workspaces.own_directories import why_not_local
 from sandboxfile.positions import Position
 
 LISTS = ("packages", "setup", "mounts", "endpoints", "ports")
@@ -72,6 +74,11 @@ class Findings:
                 self.proposals[index] = dataclasses.replace(chosen, parts=other.parts | proposal.parts)
                 return
         self.proposals.append(proposal)
+
+    def keep_local(self, root: Path, name: str) -> None:
+        """Leave the directory `name` of the project in `root` to the machine's own disk, if it is no file or link."""
+        if name not in self.local and why_not_local(root, name) is None:
+            self.local.append(name)
 
     def note(self, text: str) -> None:
         if text not in self.notes:

@@ -64,7 +64,8 @@ def look(project: Project, found: Findings) -> None:
         step = {"run": f"{_PIP} -e .", "inputs": project.inputs("setup.py", "setup.cfg", "pyproject.toml")}
         found.propose("setup", step, f"from {name}; the package's files are inputs, too", active=False)
     _note_extras(found, data, "uv.lock" in files)
-    found.local.append(".venv")
+    if not {"poetry.lock", "Pipfile"} & set(files):  # these take a `.venv` that is there for their environment
+        found.keep_local(project.root, ".venv")
 
 
 def _note_extras(found: Findings, data: dict[str, object], uv: bool) -> None:

@@ -36,16 +36,17 @@ from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clone
 from engine.supervisor.held_lines import HeldLines
+from engine.supervisor.host_changes import HostChanges
 from engine.supervisor.idle import Use, spell, wait_idle
 from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
 from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
+from engine.supervisor.mounting import mount_all, plug_all, share_of
 from engine.supervisor.pausing import Pauser, Resumption
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.temporary import TemporaryRules
 from engine.supervisor.vaults import open_vault
-from engine.workspaces.hiding import hidden_rules
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
 from vmm.connection import close_writer
@@ -53,9 +54,8 @@ from vmm.errors import VmmError
 from vmm.private import private
 from vmm.process import guarded_directory
 from vmm.snapshot import load_snapshot
-from vmm.virtiofs import SharedDirectory, serve_directory
+from vmm.virtiofs import serve_directory
 
-MOUNT_S = 30.0
 FLUSH_S = 5.0
 LINES_QUEUED = 1 << 16  # bytes on their way to `up`, above which lines wait, and then are left out
 
@@ -140,22 +140,18 @@ def _lost(events: Events, mount: MountPoint, words: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _serve_mounts(launch: Launch, paths: InstancePaths, events: Events) -> AsyncIterator[asyncio.Task[None]]:
+async def _serve_mounts(
+    launch: Launch, paths: InstancePaths, events: Events, changes: HostChanges
+) -> AsyncIterator[asyncio.Task[None]]:
     """The file servers of all mounts, for the length of the block; they start while the machine does, in the task."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def serve() -> None:
             for index, mount in enumerate(launch.mounts):
-                shared = SharedDirectory(
-                    Path(mount.source),
-                    f"mount{index}",
-                    mount.read_only,
-                    mount.protected,
-                    launch.unconfined_mounts,
-                    hidden_rules(mount.hide),
-                )
+                shared = share_of(mount, f"mount{index}", unconfined=launch.unconfined_mounts)
                 lost = functools.partial(_lost, events, mount)
-                if not await stack.enter_async_context(serve_directory(shared, paths.sockets.mount(index), lost)):
+                server = serve_directory(shared, paths.sockets.mount(index), lost, changes.of(mount))
+                if not await stack.enter_async_context(server):
                     why = "on this host (--unconfined-mounts)"
                     events.warn(f"nothing confines the file server of {mount.source} {why}")
 
@@ -192,7 +188,8 @@ async def start_sandbox(
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
         if begun is None:
             begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
-        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events))
+        changes = HostChanges(functools.partial(print, flush=True))  # the supervisor's log
+        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes))
         copying = None
         if resumption is None:
             copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
@@ -216,14 +213,17 @@ async def start_sandbox(
             )
         )
         services: list[dict[str, Any]] = []
+        stack.push_async_callback(changes.close)
         if resumption is not None:
             await guest.ready
+            changes.channel = guest.channel
             await stack.enter_async_context(ports.serving(guest.channel))
             yield RunningSandbox(launch, guest, ports, services, resumption)
             return
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
         looking = await stack.enter_async_context(_looking(launch, guest))
         await _mount(launch, paths, guest, serving, events)
+        changes.channel = guest.channel
         for index, clone in enumerate(launch.clones):
             events.step(f"copying {clone.source}")
             assert copying is not None
@@ -251,13 +251,10 @@ async def _mount(
         await guest.ready
         return
     await serving
-    for index, _ in enumerate(launch.mounts):  # the guest finds the devices while it takes its identity
-        await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
+    await plug_all(guest, launch.mounts, paths)  # it finds the devices while it takes its identity
     await guest.ready
     events.step("mounting")
-    for index, mount in enumerate(launch.mounts):
-        tag = f"mount{index}"
-        await guest.channel.call("mount", timeout_s=MOUNT_S, tag=tag, target=mount.target, ro=mount.read_only)
+    await mount_all(guest, launch.mounts)
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,12 @@ def hidden_rules(patterns: Iterable[str]) -> tuple[dict[str, Any], ...]:
     return tuple(map(_rule, patterns))
 
 
+def all_but(name: str) -> tuple[str, ...]:
+    """Patterns that hide everything in a directory except the file `name`."""
+    escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", name)
+    return "/*", f"!/{escaped}"
+
+
 def _rule(pattern: str) -> dict[str, Any]:
     shown = pattern.startswith("!")
     path = pattern.removeprefix("!")

@@ -10,6 +10,7 @@ class MountPoint:
     """A live mount: `source`, a real path of the host, is at `target` in the guest.
 
     `protected` are paths in it that the guest cannot change; `hide` are patterns of what it cannot see.
+    `local` are directories in it that stay on the guest's own disk. `is_file`: `source` is a single file.
     """
 
     source: str
@@ -17,3 +18,5 @@ class MountPoint:
     read_only: bool
     protected: tuple[str, ...] = ()
     hide: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    is_file: bool = False

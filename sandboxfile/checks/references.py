@@ -19,6 +19,7 @@ from sandboxfile.compose.services import additional_contexts, build_contexts, de
 from sandboxfile.diagnostics import Problem, did_you_mean, quote
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.sections.model import Sandbox
+from sandboxfile.sections.mounts import Mount
 
 
 def check_references(sandbox: Sandbox) -> list[Problem]:
@@ -45,11 +46,21 @@ def _mounts(sandbox: Sandbox) -> Iterator[Problem]:
         for index, mount in enumerate(sandbox.mounts)
     )
     for index, mount in enumerate(sandbox.mounts):
+        yield from _own_directories(index, mount)
         for later, other in enumerate(sandbox.mounts[index + 1 :], index + 1):
             if mount.target.startswith(f"{other.target}/"):
                 path = render_path(("mounts", later))
                 message = f"is hidden by {path}, which is mounted over it later"
                 yield Problem(("mounts", index, "target"), message, f"list it after {path}")
+
+
+def _own_directories(index: int, mount: Mount) -> Iterator[Problem]:
+    for at, path in enumerate(mount.local):
+        for other in mount.local[:at]:
+            if path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/"):
+                what = "is there twice" if path == other else f"and {quote(other)} lie in each other"
+                yield Problem(("mounts", index, "local", at), f"{quote(path)} {what}", "one of them is enough")
+                break
 
 
 def _packages(sandbox: Sandbox) -> Iterator[Problem]:

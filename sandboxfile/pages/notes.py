@@ -64,6 +64,12 @@ Paths of the host are relative to the file. A mount is live: you see what the ag
 write. The Sandboxfile itself is never writable in a mount. Directories outside the project need your approval. There
 can be 8 live mounts.
 
+The source may be a single file (`{source: ./app.toml, target: /etc/app.toml, mode: ro}`), though not that of the first
+mount. Nothing else of its directory is in the machine. What an editor of the host puts in the file's place is seen at
+once; who has the old one open in the guest keeps that. In the guest the file can be written, and not be removed,
+renamed or replaced: an editor that saves by renaming has to be told to write in place. A file that this host runs
+later, or that decides what the sandbox is, must be `ro`.
+
 In a writable mount the guest cannot change what this host runs or obeys later: git's hooks (`.git/hooks`,
 `core.hooksPath`, also of your own `~/.gitconfig`, and scripts to which hooks are links) and configuration
 (`.git/config`, what it includes, and what else makes git read another one, such as a `HEAD` beside `.git`) with the
@@ -87,6 +93,14 @@ that it makes. A name is hidden, not a content: a copy, a hard link of yours, or
 name (`.env*` covers most of those). What git has committed is in `.git`, too. A path of more than 4096 letters counts
 as hidden. What is hidden is left out of build contexts and of `inputs`; an input, a config or a context that is hidden
 as a whole is refused. An `env_file` is read all the same, as its line says that containers get the values.
+
+What `local` names is a directory of the guest's own disk, for `node_modules`, `.venv` or `target`: fast, for the
+machine's own platform, and not in your way. It begins with what `setup` has left at that place, and otherwise empty;
+every new machine begins with that again. The host's own directory of that name is neither seen nor changed, and the
+host needs none, also where the mount is `ro`; the directory above it must be there. Paths are plain, without patterns:
+`[node_modules, packages/web/node_modules]`. A file or link of the host at such a place is an error, and the
+directories on the way there cannot be renamed from the guest. When the host replaces one of those, what lies in it is
+gone from the guest's sight until the next new machine. In a private copy, `local` is what is not copied.
 """,
     "endpoints": """
 Everything that is not named here is refused at once, with a text that says which line to add; `sandbox journal

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from sandboxfile.checks.pending import not_yet
 from sandboxfile.compose.keys import compose_definitions
 from sandboxfile.diagnostics import one_of
-from sandboxfile.load import parse
 from sandboxfile.names import SECTIONS as COMPOSE_SECTIONS
 from sandboxfile.pages.notes import CHAPTERS, HEAD, NOTES
 from sandboxfile.pages.schema import model_schema
@@ -65,8 +62,6 @@ def _section(name: str, node: dict[str, Any], schema: dict[str, Any]) -> str:
         blocks += _forms(name, node, model)
     elif name not in COMPOSE_SECTIONS:
         blocks.append(f"Value: {_words(node)}.")
-    if pending := _pending(name):
-        blocks.append(f"Read and checked, but refused by `up` in this version: {one_of(pending)}.")
     blocks.append(f"```yaml\n{SNIPPETS[name]}```")
     return "\n\n".join(filter(None, blocks))
 
@@ -156,15 +151,6 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [list(head), *map(list, rows)]
     rule = ["---"] * len(lines[0])
     return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
-
-
-def _pending(section: str) -> list[str]:
-    """The keys in the section's example that `up` cannot handle yet."""
-    loaded = parse(_file(section), Path("Sandboxfile.yaml").absolute())
-    found = {path for one in loaded.each() for path, _ in not_yet(one.sandbox)}
-    mine = {"agents": "agent"}.get(section, section)
-    keys = dict.fromkeys(_key(path) for path in sorted(found, key=str) if path[0] == mine)
-    return [f"`{key}`" for key in keys]
 
 
 def _file(section: str) -> str:

@@ -79,16 +79,31 @@ Pattern = Annotated[
     Text, AfterValidator(_checked_pattern), SchemaPattern(r"^(?![#~])(?!(.*/)?\.\.(/|$))[^\x00-\x1f\x7f-\x9f]*$")
 ]
 Patterns = Annotated[tuple[Pattern, ...], Field(max_length=200)]
-Paths = Annotated[tuple[RelativePath, ...], Field(max_length=1000)]
+
+
+def _plain_path(value: str) -> str:
+    if value == ".":
+        raise refuse("is the whole mount", "name a directory in it, such as node_modules")
+    if re.search(r"[*?\[]", value):
+        raise refuse(f"must be a plain path, got {quote(value)}", "name each directory, such as web/node_modules")
+    return value
+
+
+PlainPath = Annotated[
+    RelativePath,
+    AfterValidator(_plain_path),
+    SchemaPattern(r"^(?![/~])(?!\.?/*$)(?!(.*/)?\.\.(/|$))[^*?\[\x00-\x1f\x7f-\x9f]*$"),
+]
+Paths = Annotated[tuple[PlainPath, ...], Field(max_length=1000)]
 
 
 class Mount(Part):
-    """One directory of the host, seen in the guest."""
+    """One directory or file of the host, seen in the guest."""
 
     source: Annotated[Text, AfterValidator(_source)] = Field(
-        description="Directory on the host, absolute or relative to this file."
+        description="Directory or file on the host, absolute or relative to this file."
     )
-    target: Target = Field(description="Directory in the guest, absolute.")
+    target: Target = Field(description="Where it is in the guest: an absolute path.")
     mode: Annotated[Literal["rw", "ro", "clone"], OneOf(("rw", "ro", "clone"))] = Field(
         default="rw", description="rw: live; ro: live, the guest cannot write; clone: a private copy in the guest."
     )
@@ -100,7 +115,9 @@ class Mount(Part):
         default=True,
         description="Whether git's hooks and configuration, editors' tasks and agents' settings are read-only in it.",
     )
-    local: Paths = Field(default=(), description="Directories that live on the guest's own disk instead.")
+    local: Paths = Field(
+        default=(), description="Directories that live on the guest's own disk instead, as `setup` has left them."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["sandboxfile", "ruamel.yaml"]):
-    from sandboxfile import Inputs, SandboxfileError, not_yet, parse
+    from sandboxfile import Inputs, SandboxfileError, parse
     from sandboxfile.names import SECTIONS
     from sandboxfile.sections.model import Sandbox
     from sandboxfile.writing.dump import origins, to_text
@@ -65,8 +65,6 @@ def load(data: bytes) -> None:
         again = parse(resolved, FILE.with_name("Other.yaml"))
         assert again.sandbox == one.sandbox, f"the resolved file is another one:\n{resolved}"
         list(origins(one.sandbox, one.document(), one.variables))
-        for path, message in not_yet(one.sandbox):
-            one.diagnostic(path, message).render()
 
 
 def words() -> list[str]:

@@ -99,11 +99,12 @@ class Files(Names):
 
     def handle(self, number: int, node: FileNode, *, to_let_go: bool = False) -> Handle:
         """Raises EBADF for a handle that is not open, or is another file's; ESTALE where the host has given the file a
-        hidden name since, unless it is `to_let_go` of it."""
+        hidden name since, unless it is `to_let_go` of it, or all names but one are hidden."""
         handle = self.handles.get(number)
         if handle is None or handle.node is not node:
             raise refusal(errno.EBADF)
-        if not to_let_go and self.hiding.hides_open(handle.descriptor, directory=node.is_directory):
+        judged = not to_let_go and not self.share.file
+        if judged and self.hiding.hides_open(handle.descriptor, directory=node.is_directory):
             raise refusal(errno.ESTALE)
         return handle
 
@@ -177,7 +178,9 @@ class Files(Names):
         """Raises ESTALE once where the guest's attributes are of an older version: its kernel would take the size from
         them. One that changes all the time is let through the second time, and read past the cache."""
         told, node.told = node.told, None
-        if told is not None and not node.handles and told != version(os.fstat(descriptor)):
+        again, node.refused = node.refused, False  # it has looked once more, and another change has come in between
+        if told is not None and not again and not node.handles and told != version(os.fstat(descriptor)):
+            node.refused = True
             raise refusal(errno.ESTALE)
 
     def _how(self, node: FileNode, descriptor: int, writable: bool) -> int:
@@ -187,7 +190,7 @@ class Files(Names):
         other at once. What is only read goes through the cache, which begins empty, unless it is known to be of this
         version.
         """
-        if writable:
+        if writable or self.share.file:  # what the guest takes for one file may be another one by now
             return fuse.FOPEN_DIRECT_IO
         st = os.fstat(descriptor)
         settled = time.time_ns() - max(st.st_ctime_ns, st.st_mtime_ns) > TICK_NS
@@ -317,7 +320,10 @@ class Files(Names):
 
     def open_directory(self, node: FileNode, body: bytes) -> bytes:
         self._check_room()
-        descriptor = self.nodes.open(node, os.O_RDONLY | os.O_DIRECTORY)
+        if node.is_mount_point:
+            descriptor = os.dup(self.share.root)  # of which nothing is read: it is a path's alone
+        else:
+            descriptor = self.nodes.open(node, os.O_RDONLY | os.O_DIRECTORY)
         return fuse.OPEN_OUT.pack(self._hold(node, descriptor), 0, 0)
 
     def read_directory(self, node: FileNode, body: bytes) -> bytes:
@@ -343,13 +349,26 @@ class Files(Names):
         add(above.identity[1], stat.S_IFDIR, b"..")
         self._listed -= len(handle.listing)
         handle.listing, handle.starts = b"", array("L", [0])
+        if not handle.node.is_mount_point:
+            self._list_entries(handle, add, lambda: self._listed + len(listing))
+        handle.listing, handle.starts = bytes(listing), starts
+        self._listed += len(listing)
+
+    def _list_entries(self, handle: Handle, add: Callable[[int, int, bytes], None], size: Callable[[], int]) -> None:
+        """Each name with its inode and kind. `size` is how many bytes there are by now of all listings."""
         place = self.hiding.place_of(handle.descriptor) if self.hiding.active else None
         if place is None:
             place = self.nodes.path(handle.node)
         above_names = f"{place}/" if place else ""
+        mount_points = self.mount_points.names(place)
+        for name in mount_points:
+            if st := self.mount_points.status(handle.node.number, place, name):
+                add(st.st_ino, stat.S_IFDIR, os.fsencode(name))
         with os.scandir(handle.descriptor) as found:
             for entry in found:
-                if self.hiding.hides(above_names + entry.name, directory=entry.is_dir(follow_symlinks=False)):
+                if entry.name in mount_points or self.hiding.hides(
+                    above_names + entry.name, directory=entry.is_dir(follow_symlinks=False)
+                ):
                     continue
                 if entry.is_symlink():
                     kind = stat.S_IFLNK
@@ -358,10 +377,8 @@ class Files(Names):
                 else:
                     kind = stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
                 add(entry.inode(), kind, os.fsencode(entry.name))
-                if self._listed + len(listing) > MAX_LISTINGS:
+                if size() > MAX_LISTINGS:
                     raise refusal(errno.ENOMEM)
-        handle.listing, handle.starts = bytes(listing), starts
-        self._listed += len(listing)
 
     # locks
 

@@ -16,12 +16,16 @@ from typing import Any
 from vmm.fileserver import fuse
 from vmm.fileserver.hiding import Hiding, lists
 from vmm.fileserver.locks import Locks
+from vmm.fileserver.mount_points import MountPoints
 from vmm.fileserver.nodes import FileNode, Nodes
 from vmm.fileserver.protection import Protection, refusal
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 NOT_FOR_GUESTS = stat.S_ISUID | stat.S_ISGID  # on the host these bits would give away the user's rights
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
+# The time of change that means none: the guest's kernel tells those who watch of a change, and nothing changes.
+NOTHING_CHANGES = (-7_777_777_777, 777_777_777)
+ALL_SET = fuse.SET_MODE | fuse.SET_SIZE | fuse.SET_ATIME | fuse.SET_MTIME | fuse.SET_ATIME_NOW | fuse.SET_MTIME_NOW
 AT_SYMLINK_NOFOLLOW = 0x100
 # For how long the guest may take what we said for true without asking again.
 # A name: long, as we look at the whole way ourselves at each request that comes by it, and answer ESTALE where the
@@ -48,7 +52,8 @@ class Share:
     """What is shared: the descriptor of the directory, and how.
 
     `uid` and `gid` own on the host what the guest makes, and are `guest_id` inside. `protected` paths cannot be
-    changed, and what `hidden` says does not exist (hiding.py).
+    changed, and what `hidden` says does not exist (hiding.py). At `mount_points` are empty directories for the guest
+    (mount_points.py). Of a share for one file, `file` is its name: the guest writes it, and makes and removes nothing.
     """
 
     root: int
@@ -58,6 +63,8 @@ class Share:
     protected: tuple[str, ...] = ()
     guest_id: int = 1000
     hidden: list[dict[str, Any]] = field(default_factory=list)
+    mount_points: tuple[str, ...] = ()
+    file: str = ""
 
 
 def version(st: os.stat_result) -> tuple[int, int, int]:
@@ -95,9 +102,11 @@ class Names:
         self.share = share
         self.own = own
         self.hiding = Hiding(share.hidden, share.root, own)
-        self.nodes = Nodes(share.root, own, descriptors // 4, self.hiding)
+        self.nodes = Nodes(share.root, own, descriptors // 4, self.hiding, share.file)
         self.locks = Locks(self.nodes, own, descriptors // 8)
-        self.protection = Protection(share.root, share.protected)
+        self.mount_points = MountPoints(share.mount_points, share.uid, share.gid)
+        # The way to a mount point stays, and what the host has there is out of reach by any other name, too.
+        self.protection = Protection(share.root, (*share.protected, *share.mount_points))
         self.operations: dict[int, Callable[[FileNode, bytes], bytes]] = {
             fuse.LOOKUP: self.look_up,
             fuse.GETATTR: self.get_attributes,
@@ -145,7 +154,12 @@ class Names:
     def look_up(self, parent: FileNode, body: bytes) -> bytes:
         (raw,) = read_names(body, 1)
         name = read_name(raw)
-        return self.entry(parent, name, self.seen(parent, self.nodes.directory(parent), name))[1]
+        if parent.is_mount_point:
+            raise refusal(errno.ENOENT)
+        directory = self.nodes.directory(parent)
+        if self.mount_points.active and (st := self.mount_points.status(parent.number, self.nodes.path(parent), name)):
+            return self.entry(parent, name, st)[1]
+        return self.entry(parent, name, self.seen(parent, directory, name))[1]
 
     def seen(self, parent: FileNode, directory: int, name: str) -> os.stat_result:
         """What is at `name` for the guest. `directory` is the parent's descriptor. Raises ENOENT, for what is hidden,
@@ -208,6 +222,8 @@ class Names:
 
     def check_protected(self, parent: FileNode, name: str, *, makes_directory: bool = False) -> None:
         """Raises EROFS or EBUSY when `name` in `parent` may not be made, removed or replaced."""
+        if self.share.file:
+            raise refusal(errno.EBUSY)
         self.protection.check_name(parent.identity, name, makes_directory=makes_directory)
         if self.protection.active:
             self.protection.check_path(self.nodes.path_in(parent, name))
@@ -344,6 +360,8 @@ class Names:
 
     def set_attributes(self, node: FileNode, body: bytes) -> bytes:
         valid, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, *_ = fuse.SETATTR_IN.unpack_from(body)
+        if valid & ALL_SET == fuse.SET_MTIME and (_signed(mtime), mtime_ns) == NOTHING_CHANGES:
+            return self.get_attributes(node, body)
         # Owners are not the guest's to set: what it has is the user's. As when the owner stays the same, this succeeds.
         descriptor = self.nodes.open(node, os.O_PATH)
         try:

@@ -18,6 +18,9 @@ from vmm.fileserver.guest_memory import OutsideMemory
 from vmm.fileserver.ring import BrokenRing
 from vmm.fileserver.server import Server
 from vmm.fileserver.vhost import Device, VhostError
+from vmm.fileserver.watching import Watching
+
+NOBODY = -1  # wants to hear of the host's changes
 
 
 def enter(source: str, place: str, *, read_only: bool) -> tuple[int, int]:
@@ -72,6 +75,17 @@ def shut_in(
     return directory, own, holds
 
 
+def watch(descriptor: int, files: Files) -> Watching | None:
+    """Watch for those at the other end of `descriptor`, unless that is NOBODY or this system cannot."""
+    if descriptor == NOBODY:
+        return None
+    try:
+        other = socket.socket(fileno=descriptor)
+        return Watching(other, files.share.root, files.nodes, files.hiding, files.mount_points)
+    except (OSError, AttributeError):  # a system that has no inotify
+        return None
+
+
 def main() -> None:
     told: dict[str, Any] = json.loads(sys.argv[1])
     report = told["report"]
@@ -87,11 +101,21 @@ def main() -> None:
             gid,
             read_only=told["read_only"],
             unconfined=told["unconfined"],
-            kept={report, told["listener"]},
+            kept={report, told["listener"], told["changes"]} - {NOBODY},
         )
-        share = Share(root, uid, gid, told["read_only"], tuple(told["protected"]), hidden=told["hidden"])
+        share = Share(
+            root,
+            uid,
+            gid,
+            told["read_only"],
+            tuple(told["protected"]),
+            hidden=told["hidden"],
+            mount_points=tuple(told["mount_points"]),
+            file=told["file"],
+        )
         files = Files(share, own, min(most, 1 << 20))
         listener = socket.socket(fileno=told["listener"])
+        watching = watch(told["changes"], files)
     except OSError as error:
         os.write(report, f"{error.errno} {error.strerror}".encode())
         os._exit(126)
@@ -109,7 +133,7 @@ def main() -> None:
     system_calls.refuse()
     device = Device(connection)
     try:
-        Server(device, files).run()
+        Server(device, files, watching).run()
     except (OSError, VhostError, BrokenRing, OutsideMemory) as error:
         print(f"the file server ends: {error}", file=sys.stderr)
         os._exit(1)

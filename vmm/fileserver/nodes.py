@@ -4,6 +4,9 @@ A node is remembered by its parent and its name there, and is reached by opening
 time, never through a link; what is found must be the same file (device and inode), else the guest is told that its
 idea is stale and looks the name up anew. So no path text of the guest or of ours is ever resolved by the kernel as a
 whole, and a node costs no descriptor. Directories in use keep one, the least recently used give it back.
+
+In a share for one file, that file's node is whatever file has the name: the guest has mounted it somewhere, looks up no
+name any more, and has to see the file that an editor of the host puts there.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from vmm.fileserver.hiding import Hiding
+from vmm.fileserver.mount_points import NOWHERE
 
 ROOT = 1
 MAX_DEPTH = 4096  # directories within each other; a path of the kernel has at most 2048 components
@@ -35,10 +39,12 @@ class FileNode:
         "handles",
         "identity",
         "is_directory",
+        "is_mount_point",
         "lookups",
         "name",
         "number",
         "parent",
+        "refused",
         "seen",
         "told",
     )
@@ -53,18 +59,24 @@ class FileNode:
         if parent is not None:
             parent.children += 1
         self.lookups = 0
-        self.gone: os.stat_result | None = None  # what it was when the guest removed its last name
+        self.is_mount_point = st.st_dev == NOWHERE  # the host has nothing to say of it
+        # What it was when the guest removed its last name; of a mount point, what it always is.
+        self.gone: os.stat_result | None = st if self.is_mount_point else None
         self.descriptor = -1  # of a directory, while we keep one
         self.handles: list[int] = []  # descriptors of the guest's open handles
         self.told: tuple[int, int, int] | None = None  # the version that the guest's attributes are of
+        self.refused = False  # its last open, because of that
         self.seen: tuple[int, int, int] | None = None  # the version whose pages the guest may hold
 
 
 class Nodes:
     """All nodes of one guest. `root` is a descriptor of the shared directory, which stays open."""
 
-    def __init__(self, root: int, own: int, directories: int, hiding: Hiding) -> None:
-        """`own` is a descriptor of /proc/self/fd; `directories` is how many may keep a descriptor."""
+    def __init__(self, root: int, own: int, directories: int, hiding: Hiding, file: str = "") -> None:
+        """`own` is a descriptor of /proc/self/fd; `directories` is how many may keep a descriptor; `file` is the name
+        of the one file that is shared, if it is one."""
+        self._file = file
+        self._followed: FileNode | None = None
         self._own = own
         self._hiding = hiding
         self._limit = max(directories, 16)
@@ -83,6 +95,7 @@ class Nodes:
         self._used.clear()
         self._by_identity.clear()
         self._by_number.clear()
+        self._followed = None
         st = os.fstat(self._root)
         node = FileNode(ROOT, st, None, "")
         node.descriptor = self._root
@@ -122,7 +135,11 @@ class Nodes:
     def _is_hidden(self, node: FileNode) -> bool:
         """By the names that lead there; what is open keeps its number when the host renames it, and is hidden by the
         name that the host has given it."""
+        if node.is_mount_point and node.parent is not None:
+            node = node.parent  # the mount point itself is there, whatever a pattern says of the host's
         directory = node.is_directory
+        if node is self._followed:
+            return False
         return self._hiding.hides(self.path(node), directory=directory) or any(
             self._hiding.hides_open(handle, directory=directory) for handle in node.handles[-1:]
         )
@@ -151,6 +168,8 @@ class Nodes:
     def remember(self, parent: FileNode, name: str, st: os.stat_result) -> FileNode:
         """The node of what was found at `name`, counted as looked up once more."""
         identity = (st.st_dev, st.st_ino)
+        if self._followed is not None and self._by_number.get(self._followed.number) is self._followed:
+            self._is_still(self._followed, st)
         node = self._by_identity.get(identity)
         if node is not None and not self._is_that_one(node, parent, name, st):
             del self._by_identity[identity]
@@ -163,7 +182,22 @@ class Nodes:
         elif node.number != ROOT:
             self._put(node, parent, name)
         node.lookups += 1
+        if self._file and node.parent is not None and node.parent.number == ROOT and name == self._file:
+            self._followed = node
         return node
+
+    def _is_still(self, node: FileNode, st: os.stat_result) -> bool:
+        """Whether what has the node's name is the node. The one file of a share is, whichever file that is now."""
+        identity = (st.st_dev, st.st_ino)
+        if node is not self._followed:
+            return identity == node.identity
+        if not stat.S_ISREG(st.st_mode):
+            return False
+        if self._by_identity.get(node.identity) is node:
+            del self._by_identity[node.identity]
+        node.identity = identity
+        self._by_identity[identity] = node
+        return True
 
     def _is_that_one(self, node: FileNode, parent: FileNode, name: str, st: os.stat_result) -> bool:
         """Whether the node is what was found at `name`, and not something that is gone and whose number was given away.
@@ -243,24 +277,23 @@ class Nodes:
         """What the host says of it now. Raises ESTALE, ENOENT."""
         if node.number == ROOT:
             return os.fstat(self._root)
-        if node.handles and not node.is_directory:
+        if node.handles and not node.is_directory and node is not self._followed:
             return os.fstat(node.handles[-1])
         if node.gone is not None:
             return node.gone
         try:
             return self._look(self.directory(node.parent), node)
         except OSError:
-            if node.handles:  # a directory that somebody has open: an open file has no name to look up anew
+            if node.handles:  # somebody has it open: there is no name to look up anew
                 return os.fstat(node.handles[-1])
             raise
 
-    @staticmethod
-    def _look(parent: int, node: FileNode) -> os.stat_result:
+    def _look(self, parent: int, node: FileNode) -> os.stat_result:
         try:
             st = os.stat(node.name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             raise stale() from None  # it may well have another name: a hard link, or one that the host gave it
-        if (st.st_dev, st.st_ino) != node.identity:
+        if not self._is_still(node, st):
             raise stale()
         return st
 
@@ -281,7 +314,7 @@ class Nodes:
             raise stale() from None
         try:
             st = os.fstat(checked)
-            if (st.st_dev, st.st_ino) != node.identity:
+            if not self._is_still(node, st):
                 raise stale()
             if flags & os.O_PATH:
                 descriptor, checked = checked, -1
@@ -305,12 +338,13 @@ class Nodes:
             st = os.stat(node.name, dir_fd=self.directory(node.parent), follow_symlinks=False)
         except FileNotFoundError:
             return False
-        if (st.st_dev, st.st_ino) != node.identity:
+        if not self._is_still(node, st):
             raise stale()
         return True
 
     def directory(self, node: FileNode | None) -> int:
-        """A descriptor for a look below it, ours to keep: use it at once. Raises ESTALE, ENOTDIR, EMFILE.
+        """A descriptor for a look below it, ours to keep: use it at once. Raises ESTALE, ENOTDIR, EMFILE; EROFS for a
+        mount point.
 
         The way from the root is looked at again each time, by device and inode of every directory on it: the guest may
         take a directory's name for true for long, because we do not. That costs a microsecond for each, a question of
@@ -324,6 +358,8 @@ class Nodes:
             node = node.parent
         descriptor = self._root
         for each in reversed(chain):
+            if each.is_mount_point:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
             if each.gone is not None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if each.descriptor >= 0:

@@ -20,6 +20,7 @@ from vmm.fileserver.files import MAX_WRITE, Files, Later, WouldWait
 from vmm.fileserver.guest_memory import OutsideMemory
 from vmm.fileserver.ring import BrokenRing, DescriptorChain, Ring
 from vmm.fileserver.vhost import Device
+from vmm.fileserver.watching import Watching
 
 MAX_REQUEST = MAX_WRITE + 65536
 MAX_BODY = 65536  # of anything but a WRITE's data: two names and some numbers, or a list of nodes to forget
@@ -93,8 +94,9 @@ def describe(error: BaseException) -> str:
 class Server:
     """Serves `files` to the guest behind `device`, until QEMU goes away."""
 
-    def __init__(self, device: Device, files: Files) -> None:
+    def __init__(self, device: Device, files: Files, watching: Watching | None = None) -> None:
         self._device = device
+        self._watching = watching
         self._files = files
         self._initialised = False
         self._waiting: list[Request] = []
@@ -113,19 +115,44 @@ class Server:
         poll.register(connection, select.POLLIN)
         kicks: dict[int, Ring] = {}
         unfinished: list[Ring] = []
+        if self._watching is not None:
+            poll.register(self._watching.descriptor, select.POLLIN)
+            poll.register(self._watching.other, select.POLLIN)
         while True:
-            timeout = 0 if unfinished else RETRY_S * 1000 if self._waiting else None
+            timeout = 0 if unfinished else self._patience_ms()
             ready = {descriptor for descriptor, _ in poll.poll(timeout)}
             if connection in ready:
                 if not self._device.handle():
                     return
                 kicks = self._listen(poll, kicks)
                 ready.update(kicks)  # a ring that was just enabled may hold requests already
+            self._watch(poll, ready)
             self._retry()
             due = dict.fromkeys([*unfinished, *(ring for kick, ring in kicks.items() if kick in ready)])
             unfinished = [ring for ring in due if self._drain(ring)]
             if any(ring.kick != kick for kick, ring in kicks.items()):
                 kicks = self._listen(poll, kicks)  # of a ring that was stopped, poll(2) would tell for ever
+
+    def _patience_ms(self) -> float | None:
+        waits = [RETRY_S] if self._waiting else []
+        if self._watching is not None and (wait := self._watching.wait_s()) is not None:
+            waits.append(wait)
+        return min(waits) * 1000 if waits else None
+
+    def _watch(self, poll: select.poll, ready: set[int]) -> None:
+        """Hear of the host's changes, and tell of them."""
+        watching = self._watching
+        if watching is None:
+            return
+        if watching.other.fileno() in ready and not watching.answered():
+            poll.unregister(watching.descriptor)
+            poll.unregister(watching.other)
+            watching.close()
+            self._watching = None
+            return
+        if watching.descriptor in ready:
+            watching.gather()
+        watching.tell()
 
     def _listen(self, poll: select.poll, before: dict[int, Ring]) -> dict[int, Ring]:
         for kick in before:
@@ -205,6 +232,15 @@ class Server:
             self._answer(request, error=errno.EIO)
 
     def _perform(self, request: Request) -> bytes:
+        if self._watching is None or request.operation not in MAY_CHANGE:
+            return self._do(request)
+        self._watching.begin_change()
+        try:
+            return self._do(request)
+        finally:
+            self._watching.end_change()
+
+    def _do(self, request: Request) -> bytes:
         files, operation = self._files, request.operation
         if operation == fuse.INIT:
             return self._initialise(request.body)
@@ -222,7 +258,7 @@ class Server:
                 files.nodes.forget(number, lookups)
             return b""
         if operation == fuse.DESTROY:
-            files.reset()
+            self._begin_anew()
             return b""
         if operation == fuse.WRITE:
             return files.write(files.nodes.get(request.node), request.body, request.data)
@@ -230,14 +266,22 @@ class Server:
         if act is None:
             # A read-only share knows what it does not do; an operation that we have not, the guest need not ask again.
             raise OSError(errno.EROFS if files.share.read_only and operation in CHANGES else errno.ENOSYS, "")
-        return act(files.nodes.get(request.node, to_let_go=operation in LETS_GO), request.body)
+        node = files.nodes.get(request.node, to_let_go=operation in LETS_GO)
+        if self._watching is not None and operation in (fuse.LOOKUP, fuse.OPENDIR):
+            self._watching.watch(node)
+        return act(node, request.body)
+
+    def _begin_anew(self) -> None:
+        self._files.reset()
+        if self._watching is not None:
+            self._watching.forget_all()
 
     def _initialise(self, body: bytes) -> bytes:
         major, _, readahead, offered = fuse.INIT_IN.unpack_from(body)
         more = int.from_bytes(body[16:20], sys.byteorder) if offered & fuse.INIT_EXT else 0
         if major < fuse.MAJOR:
             raise OSError(errno.EPROTO, "")
-        self._files.reset()
+        self._begin_anew()
         self._waiting.clear()
         self._initialised = True
         return fuse.INIT_OUT.pack(
@@ -327,3 +371,4 @@ CHANGES = (
     fuse.SETATTR, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.UNLINK, fuse.RMDIR, fuse.RENAME, fuse.RENAME2, fuse.LINK,
     fuse.CREATE, fuse.FALLOCATE, fuse.COPY_FILE_RANGE, fuse.TMPFILE,
 )  # fmt: skip
+MAY_CHANGE = frozenset((*CHANGES, fuse.WRITE, fuse.OPEN))  # to open may be to cut

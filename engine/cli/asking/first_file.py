@@ -222,8 +222,6 @@ def _row(proposal: Proposal) -> tuple[str, str, str]:
 
 def _show_next(start: Start, text: str, ignored: bool) -> None:
     from sandboxfile import Inputs, SandboxfileError, parse
-    from sandboxfile.checks.pending import not_yet
-    from sandboxfile.positions import render_path
 
     if ignored:
         click.echo(f"added {LOCAL_LAYER} to .gitignore")
@@ -235,8 +233,6 @@ def _show_next(start: Start, text: str, ignored: bool) -> None:
     for name, secret in sandbox.secrets.items():
         if secret.env and secret.env not in os.environ:
             click.echo(f"note: its secret {name}: `sandbox secret set {name}`, or set {secret.env} in your environment")
-    for path, message in not_yet(sandbox)[:1]:
-        click.echo(f"note: this version cannot run it yet: {render_path(path)}: {message}")
     click.echo("next:")
     click.echo(align([("sandbox validate", "check it when you have edited it"), ("sandbox up", "start it")], "  "))
 

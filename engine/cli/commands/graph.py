@@ -68,7 +68,7 @@ def command(
     loaded = load_file(path, files, assignments)
     each = loaded.each() if agent is None else (pick(loaded, agent),)
     for one in each:
-        check_host(one, ports=False, supported=False)
+        check_host(one, ports=False)
     from engine.drawing.of_file import draw_file  # here, since the import takes a while and a bad file ends before it
 
     layout = open_layout()

@@ -23,7 +23,7 @@ Examples:
   sandbox plan --name shop-2
 """,
 )
-@json_option("Machine-readable: `steps`, `running` with `changes`, and `unsupported`.")
+@json_option("Machine-readable: `steps`, and `running` with `changes`.")
 @click.option("-n", "--name", metavar="NAME", help="The sandbox's name; default: the file's.")
 @click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
 @file_options
@@ -51,7 +51,7 @@ def command(
     loaded, layout = load_file(path, files, assignments), open_layout()
     members = choose_members(loaded, layout, name, agent).each
     for member in members:
-        check_host(member.loaded, ports=False, supported=False)
+        check_host(member.loaded, ports=False)
     show(loaded.warnings, loaded.path)
     from engine.lifecycle.outlook import (
         look_ahead,

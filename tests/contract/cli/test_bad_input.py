@@ -48,7 +48,26 @@ FILES = (
         ("Sandboxfile.yaml:3:5: mounts[0].source: './nowhere' does not exist on this host", "hint: make it first"),
     ),
     Bad("mount-of-nobody", HEAD + "mounts: ['~nobody-of-that-name/x:/workspace']\n", ("mounts[0].source", "cannot be")),
-    Bad("mount-of-a-file", HEAD + "mounts: [./Sandboxfile.yaml:/workspace]\n", ("mounts[0].source", "not a directory")),
+    Bad(
+        "first-mount-of-a-file",
+        HEAD + "mounts: [./Sandboxfile.yaml:/workspace]\n",
+        ("mounts[0].source", "is a file, and in the first mount's directory commands are run"),
+    ),
+    Bad(
+        "copy-of-a-file",
+        HEAD + "mounts: ['.:/w', './Sandboxfile.yaml:/f:clone']\n",
+        ("mounts[1].mode: './Sandboxfile.yaml' is a file, and a clone is of a directory",),
+    ),
+    Bad(
+        "file-with-hide",
+        HEAD + "mounts: ['.:/w', {source: ./Sandboxfile.yaml, target: /f, mode: ro, hide: [x]}]\n",
+        ("mounts[1].hide: './Sandboxfile.yaml' is a file: there is nothing in it to name here",),
+    ),
+    Bad(
+        "writable-sandboxfile",
+        HEAD + "mounts: ['.:/w', './Sandboxfile.yaml:/f']\n",
+        ("Sandboxfile.yaml, which decides what the sandbox is", "mount it with mode ro"),
+    ),
     Bad(
         "target-not-absolute",
         HEAD + "mounts:\n  - .:workspace\n",
@@ -129,8 +148,16 @@ FILES = (
         ("Sandboxfile.yaml:4:14: setup[0].inputs[0]: '*.nothing' matches no file of the project",),
     ),
     Bad("inputs-missing", HEAD + "setup: [{run: 'true', inputs: [lock]}]\n", ("setup[0].inputs[0]", "does not exist")),
-    Bad("local", HEAD + "mounts: [{source: ., target: /w, local: [x]}]\n", ("mounts[0].local", "not implemented yet")),
-    Bad("local", HEAD + "mounts: [{source: ., target: /w, local: [x]}]\n", ("mounts[0].local", "not implemented yet")),
+    Bad(
+        "local-in-nothing",
+        HEAD + "mounts: [{source: ., target: /w, local: [x/y]}]\n",
+        ("Sandboxfile.yaml:2:42: mounts[0].local[0]: 'x/y': lies in 'x', which does not exist in",),
+    ),
+    Bad(
+        "local-file",
+        HEAD + "mounts: [{source: ., target: /w, local: [Sandboxfile.yaml]}]\n",
+        ("mounts[0].local[0]: 'Sandboxfile.yaml': 'Sandboxfile.yaml' is a file on this host",),
+    ),
     Bad("agent-use", HEAD + "agent: {use: claud-code}\n", ("Sandboxfile.yaml:2:", "agent.use", "claude-code")),
     Bad("tcp-port", HEAD + "endpoints: [{host: a.example.com, protocol: tcp}]\n", ("endpoints[0].protocol", "a port")),
     Bad("path-missing", HEAD, ("../elsewhere does not exist",), ("../elsewhere",)),

@@ -76,7 +76,7 @@ services:
         "This needs a new machine; what is only on the guest's own disk is lost.\n"
     )
     document = json.loads(sandbox("plan", "--json").out)
-    assert document["version"] == 1 and document["steps"] and document["unsupported"] == []
+    assert document["version"] == 1 and document["steps"]
     assert document["running"]["name"] == "shop"
     assert document["running"]["changes"][1] == {
         "path": "machine.memory",
@@ -107,24 +107,11 @@ def test_plan_of_what_is_not_running(sandbox: CommandLine, layout: Layout) -> No
     assert ran.code == 2 and "is not a sandbox name" in ran.err
 
 
-def test_plan_shows_what_up_will_refuse(sandbox: CommandLine, layout: Layout) -> None:
-    sandbox.file(HEAD + "mounts:\n  - {source: ., target: /w, mode: ro, local: [x]}\n")
+def test_plan_shows_what_of_a_mount_is_on_the_guests_own_disk(sandbox: CommandLine, layout: Layout) -> None:
+    sandbox.file(HEAD + "mounts:\n  - {source: ., target: /w, mode: ro, local: [x, y]}\n")
     ran = sandbox("plan")
-    refused = (
-        "`up` will refuse: Sandboxfile.yaml:4:46: mounts[0].local: `local` is not implemented yet in a live mount\n"
-    )
-    assert ran.code == 0 and running_part(ran) == f"{refused}\nshop does not run: `up` starts it\n"
-    assert json.loads(sandbox("plan", "--json").out)["unsupported"] == [
-        {
-            "path": "mounts[0].local",
-            "message": "`local` is not implemented yet in a live mount",
-            "file": "Sandboxfile.yaml",
-            "line": 4,
-            "column": 46,
-        }
-    ]
-    ran = sandbox("up", "-d", "--yes")
-    assert ran.code == 2 and "not implemented yet" in ran.err and not layout.instances.exists()
+    assert ran.code == 0 and "/w  on the guest's own disk: x, y\n" in ran.out
+    assert json.loads(sandbox("plan", "--json").out)["mounts"][0]["local"] == ["x", "y"]
 
 
 def test_plan_of_a_name_that_another_project_has(sandbox: CommandLine, fake: FakeSandbox, tmp_path: Path) -> None:

@@ -71,22 +71,11 @@ def test_problems_of_a_layer_are_shown_in_it(sandbox: CommandLine, command: str)
 
 
 def test_warnings_are_shown_and_leave_the_file_valid(sandbox: CommandLine) -> None:
-    sandbox.file(
-        HEAD
-        + "services: {a: {image: localhost/a, environment: {A: $GONE}}}\n"
-        + "mounts: [{source: ., target: /w, local: [x]}]\n"
-    )
+    sandbox.file(HEAD + "services: {a: {image: localhost/a, environment: {A: $GONE}}}\n")
     ran = sandbox("validate")
     assert ran.code == 0 and ran.out.endswith(": valid\n")
     assert "warning: services.a.environment.A: the variable GONE is not set" in ran.err
-    assert "warning: mounts[0].local: `local` is not implemented yet in a live mount" in ran.err
     answer = json.loads(sandbox("validate", "--json").out)
     assert answer["valid"] is True
-    assert [row["severity"] for row in answer["diagnostics"]] == ["warning", "warning"]
+    assert [row["severity"] for row in answer["diagnostics"]] == ["warning"]
     assert "warning: services.a.environment.A" in sandbox("config").err
-
-
-def test_what_is_not_implemented_is_told_in_each_agent_once(sandbox: CommandLine) -> None:
-    sandbox.file(HEAD + "mounts: [{source: ., target: /w, local: [x]}]\nagents: {a: {command: x}, b: {use: codex}}\n")
-    rows = json.loads(sandbox("validate", "--json").out)["diagnostics"]
-    assert [row["path"] for row in rows] == [["mounts", 0, "local"]]

@@ -90,15 +90,6 @@ def test_a_repository_that_would_run_something_here_runs_nothing(cloned: Cloned,
     assert ran.exists(), "it would have been run by plain git"
 
 
-def test_a_worktree_is_copied_without_a_repository(cloned: Cloned, tmp_path: Path) -> None:
-    cloned.git("init", "-q")
-    write(cloned.host, {"a": "a"})
-    cloned.commit()
-    cloned.git("worktree", "add", "-q", str(tmp_path / "tree"))
-    choice = choose_files(tmp_path / "tree")
-    assert choice.files == {"a"} and choice.configuration is None and "another directory" in str(choice.note)
-
-
 def test_a_directory_of_a_repository_has_what_git_does_not_ignore(cloned: Cloned) -> None:
     cloned.git("init", "-q")
     write(cloned.host, {".gitignore": ".env\n", "sub/a": "a", "sub/.env": "secret", "b": "b"})

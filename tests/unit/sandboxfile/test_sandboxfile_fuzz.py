@@ -17,7 +17,6 @@ from sandboxfile import (
     SandboxfileError,
     bind_mounts,
     build_contexts,
-    not_yet,
     parse,
     published_ports,
     services_needing_mounts,
@@ -73,8 +72,6 @@ def load_or_refuse(text: str | bytes) -> Loaded | None:
     for question in (published_ports, bind_mounts, build_contexts, env_files):
         question(services)
     services_needing_mounts(services, loaded.sandbox.mounts)
-    for path, message in not_yet(loaded.sandbox):
-        loaded.diagnostic(path, message).render()
     return loaded
 
 

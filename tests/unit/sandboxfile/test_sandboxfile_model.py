@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sandboxfile import Endpoint, Loaded, Mount, Port, Sandbox, SandboxfileError, not_yet, parse
+from sandboxfile import Endpoint, Loaded, Mount, Port, Sandbox, SandboxfileError, parse
 from sandboxfile.quantities import GIB, MIB
 
 FILE = Path("/project/My Shop!/Sandboxfile.yaml")
@@ -163,24 +163,12 @@ def test_the_value_of_a_secret_is_not_repeated() -> None:
         assert "hunter2" not in str(caught.value)
 
 
-def test_what_is_not_implemented_is_listed_with_its_path() -> None:
-    value = loaded(
-        "agent: {use: claude-code}\n"
-        "secrets: {s: {env: S}}\n"
-        "mounts: [{source: ., target: /w, hide: [a], local: [b]}, {source: ., target: /v, mode: clone, local: [b]}]\n"
-        "endpoints:\n"
-        "  - {host: a.b, methods: [GET], paths: [/x], secret: s}\n"
-        "  - {host: a.b, port: 5, protocol: tcp}\n"
-        "  - {host: localhost, port: 5, as: x}\n"
-    )
-    paths = [path for path, message in not_yet(value.sandbox) if "implemented" in message]
-    assert set(paths) == {
-        ("mounts", 0, "local"),
-    }
-    for path, message in not_yet(value.sandbox):
-        found = value.diagnostic(path, message)
-        assert found.position is not None
-        assert found.position.line > 1
-    assert (
-        not_yet(sandbox("agent: {command: sh}\nmounts: [.:/w]\nendpoints: [npm, a.b, {host: c.d, deny: true}]")) == []
-    )
+def test_what_is_local_is_named_by_plain_paths_that_do_not_lie_in_each_other() -> None:
+    def refused(paths: str) -> dict[str, str]:
+        return problems(f"mounts: [{{source: ., target: /w, local: {paths}}}]")
+
+    for path in (".", "./", "packages/*/node_modules", "a?", "[ab]", "/x", "../x", "a/../.."):
+        assert "mounts.0.local.0" in refused(f'["{path}"]'), path
+    assert "is there twice" in refused("[a/b, ./a/b]")["mounts.0.local.1"]
+    assert "lie in each other" in refused("[a/b, c, a]")["mounts.0.local.2"]
+    assert sandbox("mounts: [{source: ., target: /w, local: [a/b, a/c, a.b]}]").mounts[0].local == ("a/b", "a/c", "a.b")

@@ -402,7 +402,19 @@ def test_several_languages_at_once(tmp_path: Path) -> None:
     assert refused == [] and loaded.sandbox.agent is not None and loaded.sandbox.agent.use == "claude-code"
     assert set(loaded.sandbox.services) == {"db", "web"}
     text = loaded.path.read_text()
-    assert '    #hide: [.env, "*.pem", id_rsa]' in text and "#local: [node_modules, .venv, target]" in text
+    assert '    #hide: [.env, "*.pem", id_rsa]' in text
+    assert loaded.sandbox.mounts[0].local == ("node_modules", ".venv", "target")
+
+
+def test_what_stays_on_the_machines_own_disk(tmp_path: Path) -> None:
+    """Poetry and Pipenv would take an empty `.venv` for theirs, and a link of the host is no directory."""
+    for name, local in (("npm", ["node_modules"]), ("poetry", []), ("pip", [".venv"])):
+        project = tmp_path / name
+        project.mkdir()
+        PROJECTS[name].write(project)
+        assert look(project).local == local
+    (tmp_path / "npm" / "node_modules").symlink_to("/somewhere")
+    assert look(tmp_path / "npm").local == []
 
 
 @pytest.mark.parametrize("mode", ["rw", "ro", "clone", "none"])

@@ -39,6 +39,7 @@ def test_an_application_in_the_root_keeps_its_packages(tmp_path: Path) -> None:
     written(tmp_path, {**APPLICATION, **BELOW}, "")
     steps = active(tmp_path)
     assert MOVED in steps and f"cd frontend && {MOVED}" not in steps
+    assert {"node_modules", "frontend/node_modules"} <= set(look(tmp_path).local)
     assert any("the packages of frontend" in note for note in look(tmp_path).notes)
 
 

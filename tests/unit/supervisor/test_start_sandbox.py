@@ -42,6 +42,7 @@ class World:
         self.prepare: Callable[[FakeGuest], None] = lambda guest: None
         self.guest = cast("FakeGuest", None)
         self.shared: list[Any] = []
+        self.told: list[bool] = []
         self.proxies: Any = None
 
     # the machine
@@ -76,11 +77,12 @@ class World:
         return {}
 
     @contextlib.asynccontextmanager
-    async def serve_directory(self, shared: Any, socket: Path, lost: object) -> AsyncIterator[bool]:
+    async def serve_directory(self, shared: Any, socket: Path, lost: object, on_change: object) -> AsyncIterator[bool]:
         if self.server_error:
             raise self.server_error
         self.said.append(f"serve {shared.source}")
         self.shared.append(shared)
+        self.told.append(on_change is not None)
         try:
             yield self.confined
         finally:
@@ -177,6 +179,33 @@ def test_mounts_are_served_plugged_and_mounted_in_order(world: World) -> None:
     assert world.said[-2:] == ["serve /data no more", "serve /src no more"], "the machine goes before its file servers"
     assert [(one.read_only, one.protected) for one in world.shared] == [(False, ("Sandboxfile.yaml",)), (True, ())]
     assert steps(world) == ["restoring the machine", "mounting"]
+    assert world.told == [True, False], "on a read-only mount the guest cannot be told of changes"
+
+
+def test_what_is_local_is_laid_aside_before_its_mount_and_brought_back_after(world: World) -> None:
+    start(world, launch(mounts=(MountPoint("/src", "/workspace", False, local=("node_modules", "a/b c")), MOUNTS[1])))
+    assert [asked.op for asked in world.guest.asked] == ["exec", "mount", "exec", "mount"]
+    aside, _, back, _ = world.guest.asked
+    assert aside.argv[-2:] == ["/workspace", "/run/sandbox/aside/0"] and "--make-private" in aside.argv[2]
+    assert back.argv[-4:] == ["/run/sandbox/aside/0", "/workspace", "node_modules", "a/b c"]
+    assert [shared.mount_points for shared in world.shared] == [("node_modules", "a/b c"), ()]
+
+
+def test_a_file_is_shared_alone_and_bound_where_it_belongs(world: World) -> None:
+    file = MountPoint("/src/a*.toml", "/etc/app.toml", False, is_file=True)
+    start(world, launch(mounts=(MOUNTS[1], file)))
+    shared = world.shared[1]
+    assert (str(shared.source), shared.file, len(shared.hidden)) == ("/src", "a*.toml", 2)
+    _, mount, bind = world.guest.asked
+    assert mount.request["target"] == "/run/sandbox/aside/1"
+    assert bind.argv[-3:] == ["/run/sandbox/aside/1", "a*.toml", "/etc/app.toml"]
+
+
+def test_what_cannot_be_brought_back_ends_the_start(world: World) -> None:
+    world.prepare = lambda guest: guest.answer("umount", Answer(1, stderr=b"no such file\n"))
+    with pytest.raises(GuestError, match="node_modules of /workspace cannot stay on the guest's own disk") as caught:
+        start(world, launch(mounts=(MountPoint("/src", "/workspace", False, local=("node_modules",)),)))
+    assert caught.value.details == "no such file" and world.said[-1] == "serve /src no more"
 
 
 def test_an_unconfined_file_server_is_told(world: World) -> None:
