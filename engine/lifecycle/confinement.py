@@ -19,6 +19,7 @@ from vmm.process import spawn
 NO_NAMESPACE: frozenset[str] = frozenset()
 PIPES = ("/dev/null", "pipe:", "socket:")
 EVENTS = ("anon_inode:[eventfd]", "anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[timerfd]")
+WATCHES = "anon_inode:inotify"  # of a file server that tells its guest what the host has changed
 MEMORY = "/memfd:sandbox-ram"
 # What the words of `descriptors` stand for is known when a sandbox runs.
 DISKS, SHARE = "its disks", "its share"
@@ -71,7 +72,7 @@ PROCESSES = (
         "no sockets but the one to QEMU; an empty network",
         "none, no process; no signals",
         frozenset({"mnt", "net", "ipc", "uts"}),
-        (*PIPES, *EVENTS, MEMORY, SHARE),
+        (*PIPES, *EVENTS, WATCHES, MEMORY, SHARE),
         root=True,
         tests="`tests/contract/fileserver/test_fileserver_confinement.py`",
     ),
