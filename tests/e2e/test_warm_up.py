@@ -14,7 +14,7 @@ LOOKED = "looking whether anything has changed"
 FILE = """
 name: warm
 agent: {command: ["true"], env: {WORD: first}}
-mounts: [./work:/work]
+mounts: [./shared:/shared]
 ports: ["18237:8000"]
 """
 
@@ -23,7 +23,7 @@ ports: ["18237:8000"]
 def project(world: World) -> Path:
     """A project whose sandbox was started before."""
     found = world.project(FILE)
-    (found / "work").mkdir()
+    (found / "shared").mkdir()
     for _ in range(2):  # what was made or changed a moment ago is not trusted, so the first start may not be kept
         up(world, found)
         down(world, found)
@@ -39,12 +39,12 @@ def down(world: World, project: Path) -> None:
 
 
 def identity(world: World, project: Path) -> tuple[str, ...]:
-    script = "cat /etc/machine-id; head -c 16 /dev/urandom | od -An -tx1; date +%s; cat /work/here"
+    script = "cat /etc/machine-id; head -c 16 /dev/urandom | od -An -tx1; date +%s; cat /shared/here"
     return tuple(world.run(project, script).ok().out.splitlines())
 
 
 def test_a_warm_start_is_a_whole_one_and_each_is_another_machine(world: World, project: Path) -> None:
-    (project / "work/here").write_text("seen\n")
+    (project / "shared/here").write_text("seen\n")
     seen = []
     for _ in range(2):
         ran = up(world, project)
@@ -52,8 +52,8 @@ def test_a_warm_start_is_a_whole_one_and_each_is_another_machine(world: World, p
         assert "warm is up after" in ran.out and "127.0.0.1:18237 -> 8000" in ran.out
         seen.append(identity(world, project))
         assert world.run(project, "test -e /tmp/only-here").code == 1, "the machine before had this file"
-        world.run(project, "echo made > /work/made && touch /tmp/only-here").ok()
-        assert (project / "work/made").read_text() == "made\n"
+        world.run(project, "echo made > /shared/made && touch /tmp/only-here").ok()
+        assert (project / "shared/made").read_text() == "made\n"
         refused = world.run(project, "curl -sS --max-time 20 https://example.com/")
         assert refused.code != 0
         (record,) = world.listed(project)
@@ -68,20 +68,20 @@ def test_a_warm_start_is_a_whole_one_and_each_is_another_machine(world: World, p
 
 def test_what_has_changed_is_read(world: World, project: Path) -> None:
     file = project / "Sandboxfile.yaml"
-    file.write_text(file.read_text().replace("./work:/work", "./work:/work:ro"))
+    file.write_text(file.read_text().replace("./shared:/shared", "./shared:/shared:ro"))
     ran = up(world, project)
     assert LOOKED not in ran.err
-    assert world.run(project, "touch /work/no").code != 0
+    assert world.run(project, "touch /shared/no").code != 0
     down(world, project)
     assert LOOKED in up(world, project).err, "the new one is known now"
-    assert world.run(project, "touch /work/no").code != 0
+    assert world.run(project, "touch /shared/no").code != 0
     down(world, project)
 
     local = project / "Sandboxfile.local.yaml"
-    local.write_text("mounts: [./work:/work]\n")
+    local.write_text("mounts: [./shared:/shared]\n")
     for _ in range(2):  # nobody has named that file, so it is looked at each time
         assert LOOKED not in up(world, project).err
-        world.run(project, "touch /work/yes").ok()
+        world.run(project, "touch /shared/yes").ok()
         down(world, project)
 
 

@@ -18,6 +18,7 @@ BAD = 'version: "1"\nagent: {command: [bash]}\nfoo: 1\n'
 # Commands that read the project's file, as one calls them.
 READERS = [
     "add package jq",
+    "build -y",
     "add endpoint example.com",
     "config",
     "config --origins",
@@ -32,6 +33,10 @@ READERS = [
 # The others, with something that goes wrong; "" where nothing can.
 OTHERS = {
     "apply": "apply --name nobody",
+    "cache ls": "",
+    "cache prune": "cache prune --size lots",
+    "cache rm": "cache rm nothing",
+    "cache verify": "cache verify nothing",
     "diff": "diff --name nobody",
     "doctor": "",
     "endpoints ls": "",

@@ -14,7 +14,7 @@ import pytest
 from engine.errors import EngineError
 from engine.guest.services import look_at_services, run_logged, wait_healthy
 from engine.secrets.redaction import hold
-from engine.supervisor.__main__ import LINES_QUEUED, Events
+from engine.supervisor.events import LINES_QUEUED, Events
 from engine.supervisor.held_lines import LIMIT, LONGEST, HeldLines
 from engine.supervisor.log import LogStream
 from vmm.channel.errors import GuestError

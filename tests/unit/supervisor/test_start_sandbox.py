@@ -19,7 +19,8 @@ from engine.resolve.host_ports import pick_port
 from engine.secrets.redaction import redact_held
 from engine.state.instance_paths import InstancePaths
 from engine.state.layout import Layout
-from engine.supervisor.__main__ import Events, RunningSandbox, start_sandbox
+from engine.supervisor.__main__ import RunningSandbox, start_sandbox
+from engine.supervisor.events import Events
 from engine.supervisor.launch import Launch
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.errors import GuestError
