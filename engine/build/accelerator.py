@@ -158,7 +158,9 @@ async def _attempt(name: Accelerator, tools: Tools, directory: Path, initrd: Pat
     except VmmError as error:
         result = ": ".join([error.brief, *(error.details or "").strip().splitlines()[-1:]])
     tried = f"{tools.qemu.name} {tools.qemu.version}, kernel {tools.kernel_release}, -accel {name}"
-    return Attempt(name, tried, booted, result, round(time.monotonic() - start, 2), _last_line(log))
+    # The kernel may say one thing more about its end, or may not get to it.
+    last_line = MARKER if booted else _last_line(log)
+    return Attempt(name, tried, booted, result, round(time.monotonic() - start, 2), last_line)
 
 
 def _last_line(log: Path) -> str:
