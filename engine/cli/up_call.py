@@ -63,20 +63,25 @@ def read_up(arguments: Sequence[str]) -> UpCall | None:
                 return None
             case "--timings":
                 call = call._replace(timings=True)
-    if len(words) > 1:
+    if len(words) > 1 or call.name == "":
         return None
     return call._replace(path=str(Path(words[0]))) if words else call
 
 
 def run_up(call: UpCall) -> int | None:
     """Start the sandbox as it was started before; the exit code, or None where that cannot be done."""
-    from engine.recall.memory import recall, words_of
+    from engine.recall.memory import forget, recall, words_of
 
     timings = Timings()
     timings.begin("looking whether anything has changed")
     try:
         layout = open_layout()
-        start = recall(layout, words_of(call.path, call.name, yes=call.yes), os.environ, time.time())
+        words = words_of(call.path, call.name, yes=call.yes)
+        start = recall(layout, words, os.environ, time.time())
+        if start is not None and not call.detach:
+            from engine.cli.agent_terminal import chosen_keys
+
+            chosen_keys(None)  # what is wrong with them is said before anything is started
     except EngineError:
         return None  # the usual way says what is wrong
     if start is None:
@@ -86,7 +91,9 @@ def run_up(call: UpCall) -> int | None:
     timings.begin("starting the supervisor")
     try:
         instance = start_again(layout, start, os.environ, timings.begin, _load_the_rest)
-    except NotAgain:
+    except NotAgain as error:
+        if error.tried:
+            forget(layout, words)
         return None
     if call.timings:
         sys.stderr.write(timings.render())

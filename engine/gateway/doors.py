@@ -6,7 +6,7 @@ protocols do not: their names get an address each, and what comes to that addres
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.gateway.errors import GatewayError
@@ -38,8 +38,14 @@ class Addresses:
     an answer of its resolver for as long as it runs.
     """
 
-    def __init__(self) -> None:
-        self._of: dict[str, str] = {}
+    def __init__(self, given: Mapping[str, str] | None = None) -> None:
+        """`given` are those that names have already, of the same guest before it was paused."""
+        self._of: dict[str, str] = dict(given or {})
+
+    @property
+    def given(self) -> Mapping[str, str]:
+        """Name -> address, of all names that have had one."""
+        return self._of
 
     def doors(self, policy: Policy) -> tuple[Door, ...]:
         """All doors that the policy needs, sorted. Raises GatewayError when there are more names than addresses.

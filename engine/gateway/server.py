@@ -47,11 +47,11 @@ _FILES_FOR_OTHERS = 128  # descriptors left to the rest of the process
 class Gateway:
     """A running gateway. `doors` maps doors to socket paths."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, addresses: Addresses | None = None) -> None:
         self.doors: dict[Door, Path] = {}
         self._listening: set[Door] = set()
         self._context = context
-        self._addresses = Addresses()
+        self._addresses = addresses or Addresses()
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._closing = False
@@ -106,6 +106,11 @@ class Gateway:
         found = list(self._context.unnamed)
         self._context.unnamed.clear()
         return found
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Name -> address, of all names that have had one of their own in this guest."""
+        return self._addresses.given
 
     @property
     def authority(self) -> Authority | None:
@@ -255,10 +260,12 @@ async def start_gateway(
     proxies: Proxies | None = None,
     waiting: Waiting | None = None,
     listeners: Mapping[tuple[str, int], socket.socket] | None = None,
+    addresses: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Listen on a socket in `directory` (mode 0600) for each door that the policy needs; serve until the block ends.
 
-    With `listeners`, sockets by the guest's address and port that remain the caller's, it uses those alone.
+    With `listeners`, sockets by the guest's address and port that remain the caller's, it uses those alone. `addresses`
+    are those that names have in this guest already.
 
     At the end, also on cancellation, connections are cut, tasks awaited and sockets removed. `resolver` and `connect`
     replace the way out; the check of the addresses between the two stays. `proxies` are those that this host needs to
@@ -282,13 +289,13 @@ async def start_gateway(
         waiting=waiting or Waiting(),
     )
     context.require_authority(policy)
-    gateway = Gateway(context)
+    gateway = Gateway(context, Addresses(addresses))
     try:
         for door in gateway._addresses.doors(policy):
             if listeners is None:
                 await gateway._listen(door, directory)
-            else:
-                await gateway._take(door, listeners[door.address, door.port])
+            elif (listener := listeners.get((door.address, door.port))) is not None:
+                await gateway._take(door, listener)  # a port without one comes with the machine's next start
         yield gateway
     finally:
         await gateway._close()

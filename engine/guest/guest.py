@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 BOOT_S = {"tcg": 240.0}  # a cold boot under emulation takes 30 s here; a busy CI host has taken four times that
 BOOT_ACCELERATED_S = 60.0
 HELLO_S = 20.0
+WAKING_S = 300.0
 NAMES = "/etc/sandbox/hosts.d/endpoints"  # dnsmasq sees it change by itself
 
 
@@ -102,12 +103,14 @@ class GoingOn:
     """What a guest has besides its snapshot when it goes on where it was paused, as the one that it was.
 
     `mounts` are its devices, whose servers listen when `served` is done. `before_it_runs` is called at the last moment.
+    `addresses` are those that names have in it.
     """
 
     mounts: tuple[MountDevice, ...]
     served: Awaitable[object]
     before_it_runs: Callable[[Gateway], object]
     authority: Authority | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -186,6 +189,7 @@ async def begin_guest(
                 authority=authority,
                 proxies=proxies,
                 carrier=begun.carrier if begun is not None else None,
+                addresses=going_on.addresses if going_on is not None else None,
             )
         )
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
@@ -212,7 +216,9 @@ async def begin_guest(
             # All that is asked of a restored guest is on its way before it answers the first of it.
             channel.greet(at_once=True)
         request = identity.request() if going_on is None else identity.refresh()
-        ready = asyncio.ensure_future(_take_over(machine, channel, request, booting=parent is None))
+        # What goes on exists once: a slow host is no reason to lose it.
+        patience = HELLO_S if going_on is None else WAKING_S
+        ready = asyncio.ensure_future(_take_over(machine, channel, request, patience, booting=parent is None))
         stack.push_async_callback(_leave, ready)
         await asyncio.sleep(0)  # the identity is asked for before anything else
         yield Guest(machine, channel, net.gateway, memory.descriptor if memory.shared else None, ready)
@@ -223,14 +229,16 @@ async def _leave(task: asyncio.Future[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _take_over(machine: Machine, channel: GuestChannel, request: dict[str, Any], *, booting: bool) -> None:
+async def _take_over(
+    machine: Machine, channel: GuestChannel, request: dict[str, Any], patience: float, *, booting: bool
+) -> None:
     if booting:
-        await _answered(machine, channel, booting=True)
+        await _answered(machine, channel, patience, booting=True)
         await channel.call("identity", timeout_s=HELLO_S, **request)
         return
-    asked = asyncio.ensure_future(channel.call("identity", timeout_s=HELLO_S, **request))
+    asked = asyncio.ensure_future(channel.call("identity", timeout_s=patience, **request))
     try:
-        await _answered(machine, channel, booting=False)
+        await _answered(machine, channel, patience, booting=False)
         await asked
     finally:
         asked.cancel()
@@ -272,8 +280,8 @@ def _machine(
     )
 
 
-async def _answered(machine: Machine, channel: GuestChannel, *, booting: bool) -> None:
-    limit = BOOT_S.get(machine.spec.accelerator, BOOT_ACCELERATED_S) if booting else HELLO_S
+async def _answered(machine: Machine, channel: GuestChannel, patience: float, *, booting: bool) -> None:
+    limit = BOOT_S.get(machine.spec.accelerator, BOOT_ACCELERATED_S) if booting else patience
     hello = asyncio.ensure_future(channel.hello(limit) if booting else channel.greeted(limit))
     ended = asyncio.ensure_future(machine.wait())
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,16 +45,18 @@ async def open_network(
     authority: Authority | None = None,
     proxies: Proxies | None = None,
     carrier: Awaitable[Carrier] | None = None,
+    addresses: Mapping[str, str] | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """A gateway for `policy`, where the guest can reach it, for the length of the block. Start the machine within it.
 
-    `carrier` is one for `doors_of` the policy that somebody else has opened.
+    `carrier` is one for `doors_of` the policy that somebody else has opened. `addresses` are those that names have in
+    this guest already.
 
     `runtime` is a short directory for sockets. Raises GatewayError as `start_gateway` does. Waits up to 15 s.
     """
     async with contextlib.AsyncExitStack() as stack:
         if carrier is None:
-            carried = await stack.enter_async_context(open_carrier(tools, doors_of(policy)))
+            carried = await stack.enter_async_context(open_carrier(tools, doors_of(policy, addresses)))
         else:
             carried = await asyncio.shield(asyncio.ensure_future(carrier))
         listeners = carried.listeners if carried.kind == "passt" else None
@@ -68,13 +70,14 @@ async def open_network(
                 authority=authority,
                 proxies=proxies,
                 listeners=listeners,
+                addresses=addresses,
             )
         )
         sockets = {(door.address, door.port): path for door, path in gateway.doors.items()}
         yield GuestNetwork(gateway, carried, carried.network(sockets))
 
 
-def doors_of(policy: Policy) -> list[tuple[str, int]]:
-    """(address, port) of each door of a guest's first policy. The gateway gives out the same addresses: they depend on
-    nothing else. Raises GatewayError when there are more names than addresses."""
-    return [(door.address, door.port) for door in Addresses().doors(policy)]
+def doors_of(policy: Policy, addresses: Mapping[str, str] | None = None) -> list[tuple[str, int]]:
+    """(address, port) of each door of a guest's policy, where names have these `addresses`. The gateway gives out the
+    same to others: they depend on nothing else. Raises GatewayError when there are more names than addresses."""
+    return [(door.address, door.port) for door in Addresses(addresses).doors(policy)]

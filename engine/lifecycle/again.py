@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class NotAgain(Exception):
-    """The sandbox cannot be started from here, as one of its name is there already, or its start failed."""
+    """The sandbox cannot be started from here: one of its name is there already, or its start has been `tried`."""
+
+    def __init__(self, *, tried: bool = False) -> None:
+        super().__init__()
+        self.tried = tried
 
 
 def start_again(
@@ -92,11 +96,13 @@ def _carry_out(
     except (EngineError, OSError) as error:
         spawned.give_up()
         leave_evidence(layout, name)
-        raise NotAgain from error
+        raise NotAgain(tried=True) from error
     except BaseException:
-        spawned.give_up()
-        with contextlib.suppress(EngineError):
-            forget_instance(layout, name)
+        try:
+            spawned.give_up()
+        finally:
+            with contextlib.suppress(EngineError):
+                forget_instance(layout, name)
         raise
 
 
@@ -154,16 +160,24 @@ def _hear(spawned: Spawned, log: Path, on_step: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Within the block TERM and HUP end what goes on as ^C does; a signal that is ignored stays ignored."""
+    """Within the block ^C, TERM and HUP end what goes on, once: what cleans up is not ended by another one, such as the
+    second that `timeout` sends. A signal that is ignored stays ignored.
+    """
+    came: list[int] = []
 
     def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+        if came:
+            return
+        came.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
-    for number in numbers:
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) in usual}
+    for number in before:
         signal.signal(number, end)
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)

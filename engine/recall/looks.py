@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 # "there": only what kind of thing it is; "names": which entries a directory has; "content": all of it.
@@ -59,6 +59,7 @@ class Looks:
     def __init__(self) -> None:
         self._paths: dict[tuple[str, bool], Look] = {}
         self._variables: dict[str, str | None] = {}
+        self._beginnings: dict[str, str] = {}
         self.whole = True
         self.why = ""
 
@@ -73,9 +74,10 @@ class Looks:
             return
         try:
             mark = mark_of(path, follow, depth) if mark is None else mark
-        except OSError:
-            return  # who looks gets the same error, and nothing comes of it that could be remembered
-        if len(mark) == 7 and mark[-1] > time.time_ns() - FRESH_NS:
+        except OSError as error:  # callers may go on without it
+            self.fail(f"{path}: {error.strerror}")
+            return
+        if len(mark) == 7 and mark[-1] > time.time_ns() - _fresh_ns(mark):
             self.fail(f"{path} was changed a moment ago")
         if known is not None and known.mark[:1] != mark[:1]:
             self.fail(f"{path} changed meanwhile")
@@ -86,6 +88,11 @@ class Looks:
     def add_variable(self, name: str, value: str | None) -> None:
         """Note the value that a variable has, None where it has none."""
         self._variables.setdefault(name, value)
+
+    def add_beginnings(self, beginnings: Iterable[str], environment: Mapping[str, str]) -> None:
+        """Note all variables whose names begin so, in any case, also those that are not there yet."""
+        for each in beginnings:
+            self._beginnings.setdefault(each.lower(), _matching(each.lower(), environment))
 
     @property
     def paths(self) -> tuple[Look, ...]:
@@ -98,8 +105,9 @@ class Looks:
     def to_json(self, salt: bytes) -> dict[str, Any]:
         """As a JSON value, which holds no value of a variable."""
         return {
-            "paths": [[path, follow, depth, list(mark)] for path, follow, depth, mark in self._paths.values()],
-            "variables": {name: _digest(value, salt) for name, value in self._variables.items()},
+            "paths": [[path, follow, depth, list(mark)] for path, follow, depth, mark in list(self._paths.values())],
+            "variables": {name: _digest(value, salt) for name, value in list(self._variables.items())},
+            "beginnings": {each: _digest(values, salt) for each, values in list(self._beginnings.items())},
             "salt": salt.hex(),
         }
 
@@ -113,6 +121,9 @@ def changed(value: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     for name, digest in value["variables"].items():
         if _digest(environment.get(name), salt) != digest:
             return f"${name}"
+    for each, digest in value["beginnings"].items():
+        if _digest(_matching(each, environment), salt) != digest:
+            return f"${each}..."
     for path, follow, depth, mark in value["paths"]:
         try:
             now = mark_of(path, follow, depth)
@@ -121,6 +132,16 @@ def changed(value: Mapping[str, Any], environment: Mapping[str, str]) -> str:
         if list(now) != mark:
             return str(path)
     return ""
+
+
+def _matching(beginning: str, environment: Mapping[str, str]) -> str:
+    """All variables whose names begin so, as one text that no others have."""
+    return repr(sorted((name, value) for name, value in environment.items() if name.lower().startswith(beginning)))
+
+
+def _fresh_ns(mark: Mark) -> int:
+    """A file system that counts in whole seconds, or in two of them, shows two changes within that as one."""
+    return FRESH_NS if mark[-2] % 1_000_000_000 else FRESH_NS * 50
 
 
 def _digest(value: str | None, salt: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,9 +44,15 @@ def remember(layout: Layout, words: Sequence[str], start: Start, looks: Looks) -
         return
     from engine.files import write_json
 
-    _note_program(looks)
-    value = {"version": VERSION, "python": sys.hexversion, "looks": looks.to_json(os.urandom(_SALT)), **start._asdict()}
-    write_json(layout.remembered(_key(words)), value)
+    note_program(looks)
+    seen = looks.to_json(os.urandom(_SALT))
+    if not looks.whole or changed(seen, os.environ):
+        return  # also what this very `up` has written, such as an approval: taken back, it must be missed
+    path = layout.remembered(_key(words))
+    write_json(path, {"version": VERSION, "host": _host(), "looks": seen, **start._asdict()})
+    for other in path.parent.iterdir():
+        if other.stat().st_mtime < time.time() - LONGEST_S:
+            other.unlink(missing_ok=True)
 
 
 def recall(layout: Layout, words: Sequence[str], environment: Mapping[str, str], now: float) -> Start | None:
@@ -57,7 +64,7 @@ def recall(layout: Layout, words: Sequence[str], environment: Mapping[str, str],
     try:
         age = now - path.stat().st_mtime
         value = json.loads(path.read_bytes())
-        if value["version"] != VERSION or value["python"] != sys.hexversion or not -LONGEST_S < age < LONGEST_S:
+        if value["version"] != VERSION or value["host"] != _host() or not -LONGEST_S < age < LONGEST_S:
             return None
         if changed(value["looks"], environment):
             return None
@@ -72,7 +79,13 @@ def forget(layout: Layout, words: Sequence[str]) -> None:
     layout.remembered(_key(words)).unlink(missing_ok=True)
 
 
-def _note_program(looks: Looks) -> None:
+def _host() -> list[object]:
+    """Which accelerator boots a guest depends on the kernel."""
+    kernel = os.uname()
+    return [sys.hexversion, kernel.release, kernel.machine]
+
+
+def note_program(looks: Looks) -> None:
     """What we are ourselves made of is looked at, too: another version may start a sandbox differently."""
     ours = {name.partition(".")[0] for name in ("engine", "sandboxfile", "vmm")}
     for name, module in list(sys.modules.items()):

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil  # noqa: F401 - it looks at what `os` supports when it is loaded, and must see the functions themselves
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Self
 
 from engine.recall.looks import Depth, Looks, mark_of
 
 SET_BY_US = frozenset({"PYDANTIC_DISABLE_PLUGINS"})  # variables that this program gives itself
+_SUPPORTED: tuple[set[Any], ...] = (
+    os.supports_dir_fd,
+    os.supports_fd,
+    os.supports_follow_symlinks,
+    os.supports_effective_ids,
+)
 _HEARD = ("open", "os.listdir", "os.scandir", "subprocess.Popen")
 _listener: Callable[[str, tuple[Any, ...]], None] | None = None
 _installed = False
@@ -46,6 +53,8 @@ class Watch:
         os.access, os.readlink = self._access, self._readlink
         self._environment = os.environ
         os.environ = _Variables(os.environ, self.looks)  # type: ignore[assignment]  # noqa: B003 - it passes all on
+        for functions in _SUPPORTED:  # who asks whether a function can do without a race gets the same answer
+            functions.update(getattr(os, name) for name, before in self._before.items() if before in functions)
         _listener, _watch = self._hear, self
         if not _installed:
             sys.addaudithook(_pass_on)
@@ -57,6 +66,8 @@ class Watch:
         _listener = _watch = None
         os.environ = self._environment  # noqa: B003
         for name, function in self._before.items():
+            for functions in _SUPPORTED:
+                functions.discard(getattr(os, name))
             setattr(os, name, function)
 
     @contextlib.contextmanager
@@ -81,11 +92,14 @@ class Watch:
                 if follow and (mark := mark_of(absolute, False, "there"))[:1] == (stat.S_IFLNK,):
                     self.looks.add(absolute, False, "there", mark)  # it may be made to lead elsewhere
                 self.looks.add(absolute, follow, depth)
+        except OSError as error:  # who looks gets it, too
+            self.looks.fail(f"{path!r}: {error.strerror}")
         finally:
             self._busy.now = False
 
     def _is_ours(self, path: str) -> bool:
-        return f"{path}/".startswith(self._ours)
+        plain = os.path.normpath(path)  # of what leads out again nobody knows where it comes from
+        return plain == path.rstrip("/") and f"{plain}/".startswith(self._ours)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
@@ -94,7 +108,10 @@ class Watch:
         elif event != "open":
             path = arguments[0] if arguments[0] is not None else "."
             self._note(path, "names")
-        elif not getattr(self._busy, "opening", False) and not isinstance(arguments[0], int):
+        elif isinstance(arguments[0], int):  # a descriptor that was opened in a way of its own (vmm/beneath.py)
+            if (name := _name_of(arguments[0])) is not None:
+                self._note(name, "there" if _writes(arguments) else "content", follow=False)
+        elif not getattr(self._busy, "opening", False):
             self._note(arguments[0], "there" if _writes(arguments) else "content")
 
     # the doors that tell nobody
@@ -150,10 +167,7 @@ def asking(files: Iterable[str], prefixes: Iterable[str] = ()) -> Iterator[None]
                 watch._note(os.path.join(directory, name), "content")  # noqa: PTH118 - pathlib would look, too
     environment = watch._environment
     watch.looks.add_variable("PATH", environment.get("PATH"))
-    beginnings = tuple(prefix.lower() for prefix in prefixes)
-    for name, value in environment.items():
-        if name.lower().startswith(beginnings):
-            watch.looks.add_variable(name, value)
+    watch.looks.add_beginnings(prefixes, environment)
     watch._busy.asking = True
     try:
         yield
@@ -195,31 +209,20 @@ def _name_of(descriptor: int) -> str | None:
     return name if name.startswith("/") and not name.endswith(" (deleted)") else None
 
 
-class _Variables(dict[str, str]):
+class _Variables(MutableMapping[str, str]):
     """The environment, which notes each variable that is asked for by its name."""
 
     def __init__(self, real: Any, looks: Looks) -> None:
-        super().__init__()
         self._real = real
         self._looks = looks
 
-    def _noted(self, name: str) -> str | None:
-        value = self._real.get(name)
+    def __getitem__(self, name: str) -> str:
+        value: str | None = self._real.get(name)
         if name not in SET_BY_US:
             self._looks.add_variable(name, value)
-        return None if value is None else str(value)
-
-    def __getitem__(self, name: str) -> str:
-        if (value := self._noted(name)) is None:
+        if value is None:
             raise KeyError(name)
         return value
-
-    def get(self, name: str, default: Any = None) -> Any:
-        value = self._noted(name)
-        return default if value is None else value
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._noted(name) is not None
 
     def __setitem__(self, name: str, value: str) -> None:
         self._real[name] = value
@@ -233,10 +236,8 @@ class _Variables(dict[str, str]):
     def __len__(self) -> int:
         return len(self._real)
 
-    def keys(self) -> Any:
-        return self._real.keys()
-
     def items(self) -> Any:
+        """Whoever takes all of them asks for none by its name."""
         return self._real.items()
 
     def values(self) -> Any:

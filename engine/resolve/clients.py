@@ -143,6 +143,9 @@ def configuration_of(program: str) -> tuple[list[str], tuple[str, ...]]:
     places = [str(each.parent.parent) for each in (Path(path), Path(path).resolve())] if path else []
     named = [str(Path(file).expanduser()) for file in files if not file.startswith("<prefix>")]
     named += [file.replace("<prefix>", place) for file in files if file.startswith("<prefix>") for place in places]
+    if client == "pip":
+        roots = [os.environ.get("XDG_CONFIG_HOME", ""), *os.environ.get("XDG_CONFIG_DIRS", "").split(":")]
+        named += [f"{root}/pip" for root in roots if root]
     named += [value for name, value in os.environ.items() if _NAMES_A_FILE.fullmatch(name)]
     return [*named, *([path] if path else [])], variables
 

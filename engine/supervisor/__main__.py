@@ -271,7 +271,7 @@ async def _live(
             temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
             pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary)
             if resumption is not None:
-                await resumption.finish(temporary)
+                await resumption.finish(temporary, events.warn)
             elif (why := await keeper.restore()) is not None:
                 events.warn(f"what was kept of the agent could not be brought back: {why}")
             handlers = {"down": _down(stop, keeper), "keep": keeper.handle, "apply": adjuster.handle}

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.errors import EngineError
 from engine.guest.begun import Begun, begin
 from engine.state.instance_paths import InstancePaths
 from engine.state.layout import Layout
@@ -60,7 +61,7 @@ async def live(connection: socket.socket) -> int:
     loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, REST))
     async with contextlib.AsyncExitStack() as stack:
         begun = None
-        with contextlib.suppress(VmmError, OSError, ValueError, KeyError, TypeError):  # it is raised again where
+        with contextlib.suppress(VmmError, EngineError, OSError, ValueError, KeyError, TypeError):  # raised again where
             launch = json.loads(line)  # somebody tells `up`
             layout = Layout.from_environment({**os.environ, **launch["roots"]})
             begun = await stack.enter_async_context(begin_machine(launch, layout.instance(launch["name"])))

@@ -65,7 +65,10 @@ class HostChanges:
             return None
 
         async def tell(paths: list[str]) -> None:
-            below = [mount.target] if mount.is_file else [f"{mount.target}/{path}".rstrip("/") for path in paths]
+            if mount.is_file:  # "" is its directory, of which the guest sees nothing else
+                below = [mount.target] if any(paths) else []
+            else:
+                below = [f"{mount.target}/{path}".rstrip("/") for path in paths]
             await self.tell(mount.target, below)
 
         return tell

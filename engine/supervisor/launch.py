@@ -27,7 +27,8 @@ class Launch:
     guest already when no service is late. `unconfined_mounts` serves mounts where this host confines nothing, too.
     `secrets` are those that endpoints use. `roots` are the layout's variables. `proxies` are those of the user's
     environment; they may hold credentials, and so travel over the socket only. `clones` are copied by the supervisor.
-    `doors` are those of the policy: the machine's network is begun before the gateway is loaded.
+    `doors` are those of the policy: the machine's network is begun before the gateway is loaded. `addresses` are those
+    that names have in a guest that goes on.
     With `resume`, the sandbox goes on where it was paused.
     """
 
@@ -51,6 +52,7 @@ class Launch:
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     clones: tuple[ClonePoint, ...] = ()
     doors: tuple[tuple[str, int], ...] = ()
+    addresses: Mapping[str, str] = field(default_factory=dict)
     resume: bool = False
 
     def base(self) -> Base:

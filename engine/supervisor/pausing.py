@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,14 @@ from engine.errors import EngineError
 from engine.files import make_private, read_json, replace_private
 from engine.gateway.server import Gateway
 from engine.guest.guest import GoingOn, Guest
+from engine.guest.network import doors_of
 from engine.state.instance_paths import InstancePaths, PausedPaths
 from engine.state.trees import remove_tree
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.launch import Launch
 from engine.supervisor.temporary import SaidBefore, TemporaryRules
 from vmm.channel.stream import LocalStream
+from vmm.errors import VmmError
 from vmm.spec import MountDevice
 from vmm.suspension import suspend
 
@@ -71,6 +73,8 @@ class Pauser:
 
     def _write(self, new: PausedPaths) -> None:
         launch = replace(self._launch, **self._adjuster.changed).without_values()
+        addresses = dict(self._guest.gateway.addresses)  # the guest remembers the answers of its resolver
+        launch = replace(launch, addresses=addresses, doors=tuple(doors_of(launch.policy(), addresses)))
         replace_private(new.launch, launch.to_json())
         replace_private(new.temporary, json.dumps([asdict(one) for one in self._temporary.said]))
         if (authority := self._guest.gateway.authority) is not None:
@@ -100,11 +104,14 @@ class Resumption:
         mounts = tuple(
             MountDevice(f"mount{index}", index, self._paths.sockets.mount(index)) for index in range(len(launch.mounts))
         )
-        return GoingOn(mounts, served, self._begin, authority)
+        return GoingOn(mounts, served, self._begin, authority, launch.addresses)
 
-    async def finish(self, temporary: TemporaryRules) -> None:
+    async def finish(self, temporary: TemporaryRules, warn: Callable[[str], object]) -> None:
         """What was allowed and denied for the time being holds again; what is of no use any more is removed."""
-        await temporary.hold_again(self._said)
+        try:
+            await temporary.hold_again(self._said)
+        except (EngineError, VmmError) as error:  # what was denied is denied; the machine runs, and exists once
+            warn(f"what was allowed for the time being does not hold any more: {error.brief}")
         await asyncio.to_thread(_remove, self._paths.pausing)
 
     def _begin(self, gateway: Gateway) -> None:

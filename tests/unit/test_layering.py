@@ -17,6 +17,7 @@ PROGRAMS = (
     "vmm/empty_network.py",
     "engine/supervisor/__main__.py",
     "engine/supervisor/beginning.py",
+    "engine/supervisor/events.py",
     "vmm/guard.py",
     "vmm/leash.py",
     "vmm/fileserver/main.py",

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def save(files: Files) -> bytes:
     nodes = [
         [node.number, node.parent.number, node.name, *node.identity, node.is_directory, node.lookups]
         for node in files.nodes.each()
-        if node.parent is not None and node.gone is None
+        if node.parent is not None and (node.gone is None or node.is_mount_point)
     ]
     handles = [
         [number, handle.node.number, fcntl.fcntl(handle.descriptor, fcntl.F_GETFL) & OPEN_FLAGS, handle.writable,
@@ -53,10 +54,11 @@ def load(files: Files, data: bytes) -> None:
             raise ValueError(f"format {state['format']}")
         files.reset()
         files.nodes.next_number, files.next_handle = max(int(state["next"][0]), ROOT + 1), max(int(state["next"][1]), 1)
-        _load_nodes(files, state)
+        others = _load_nodes(files, state)
         for handle in state["handles"]:
             with contextlib.suppress(OSError):  # it is another file now, or none
-                _load_handle(files, *handle)
+                if handle[1] not in others:
+                    _load_handle(files, *handle)
         for number, owner, is_flock, ranges in state["locks"]:
             with contextlib.suppress(OSError):  # the host has it now
                 _load_locks(files, number, (int(owner), bool(is_flock)), ranges)
@@ -64,7 +66,9 @@ def load(files: Files, data: bytes) -> None:
         raise ValueError(f"this is no state of a file server: {error}") from error
 
 
-def _load_nodes(files: Files, state: Mapping[str, Any]) -> None:
+def _load_nodes(files: Files, state: Mapping[str, Any]) -> set[int]:
+    """Returns the nodes that are other files now, of which the guest knows nothing but the name."""
+    others = set[int]()
     left = {int(row[0]): row for row in state["nodes"]}
     for number in list(left):
         way: list[Any] = []  # those that lead there come first
@@ -74,25 +78,34 @@ def _load_nodes(files: Files, state: Mapping[str, Any]) -> None:
             number = int(row[1])
         for row in reversed(way):
             with contextlib.suppress(OSError):  # gone, hidden, or another file
-                _load_node(files, state["device"], *row)
+                if not _load_node(files, state["device"], *row):
+                    others.add(int(row[0]))
+    return others
 
 
 def _load_node(
     files: Files, root: int, number: int, above: int, name: str, device: int, inode: int, directory: bool, lookups: int
-) -> None:
+) -> bool:
+    """Whether it is the same file still. The one file of a share is followed, whichever file that is now."""
     parent = files.nodes.get(above, to_let_go=True)
     read_name(os.fsencode(name))
     files.nodes.check_room()
-    st = files.seen(parent, files.nodes.directory(parent), name)
+    if (st := files.mount_points.status(parent.number, files.nodes.path(parent), name)) is None:
+        st = files.seen(parent, files.nodes.directory(parent), name)
     # A host that was started anew may count its devices otherwise.
-    if (st.st_dev, st.st_ino) != (files.nodes.device if device == root else device, inode):
-        return
+    same = (st.st_dev, st.st_ino) == (files.nodes.device if device == root else device, inode)
+    followed = parent.number == ROOT and name == files.share.file and stat.S_ISREG(st.st_mode)
+    if not (same or followed):
+        return False
     node = FileNode(int(number), st, parent, name)
     if node.is_directory == directory:
         node.lookups = max(int(lookups), 1)
         files.nodes.add(node)
+        if followed:
+            files.nodes.follow(node)
     else:
         parent.children -= 1
+    return same
 
 
 def _load_handle(

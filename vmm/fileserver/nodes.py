@@ -122,6 +122,10 @@ class Nodes:
         self._by_identity[node.identity] = node
         self._by_number[node.number] = node
 
+    def follow(self, node: FileNode) -> None:
+        """It is the one file of the share."""
+        self._followed = node
+
     def get(self, number: int, *, to_let_go: bool = False) -> FileNode:
         """Raises ESTALE for a number that we never gave, that the guest has forgotten, or of what is hidden now,
         unless it is `to_let_go` of it."""
@@ -183,7 +187,7 @@ class Nodes:
             self._put(node, parent, name)
         node.lookups += 1
         if self._file and node.parent is not None and node.parent.number == ROOT and name == self._file:
-            self._followed = node
+            self.follow(node)
         return node
 
     def _is_still(self, node: FileNode, st: os.stat_result) -> bool:

@@ -350,6 +350,10 @@ class Server:
 
     def load(self, data: bytes) -> None:
         migration.load(self._files, data)
+        if self._watching is not None:  # the guest has looked into all of them
+            self._watching.forget_all()
+            for node in self._files.nodes.each():
+                self._watching.watch(node)
         self._initialised = True
 
     def _finish(self, request: Request, work: Callable[[], bytes]) -> None:

@@ -9,13 +9,14 @@ import json
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fuse_client import REQUEST, FuseClient, FuseError
 from server_process import Place, error_of
 
-from engine.workspaces.hiding import hidden_rules
+from engine.workspaces.hiding import all_but, hidden_rules
 from vmm.fileserver import fuse
 
 SAVE, LOAD = 0, 1
@@ -90,6 +91,56 @@ def test_what_is_another_file_by_now_is_not_there(our_place: Place) -> None:
             assert error_of(client.read, node, handle) == "ESTALE"
         new = client.look_up(1, "file")
         assert client.read(new, client.open(new, os.O_RDONLY)[0]) == b"another\n"
+
+
+def test_places_to_mount_on_keep_their_numbers(our_place: Place) -> None:
+    """What the guest has mounted there would go away with the number, as soon as its kernel looks again."""
+    our_place.write("share/packages/web/package.json", "{}\n")
+    points = ("node_modules", "packages/web/node_modules")
+    with our_place.client(mount_points=points) as (_, client):
+        numbers = [client.walk(path) for path in points]
+        data = save(client)
+    with going_on(our_place, data, mount_points=points) as client:
+        assert [client.walk(path) for path in points] == numbers
+        assert all(client.attributes(number) for number in numbers)
+    with going_on(our_place, data) as client:  # a state makes no such place
+        assert error_of(client.attributes, numbers[0]) == "ESTALE"
+
+
+def test_the_one_file_of_a_share_is_followed_further(our_place: Place) -> None:
+    file = our_place.write("share/file", "first\n")
+    options: dict[str, Any] = {"file": "file", "hidden": [*hidden_rules(all_but("file"))]}
+    with our_place.client(**options) as (_, client):
+        node = client.look_up(1, "file")
+        handle, _ = client.open(node, os.O_RDONLY)
+        data = save(client)
+    with going_on(our_place, data, **options) as client:
+        assert client.read(node, handle) == b"first\n"
+        client.release(node, handle)
+        _replace(our_place, file, "second\n")
+        assert _read_anew(client, node) == b"second\n"
+    _replace(our_place, file, "third\n")
+    with going_on(our_place, data, **options) as client:
+        assert error_of(client.read, node, handle) == "EBADF", "what was open is another file"
+        assert _read_anew(client, node) == b"third\n"
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+    with going_on(our_place, data, **options) as client:
+        assert error_of(client.open, node, os.O_RDONLY) == "ESTALE"
+
+
+def _replace(place: Place, file: Path, text: str) -> None:
+    with file.open():  # its number stays its own
+        place.write("share/new", text).replace(file)
+
+
+def _read_anew(client: FuseClient, node: int) -> bytes:
+    """As a kernel opens it: once more when it is told that its attributes are old."""
+    try:
+        handle, _ = client.open(node, os.O_RDONLY)
+    except FuseError:
+        handle, _ = client.open(node, os.O_RDONLY)
+    return client.read(node, handle)
 
 
 def test_locks_are_held_again(our_place: Place) -> None:

@@ -32,6 +32,7 @@ def layout(tmp_path: Path) -> Layout:
 @pytest.fixture
 def looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Looks:
     monkeypatch.setattr(looks_module, "FRESH_NS", -(10**18))
+    monkeypatch.setenv("ASKED", "one")
     (tmp_path / "Sandboxfile.yaml").write_text("x")
     found = Looks()
     found.add(str(tmp_path / "Sandboxfile.yaml"), True, "content")
@@ -79,6 +80,27 @@ def test_looks_that_are_not_whole_are_not_kept(layout: Layout, looks: Looks) -> 
     assert not (layout.state / "remembered").exists()
 
 
+def test_what_up_itself_has_written_is_not_taken_for_what_was_there(
+    layout: Layout, looks: Looks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An approval that is given in this very `up` and taken back later: the next one must ask."""
+    monkeypatch.setenv("ASKED", "one")
+    looks.add(str(tmp_path / "approval.json"), True, "content")
+    (tmp_path / "approval.json").write_text("yes")
+    remember(layout, WORDS, start(layout), looks)
+    (tmp_path / "approval.json").unlink()
+    assert now(layout) is None
+
+
+def test_old_files_are_removed(layout: Layout, looks: Looks) -> None:
+    old = layout.remembered("0" * 16)
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    os.utime(old, (1, 1))
+    remember(layout, WORDS, start(layout), looks)
+    assert not old.exists() and now(layout) is not None
+
+
 def test_a_day_later_everything_is_read_again(layout: Layout, looks: Looks) -> None:
     remember(layout, WORDS, start(layout), looks)
     assert now(layout, after=memory.LONGEST_S - 60) is not None
@@ -93,7 +115,7 @@ def test_a_cache_entry_that_has_gone_ends_it(layout: Layout, looks: Looks) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"version": 1}', '{"version": 0}', '{"version": 1, "python": 0, "looks": {}}']
+    "text", ["", "{", "[]", "null", '{"version": 1}', '{"version": 0}', '{"version": 1, "host": 0, "looks": {}}']
 )
 def test_a_damaged_file_is_none(layout: Layout, looks: Looks, text: str) -> None:
     remember(layout, WORDS, start(layout), looks)
@@ -102,7 +124,7 @@ def test_a_damaged_file_is_none(layout: Layout, looks: Looks, text: str) -> None
     assert now(layout) is None
 
 
-@pytest.mark.parametrize("key", ["version", "python", "looks", "launch", "entries", "needs"])
+@pytest.mark.parametrize("key", ["version", "host", "looks", "launch", "entries", "needs"])
 def test_each_part_must_be_there(layout: Layout, looks: Looks, key: str) -> None:
     remember(layout, WORDS, start(layout), looks)
     (file,) = (layout.state / "remembered").iterdir()

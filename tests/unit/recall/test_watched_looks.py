@@ -16,6 +16,8 @@ import pytest
 from engine.recall import looks as module
 from engine.recall.looks import Looks, changed
 from engine.recall.watch import Watch, asking
+from sandboxfile.reading.regular_file import LeadsOutError, read_within
+from vmm.beneath import FILE, open_beneath
 
 SALT = b"s" * 16
 
@@ -52,6 +54,7 @@ READS: dict[str, Callable[[Path], object]] = {
     "read_text": lambda at: (at / "a").read_text(),
     "os.open": lambda at: os.close(os.open(at / "a", os.O_RDONLY)),
     "beneath a descriptor": lambda at: _beneath(at, "a"),
+    "openat2": lambda at: _openat2(at, "a"),
 }
 LOOKS: dict[str, Callable[[Path], object]] = {
     "exists": lambda at: (at / "new").exists(),
@@ -82,6 +85,13 @@ LISTS: dict[str, Callable[[Path], object]] = {
 def _beneath(at: Path, name: str) -> None:
     above = os.open(at, os.O_RDONLY | os.O_DIRECTORY)
     os.close(os.open(name, os.O_RDONLY, dir_fd=above))
+    os.close(above)
+
+
+def _openat2(at: Path, name: str) -> None:
+    above = os.open(at, os.O_RDONLY | os.O_DIRECTORY)
+    with os.fdopen(open_beneath(above, name, FILE)) as file:
+        file.read()
     os.close(above)
 
 
@@ -214,7 +224,8 @@ def test_a_program_whose_configuration_is_known_does_not(place: Path, monkeypatc
     assert looks.whole, looks.why
     now = {"Tool_Option": "1", "PATH": os.environ["PATH"]}
     assert what_changed(looks, now) == ""
-    assert what_changed(looks, {**now, "Tool_Option": "2"}) == "$Tool_Option"
+    assert what_changed(looks, {**now, "Tool_Option": "2"}) == "$tool_..."
+    assert what_changed(looks, {**now, "TOOL_NEW": ""}) == "$tool_...", "it was not there before"
     (place / "sub/b").write_text("changed")
     assert what_changed(looks, now) == str(place / "sub/b")
 
@@ -244,3 +255,47 @@ def test_the_first_look_counts(place: Path, depth: module.Depth) -> None:
     (place / "sub/new").write_text("")
     looks.add(str(place / "sub"), True, depth)
     assert looks.paths == before
+
+
+def test_who_reads_without_a_race_goes_on_doing_so(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be read beneath a descriptor is read so, also while a Watch has its own functions in the place of os's:
+    a guest that puts a link there in between must not have a file of the host read."""
+    names = ("supports_dir_fd", "supports_fd", "supports_follow_symlinks", "supports_effective_ids")
+    supported = {name: set(getattr(os, name)) for name in names}
+    (place / "secret").write_text("of the host")
+    (place / "sub/link").symlink_to(place / "secret")
+
+    def act() -> None:
+        assert {os.stat, os.open, os.readlink, os.access} <= os.supports_dir_fd
+        assert os.stat in os.supports_follow_symlinks
+        monkeypatch.setattr(os.path, "realpath", lambda path, **_: str(path))  # as if the link came right after it
+        with pytest.raises(LeadsOutError):
+            read_within(place / "sub", place / "sub/link", 100)
+
+    watched(act)
+    assert {name: set(getattr(os, name)) for name in supported} == supported
+    assert shutil.rmtree.avoids_symlink_attacks
+
+
+def test_the_environment_can_be_changed_in_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASKED", "one")
+
+    def act() -> None:
+        assert os.environ.setdefault("SET", "two") == "two" and os.environ["SET"] == "two"
+        assert os.environ.pop("SET") == "two" and "SET" not in os.environ
+        os.environ.update(ASKED="three")
+        assert os.environ["ASKED"] == "three"
+
+    watched(act)
+    assert os.environ["ASKED"] == "three"
+
+
+def test_a_directory_that_cannot_be_searched_makes_the_looks_useless(place: Path) -> None:
+    (place / "loop").symlink_to("loop")
+    looks = watched(lambda: os.access(place / "loop/file", os.R_OK))
+    assert not looks.whole and "loop" in looks.why
+
+
+def test_what_leads_out_of_our_own_directories_is_an_input(place: Path) -> None:
+    looks = watched(lambda: Path(f"{place}/sub/../a").read_text(), str(place / "sub"))
+    assert f"{place}/sub/../a" in [look.path for look in looks.paths]

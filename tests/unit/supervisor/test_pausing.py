@@ -19,6 +19,7 @@ from engine.errors import EngineError
 from engine.gateway.authority import Authority
 from engine.gateway.rules import Rule
 from engine.guest.guest import Guest, Identity
+from engine.guest.network import doors_of
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
 from engine.state.instance_paths import InstancePaths, Sockets
@@ -77,7 +78,7 @@ class World:
             SaidBefore(TemporaryEndpoint("old.example", False, (Rule("old.example"),)), until_s=1.0),
         ]
         self.adjuster = SimpleNamespace(busy=asyncio.Lock(), changed={"rules": (Rule("new.example"),)})
-        gateway = SimpleNamespace(authority=self.authority)
+        gateway = SimpleNamespace(authority=self.authority, addresses={"old.example": "10.0.2.101"})
         guest = Guest(cast("Any", machine), cast("Any", None), cast("Any", gateway), self.memory, cast("Any", None))
         temporary = cast("Any", SimpleNamespace(said=self.said))
         self.pauser = Pauser(self.paths, LAUNCH, guest, cast("Any", self.adjuster), temporary)
@@ -103,6 +104,8 @@ def test_all_of_it_is_on_the_disk_and_no_value_of_a_secret(world: World) -> None
     assert snapshot.ram.read_bytes()[2 * MIB :][:5] == b"pages" and snapshot.state.read_bytes() == b"devices"
     launch = Launch.from_json(paused.launch.read_bytes())
     assert launch.rules == (Rule("new.example"),), "what it was changed to while it ran"
+    assert launch.addresses == {"old.example": "10.0.2.101"}, "the guest remembers it"
+    assert launch.doors == tuple(doors_of(launch.policy(), launch.addresses)) != ()
     assert dict(launch.secrets.sources) == dict(LAUNCH.secrets.sources)
     for path in paused.directory.iterdir():
         assert VALUE.encode() not in path.read_bytes(), path
@@ -185,13 +188,15 @@ def test_going_on_denies_first_and_is_paused_no_more(world: World) -> None:
         going_on.before_it_runs(cast("Any", gateway))
         assert seen == ["bad.example"], "the other one's time is over"
         assert resumption.has_begun and not world.paths.paused.directory.exists()
-        held: list[SaidBefore] = []
+        held, warned = list[SaidBefore](), list[str]()
 
         async def hold_again(said: list[SaidBefore]) -> None:
             held.extend(said)
+            raise EngineError("no authority")
 
-        await resumption.finish(cast("Any", SimpleNamespace(hold_again=hold_again)))
+        await resumption.finish(cast("Any", SimpleNamespace(hold_again=hold_again)), warned.append)
         assert held == world.said and world.left() == []
+        assert warned == ["what was allowed for the time being does not hold any more: no authority"]
 
     asyncio.run(scenario())
 
