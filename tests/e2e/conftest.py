@@ -27,9 +27,13 @@ TURNS = (
         *of(AGENTS, "copilot", "qwen-code"),
         *of(OWN, "worktree", "yarn-1", "pyproject"),
     ),
-    ("test_agent_screens.py", *of(STARTERS, "shell", "default", "copilot"), *of(OWN, "pip", "yarn-4", "monorepo")),
     (
-        *("test_editor_panel.py", "test_agent_comfort.py", "test_agent_key_nowhere.py"),
+        *("test_agent_screens.py", "test_damaged_cache.py"),
+        *of(STARTERS, "shell", "default", "copilot"),
+        *of(OWN, "pip", "yarn-4", "monorepo"),
+    ),
+    (
+        *("test_editor_panel.py", "test_agent_comfort.py", "test_agent_key_nowhere.py", "test_watched_files.py"),
         *of(OWN, "pipenv", "bun", "npm-workspace"),
     ),
     (
