@@ -95,6 +95,8 @@ def test_a_start_that_fails_leaves_nothing_and_says_why(world: World, project: P
         ran = world.sandbox("up", "-d", "--yes", cwd=project)
     assert ran.code != 0 and "18237" in ran.err
     assert world.listed(project) == [] and not world.processes()
+    assert LOOKED not in up(world, project).err, "what has failed is looked at anew"
+    down(world, project)
     assert LOOKED in up(world, project).err
 
 
