@@ -81,11 +81,6 @@ class Machine:
         """Let a loaded machine go on, or one that stands still, also after a `save` that failed. Raises VmmError."""
         await self.qmp.execute("cont")
 
-    async def restore(self, state: Path) -> None:
-        """`load`, then `run`."""
-        await self.load(state)
-        await self.run()
-
     async def save(self, state: Path) -> None:
         """Stop the machine and write its device state; the memory file then holds the memory. Takes up to SAVE_S."""
         await self.stand_still()

@@ -57,26 +57,25 @@ def look_at(directory: Path) -> str | None:
 
     Compares sizes and times; reads a file only where its time alone has changed.
     """
-    try:
-        record = read_record(directory)
-    except ValueError as error:
-        return str(error)
-    if record is None:
-        return _structure(directory)
-    if len(record) > MOST_LOOKED_AT:
-        return None
-    return next(filter(None, (_compare(directory, name, made) for name, made in record.items())), None)
+    return _damage(directory, at_most=MOST_LOOKED_AT)
 
 
 def examine(directory: Path) -> str | None:
     """Like `look_at`, but reads every byte. Takes seconds for an image."""
+    return _damage(directory, whole=True)
+
+
+def _damage(directory: Path, *, whole: bool = False, at_most: int | None = None) -> str | None:
+    """Of an entry with more than `at_most` files nothing is looked at."""
     try:
         record = read_record(directory)
     except ValueError as error:
         return str(error)
     if record is None:
         return _structure(directory)
-    return next(filter(None, (_compare(directory, name, made, whole=True) for name, made in record.items())), None)
+    if at_most is not None and len(record) > at_most:
+        return None
+    return next(filter(None, (_compare(directory, name, made, whole=whole) for name, made in record.items())), None)
 
 
 def has_digests(directory: Path) -> bool:

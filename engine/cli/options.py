@@ -116,6 +116,17 @@ def assignment_option(function: F) -> F:
     )(function)
 
 
+def build_in_option(function: F) -> F:
+    """The option --build-in; the command gets `build_in`."""
+    return click.option(
+        "--build-in",
+        type=click.Choice(["auto", "native", "builder"]),
+        default="auto",
+        show_default=True,
+        help="Where the guest image is built: on this host, or in a machine that needs no privilege.",
+    )(function)
+
+
 def progress_option(function: F) -> F:
     """The option --progress; the command gets `progress`."""
     return click.option(

@@ -227,7 +227,8 @@ def test_a_machine_restores_with_either_what_it_saved_with_one(
             await first.save(state)
         for kind in ("passt", "user"):
             async with machine(kind, True) as second:
-                await second.restore(state)
+                await second.load(state)
+                await second.run()
 
     with open_memory(SIZE) as memory:
         run(main(memory))

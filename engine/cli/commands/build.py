@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.options import file_options, json_option, path_argument, progress_option
+from engine.cli.options import build_in_option, file_options, json_option, path_argument, progress_option
 
 if TYPE_CHECKING:
     from engine.build.image.build import Place
@@ -25,13 +25,7 @@ Examples:
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing: approve what the file asks of this host, for this run.")
 @click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
 @click.option("--shell-on-failure", is_flag=True, help="Open a shell in the guest where a setup step failed.")
-@click.option(
-    "--build-in",
-    type=click.Choice(["auto", "native", "builder"]),
-    default="auto",
-    show_default=True,
-    help="Where the guest image is built: on this host, or in a machine that needs no privilege.",
-)
+@build_in_option
 @progress_option
 @json_option("Machine-readable: what was built and what was there.")
 @file_options

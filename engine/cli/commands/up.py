@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.options import detach_keys_option, file_options, json_option, path_argument, progress_option
+from engine.cli.options import (
+    build_in_option,
+    detach_keys_option,
+    file_options,
+    json_option,
+    path_argument,
+    progress_option,
+)
 
 if TYPE_CHECKING:
     from engine.lifecycle.outcome import Outcome
@@ -59,13 +66,7 @@ Examples:
 @click.option(
     "--keep-failed", is_flag=True, help="Keep a sandbox whose start failed, with its disk, until `sandbox down`."
 )
-@click.option(
-    "--build-in",
-    type=click.Choice(["auto", "native", "builder"]),
-    default="auto",
-    show_default=True,
-    help="Where the guest image is built: on this host, or in a machine that needs no privilege.",
-)
+@build_in_option
 @click.option("--timings", is_flag=True, help="Show on standard error how long each phase of this `up` took.")
 @detach_keys_option
 @progress_option
