@@ -34,6 +34,12 @@ def is_json_wanted() -> bool:
     return _wanted
 
 
+def note_answered() -> None:
+    """The document is printed: whoever reads it gets no second one, and further errors are text for people."""
+    global _wanted
+    _wanted = False
+
+
 def of_file(problems: Iterable[Diagnostic]) -> str:
     """The document for a bad file: it is not `valid`, and these are its `diagnostics`."""
     from engine.cli.validation import to_json

@@ -13,12 +13,21 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from engine.cli import json_errors
+
 # Neither deadlines nor a verdict on slowness: on a busy machine an example takes as long as it takes.
 settings.register_profile("fast", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("fast"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 SWAP_S = 60.0  # until both have been seen: what was swapped, and what was not
+
+
+@pytest.fixture(autouse=True)
+def no_json_wanted() -> Iterator[None]:
+    """A command of one test that was called with --json says nothing of the next one's."""
+    yield
+    json_errors.note_answered()
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vmm.fileserver import fuse
+from vmm.fileserver.birth import born
 from vmm.fileserver.filesystem import Names, Share, checked, libc, read_names, version
 from vmm.fileserver.locks import MAX_OWNERS
-from vmm.fileserver.nodes import FileNode
+from vmm.fileserver.nodes import FileNode, stale
 from vmm.fileserver.protection import refusal
 
 MAX_WRITE = 1 << 20
@@ -115,8 +116,11 @@ class Files(Names):
         node.handles.append(descriptor)
         return number
 
-    def open_again(self, number: int, node: FileNode, flags: int, *, writable: bool) -> Handle:
-        """Open for the guest what it has open by this number already. Raises OSError as `open` does."""
+    def open_again(
+        self, number: int, node: FileNode, flags: int, *, writable: bool, birth: int | None = None
+    ) -> Handle:
+        """Open for the guest what it has open by this number already. Raises OSError as `open` does, and ESTALE for
+        another file, which has got the inode number of the one of that `birth`."""
         self._check_room()
         if number in self.handles:
             raise refusal(errno.EBADF)
@@ -129,6 +133,8 @@ class Files(Names):
                 self.check_content(node)
             descriptor = self.open_regular(node, flags)
         try:
+            if birth is not None and born(descriptor) not in (birth, None):
+                raise stale()
             if writable:
                 self.check_content(node, descriptor)
         except BaseException:

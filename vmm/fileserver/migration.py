@@ -16,6 +16,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
+from vmm.fileserver.birth import born
 from vmm.fileserver.files import OPEN_FLAGS, Files
 from vmm.fileserver.filesystem import read_name
 from vmm.fileserver.nodes import ROOT, FileNode
@@ -32,7 +33,7 @@ def save(files: Files) -> bytes:
     ]
     handles = [
         [number, handle.node.number, fcntl.fcntl(handle.descriptor, fcntl.F_GETFL) & OPEN_FLAGS, handle.writable,
-         handle.flock, sorted(handle.owners)]
+         handle.flock, sorted(handle.owners), born(handle.descriptor)]
         for number, handle in files.handles.items()
     ]  # fmt: skip
     state = {
@@ -109,10 +110,19 @@ def _load_node(
 
 
 def _load_handle(
-    files: Files, number: int, of: int, flags: int, writable: bool, flock: int, owners: list[tuple[int, bool]]
+    files: Files,
+    number: int,
+    of: int,
+    flags: int,
+    writable: bool,
+    flock: int,
+    owners: list[tuple[int, bool]],
+    birth: int | None = None,
 ) -> None:
+    """Raises OSError where it is another file now, one that has got the number of the removed one, too."""
     node = files.nodes.get(of)
-    handle = files.open_again(int(number), node, int(flags) & OPEN_FLAGS & ~os.O_TRUNC, writable=bool(writable))
+    flags = int(flags) & OPEN_FLAGS & ~os.O_TRUNC
+    handle = files.open_again(int(number), node, flags, writable=bool(writable), birth=birth)
     handle.owners = {(int(owner), bool(is_flock)) for owner, is_flock in owners}
     if flock in (fcntl.F_RDLCK, fcntl.F_WRLCK):
         files.locks.take(node, handle.descriptor, (0, True), (flock, 0, 0))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from engine.cli.json_errors import note_answered
+
 if TYPE_CHECKING:
     from engine.lifecycle.task import Done
     from engine.lifecycle.tasks import Ran
@@ -45,6 +47,7 @@ class Told:
         if as_json:
             rows = [ran.to_json() for ran in found] if self._several else _only(found[0])
             click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+            note_answered()
         for ran in found:
             self._show_one(ran, result=not as_json)
         return max(ran.code for ran in found)

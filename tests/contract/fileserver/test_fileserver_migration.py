@@ -93,6 +93,27 @@ def test_what_is_another_file_by_now_is_not_there(our_place: Place) -> None:
         assert client.read(new, client.open(new, os.O_RDONLY)[0]) == b"another\n"
 
 
+def test_a_file_with_the_number_of_the_removed_one_is_another(our_place: Place) -> None:
+    """ext4 gives the number of a removed file to the next one."""
+    file = our_place.write("share/file", "ours\n")
+    with our_place.client() as (_, client):
+        node = client.look_up(1, "file")
+        handle, _ = client.open(node, os.O_RDWR)
+        data = save(client)
+    number = file.stat().st_ino
+    file.unlink()
+    for _ in range(1000):
+        if our_place.write("share/file", "another\n").stat().st_ino == number:
+            break
+        file.rename(our_place.share / f"not-{_}")
+    else:
+        pytest.skip("this file system gives no number twice")
+    with going_on(our_place, data) as client:
+        assert error_of(client.read, node, handle) == "EBADF"
+        new = client.look_up(1, "file")
+        assert client.read(new, client.open(new, os.O_RDONLY)[0]) == b"another\n"
+
+
 def test_places_to_mount_on_keep_their_numbers(our_place: Place) -> None:
     """What the guest has mounted there would go away with the number, as soon as its kernel looks again."""
     our_place.write("share/packages/web/package.json", "{}\n")

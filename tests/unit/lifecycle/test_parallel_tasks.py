@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from engine.cli import json_errors
 from engine.cli.showing.tasks import Told
 from engine.errors import EngineError
 from engine.lifecycle import tasks
@@ -103,6 +104,7 @@ def run(layout: Layout, loaded: Member, outcomes: list[Any], patch: pytest.Monke
     listed = Listed("shop", "stopped", "stopped")
     intents = tuple(Intent(Member(str(n), loaded.loaded), layout, "auto", listed, None) for n in range(len(outcomes)))
     plan = Agreed(intents, Wishes(), False, 0.0)
+    patch.setattr(json_errors, "_wanted", True)  # as the option --json leaves it
     told = Told(len(outcomes))
     found = asyncio.run(run_tasks(plan, Task("x", 1.0), layout, Audience(), told.pass_on))
     code = told.show(found, as_json=True)
