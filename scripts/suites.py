@@ -22,6 +22,7 @@ def lint(scratch: Path) -> list[list[str]]:
         [PYTHON, "-m", "ruff", "check", "."],
         [PYTHON, "-m", "ruff", "format", "--check", "."],
         [PYTHON, "-m", "mypy"],
+        [PYTHON, "-m", "mypy", "--config-file", "tests/mypy.ini", "tests", "bench"],
     ]
 
 

@@ -14,6 +14,7 @@ import os
 import struct
 import sys
 import time
+from typing import Any
 
 ENTROPY = ("0x1005", "0x1044")
 COMMON, NOTIFY = 1, 2  # capabilities of a virtio device
@@ -51,7 +52,7 @@ def main() -> None:
     registers = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
     base = ctypes.addressof(ctypes.c_char.from_buffer(registers))
 
-    def write(kind: type, offset: int, value: int) -> None:
+    def write(kind: Any, offset: int, value: int) -> None:
         kind.from_address(base + common + offset).value = value
 
     rounds, end = 0, time.monotonic() + float(sys.argv[1])

@@ -13,7 +13,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 
 
 async def copy(reader: Reader, writer: Writer) -> None:

@@ -18,7 +18,8 @@ from model_wires import LISTS, WIRES, responses_events, whole_of
 from websocket_frames import CLOSE, PING, PONG, TEXT, WebSocket, accept_for
 
 Json = dict[str, Any]
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 
 
 @dataclass

@@ -8,7 +8,8 @@ import hashlib
 import os
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 
 
 def accept_for(key: str) -> str:

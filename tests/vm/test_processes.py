@@ -166,7 +166,7 @@ def test_a_state_that_is_none_is_refused(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with started(tmp_path) as machine:
-            await machine.restore(tmp_path / "nonsense")
+            await machine.load(tmp_path / "nonsense")
 
     with pytest.raises(VmmError, match=r"migrate-incoming failed|QEMU ended|QEMU was gone"):
         asyncio.run(main())

@@ -21,7 +21,7 @@ from vmm.guest.guestd.wire import WINDOW
 from vmm.spec import HostForward
 
 if TYPE_CHECKING:
-    from conftest import GuestdProcess, Harness
+    from conftest import GuestdProcess, Harness  # type: ignore[attr-defined]
 
 T = 50.0
 AT_ONCE = 200

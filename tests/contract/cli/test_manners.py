@@ -50,7 +50,7 @@ def coloured(sandbox: CommandLine, **env: str) -> str:
         timeout=DEADLINE_S,
     )
     assert code == 1
-    return str(text.decode())
+    return bytes(text).decode()
 
 
 def test_colours_only_where_they_are_wanted(sandbox: CommandLine) -> None:

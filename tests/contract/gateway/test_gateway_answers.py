@@ -16,7 +16,8 @@ from inside_world import CLOSE, HOST, SECRET_RULE, VALUE, get, inside_world, raw
 from engine.gateway.answers import AnswerRefused, Incoming
 from engine.gateway.forms import forms_of
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 CLEAN = b"nothing of note, " * 5000
 LEAK = CLEAN + VALUE.encode() + CLEAN
 

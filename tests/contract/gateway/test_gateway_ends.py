@@ -19,7 +19,8 @@ from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 PART = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"
 
 

@@ -15,7 +15,8 @@ from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, get, inside_world
 from engine.gateway.limits import Limits
 from engine.gateway.rules import Rule
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 BLOCK = os.urandom(1 << 16)
 SIZE = 24 << 20
 

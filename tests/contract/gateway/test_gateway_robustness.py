@@ -19,7 +19,8 @@ from inside_world import CLOSE, HOST, LOOK, SECRET_RULE, get, guest_authority, i
 from engine.gateway.limits import Limits
 from engine.gateway.rules import Rule
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 
 FULL_DISK = """
 import asyncio, json, pathlib, resource, sys

@@ -29,7 +29,8 @@ from inside_world import (
 from engine.gateway.limits import Limits
 from engine.gateway.rules import Rule
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 BLOCK = os.urandom(1 << 16)
 
 

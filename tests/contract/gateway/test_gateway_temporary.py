@@ -14,7 +14,8 @@ from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 
 DENY = Rule(HOST, deny=True, origin="sandbox deny api.example.com")
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 
 
 def test_what_is_spliced_is_cut_and_nothing_else() -> None:
