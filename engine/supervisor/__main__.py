@@ -32,7 +32,7 @@ from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.beginning import begin_machine
-from engine.supervisor.cloning import copying_clones, put_clone
+from engine.supervisor.cloning import copying_clones, put_clones, putting_clones
 from engine.supervisor.events import Events
 from engine.supervisor.host_changes import HostChanges
 from engine.supervisor.idle import Use, spell, wait_idle
@@ -121,9 +121,8 @@ async def start_sandbox(
             begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
         changes = HostChanges(functools.partial(print, flush=True))  # the supervisor's log
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes))
-        copying = None
-        if resumption is None:
-            copying = await stack.enter_async_context(copying_clones(launch.clones, paths))
+        clones = launch.clones if resumption is None else ()
+        copying = await stack.enter_async_context(copying_clones(clones, paths))
         guest = await stack.enter_async_context(
             begin_guest(
                 base,
@@ -152,15 +151,15 @@ async def start_sandbox(
             yield RunningSandbox(launch, guest, ports, services, resumption)
             return
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
+        putting = await stack.enter_async_context(putting_clones(launch, guest, copying, paths))
         looking = await stack.enter_async_context(_looking(launch, guest))
         await _mount(launch, paths, guest, serving, events)
         changes.channel = guest.channel
-        for index, clone in enumerate(launch.clones):
-            events.step(f"copying {clone.source}")
-            assert copying is not None
-            for note in await copying if index == 0 else ():
+        if launch.clones:
+            events.step(f"copying {', '.join(clone.source for clone in launch.clones)}")
+            await (putting or put_clones(launch, guest, copying, paths))
+            for note in copying.result().notes:
                 events.warn(note)
-            await put_clone(guest.channel, clone, paths.clone(index))
         if launch.late:
             events.step(f"starting {', '.join(launch.late)}")
             assert launch.compose is not None, "services come with their project"

@@ -32,6 +32,13 @@ class FakeDocker(ThreadingMixIn, UnixStreamServer):
         self.changed = threading.Condition()
         self.version = 0
         self.looked = threading.Semaphore(0)
+        self.told = threading.Semaphore(0)
+        self.listening: list[socket.socket] = []
+
+    def hang_up(self) -> None:
+        """As the end of the daemon does with those who listen to events."""
+        for each in self.listening:
+            each.shutdown(socket.SHUT_RDWR)
 
     def change(self, service: str, **state: Any) -> None:
         with self.changed:
@@ -79,12 +86,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        self.server.listening.append(self.connection)
         try:
             while True:
                 with self.server.changed:
                     self.server.changed.wait_for(lambda seen=seen: self.server.version > seen, timeout=T)
                     seen = self.server.version
                 self.wfile.write(b'd\r\n{"event": 1}\n\r\n'.replace(b"d\r\n", b"%x\r\n" % 13))
+                self.server.told.release()
         except OSError:
             self.close_connection = True
 
@@ -151,6 +160,55 @@ def test_health_ends_early_when_a_service_failed(harness: Any, docker: FakeDocke
             assert answer["services"]["web"]["state"] == "missing"
 
     asyncio.run(scenario())
+
+
+def looks(docker: FakeDocker) -> int:
+    count = 0
+    while docker.looked.acquire(blocking=False):
+        count += 1
+    return count
+
+
+def test_the_next_question_is_answered_without_docker(harness: Any, docker: FakeDocker) -> None:
+    """A restored machine says how its services are before its Docker has run."""
+    for name in ("db", "web", "job"):
+        docker.change(name, Status="running")
+
+    async def main() -> None:
+        async with harness.start_guestd() as process:
+            first = await health(process, docker)
+            assert first["ready"] and looks(docker) == 1
+            assert await health(process, docker) == first and looks(docker) == 0
+            assert (await health(process, docker))["ready"] and looks(docker) == 0
+            # News: it looks again, and keeps that.
+            docker.change("db", Health={"Status": "unhealthy", "Log": []})
+            assert docker.told.acquire(timeout=T)
+            assert (await health(process, docker))["failed"] and looks(docker) == 1
+            docker.change("db", Health={"Status": "healthy", "Log": []})
+            again = await health(process, docker)
+            assert again["services"]["db"]["health"] == "healthy" and looks(docker) >= 1
+            assert await health(process, docker) == again and looks(docker) == 0
+            # Another question is not answered by the one before.
+            other = process.channel.call("health", T, project="shop", services=["db"], socket=docker.server_address)
+            assert list((await other)["services"]) == ["db"] and looks(docker) == 1
+
+    asyncio.run(main())
+
+
+def test_a_docker_that_has_gone_is_not_answered_for(harness: Any, docker: FakeDocker) -> None:
+    for name in ("db", "web", "job"):
+        docker.change(name, Status="running")
+
+    async def main() -> None:
+        async with harness.start_guestd() as process:
+            assert (await health(process, docker))["ready"]
+            docker.shutdown()
+            docker.server_close()
+            docker.hang_up()
+            with pytest.raises(GuestError, match="Docker does not answer"):
+                await health(process, docker)
+
+    asyncio.run(main())
 
 
 def test_health_at_its_deadline_tells_what_it_saw(harness: Any, docker: FakeDocker) -> None:

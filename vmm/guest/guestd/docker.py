@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import threading
 import time
@@ -14,7 +15,33 @@ from urllib.parse import quote
 from .failure import Failure, Json
 
 DOCKER_SOCKET = "/var/run/docker.sock"
-HEALTH_EVENTS = ["create", "start", "die", "oom", "destroy", "health_status", "restart"]
+HEALTH_EVENTS = ["create", "start", "die", "oom", "destroy", "health_status", "restart", "pause", "unpause", "rename"]
+MAX_KEPT = 16
+
+
+class Look:
+    """What was seen of services, and the stream of events that was opened before: while that is silent, it is so still.
+
+    It is kept from one question to the next. So a machine that was restored from a snapshot says how its services are
+    before its Docker has run at all, which takes a quarter of a second under emulation.
+    """
+
+    def __init__(self, connection: HTTPConnection, events: HTTPResponse, services: dict[str, Json]) -> None:
+        self._connection, self._events = connection, events
+        self._news = select.poll()
+        self._news.register(events.fileno(), select.POLLIN)
+        self.services = services
+
+    def is_current(self) -> bool:
+        """Whether Docker has said nothing since, and has not gone away."""
+        return not self._news.poll(0)
+
+    def close(self) -> None:
+        self._events.close()
+        self._connection.close()
+
+
+_kept: dict[str, Look] = {}  # by the question
 
 
 def connect_docker(request: Json, timeout_s: float) -> HTTPConnection:
@@ -44,6 +71,12 @@ def get_json(connection: HTTPConnection, path: str, filters: Json | None = None)
 def wait_health(request: Json, cancelled: threading.Event) -> Json:
     """Wait until each of `services` (of compose `project`) is running and, if it has a health check, healthy, or has
     ended with 0; return early when one failed. Answer: {ready, services: {name: {state, health, exit_code, log}}}."""
+    question = json.dumps([request.get("socket"), request.get("project"), sorted(request["services"])])
+    if before := _kept.pop(question, None):  # nobody else may have it meanwhile
+        if before.is_current():
+            return _keep(question, before)
+        before.close()
+    look = None
     deadline = time.monotonic() + float(request.get("timeout_s") or 60)
     labels = [f"com.docker.compose.project={request['project']}"] if request.get("project") else []
     events_filter = {"type": ["container"], "label": labels, "event": HEALTH_EVENTS}
@@ -56,15 +89,29 @@ def wait_health(request: Json, cancelled: threading.Event) -> Json:
             while True:
                 services = look_at_services(request, labels)
                 states = [judge(services[name]) for name in request["services"]]
-                if all(states) or False in states or cancelled.is_set() or time.monotonic() >= deadline:
-                    return {"ready": all(states), "failed": False in states, "services": services}
+                if all(states):
+                    look = Look(with_events, events, services)
+                    return _keep(question, look)
+                if False in states or cancelled.is_set() or time.monotonic() >= deadline:
+                    return {"ready": False, "failed": False in states, "services": services}
                 try:
                     if not events.readline():
                         break
                 except OSError:  # no event within the socket's time-out
                     break
         finally:
-            with_events.close()
+            if look is None:
+                with_events.close()
+
+
+def _keep(question: str, look: Look) -> Json:
+    """The answer that all is well; the look is kept for the next who asks the same."""
+    if old := _kept.pop(question, None):
+        old.close()
+    while len(_kept) >= MAX_KEPT:
+        _kept.pop(next(iter(_kept))).close()
+    _kept[question] = look
+    return {"ready": True, "failed": False, "services": look.services}
 
 
 def open_events(connection: HTTPConnection, filters: Json) -> HTTPResponse:

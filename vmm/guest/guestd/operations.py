@@ -10,6 +10,7 @@ from .failure import Json
 from .identity import set_identity
 from .mounts import mount
 from .system import ping, stat_path, trim, wait_unit
+from .trees import write_tree
 
 # Each runs in a thread: (request, cancelled) -> answer. `timeout_s` in the request is the host's deadline.
 OPERATIONS: dict[str, Callable[[Json, threading.Event], Json]] = {
@@ -19,5 +20,6 @@ OPERATIONS: dict[str, Callable[[Json, threading.Event], Json]] = {
     "mount": mount,
     "health": wait_health,
     "wait_unit": wait_unit,
+    "tree": write_tree,
     "trim": trim,
 }
