@@ -15,6 +15,10 @@ from vmm.tools import Tools
 
 QCOW2_MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQI")  # magic, version, where the name of the backing file is, how long it is
+_LENGTH = 104  # of a header of version 3, without extensions
+_LONGEST_NAME = 1023
+_CLUSTER = 65536
+_REFCOUNT_ORDER = 4  # 16 bits each
 _EXTERNAL_DATA = 1 << 2  # an incompatible feature: the bytes are in yet another file
 _BACKING_FORMAT = 0xE2792ACA  # the type of a header extension
 
@@ -42,6 +46,41 @@ async def make_overlay(
     # It looks at the backing file, and at those behind it.
     jail = tool_jail(tools.qemu_img, read=(backing, *backing_files(backing)), fill=(path.parent,))
     await run(tools.qemu_img.command(*options), env=tools.qemu_img.env, timeout_s=60, umask=UMASK, jail=jail)
+
+
+def write_overlay(path: Path, backing: Path, backing_format: Literal["raw", "qcow2"]) -> None:
+    """The same as `make_overlay`, without starting a program for it, which takes a tenth of a second of each `up`.
+
+    Four clusters (docs/interop/qcow2.txt of QEMU): the header with the backing file's name, a table of one block of
+    reference counts, that block, and the first-level table, all of which is empty. Raises OSError and VmmError.
+    """
+    size = backing.stat().st_size if backing_format == "raw" else _size_of(backing)
+    tables = -(-size // (_CLUSTER * _CLUSTER // 8))  # each second-level table is a cluster of eight-byte entries
+    clusters = 3 + -(-tables * 8 // _CLUSTER)
+    name, kind = os.fsencode(backing.resolve()), backing_format.encode()
+    if len(name) > _LONGEST_NAME or clusters > _CLUSTER // 2:
+        raise VmmError(f"{backing} cannot be the base of a disk: its path or its size is too large")
+    extension = struct.pack(">II", _BACKING_FORMAT, len(kind)) + kind.ljust(8, b"\0") + bytes(8)
+    where = _LENGTH + len(extension)
+    header = _HEADER.pack(QCOW2_MAGIC, 3, where, len(name))
+    header += struct.pack(">IQIIQQIIQ", _CLUSTER.bit_length() - 1, size, 0, tables, 3 * _CLUSTER, _CLUSTER, 1, 0, 0)
+    header += struct.pack(">QQQII", 0, 0, 0, _REFCOUNT_ORDER, _LENGTH)
+    with open(path, "wb", opener=private) as file:
+        file.write(header + extension + name)
+        file.seek(_CLUSTER)
+        file.write(struct.pack(">Q", 2 * _CLUSTER))
+        file.seek(2 * _CLUSTER)
+        file.write(struct.pack(">H", 1) * clusters)
+        file.truncate(clusters * _CLUSTER)
+
+
+def _size_of(path: Path) -> int:
+    """The size of the disk that a qcow2 holds, in bytes."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER.size + 12)
+    if len(head) < _HEADER.size + 12 or head[:4] != QCOW2_MAGIC:
+        raise VmmError(f"{path} is no qcow2 disk")
+    return int(struct.unpack_from(">Q", head, _HEADER.size + 4)[0])
 
 
 class Backing(NamedTuple):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vmm.carrier import Carrier, Door, open_carrier
-from vmm.disk import make_overlay
+from vmm.disk import write_overlay
 from vmm.errors import VmmError
 from vmm.memory import fill_memory, make_memory, open_memory
 from vmm.tools import Tools
@@ -51,7 +51,7 @@ async def begin(
     async with contextlib.AsyncExitStack() as stack:
         memory = await stack.enter_async_context(hold_memory(size, ram, shared=shared))
         carrier = await stack.enter_async_context(_carrying(tools, doors))
-        made = asyncio.ensure_future(_make(tools, disk))
+        made = asyncio.ensure_future(_make(disk))
         stack.push_async_callback(_leave, made)
         yield Begun(memory, carrier, made)
 
@@ -80,10 +80,10 @@ async def hold_memory(size: int, template: Path | None, *, shared: bool) -> Asyn
         os.close(descriptor)
 
 
-async def _make(tools: Tools, disk: tuple[Path, Path] | None) -> None:
+async def _make(disk: tuple[Path, Path] | None) -> None:
     if disk is not None:
         path, backing = disk
-        await make_overlay(tools, path, backing, "qcow2")
+        write_overlay(path, backing, "qcow2")
 
 
 async def _fill(descriptor: int, size: int, template: Path | None) -> None:
