@@ -31,7 +31,8 @@ from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 from engine.gateway.upstream import Streams
-from engine.guest.guest import Base, Guest, Identity, open_guest
+from engine.guest.base import Base
+from engine.guest.guest import Guest, Identity, open_guest
 from engine.report.choice import make_reporter
 from engine.state.layout import Layout
 from sandboxfile import load

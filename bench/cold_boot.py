@@ -13,7 +13,8 @@ from engine.build.foundation import GUEST_NEEDS, load_base, load_verdict
 from engine.cache.store import Store
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
-from engine.guest.guest import Base, Identity, open_guest
+from engine.guest.base import Base
+from engine.guest.guest import Identity, open_guest
 from engine.state.layout import Layout
 from sandboxfile import load
 from vmm.disk import make_overlay

@@ -15,7 +15,7 @@ from engine.build.image.initramfs import INITRAMFS
 from engine.build.image.recipe import ROOT
 from engine.build.toolchain import build_toolchain, load_toolchain, toolchain_key
 from engine.cache.store import Store
-from engine.guest.guest import Base
+from engine.guest.base import Base
 from engine.plan.graph import Node
 from engine.state.keys import content_key
 from vmm.disk import make_disk

@@ -17,14 +17,14 @@ from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.proxies import Proxies
 from engine.gateway.server import Gateway
-from engine.guest.begun import Begun, hold_memory
+from engine.guest.base import Base
+from engine.guest.begun import Begun, hold_memory, start_restored
 from engine.guest.network import open_network
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
-from vmm.machine import Machine, start_machine
-from vmm.snapshot import Shape, Snapshot
-from vmm.spec import Drive, MachineSpec, Memory, MountDevice, Network, kernel_arguments
-from vmm.tools import Tools
+from vmm.machine import Machine
+from vmm.snapshot import Snapshot
+from vmm.spec import MountDevice
 
 if TYPE_CHECKING:
     from engine.gateway.authority import Authority
@@ -34,16 +34,6 @@ BOOT_ACCELERATED_S = 60.0
 HELLO_S = 20.0
 WAKING_S = 300.0
 NAMES = "/etc/sandbox/hosts.d/endpoints"  # dnsmasq sees it change by itself
-
-
-@dataclass(frozen=True)
-class Base:
-    """What every machine of one guest image shares: tools, root file system, initramfs and shape."""
-
-    tools: Tools
-    root: Path
-    initrd: Path
-    shape: Shape
 
 
 @dataclass(frozen=True)
@@ -193,23 +183,20 @@ async def begin_guest(
             )
         )
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
-        if begun is not None:
-            await asyncio.shield(begun.disk)
-        inherited = () if memory.descriptor is None else (memory.descriptor,)
-        path = next((Path(f"/proc/self/fd/{descriptor}") for descriptor in inherited), None)
-        where = Memory(base.shape.memory, path, memory.shared)
-        spec = _machine(base, name, disk, where, net.network, parent)
-        if going_on is not None:
-            spec = replace(spec, mounts=going_on.mounts)
-            await going_on.served
         on_step("starting the machine" if parent is None else "restoring the machine")
-        machine = await stack.enter_async_context(
-            start_machine(spec, base.tools, net.carrier, console_log=console_log, pass_fds=inherited)
-        )
+        machine = None
+        if begun is not None:
+            machine = await begun.started()
+            stack.push_async_callback(begun.end_machine)
+        if machine is None:
+            spec = base.machine(name, disk, memory.descriptor, memory.shared, net.network, parent)
+            if going_on is not None:
+                spec = replace(spec, mounts=going_on.mounts)
+                await going_on.served
+            starting = start_restored(spec, base.tools, net.carrier, memory, parent, console_log)
+            machine = await stack.enter_async_context(starting)
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
         if parent is not None:
-            await asyncio.shield(memory.filled)  # devices look at their rings in it while they are loaded
-            await machine.load(parent.state)
             if going_on is not None:
                 going_on.before_it_runs(net.gateway)
             await machine.run()
@@ -255,29 +242,6 @@ def make_authority(name: str) -> Authority:
     from engine.gateway.authority import Authority
 
     return Authority.create(name)
-
-
-def _machine(
-    base: Base, name: str, disk: Path, memory: Memory, network: Network, parent: Snapshot | None
-) -> MachineSpec:
-    """The machine as every guest has it."""
-    return MachineSpec(
-        name=name,
-        accelerator=base.shape.accelerator,
-        cpus=base.shape.cpus,
-        memory=memory,
-        kernel=base.tools.kernel,
-        initrd=base.initrd,
-        append=kernel_arguments(),
-        drives=(
-            Drive(base.root, "root", "raw", read_only=True),
-            Drive(disk, "disk"),
-            *(parent.drives if parent is not None else ()),
-        ),
-        network=network,
-        spare_ports=base.shape.spare_ports,
-        incoming=parent is not None,
-    )
 
 
 async def _answered(machine: Machine, channel: GuestChannel, patience: float, *, booting: bool) -> None:

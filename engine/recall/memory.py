@@ -80,9 +80,10 @@ def forget(layout: Layout, words: Sequence[str]) -> None:
 
 
 def _host() -> list[object]:
-    """Which accelerator boots a guest depends on the kernel."""
+    """Which accelerator boots a guest depends on the kernel; and what another installation of ours has kept names its
+    own files, which are as they were whatever we are."""
     kernel = os.uname()
-    return [sys.hexversion, kernel.release, kernel.machine]
+    return [sys.hexversion, sys.prefix, __file__, kernel.release, kernel.machine]
 
 
 def note_program(looks: Looks) -> None:

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.guest.begun import Begun, begin
+from engine.guest.base import Base
+from engine.guest.begun import Begun, Early, begin
 from engine.state.instance_paths import InstancePaths
 from engine.state.layout import Layout
 from vmm.confine import forbid_core_dumps
 from vmm.errors import VmmError
 from vmm.private import UMASK
+from vmm.snapshot import Shape, load_snapshot
 from vmm.snapshot_files import disk_in, ram_in
 from vmm.tools import load_tools
 
@@ -39,8 +41,12 @@ async def begin_machine(launch: Mapping[str, Any], paths: InstancePaths) -> Asyn
     resumes = launch["resume"]
     snapshot = paths.paused.directory if resumes else Path(launch["snapshot"])
     ram = ram_in(snapshot)
+    tools, early = load_tools(Path(launch["toolchain"])), None
+    if not resumes:
+        base = Base(tools, Path(launch["root"]), Path(launch["initrd"]), Shape(**launch["shape"]))
+        early = Early(base, str(launch["name"]), load_snapshot(snapshot), paths.console_log)
     async with begin(
-        load_tools(Path(launch["toolchain"])),
+        tools,
         [(str(address), int(port)) for address, port in launch["doors"]],
         size=int(launch["shape"]["memory"]),
         # File servers read and write it, too; and what a machine goes on with is no template of others.
@@ -48,6 +54,7 @@ async def begin_machine(launch: Mapping[str, Any], paths: InstancePaths) -> Asyn
         # Memory that was private was written together with the devices' state when the machine was paused.
         ram=None if resumes and not ram.exists() else ram,
         disk=None if resumes else (paths.disk, disk_in(snapshot)),
+        early=early,
     ) as begun:
         yield begun
 

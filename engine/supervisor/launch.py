@@ -10,7 +10,8 @@ from pathlib import Path
 from engine.decoding import decode
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
-from engine.guest.guest import Base, Identity
+from engine.guest.base import Base
+from engine.guest.guest import Identity
 from engine.secrets.places import SecretPlaces
 from engine.workspaces.clone_point import ClonePoint
 from engine.workspaces.mount_point import MountPoint

@@ -14,7 +14,7 @@ from engine.build.context import BuildContext
 from engine.build.foundation import guest_nodes, load_base, tool_nodes
 from engine.build.toolchain import load_toolchain
 from engine.cache.store import Store
-from engine.guest.guest import Base
+from engine.guest.base import Base
 from engine.plan.graph import Node
 from engine.report.choice import make_reporter
 from engine.state.layout import Layout

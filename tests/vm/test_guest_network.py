@@ -20,7 +20,8 @@ from engine.gateway import upstream
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
-from engine.guest.guest import Base, Guest, Identity, open_guest
+from engine.guest.base import Base
+from engine.guest.guest import Guest, Identity, open_guest
 from engine.resolve.host_ports import pick_port
 from engine.supervisor.ports import OpenPorts
 from vmm.carrier import CARRIER_VARIABLE

@@ -19,7 +19,8 @@ from engine.build.nodes.agent_layer import LAYER, PACKAGE, AgentLayer, Part
 from engine.build.step import InGuest
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
-from engine.guest.guest import Base, Guest, Identity, open_guest
+from engine.guest.base import Base
+from engine.guest.guest import Guest, Identity, open_guest
 from engine.state.instance_paths import Sockets
 from vmm.disk import make_overlay
 from vmm.process import guarded_directory

@@ -67,6 +67,16 @@ def test_a_changed_file_or_variable_ends_it(layout: Layout, looks: Looks, tmp_pa
     assert now(layout) is None
 
 
+def test_what_another_installation_has_kept_is_not_taken(
+    layout: Layout, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own files, which are noted, are as they were."""
+    remember(layout, WORDS, start(layout), looks)
+    assert now(layout) == start(layout)
+    monkeypatch.setattr(memory, "__file__", "/opt/another/engine/recall/memory.py")
+    assert now(layout) is None
+
+
 def test_our_own_program_is_part_of_it(layout: Layout, looks: Looks) -> None:
     remember(layout, WORDS, start(layout), looks)
     (file,) = (layout.state / "remembered").iterdir()
