@@ -229,9 +229,9 @@ async def supervise(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     up = asyncio.Event()
-    resumption = None
-    if launch.resume or launch.forked:
-        resumption = Resumption(paths, PausedPaths(Path(launch.snapshot)) if launch.forked else None)
+    resumption = Resumption(paths) if launch.resume else None
+    if launch.forked and not launch.resume:
+        resumption = Resumption(paths, PausedPaths(Path(launch.snapshot)))
     life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun, resumption))
     # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
     abandoned = asyncio.create_task(reader.read(1))
