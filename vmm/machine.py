@@ -27,6 +27,7 @@ GREETING_S = 30.0  # QEMU greets within 0.2 s; a loaded host may take long to ma
 RESTORE_S = 60.0
 SAVE_S = 300.0
 LAST_WORDS_S = 1.0
+MEMORY_APART = "x-ignore-shared"  # the capability of a state that the memory is not in
 ENDING_S = 30.0
 
 
@@ -42,6 +43,7 @@ class Machine:
         self.console = console
         self.channel = channel
         self.plugged = [drive for drive in spec.drives if drive.slot is not None]
+        self._disk = "disk"  # the node that the guest's disk writes into
         self._failure = ""
 
     @property
@@ -95,8 +97,47 @@ class Machine:
         await self.qmp.execute("stop", timeout_s=60)
 
     async def _set_capabilities(self) -> None:
-        wanted = [{"capability": name, "state": True} for name in ("events", "x-ignore-shared")]
+        wanted = [{"capability": name, "state": True} for name in ("events", MEMORY_APART)]
         await self.qmp.execute("migrate-set-capabilities", capabilities=wanted)
+
+    async def save_devices(self, state: Path) -> None:
+        """Write the state of the devices of a machine that stands still, and none of its memory. Raises VmmError.
+
+        Other than after `save`, the machine may run on as if nothing had been. What is written has no configuration:
+        `vmm.forking.configured` makes a state of it that can be loaded.
+        """
+        name = await self.qmp.lend(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            # Its name is history: nothing in it is Xen's. `live=False`: the disks stay this machine's.
+            await self.qmp.execute("xen-save-devices-state", filename=name, live=False, timeout_s=SAVE_S)
+        finally:
+            await self.qmp.take_back(name)
+
+    async def type(self) -> str:
+        """QEMU's full name for this kind of machine, such as `pc-q35-10.0`. Raises VmmError."""
+        answer = await self.qmp.execute("qom-get", path="/machine", property="type")
+        return str(answer).removesuffix("-machine")
+
+    async def memory_address(self) -> int:
+        """Where QEMU has the guest's memory in its own. Raises VmmError."""
+        answer = await self.qmp.monitor("gpa2hva 0")
+        try:
+            return int(answer.split()[-1], 16)
+        except (ValueError, IndexError):
+            raise VmmError("QEMU did not say where the machine's memory is", details=answer) from None
+
+    async def change_disk(self, overlay: Path) -> None:
+        """Let the disk of a machine that stands still write into `overlay` from now on, a qcow2 above the one before,
+        which QEMU only reads from then on. Raises VmmError."""
+        # Both, and for good: QEMU opens it by this name again, for reading, when there is yet another one above it.
+        name = await self.qmp.lend(overlay, os.O_RDWR)
+        await self.qmp.lend(overlay, os.O_RDONLY, name)
+        node = f"disk-{name.rpartition('/')[2]}"
+        file = {"driver": "file", "filename": name, "locking": "off"}
+        options: dict[str, Any] = {"node-name": node, "discard": "unmap", "backing": None}
+        await self.qmp.execute("blockdev-add", driver="qcow2", file=file, **options)
+        await self.qmp.execute("blockdev-snapshot", node=self._disk, overlay=node)
+        self._disk = node
 
     async def shrink_memory(self, floor: int, *, timeout_s: float = 60.0) -> None:
         """Take the guest's free pages away and give the room back: pages freed long ago keep their old bytes otherwise.

@@ -47,6 +47,18 @@ def fill_memory(descriptor: int, size: int, template: Path) -> None:
                 offset += sent
 
 
+def copy_extents(source: int, target: int, size: int) -> None:
+    """Make the fresh file `target` what the file `source` is in its first `size` bytes, with the same holes. Where the
+    file system can, both share their blocks. Raises OSError (EIO for a file that gets shorter meanwhile)."""
+    os.ftruncate(target, size)
+    for start, end in data_extents(source, size):
+        offset = start
+        while offset < end:
+            if (sent := os.copy_file_range(source, target, end - offset, offset, offset)) == 0:
+                raise OSError(errno.EIO, "the file shrank while it was copied")
+            offset += sent
+
+
 def open_memory(size: int, template: Path) -> int:
     """The memory file of a snapshot, to be mapped privately: a machine of it shares the pages that it leaves alone.
 

@@ -60,7 +60,7 @@ def qemu_arguments(
     for mount in spec.mounts:
         arguments += _mount(mount, fds[mount.channel])
     if spec.incoming:
-        arguments += ["-incoming", "defer"]
+        arguments += ["-incoming", "defer", "-S"]  # one that was saved while it ran would run as soon as it is loaded
     return arguments
 
 

@@ -58,17 +58,19 @@ class Qmp:
         """Give QEMU, which can make no connection by itself, a copy of one, under `name`. Raises VmmError."""
         await self._send(connection.fileno(), "getfd", fdname=name)
 
-    async def lend(self, path: Path, flags: int) -> str:
+    async def lend(self, path: Path, flags: int, name: str | None = None) -> str:
         """Give QEMU, which can open nothing by itself, the file at `path`; returns the name that it opens.
 
-        `flags` are those that QEMU will open it with; a file that is made is the user's alone. Raises VmmError.
+        `flags` are those that QEMU will open it with; a file that is made is the user's alone. `name` is that of the
+        same file, lent with other flags. Raises VmmError.
         """
         try:
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise VmmError(f"{path} cannot be opened: {error.strerror}") from error
         try:
-            answer = await self._send(descriptor, "add-fd", opaque=str(path))
+            among = {} if name is None else {"fdset_id": _number(name)}
+            answer = await self._send(descriptor, "add-fd", opaque=str(path), **among)
         finally:
             os.close(descriptor)
         return f"/dev/fdset/{answer['fdset-id']}"
@@ -76,7 +78,7 @@ class Qmp:
     async def take_back(self, name: str) -> None:
         """Of a file that was lent QEMU keeps no more than what it has opened; never raises."""
         with contextlib.suppress(VmmError):
-            await self.execute("remove-fd", fdset_id=int(name.rpartition("/")[2]))
+            await self.execute("remove-fd", fdset_id=_number(name))
 
     async def migrate(self, command: str, state: Path, *, timeout_s: float) -> None:
         """Run `migrate` to the file `state`, or `migrate-incoming` from it, and wait until it completed.
@@ -120,6 +122,10 @@ class Qmp:
         """End the session; never raises."""
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.disconnect(), 2)
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("/")[2])
 
 
 async def _last_status(events: EventListener) -> str:

@@ -25,6 +25,7 @@ SECTIONS = {
         "restart": "Restart services.",
         "pause": "Write a sandbox to the disk, and end its processes.",
         "resume": "Let a paused sandbox go on.",
+        "fork": "Start more sandboxes where a running one is now.",
         "down": "Stop sandboxes and remove everything they left.",
     },
     "The file": {

@@ -90,7 +90,8 @@ def note_files(note: tuple[str, str] | None, user: str) -> Iterator[dict[str, An
 
 @dataclass(frozen=True)
 class GoingOn:
-    """What a guest has besides its snapshot when it goes on where it was paused, as the one that it was.
+    """What a guest has besides its snapshot when it goes on where a sandbox was: as the one that it was, or, if it does
+    not stay that (`stays`), as another one that was the same up to then.
 
     `mounts` are its devices, whose servers listen when `served` is done. `before_it_runs` is called at the last moment.
     `addresses` are those that names have in it.
@@ -101,13 +102,15 @@ class GoingOn:
     before_it_runs: Callable[[Gateway], object]
     authority: Authority | None = None
     addresses: Mapping[str, str] = field(default_factory=dict)
+    stays: bool = True
 
 
 @dataclass
 class Guest:
     """A guest that runs, or is about to. `ready` is done when it has answered and has its identity.
 
-    `memory` is the descriptor of its memory, None where that is private to QEMU. Of a restored guest calls may be made
+    `memory` is the descriptor of its memory, None where that is private to QEMU; `template` is then that of the file
+    that QEMU has mapped, None where there is none. Of a restored guest calls may be made
     before it is `ready`: they are answered after its identity was begun, beside it.
     """
 
@@ -116,6 +119,7 @@ class Guest:
     gateway: Gateway
     memory: int | None
     ready: asyncio.Future[None]
+    template: int | None = None
 
 
 @contextlib.asynccontextmanager
@@ -155,13 +159,17 @@ async def begin_guest(
     else its memory is a copy of the snapshot's. Where the policy looks inside TLS, the guest trusts the certificate of
     an authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the
     value of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host.
-    With `going_on`, `parent` is what was paused: the guest stays who it was, and gets fresh randomness and the time.
+    With `going_on`, `parent` is what was paused, or forked: a guest that stays who it was gets fresh randomness and the
+    time, another one all of its identity.
     Raises VmmError; `ready` does so with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
+        stays = going_on is not None and going_on.stays
         authority = going_on.authority if going_on else None
+        is_trusted = stays and authority is not None
         if authority is None and (certified or policy.looks_inside):
             authority = make_authority(name)
+        if authority is not None and not is_trusted:
             identity = replace(identity, certificate=authority.certificate)
         if begun is None:
             template = None if parent is None else parent.ram
@@ -202,13 +210,15 @@ async def begin_guest(
             await machine.run()
             # All that is asked of a restored guest is on its way before it answers the first of it.
             channel.greet(at_once=True)
-        request = identity.request() if going_on is None else identity.refresh()
-        # What goes on exists once: a slow host is no reason to lose it.
-        patience = HELLO_S if going_on is None else WAKING_S
+        request = identity.refresh() if stays else identity.request()
+        # What stays exists once: a slow host is no reason to lose it.
+        patience = WAKING_S if stays else HELLO_S
         ready = asyncio.ensure_future(_take_over(machine, channel, request, patience, booting=parent is None))
         stack.push_async_callback(_leave, ready)
         await asyncio.sleep(0)  # the identity is asked for before anything else
-        yield Guest(machine, channel, net.gateway, memory.descriptor if memory.shared else None, ready)
+        held = memory.descriptor
+        own = {"memory": held} if memory.shared else {"memory": None, "template": held}
+        yield Guest(machine, channel, net.gateway, ready=ready, **own)
 
 
 async def _leave(task: asyncio.Future[None]) -> None:

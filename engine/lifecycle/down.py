@@ -41,6 +41,7 @@ async def bring_down(layout: Layout, name: str, *, volumes: bool = False) -> str
         # That sandbox is not the one to remove.
         if look_up(layout, name).liveness not in ("starting", "running"):
             forget_instance(layout, name)
+            _forget_forks(layout)
     return lost
 
 
@@ -52,7 +53,16 @@ async def take_down(layout: Layout, listed: Listed) -> str | None:
     """
     lost = await _end_supervisor(layout, listed)
     forget_instance(layout, listed.name)
+    _forget_forks(layout)
     return lost
+
+
+def _forget_forks(layout: Layout) -> None:
+    """What a sandbox that is gone had in common with another one, if nobody else needs it."""
+    if layout.forks.is_dir():
+        from engine.lifecycle.forks import sweep_forks
+
+        sweep_forks(layout)
 
 
 def forget_kept(layout: Layout, project: Path) -> list[str]:

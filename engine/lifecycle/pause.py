@@ -85,10 +85,11 @@ def _launch(layout: Layout, name: str) -> Launch:
         launch = Launch.from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise EngineError(f"what {name} was started with cannot be read", f"{path}: {error}") from error
-    return replace(launch, secrets=_with_values(launch.secrets), proxies=host_proxies(), resume=True)
+    return replace(launch, secrets=with_values(launch.secrets), proxies=host_proxies(), resume=True)
 
 
-def _with_values(places: SecretPlaces) -> SecretPlaces:
+def with_values(places: SecretPlaces) -> SecretPlaces:
+    """The same, with the values of this environment that they are read from."""
     from engine.secrets.sources import needed_environment
 
     sources = [source for each in places.sources.values() for source in each]

@@ -85,6 +85,25 @@ class PausedPaths(NamedTuple):
         return self.directory / "authority.pem"
 
 
+class ForkPaths(NamedTuple):
+    """What a running sandbox was at one moment, for those that begin there: a machine and what its supervisor knew."""
+
+    directory: Path
+
+    @property
+    def disk(self) -> Path:
+        return self.directory / "disk.qcow2"
+
+    @property
+    def held(self) -> Path:
+        """Locked by the process that still needs all of it."""
+        return self.directory / "held"
+
+    @property
+    def aside(self) -> PausedPaths:
+        return PausedPaths(self.directory)
+
+
 class InstancePaths(NamedTuple):
     """The paths of one sandbox: its files are in `directory`, its sockets in `sockets`."""
 
@@ -120,9 +139,27 @@ class InstancePaths(NamedTuple):
     def disk(self) -> Path:
         return self.directory / "disk.qcow2"
 
+    @property
+    def next_disk(self) -> Path:
+        """A disk above that one, which takes its place."""
+        return self.directory / "next.qcow2"
+
+    def layers(self) -> list[Path]:
+        """The disks below its own one that it has from being forked."""
+        return sorted(self.directory.glob("layer-*.qcow2"))
+
+    def free_layer(self) -> Path:
+        """The path for one more."""
+        numbers = [int(path.stem.removeprefix("layer-")) for path in self.layers()]
+        return self.directory / f"layer-{max(numbers, default=0) + 1}.qcow2"
+
+    @property
+    def clones(self) -> Path:
+        return self.directory / "clones"
+
     def clone(self, number: int) -> Path:
         """The directory with the base of one of its clones."""
-        return self.directory / "clones" / str(number)
+        return self.clones / str(number)
 
     @property
     def paused(self) -> PausedPaths:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import EngineError
-from engine.state.instance_paths import InstancePaths, Sockets
+from engine.state.instance_paths import ForkPaths, InstancePaths, Sockets
 
 APP = "sandbox"
 ROOTS = ("cache", "state", "runtime")
@@ -64,6 +64,8 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/ssh/known_hosts", "pins `host_key` for the host's ssh", "with `host_key` alone"),
     ("state", "instances/<name>/ssh/config", "its alias, which the file `ssh_config` includes", "its alias is lost"),
     ("state", "instances/<name>/disk.qcow2", "the sandbox's own disk, over the snapshot's", "the sandbox is lost"),
+    ("state", "instances/<name>/next.qcow2", "its next disk, over that one, while it is forked", "the fork fails"),
+    ("state", "instances/<name>/layer-<number>.qcow2", "what its disk was when it was forked", "the sandbox is lost"),
     ("state", "instances/<name>/paused/ram", "the memory of a paused sandbox", "the sandbox is lost"),
     ("state", "instances/<name>/paused/state", "the state of its devices", "the sandbox is lost"),
     ("state", "instances/<name>/paused/meta.json", "the machine that both are of", "the sandbox is lost"),
@@ -88,11 +90,26 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/paused.new/", "the same, being written or of no use any more", "safe"),
     (
         "state",
+        "forks/<fork>/disk.qcow2",
+        "what the disks of clones lie over; the last `down` removes it",
+        "they are lost",
+    ),
+    ("state", "forks/<fork>/layer-<number>.qcow2", "what that one lies over", "with `disk.qcow2` alone"),
+    ("state", "forks/<fork>/held", "locked while a `sandbox fork` needs what is beside it", "safe when no fork runs"),
+    ("state", "forks/<fork>/ram", "the memory of a sandbox while it is forked", "safe when no fork runs"),
+    ("state", "forks/<fork>/state", "the state of its devices", "safe when no fork runs"),
+    ("state", "forks/<fork>/meta.json", "the machine that both are of", "safe when no fork runs"),
+    ("state", "forks/<fork>/launch.json", "what it runs with, without values of secrets", "safe when no fork runs"),
+    ("state", "forks/<fork>/temporary.json", "what you allowed and denied for now", "safe when no fork runs"),
+    ("state", "forks/<fork>/authority.pem", "its certificate authority, with the key", "safe when no fork runs"),
+    (
+        "state",
         "failed/<name>/",
         "record, console, journal and log of a start that failed; the last five are kept",
         "safe",
     ),
     ("state", "locks/<name>.lock", "held while a sandbox of that name is brought up or down", "safe when nothing runs"),
+    ("state", "locks/.forks.lock", "held while forks are made room for or removed", "safe when nothing runs"),
     ("state", "projects/<project>/plan.json", "what the last build was made of; explains the next plan", "safe"),
     ("state", "projects/<project>/plan-<agent>.json", "the same, of one of the file's `agents`", "safe"),
     (
@@ -281,6 +298,19 @@ class Layout(NamedTuple):
         """The paths of the sandbox `name`. Raises EngineError for a name that is not one plain path component."""
         checked = _checked(_NAME, name, "sandbox name")
         return InstancePaths(self.instances / checked, Sockets(self.runtime / _shorten(checked)))
+
+    @property
+    def forks(self) -> Path:
+        return self.state / "forks"
+
+    def fork(self, random: str) -> ForkPaths:
+        """Where what a running sandbox is now is written. Raises EngineError for what is no key."""
+        return ForkPaths(self.forks / _checked(_KEY, random, "fork", forbidden=()))
+
+    @property
+    def forks_lock(self) -> Path:
+        """Held while a fork is made room for, and while those that nobody needs are removed."""
+        return self.state / LOCKS / ".forks.lock"
 
     def instance_lock(self, name: str) -> Path:
         return self.state / LOCKS / f"{_checked(_NAME, name, 'sandbox name')}.lock"

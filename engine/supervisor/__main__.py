@@ -23,17 +23,18 @@ from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
 from engine.guest.begun import Begun
 from engine.guest.guest import Guest, begin_guest
-from engine.guest.services import start_services, wait_healthy, write_compose
+from engine.guest.services import look_at_services, start_services, wait_healthy, write_compose
 from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.redaction import hold, redact_held
 from engine.state.configuration import load_running
-from engine.state.instance_paths import InstancePaths
+from engine.state.instance_paths import InstancePaths, PausedPaths
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clones, putting_clones
 from engine.supervisor.events import Events
+from engine.supervisor.forking import Forker
 from engine.supervisor.host_changes import HostChanges
 from engine.supervisor.idle import Use, spell, wait_idle
 from engine.supervisor.keeping import Keeper
@@ -105,7 +106,7 @@ async def start_sandbox(
     """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open.
 
     `begun` are the parts of its machine that are on their way already. With `resumption` it goes on where it was
-    paused: its mounts and its services come with it.
+    paused, or where another one was: mounts, private copies and services come with it.
     """
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
@@ -128,7 +129,7 @@ async def start_sandbox(
                 base,
                 name=launch.name,
                 disk=paths.disk,
-                parent=load_snapshot(paths.paused.directory if resumption else Path(launch.snapshot)),
+                parent=load_snapshot(resumption.directory if resumption else Path(launch.snapshot)),
                 policy=launch.policy(),
                 identity=launch.identity,
                 runtime=runtime,
@@ -148,6 +149,9 @@ async def start_sandbox(
             await guest.ready
             changes.channel = guest.channel
             await stack.enter_async_context(ports.serving(guest.channel))
+            if not resumption.stays and launch.services:
+                events.step("checking the health of services")
+                services = await look_at_services(guest.channel, launch.project_name, launch.services)
             yield RunningSandbox(launch, guest, ports, services, resumption)
             return
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
@@ -226,6 +230,8 @@ async def supervise(
         loop.add_signal_handler(number, stop.set)
     up = asyncio.Event()
     resumption = Resumption(paths) if launch.resume else None
+    if launch.forked and not launch.resume:
+        resumption = Resumption(paths, PausedPaths(Path(launch.snapshot)))
     life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun, resumption))
     # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
     abandoned = asyncio.create_task(reader.read(1))
@@ -262,7 +268,8 @@ async def _live(
     try:
         async with start_sandbox(launch, paths, events, begun, resumption) as sandbox:
             # Those that go on are as they were: to ask would take longer than all the rest.
-            services = record.services if resumption else {row["name"]: row for row in sandbox.services}
+            stays = resumption is not None and resumption.stays
+            services = record.services if stays else {row["name"]: row for row in sandbox.services}
             record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
@@ -276,6 +283,7 @@ async def _live(
             handlers = {"down": _down(stop, keeper), "keep": keeper.handle, "apply": adjuster.handle}
             handlers["status"] = _status(layout, launch.name)
             handlers["pause"] = pauser.handle
+            handlers["fork"] = Forker(layout, launch, sandbox.guest, adjuster, temporary).handle
             handlers |= live_handlers(layout, launch.name, sandbox.guest, adjuster, temporary)
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
                 events.send("ready", services=list(services.values()))
@@ -294,7 +302,7 @@ async def _live(
 
 def _failed(resumption: Resumption | None, why: str) -> dict[str, Any]:
     """What the record says of a start that has failed: what is still paused can be resumed once more."""
-    if resumption is not None and not resumption.has_begun:
+    if resumption is not None and resumption.stays and not resumption.has_begun:
         return {"state": "paused", "pid": None, "process": None}
     return {"state": "failed", "error": why}
 

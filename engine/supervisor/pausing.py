@@ -12,6 +12,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.decoding import decode
@@ -72,30 +73,45 @@ class Pauser:
                     await asyncio.to_thread(_remove, new)
 
     def _write(self, new: PausedPaths) -> None:
-        launch = replace(self._launch, **self._adjuster.changed).without_values()
-        addresses = dict(self._guest.gateway.addresses)  # the guest remembers the answers of its resolver
-        launch = replace(launch, addresses=addresses, doors=tuple(doors_of(launch.policy(), addresses)))
-        replace_private(new.launch, launch.to_json())
-        replace_private(new.temporary, json.dumps([asdict(one) for one in self._temporary.said]))
-        if (authority := self._guest.gateway.authority) is not None:
-            replace_private(new.authority, authority.to_text())
+        write_aside(new, replace(self._launch, **self._adjuster.changed), self._guest.gateway, self._temporary.said)
 
     def _commit(self) -> None:
         self._paths.pausing.directory.rename(self._paths.paused.directory)
         self.paused.set()
 
 
-class Resumption:
-    """Going on with what is paused in `paths`. `has_begun` says whether it is paused no more."""
+def write_aside(new: PausedPaths, launch: Launch, gateway: Gateway, said: list[SaidBefore]) -> None:
+    """Write what a supervisor knows about its sandbox, without values of secrets. Raises OSError."""
+    addresses = dict(gateway.addresses)  # the guest remembers the answers of its resolver
+    launch = replace(launch.without_values(), addresses=addresses)
+    launch = replace(launch, doors=tuple(doors_of(launch.policy(), addresses)))
+    replace_private(new.launch, launch.to_json())
+    replace_private(new.temporary, json.dumps([asdict(one) for one in said]))
+    if (authority := gateway.authority) is not None:
+        replace_private(new.authority, authority.to_text())
 
-    def __init__(self, paths: InstancePaths) -> None:
+
+class Resumption:
+    """Going on with what is paused in `paths`, or, with `fork`, as another one from what is there.
+
+    `has_begun` says whether it is paused no more, `stays` whether the guest stays who it was; with `fork` neither.
+    """
+
+    def __init__(self, paths: InstancePaths, fork: PausedPaths | None = None) -> None:
         self.has_begun = False
+        self.stays = fork is None
+        self._aside = fork or paths.paused
         self._paths = paths
         self._said: list[SaidBefore] = []
 
+    @property
+    def directory(self) -> Path:
+        """Where its machine is, as a snapshot."""
+        return self._aside.directory
+
     def prepare(self, launch: Launch, served: Awaitable[object]) -> GoingOn:
         """Raises EngineError for files that cannot be read."""
-        paused = self._paths.paused
+        paused = self._aside
         try:
             self._said = [decode(SaidBefore, one) for one in read_json(paused.temporary)]
             authority = _authority(paused.authority.read_text()) if paused.authority.exists() else None
@@ -104,7 +120,7 @@ class Resumption:
         mounts = tuple(
             MountDevice(f"mount{index}", index, self._paths.sockets.mount(index)) for index in range(len(launch.mounts))
         )
-        return GoingOn(mounts, served, self._begin, authority, launch.addresses)
+        return GoingOn(mounts, served, self._begin, authority, launch.addresses, self.stays)
 
     async def finish(self, temporary: TemporaryRules, warn: Callable[[str], object]) -> None:
         """What was allowed and denied for the time being holds again; what is of no use any more is removed."""
@@ -112,11 +128,14 @@ class Resumption:
             await temporary.hold_again(self._said)
         except (EngineError, VmmError) as error:  # what was denied is denied; the machine runs, and exists once
             warn(f"what was allowed for the time being does not hold any more: {error.brief}")
-        await asyncio.to_thread(_remove, self._paths.pausing)
+        if self.stays:
+            await asyncio.to_thread(_remove, self._paths.pausing)
 
     def _begin(self, gateway: Gateway) -> None:
         gateway.accept_temporary()
         gateway.set_temporary(rule for one in self._said if one.holds for rule in one.endpoint.rules)
+        if not self.stays:
+            return
         _remove(self._paths.pausing)
         self._paths.paused.directory.rename(self._paths.pausing.directory)
         self.has_begun = True

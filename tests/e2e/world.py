@@ -86,6 +86,10 @@ class World:
         """A shell script in the project's sandbox."""
         return self.sandbox("exec", *options, "--", "sh", "-c", script, cwd=cwd, timeout_s=timeout_s)
 
+    def on(self, cwd: Path, name: str, script: str) -> str:
+        """What a shell script in the sandbox `name` says; it must succeed."""
+        return self.sandbox("exec", "-n", name, "--", "sh", "-c", script, cwd=cwd).ok().out
+
     def listed(self, cwd: Path) -> list[dict[str, Any]]:
         return list(json.loads(self.sandbox("ls", "--json", cwd=cwd).ok().out))
 

@@ -37,10 +37,10 @@ FLOORS = (
     "sandboxfile.reading sandboxfile.sections",
     "sandboxfile.diagnostics",
     "sandboxfile.names sandboxfile.positions sandboxfile.quantities sandboxfile.windows",
-    "vmm.suspension",
+    "vmm.forking vmm.suspension",
     "vmm.snapshot",
     "vmm.machine",
-    "vmm.carrier vmm.channel vmm.console vmm.disk vmm.virtiofs",
+    "vmm.carrier vmm.channel vmm.console vmm.disk vmm.private_memory vmm.virtiofs",
     "vmm.empty_network vmm.fileserver vmm.memory vmm.place vmm.process vmm.qemu_args vmm.qmp vmm.rotated_log"
     " vmm.unix_socket vmm.walk",
     "vmm.jail vmm.leash",

@@ -136,6 +136,7 @@ def test_what_the_layout_allows_can_be_bound() -> None:
 
 def test_every_path_is_in_the_list(layout: Layout) -> None:
     instance, build = layout.instance("shop"), layout.build_sockets("cafe")
+    fork = layout.fork(KEY)
     entry = layout.entry("disk", KEY)
     paths = [
         entry,
@@ -155,6 +156,11 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         *(instance.paused.launch, instance.paused.temporary, instance.paused.authority, instance.pausing.directory),
         instance.old_console_log,
         instance.journal.with_name("journal.jsonl.1"),
+        instance.next_disk,
+        instance.free_layer(),
+        fork.directory / instance.free_layer().name,
+        *(fork.disk, fork.held, *fork.aside.machine, fork.aside.launch, fork.aside.temporary, fork.aside.authority),
+        layout.forks_lock,
         layout.failed("shop").directory,
         *(log.with_suffix(".old.log") for log in (instance.supervisor_log, instance.console_log)),
         *(getattr(instance.ssh, name) for name in ("host_key", "identity", "public_identity", "known_hosts", "config")),

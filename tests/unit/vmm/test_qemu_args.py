@@ -84,7 +84,7 @@ def test_an_accelerator_uses_the_hosts_cpu(accelerator: str) -> None:
 
 
 def test_incoming_waits_for_the_state() -> None:
-    assert difference(arguments(incoming=True)) == ([], ["-incoming", "defer"])
+    assert difference(arguments(incoming=True)) == ([], ["-incoming", "defer", "-S"])
 
 
 @pytest.mark.parametrize("shared, word, more", [(True, "on", ""), (False, "off", ",readonly=on,rom=off")])

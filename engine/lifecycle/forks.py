@@ -1,0 +1,124 @@
+"""What running sandboxes were at some moment, as files: who needs them, and their end.
+
+A fork belongs to the command that makes it while that runs. After that only its disk is of use, for as long as the disk
+of a sandbox that began there lies above it. Nothing but the disks themselves says so, and so nothing can be wrong about
+it, whoever is killed when.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.files import make_private
+from engine.state.instance_paths import ForkPaths
+from engine.state.layout import Layout
+from engine.state.trees import remove_tree
+
+LAYERS_MOST = 64  # disks below a disk
+
+
+@contextlib.contextmanager
+def new_fork(layout: Layout) -> Iterator[ForkPaths]:
+    """A directory for a fork. After the block nothing of it is left but a disk that is needed. Raises OSError."""
+    sweep_forks(layout)  # what others have left, who were killed
+    with _locked(layout):
+        new = layout.fork(secrets.token_hex(8))
+        make_private(new.directory)
+        descriptor = os.open(new.held, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield new
+    finally:
+        os.close(descriptor)
+        sweep_forks(layout)
+
+
+def sweep_forks(layout: Layout) -> None:
+    """Remove of all forks what nobody needs. What cannot be removed stays; the next one tries again."""
+    with contextlib.suppress(OSError):
+        if not any(layout.forks.iterdir()):
+            layout.forks.rmdir()
+            return
+        with _locked(layout):
+            needed = {name for disk in _disks(layout) for name in _forks_below(layout, disk)}
+            for directory in layout.forks.iterdir():
+                fork = ForkPaths(directory)
+                if _is_held(fork.held):
+                    needed |= set(_forks_below(layout, fork.disk))
+            for directory in layout.forks.iterdir():
+                if not _is_held(ForkPaths(directory).held):
+                    _shrink(ForkPaths(directory), whole=directory.name not in needed)
+            with contextlib.suppress(OSError):  # it is not empty
+                layout.forks.rmdir()
+
+
+def _shrink(fork: ForkPaths, *, whole: bool) -> None:
+    if whole:
+        remove_tree(fork.directory)
+        return
+    for path in fork.directory.iterdir():
+        if path.suffix != fork.disk.suffix:
+            path.unlink()
+
+
+def _disks(layout: Layout) -> Iterator[Path]:
+    """Every disk that is not one of a fork."""
+    for parent, names, files in os.walk(layout.state):
+        if Path(parent) == layout.state and layout.forks.name in names:
+            names.remove(layout.forks.name)
+        yield from (Path(parent, name) for name in files if name.endswith(".qcow2"))
+
+
+def _forks_below(layout: Layout, disk: Path) -> Iterator[str]:
+    """The names of the forks that a disk lies above."""
+    from vmm.disk import read_backing
+    from vmm.errors import VmmError
+
+    forks = layout.forks.resolve()
+    for layer in range(LAYERS_MOST):
+        try:
+            backing = read_backing(disk)
+        except FileNotFoundError:
+            if layer == 0:  # it has just got another name: whoever looks now sees too little
+                raise
+            return
+        except (OSError, VmmError):
+            return
+        if backing is None:
+            return
+        disk = Path(os.path.normpath(disk.parent.resolve() / backing.name))
+        if disk.is_relative_to(forks):
+            yield disk.relative_to(forks).parts[0]
+        if disk.suffix != ".qcow2":
+            return
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    path = layout.forks_lock
+    make_private(path.parent)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

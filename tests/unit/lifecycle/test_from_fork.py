@@ -1,0 +1,135 @@
+"""What a sandbox gets that begins where another one is: its own name and ports, and nothing that it must not have."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from engine.errors import EngineError
+from engine.gateway.rules import Rule
+from engine.guest.guest import Identity
+from engine.lifecycle import fork as forking
+from engine.lifecycle import from_fork
+from engine.lifecycle.from_fork import copy_bases, launch_of, own_ports, read_launch, taken_ports
+from engine.secrets.places import SecretPlaces
+from engine.secrets.sources import Source
+from engine.state.instances import Instance, save_instance
+from engine.state.layout import Layout
+from engine.supervisor.launch import Launch
+from vmm.snapshot import Shape
+from vmm.spec import HostForward
+
+VALUE = "sk-a-value-that-nobody-else-has"
+LAUNCH = Launch(
+    name="shop", roots={}, toolchain="/t", root="/r", initrd="/i", shape=Shape("tcg", 2, 1 << 20, "10"), snapshot="/s",
+    mounts=(), rules=(Rule("api.example"),), forwards=(HostForward(18000, 80),),
+    identity=Identity("shop", {"SANDBOX_NAME": "shop", "TOKEN": "sandbox-key"}, files=(("/etc/npmrc", 0o644, "x"),),
+                      seeds=(("/home/agent/.seed", 0o600, "x"),), user="me", note=("/home/agent/NOTE", "x")),
+    services=("web",), late=("web",), project_name="shop", compose="{}", doors=(("10.0.2.101", 443),),
+    secrets=SecretPlaces({"key": (Source("env", "KEY"),)}), addresses={"api.example": "10.0.2.101"},
+)  # fmt: skip
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "cache", tmp_path / "state", tmp_path / "run")
+
+
+def record(name: str, **more: Any) -> Instance:
+    return Instance(
+        name, "/src/shop", "/src/shop/Sandboxfile.yaml", "key", "2026-01-01T00:00:00+00:00", "running", **more
+    )
+
+
+def test_it_is_told_its_name_and_no_more(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the agent has made of its files since, and what of the services runs, is in the guest."""
+    monkeypatch.setenv("KEY", VALUE)
+    fork = layout.fork("a" * 16)
+    fork.directory.mkdir(parents=True)
+    fork.aside.launch.write_text(LAUNCH.to_json())
+    launch = launch_of(read_launch(fork), fork, "shop-2", (HostForward(18001, 80),))
+    assert launch.identity == Identity("shop-2", {"SANDBOX_NAME": "shop-2"}, user="me")
+    assert (launch.name, launch.snapshot, launch.forked, launch.late) == ("shop-2", str(fork.directory), True, ())
+    assert (launch.rules, launch.doors, launch.addresses) == (LAUNCH.rules, LAUNCH.doors, LAUNCH.addresses)
+    assert launch.forwards == (HostForward(18001, 80),) and launch.services == ("web",)
+    assert launch.secrets.environment == {"KEY": VALUE}, "read anew, from this environment"
+    fork.aside.launch.write_text("nonsense")
+    with pytest.raises(EngineError, match="cannot be read"):
+        read_launch(fork)
+
+
+def test_ports_are_the_next_free_ones_that_no_sandbox_has(layout: Layout) -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        taken_now = listener.getsockname()[1]
+        paused = record("other", ports=[{"host": taken_now + 1, "guest": 1}])._replace(state="paused")
+        save_instance(layout, paused)
+        taken = taken_ports(layout)
+        assert taken == {taken_now + 1}
+        wanted = (HostForward(taken_now - 1, 80), HostForward(taken_now - 1, 81))
+        first, second = own_ports(wanted, taken)
+    assert first.host_port >= taken_now + 2 and second.host_port not in (
+        first.host_port,
+        *range(taken_now, taken_now + 2),
+    )
+    assert (first.guest_port, second.guest_port) == (80, 81)
+    assert own_ports((HostForward(65535, 80),), set())[0].host_port > 0
+
+
+def test_bases_of_private_copies_come_along(tmp_path: Path) -> None:
+    source, target = tmp_path / "shop/clones", tmp_path / "shop-2/clones"
+    (source / "0").mkdir(parents=True)
+    (source / "0/manifest.json").write_text("{}")
+    copy_bases(source, target)
+    assert (target / "0/manifest.json").read_text() == "{}"
+    copy_bases(tmp_path / "none", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(EngineError, match="cannot be copied"):
+        copy_bases(source, target)  # somebody's is there
+
+
+def test_names_follow_that_of_the_source(layout: Layout) -> None:
+    save_instance(layout, record("shop-3"))
+    with forking._claimed(layout, record("shop"), 2) as names:
+        assert names == ["shop-2", "shop-4"]
+        with forking._claimed(layout, record("shop"), 1) as others:
+            assert others == ["shop-5"], "others are held"
+
+
+def test_what_cannot_be_forked_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_instance(layout, record("shop")._replace(state="paused"))
+    with pytest.raises(EngineError, match="is paused"):
+        forking.forkable(layout, "shop")
+    alive = record("live", mounts=[{"source": "/src", "target": "/workspace"}])
+    listed = SimpleNamespace(name="live", liveness="running", status="running", instance=alive)
+    monkeypatch.setattr(forking, "look_up", lambda layout, name: listed)
+    with pytest.raises(EngineError, match=r"live mounts \(/workspace\)") as raised:
+        forking.forkable(layout, "live")
+    assert "mode: clone" in str(raised.value.hint)
+
+
+def test_a_host_without_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forking, "available_memory", lambda: 200 << 20)
+    forking._check_memory(record("shop"), 1)
+    with pytest.raises(EngineError, match="2 clones of shop would need"):
+        forking._check_memory(record("shop"), 2)
+
+
+@pytest.mark.parametrize("text", ["name: shop\n", "name: shop\nendpoints: [npm]\n", "nonsense: [\n"])
+def test_a_file_that_says_something_else_is_told_of(tmp_path: Path, text: str) -> None:
+    from sandboxfile import load
+
+    file = tmp_path / "Sandboxfile.yaml"
+    file.write_text('version: "1"\nname: shop\n')
+    value = load(file).sandbox.model_dump(mode="json", by_alias=True)
+    running = SimpleNamespace(configuration=SimpleNamespace(sandbox=value))
+    file.write_text(f'version: "1"\n{text}')
+    notes = list(
+        from_fork.changed_file(record("shop")._replace(file=str(file)), cast("Any", running), "the clone runs")
+    )
+    assert len(notes) == (0 if text == "name: shop\n" else 1), notes
