@@ -140,6 +140,11 @@ class Trial:
         if not good:
             self.problems.append(what)
 
+    def plant(self) -> None:
+        """Put the word where a search of the memory, and of the disk, has to find it."""
+        places = "/root/planted /dev/shm/planted"
+        self.root(f"echo {self.word} | tee {places} > /dev/null; sync; cat {places}").ok()
+
     def up(self) -> None:
         """Raises EngineError if it does not start."""
         self.call("up", "-d", "--yes", "--progress", "plain", timeout_s=UP_S).ok()
@@ -162,6 +167,7 @@ class Trial:
 
     def _resume(self) -> None:
         machine = self.boot_id()
+        self.plant()
         self.call("pause").ok()
         needles = {f"{name} {form}": data for name, value in REAL.items() for form, data in forms(value).items()}
         paused = in_files([self.instance], needles | {"planted": self.word.encode()})

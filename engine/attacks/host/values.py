@@ -10,7 +10,6 @@ from engine.attacks.host.check import Check
 from engine.attacks.trial import REAL, Trial
 from engine.attacks.value_search import forms, in_files, in_memory, in_processes
 
-_PLANT = "echo {word} > /root/planted; echo {word} > /dev/shm/planted; sync; cat /root/planted"
 _KINDS = ("setup", "booted", "services")
 
 
@@ -28,12 +27,8 @@ def _judge(place: str, found: Iterable[str], control: str) -> Iterator[str]:
         yield f"the real value ({name}) is in {place}"
 
 
-def _plant(trial: Trial) -> None:
-    trial.root(_PLANT.format(word=trial.word)).ok()
-
-
 def in_machine(trial: Trial) -> Iterator[str]:
-    _plant(trial)
+    trial.plant()
     qemu = [pid for pid, command in trial.room.processes().items() if "qemu-system" in command]
     if len(qemu) != 1:
         yield f"there are {len(qemu)} processes of QEMU"
@@ -43,7 +38,7 @@ def in_machine(trial: Trial) -> Iterator[str]:
 
 
 def on_disk(trial: Trial) -> Iterator[str]:
-    _plant(trial)
+    trial.plant()
     found = in_files([trial.instance], needles(trial))
     yield from _judge("the sandbox's disk", found.get(str(trial.instance / "disk.qcow2"), ()), "planted")
 
