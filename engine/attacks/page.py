@@ -67,9 +67,27 @@ def _states(report: Mapping[str, Any]) -> list[str]:
     return [state for state in STATES if any(state in attempt["states"] for attempt in report["attempts"])]
 
 
-def render_page(reports: Sequence[Mapping[str, Any]]) -> str:
+def merged(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One report for each host and user: runs of single states by the same user are one run."""
+    found: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        known = found.setdefault(json.dumps(report["host"], sort_keys=True), {**report, "seconds": 0, "attempts": []})
+        known["seconds"] += report["seconds"]
+        known["skipped"] = {state: why for state, why in known["skipped"].items() if state in report["skipped"]}
+        attempts = {attempt["id"]: attempt for attempt in known["attempts"]}
+        for attempt in report["attempts"]:
+            states = attempts.get(attempt["id"], {}).get("states", {})
+            attempts[attempt["id"]] = {**attempt, "states": {**states, **attempt["states"]}}
+        known["attempts"] = list(attempts.values())
+    for report in found.values():
+        verdicts = [result["verdict"] for attempt in report["attempts"] for result in attempt["states"].values()]
+        report["counts"] = {verdict: verdicts.count(verdict) for verdict in (HELD, OUT, NOT_TRIED)}
+    return list(found.values())
+
+
+def render_page(all_reports: Sequence[Mapping[str, Any]]) -> str:
     """The page of one run, or of several on the same program: root's, and an ordinary user's."""
-    lines = [_HEAD]
+    lines, reports = [_HEAD], merged(all_reports)
     for number, report in enumerate(reports, 1):
         lines.append(f"## Run {number}: {report['host'].get('user', '')}\n" if len(reports) > 1 else "## The run\n")
         lines += [f"- {name}: {text}" for name, text in report["host"].items()]

@@ -14,7 +14,7 @@ from engine.attacks.case import Case, load_cases
 from engine.attacks.host import channel, ends, growth, surroundings, tools, values
 from engine.attacks.host.check import Check, NotTried
 from engine.attacks.judgement import HELD, NOT_TRIED, OUT, Outcome, judge
-from engine.attacks.page import read_report, render_page, summary_line, to_json
+from engine.attacks.page import merged, read_report, render_page, summary_line, to_json
 from engine.attacks.room import Ran, Room, Stage
 from engine.attacks.run import CHECKS, Result, Wanted, cases_for, checks_for, groups, look
 from engine.attacks.trial import LATER, NAMES, REAL, STATES, Trial, write_files
@@ -275,6 +275,18 @@ def test_the_report_has_each_attempt_and_no_word_of_the_guest_controls_a_termina
     assert "| k | 2 | It \\| holds. | out | fresh, restored |" in page
     assert "- the state *forked* was not run: why" in page and "not tried: g: other: no ?device" in page
     assert "\x1b" not in page and "\x1b" not in json.dumps(report)
+
+
+def test_runs_of_one_user_are_one_and_another_users_is_another() -> None:
+    one, later = to_json(result()), to_json(result())
+    other = {**one, "host": {"user": "an ordinary user"}}
+    later["attempts"][0]["states"] = {"resumed": {"verdict": HELD, "why": ""}}
+    later["attempts"] = later["attempts"][:1]
+    later["skipped"] = {}
+    first, second = merged([one, later, other])
+    assert first["counts"] == {HELD: 3, OUT: 1, NOT_TRIED: 1} and second["counts"] == one["counts"]
+    assert set(first["attempts"][0]["states"]) == {"fresh", "restored", "resumed"} and first["skipped"] == {}
+    assert first["seconds"] == 122
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "nothing", '{"version": 2, "attempts": []}'])
