@@ -17,14 +17,18 @@ from typing import Any
 from engine.errors import EngineError
 
 CASES = Path(__file__).parent / "cases"
-GATEWAY, MACHINE = "gateway", "machine"
+GATEWAY, MACHINE, HOST = "gateway", "machine", "host"
+REVOKED = "revoked"  # a state in which what needs the credential cannot be as elsewhere
 _FIELDS = frozenset({"claim", "attack", "guest", "journal", "needs", "states", "values"})
 _LINE = frozenset({"verdict", "host", "port", "how", "method", "path", "reason"})
 
 
 @dataclass(frozen=True)
 class Case:
-    """`needs` says what it takes: a gateway, or a machine around the guest. No `states`: it is tried in each."""
+    """`needs` says what it takes: a gateway, a machine around the guest, or only the host (host/check.py).
+
+    No `states`: it is tried in each, but where a credential was revoked.
+    """
 
     group: str
     kind: str
@@ -36,6 +40,9 @@ class Case:
     states: tuple[str, ...] = ()
     variant: str = ""
     value: str = ""
+
+    def is_for(self, state: str) -> bool:
+        return state in self.states if self.states else state != REVOKED
 
     @property
     def label(self) -> str:

@@ -1,4 +1,4 @@
-"""What became of attempts: held or broken, by what the guest saw and by what the gateway wrote meanwhile."""
+"""What became of attempts: held or out, by what the guest saw and by what the gateway wrote meanwhile."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from engine.attacks.guest.runner import BOOKMARK
 
 Line = Mapping[str, Any]
 Names = Mapping[str, str]
+HELD, OUT, NOT_TRIED = "held", "out", "not tried"  # an attempt that cannot be tried says `not tried: why`
 _LATE = 3  # attempts later: a connection that was allowed is written down when it has ended
 
 
@@ -26,7 +27,9 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        return "BROKEN" if self.complaints else "held"
+        if self.complaints:
+            return OUT
+        return NOT_TRIED if self.said.startswith(f"{NOT_TRIED}: ") else HELD
 
 
 def judge(cases: Sequence[Case], said: Mapping[str, str], journal: Iterable[Line], names: Names) -> list[Outcome]:
@@ -55,6 +58,8 @@ def _attribute(outcomes: Sequence[Outcome], at: int, line: Line, names: Names) -
 
 def _complain(outcome: Outcome, names: Names) -> None:
     case = outcome.case
+    if outcome.said.startswith(f"{NOT_TRIED}: ") and not outcome.lines:
+        return
     if not re.search(_filled(case.guest, names), outcome.said, re.DOTALL):
         outcome.complaints.append(f"the guest saw {outcome.said[:600]!r} and not {case.guest!r}")
     for wanted in case.journal:
@@ -83,10 +88,10 @@ def _filled(pattern: str, names: Names) -> str:
 
 
 def summary(outcomes: Iterable[Outcome], state: str) -> str:
-    """A line for each attempt: state, group, name, verdict, claim; of a broken one what is wrong, too."""
+    """A line for each attempt: state, group, name, verdict, claim; of one that got out what is wrong, too."""
     rows = []
     for outcome in outcomes:
         case = outcome.case
-        rows.append(f"{outcome.verdict:<6} {state:<12} {case.label:<58} {case.claim}")
+        rows.append(f"{outcome.verdict:<9} {state:<12} {case.label:<58} {case.claim}")
         rows += [f"       {complaint}" for complaint in outcome.complaints]
     return "\n".join(rows)

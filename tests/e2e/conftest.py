@@ -22,6 +22,7 @@ AGENTS, STARTERS, OWN = "test_agent_tasks.py", "test_starters.py", "test_project
 TURNS = (
     ("test_docker_matrix.py", *of(AGENTS, "opencode", "pi"), *of(STARTERS, "pi"), *of(OWN, "npm", "pip", "deno")),
     ("test_recipes.py", "test_clients.py", *of(AGENTS, "gemini", "cline"), *of(OWN, "uv", "pnpm", "compose")),
+    ("test_escapes.py", *of(OWN, "uv")),
     (
         *("test_copied_content.py", "test_certificate.py"),
         *of(AGENTS, "copilot", "qwen-code"),

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-import value_search
 from vendors import MUST_BE_ROOT, build, start_vendors, values
 from world import World
 
 from engine import resources
+from engine.attacks import value_search
 
 ANTHROPIC, OPENAI = "sk-ant-api03-real-and-never-in-the-guest", "sk-openai-real-and-never-in-the-guest"
 # Host, header, the header's value, and the key in it.

@@ -13,6 +13,9 @@ from typing import Any
 
 from world import UP_S, World
 
+from engine.attacks.guest import fuse
+
+BESIDE = "import sys, types\nfuse = sys.modules[{name!r}] = types.ModuleType({name!r})\nexec({text!r}, fuse.__dict__)\n"
 RAW_FUSE = (Path(__file__).parent / "raw_fuse.py").read_text()
 ROUNDS = 10
 COUNTS = {"delete": 60, "wal": 8}  # in WAL mode SQLite waits for seconds when the other side has the database
@@ -69,7 +72,8 @@ def test_root_in_the_guest_speaks_fuse_by_itself(world: World) -> None:
     kept = (outside, readonly, project / "Sandboxfile.yaml", project / "directory")
     before, beside = picture(*kept), sorted(os.listdir(world.base / "outer"))  # noqa: PTH208
     argv = ("exec", "-i", "-u", "root", "-w", "/", "--", "python3", "-", str(outside), "/workspace", "/ro")
-    results = json.loads(world.sandbox(*argv, cwd=project, stdin=RAW_FUSE, timeout_s=600).ok().out)
+    program = BESIDE.format(name=fuse.__name__, text=Path(fuse.__file__).read_text()) + RAW_FUSE
+    results = json.loads(world.sandbox(*argv, cwd=project, stdin=program, timeout_s=600).ok().out)
 
     assert set(results) == {"mount0", "mount1"}
     assert [results[tag].pop("afterwards") for tag in ("mount0", "mount1")] == ["file\n", "ro\n"]

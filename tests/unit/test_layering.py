@@ -14,6 +14,7 @@ PACKAGES = ("sandboxfile", "vmm", "engine")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # run by Python as processes of their own, never imported for what they print
 PROGRAMS = (
+    "engine/attacks/stage.py",
     "vmm/empty_network.py",
     "engine/supervisor/__main__.py",
     "engine/supervisor/beginning.py",

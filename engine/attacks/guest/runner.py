@@ -14,6 +14,7 @@ import time
 import traceback
 from typing import Any
 
+from engine.attacks.guest.fuse import give_back, naming, take
 from engine.attacks.guest.packets import Wire
 from engine.attacks.guest.talk import Talk
 
@@ -65,6 +66,7 @@ def _say(case: dict[str, str], stage: dict[str, Any]) -> str:
     talk = Talk(stage["gateway"])
     names: dict[str, Any] = {name: getattr(talk, name) for name in dir(talk) if not name.startswith("_")}
     names |= {**stage, "value": case["value"], "say": lambda what: words.append(str(what)), "sh": shell, "Wire": Wire}
+    names |= {"take": take, "naming": naming, "give_back": give_back}
     try:
         exec(compile(case["attack"], case["label"], "exec"), names)
     except (Exception, SystemExit) as error:

@@ -1,4 +1,6 @@
-"""A small internet around one sandbox, in which nothing goes unheard: `escape_stage.py DIRECTORY`, in new namespaces.
+"""A small internet around one sandbox, in which nothing goes unheard.
+
+`python -m engine.attacks.stage DIRECTORY`, in new namespaces.
 
 Beside this network namespace it puts a second one, where all names of the file lead, and where every other address
 leads, too: public resolvers, metadata, whatever. The servers keep what they get in DIRECTORY/requests. Whatever else
@@ -21,11 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from engine.attacks import careless_server
 
-import careless_server
-
-NAMES = ("api.anthropic.com", "api.github.com", "other.example.com", "taken.example.com", "a.wild.example.com")
+# The last ones are those that no endpoint of a proper file names.
+NAMES = (
+    *("api.anthropic.com", "api.github.com", "other.example.com", "taken.example.com", "a.wild.example.com"),
+    *("evil.example.net", "dns.google"),
+)
 HOST, VENDOR = "45.33.32.1", "45.33.32.156"  # no address that the gateway refuses; nothing leaves the namespaces
 CANARY = 7777  # listens on both sides, for TCP and UDP
 ELSEWHERE = ("1.1.1.1", "8.8.8.8", "169.254.169.254", "203.0.113.9")
@@ -143,7 +147,7 @@ def hear_ourselves(canaries: list[Canary], control: bytes) -> None:
         udp.sendto(control, ("1.1.1.1", CANARY))
         udp.sendto(control, ("127.0.0.1", CANARY))
     for canary in canaries:
-        canary.is_hearing.wait()  # the test's own deadline ends it
+        canary.is_hearing.wait()  # whoever started this ends it
 
 
 def main() -> None:
@@ -157,7 +161,7 @@ def main() -> None:
     (directory / "hosts").write_text("127.0.0.1 localhost\n" + "\n".join(lines) + "\n")
     subprocess.run(["mount", "--bind", str(directory / "hosts"), "/etc/hosts"], check=True)
     ip("link", "set", "lo", "up")
-    argv = ["unshare", "-n", sys.executable, __file__, str(directory), "--serve"]
+    argv = ["unshare", "-n", sys.executable, "-m", "engine.attacks.stage", str(directory), "--serve"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as vendor:
         assert vendor.stdin is not None and vendor.stdout is not None
         assert vendor.stdout.readline() == "here\n"

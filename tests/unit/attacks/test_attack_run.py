@@ -1,0 +1,295 @@
+"""A run of the attempts, by fakes: what is tried in which state, and that each group's checks see what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.attacks.case import Case, load_cases
+from engine.attacks.host import channel, ends, growth, surroundings, tools, values
+from engine.attacks.host.check import Check, NotTried
+from engine.attacks.judgement import HELD, NOT_TRIED, OUT, Outcome, judge
+from engine.attacks.page import merged, read_report, render_page, summary_line, to_json
+from engine.attacks.room import Ran, Room, Stage
+from engine.attacks.run import CHECKS, Result, Wanted, cases_for, checks_for, groups, look
+from engine.attacks.trial import LATER, NAMES, REAL, STATES, Trial, write_files
+from engine.errors import EngineError
+
+Answer = Callable[..., Ran]
+
+
+def ran(code: int | None = 0, out: str = "", err: str = "") -> Ran:
+    return Ran(("x",), code, out, err, 0.0)
+
+
+class FakeRoom(Room):
+    """Commands answer what the test says; there are no processes but those that it names."""
+
+    def __init__(self, base: Path) -> None:
+        variables = {f"SANDBOX_{name}_DIR": str(base / name) for name in ("STATE", "RUNTIME", "CONFIG", "CACHE")}
+        super().__init__(base, {**variables, "HOME": str(base / "home")})
+        self.answer: Answer = lambda *argv, **options: ran()
+        self.alive: dict[int, str] = {}
+        self.calls: list[tuple[str, ...]] = []
+
+    def sandbox(self, *argv: str, cwd: Path, timeout_s: float = 1.0, stdin: str | None = None) -> Ran:
+        self.calls.append(argv)
+        return self.answer(*argv, stdin=stdin)
+
+    def processes(self) -> dict[int, str]:
+        return self.alive
+
+    def left(self) -> list[str]:
+        return list(self.alive.values())
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    trial = Trial(FakeRoom(tmp_path), Stage(tmp_path), tmp_path / "host/project", tmp_path / "host/outside")
+    write_files(trial)
+    (tmp_path / "heard").touch()
+    return trial
+
+
+def room(trial: Trial) -> FakeRoom:
+    assert isinstance(trial.room, FakeRoom)
+    return trial.room
+
+
+def test_there_are_enough_attempts_each_under_a_name_of_its_own() -> None:
+    labels = [case.label for case in load_cases()] + [check.case.label for check in CHECKS]
+    assert len(labels) == len(set(labels)) >= 450
+    assert len(groups()) >= 14 and all(check.claim.endswith(".") for check in CHECKS)
+
+
+def test_each_state_has_attempts_of_each_kind_of_group_that_is_for_it() -> None:
+    assert set(LATER) < set(STATES)
+    for state in [state for state in STATES if state not in LATER]:
+        assert cases_for(state, Wanted()) or state == "revoked"
+        assert {"credentials", "network", "mounts", "kernel"} <= {one.group for one in checks_for(state, Wanted())}
+    assert len(cases_for("fresh", Wanted())) > 2 * len(cases_for("restored", Wanted())) > 100
+    assert {case.group for case in cases_for("revoked", Wanted())} == {"revoked"}
+
+
+def test_what_was_asked_for_is_tried_and_nothing_else() -> None:
+    wanted = Wanted(frozenset({"hidden"}))
+    assert {case.group for case in cases_for("restored", wanted)} == {"hidden"}
+    assert checks_for("fresh", wanted) == []
+    one = load_cases()[0].label
+    assert [case.label for case in cases_for("fresh", Wanted(labels=frozenset({one})))] == [one]
+
+
+def test_a_check_that_breaks_off_did_not_hold() -> None:
+    def broken(trial: Trial) -> Iterator[str]:
+        yield from ()
+        raise EngineError("the sandbox is gone")
+
+    def impossible(trial: Trial) -> Iterator[str]:
+        yield from ()
+        raise NotTried("no such device here")
+
+    verdicts = [look(Check("g", "k", "C.", what), None).verdict for what in (broken, impossible)]  # type: ignore[arg-type]
+    assert verdicts == [OUT, NOT_TRIED]
+
+
+def test_an_attempt_may_say_that_it_cannot_be_tried() -> None:
+    case = Case("kernel", "k", "C.", "", "^end$")
+    (outcome,) = judge([case], {case.label: "not tried: no /dev/mem"}, [], {})
+    assert outcome.verdict == NOT_TRIED
+
+
+# Each group's checks, with what they must see.
+
+
+def test_the_surroundings_are_as_they_were(trial: Trial) -> None:
+    assert [text for check in surroundings.CHECKS for text in check.look(trial)] == []
+
+
+@pytest.mark.parametrize(
+    ("number", "spoil"),
+    [
+        (0, lambda t: (t.stage.directory / "heard").write_text("frame\n")),
+        (1, lambda t: (t.outside / "new").write_text("x")),
+        (1, lambda t: (t.outside / "victim").write_text("x")),
+        (1, lambda t: (t.beside / "moved").mkdir()),
+        (2, lambda t: (t.project / "kept/new").write_text("x")),
+        (3, lambda t: (t.project / "Sandboxfile.local.yaml").write_text("x")),
+        (3, lambda t: (t.project / "Sandboxfile.yaml").write_text("evil")),
+        (4, lambda t: (t.beside / "raw/.git/hooks/pre-commit").write_text("x")),
+        (4, lambda t: (t.beside / "raw/.claude").mkdir() or (t.beside / "raw/.claude/settings.json").write_text("x")),
+        (5, lambda t: (t.beside / "raw/key.pem").write_text("x")),
+        (6, lambda t: (t.beside / "raw/file").chmod(0o4755)),
+    ],
+)
+def test_what_changed_around_is_seen(trial: Trial, number: int, spoil: Callable[[Trial], Any]) -> None:
+    spoil(trial)
+    assert list(surroundings.CHECKS[number].look(trial)), surroundings.CHECKS[number].kind
+
+
+def test_a_program_that_ran_on_the_host_is_seen(trial: Trial) -> None:
+    trial.notes["tools"] = "esc"
+    assert list(tools.trapped(3, trial)) == []
+    (trial.outside / "ran-3").touch()
+    assert list(tools.trapped(3, trial)) and not (trial.outside / "ran-3").exists()
+
+
+def test_what_the_tools_must_not_write_or_print_is_seen(trial: Trial) -> None:
+    trial.notes["tools"] = "esc"
+    copied = trial.beside / "copied"
+    (copied / "proper.txt").write_text("proper\n")
+    looks = (tools.written, tools.repository, tools.special, tools.terminal, tools.commits, tools.still_works)
+    assert [text for one in looks for text in one(trial)] == []
+    (copied / "out").symlink_to(trial.outside)
+    os.mkfifo(copied / "fifo")
+    (copied / ".git/hooks/post-merge").touch()
+    (copied / ".git/refs/heads/pulled").touch()
+    (copied / "proper.txt").unlink()
+    trial.notes["tools"] = "esc\x1b]52;c;x"
+    assert [bool(list(one(trial))) for one in looks] == [True] * 6
+
+
+def test_a_lying_archive_that_got_out_is_seen(trial: Trial) -> None:
+    assert list(tools.lying_archive("dots", trial)) == []
+    room(trial).answer = lambda *argv, **options: (trial.outside / "evil").touch() or ran()  # type: ignore[func-returns-value]
+    assert list(tools.lying_archive("link", trial))
+    room(trial).answer = lambda *argv, **options: ran(3 if argv[0] == "cp" else 0, err="Traceback")
+    (trial.outside / "evil").unlink()
+    assert list(tools.lying_archive("hard", trial))
+
+
+def test_a_word_that_controls_the_terminal_is_seen(trial: Trial) -> None:
+    assert list(tools.shown(trial)) == []
+    room(trial).answer = lambda *argv, **options: ran(0, "\x1b]52;c;x" if argv[0] == "ls" else "")
+    assert len(list(tools.shown(trial))) == 1
+
+
+def test_a_supervisor_that_grew_and_a_silent_host_are_seen(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.names |= {"held": "x", "held_second": "y"}
+    trial.instance.mkdir(parents=True)
+    (trial.instance / "instance.json").write_text(json.dumps({"pid": os.getpid()}))
+
+    def try_it(**codes: int | None) -> list[str]:
+        (trial.project / "spoken").touch()
+        room(trial).answer = lambda *argv, **options: ran(codes.get(argv[0], 0) if "sh" not in argv else 0, "attacked")
+        return list(channel.frames("noise", trial))
+
+    monkeypatch.setattr(channel, "_MOST", 1 << 60)
+    assert try_it() == []
+    for name, code, said in (("ls", 1, "`ls` says 1"), ("exec", None, "does not end"), ("exec", 3, "by a bug")):
+        assert [text for text in try_it(**{name: code}) if said in text], name
+    assert [text for text in try_it(down=1) if "`down` fails" in text]
+    room(trial).alive = {1: "qemu-system"}
+    assert [text for text in try_it() if "left" in text]
+    monkeypatch.setattr(channel, "_MOST", 1)
+    assert [text for text in try_it() if "MiB of memory" in text]
+    monkeypatch.setattr(channel, "_SPOKEN_S", 0.0)
+    room(trial).answer = lambda *argv, **options: ran()
+    assert [text for text in channel.frames("noise", trial) if "had not written" in text]
+
+
+def test_what_grew_is_seen(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.instance.mkdir(parents=True)
+    room(trial).alive = {os.getpid(): "python test"}
+    monkeypatch.setattr(growth, "MB", 1 << 40)
+    assert list(growth.grows("processes", trial)) == []
+    (trial.instance / "journal.jsonl").write_bytes(b"x" * 10000)
+    monkeypatch.setattr(growth, "_JOURNAL", 1)
+    assert list(growth.grows("requests", trial))
+    monkeypatch.setattr(growth, "_JOURNAL", 1 << 40)
+    room(trial).answer = lambda *argv, **options: ran(None if argv[-1] == "true" else 0, "made")
+    assert len(list(growth.grows("a file beyond the disk", trial))) == 2
+
+
+def test_an_end_without_a_word_is_seen(trial: Trial) -> None:
+    assert list(ends.alive(trial)) != []
+    trial.names["held"] = "x"
+    room(trial).answer = lambda *argv, **options: ran(1 if argv[0] == "exec" and argv[-1] == "true" else 0, "b")
+    assert [text for text in ends.ended("panic", trial) if "is told ''" in text]
+    room(trial).alive = {1: "qemu-system"}
+    assert [text for text in ends.ended("panic", trial) if "left" in text]
+
+
+def test_a_value_that_is_somewhere_is_seen(trial: Trial) -> None:
+    trial.planted = "built-word"
+    trial.room.state.mkdir()
+    store = trial.room.state / "secrets.json"
+    store.write_text(REAL["github"])
+    assert list(values.in_our_files(trial)) == []
+    (trial.room.state / "log").write_text(f"a {REAL['anthropic']} b")
+    assert list(values.in_our_files(trial))
+    trial.paused = {"planted"}
+    assert list(values.in_paused(trial)) == []
+    trial.paused = {"planted", "github plain"}
+    assert list(values.in_paused(trial))
+    trial.paused = set()
+    assert list(values.in_paused(trial)), "a search that finds nothing is no proof"
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        (NAMES["managed"], "POST /v1/files HTTP/1.1\r\nx-api-key: " + REAL["anthropic"]),
+        (NAMES["managed"], "POST /v1/messages HTTP/1.1\r\nx-api-key: other"),
+        (NAMES["spliced"], "GET / HTTP/1.1\r\nx-api-key: " + REAL["anthropic"]),
+        ("evil.example.net", "GET / HTTP/1.1\r\n"),
+        (NAMES["second"], "GET /repos/acme/a HTTP/1.1\r\nauthorization: Bearer attacker"),
+    ],
+)
+def test_a_request_that_should_not_have_come_is_seen(trial: Trial, name: str, head: str) -> None:
+    good = [
+        (NAMES["managed"], f"POST /v1/messages HTTP/1.1\r\nx-api-key: {REAL['anthropic']}\r\n\r\n", ""),
+        (NAMES["second"], f"GET /repos/acme/a HTTP/1.1\r\nauthorization: Bearer {REAL['github']}\r\n\r\n", ""),
+        (NAMES["spliced"], "GET / HTTP/1.1\r\n\r\n", ""),
+    ]
+    log = trial.stage.directory / "requests"
+    log.write_text("".join(json.dumps(one) + "\n" for one in good))
+    assert list(values.at_servers(trial)) == []
+    log.write_text("".join(json.dumps(one) + "\n" for one in [*good, (name, f"{head}\r\n\r\n", "")]))
+    assert len(list(values.at_servers(trial))) == 1
+
+
+# What is told of it.
+
+
+def result() -> Result:
+    held, out = Case("g", "k", "It | holds.", "", "", variant="a"), Case("g", "k", "It | holds.", "", "", variant="b")
+    skipped = Case("g", "other", "It too.", "", "")
+    outcomes = [
+        Outcome(held, ""),
+        Outcome(out, "", complaints=["x\x1by"]),
+        Outcome(skipped, "not tried: no \x1bdevice"),
+    ]
+    return Result({"user": "root"}, {"fresh": outcomes, "restored": [Outcome(held, "")]}, {"forked": "why"}, 61.0)
+
+
+def test_the_report_has_each_attempt_and_no_word_of_the_guest_controls_a_terminal() -> None:
+    report = read_report(json.dumps(to_json(result())))
+    assert report["counts"] == {HELD: 2, OUT: 1, NOT_TRIED: 1}
+    assert summary_line(report) == "3 attempts in 2 states, 3 times tried: 2 held, 1 out, 1 not tried; 1 min 1 s"
+    page = render_page([report, report])
+    assert "| k | 2 | It \\| holds. | out | fresh, restored |" in page
+    assert "- the state *forked* was not run: why" in page and "not tried: g: other: no ?device" in page
+    assert "\x1b" not in page and "\x1b" not in json.dumps(report)
+
+
+def test_runs_of_one_user_are_one_and_another_users_is_another() -> None:
+    one, later = to_json(result()), to_json(result())
+    other = {**one, "host": {"user": "an ordinary user"}}
+    later["attempts"][0]["states"] = {"resumed": {"verdict": HELD, "why": ""}}
+    later["attempts"] = later["attempts"][:1]
+    later["skipped"] = {}
+    first, second = merged([one, later, other])
+    assert first["counts"] == {HELD: 3, OUT: 1, NOT_TRIED: 1} and second["counts"] == one["counts"]
+    assert set(first["attempts"][0]["states"]) == {"fresh", "restored", "resumed"} and first["skipped"] == {}
+    assert first["seconds"] == 122
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "nothing", '{"version": 2, "attempts": []}'])
+def test_what_is_no_report_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        read_report(text)
