@@ -25,6 +25,8 @@ SECTIONS = {
         "restart": "Restart services.",
         "pause": "Write a sandbox to the disk, and end its processes.",
         "resume": "Let a paused sandbox go on.",
+        "stop": "End a sandbox's machine, and keep its disk.",
+        "start": "Boot the disk of a stopped sandbox again.",
         "down": "Stop sandboxes and remove everything they left.",
     },
     "The file": {

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
-from engine.state.instances import hold_name, load_instance, look_up, save_instance
+from engine.state.instances import hold_name, look_up
 
 if TYPE_CHECKING:
-    from engine.secrets.places import SecretPlaces
     from engine.state.instances import Instance, Listed
     from engine.state.layout import Layout
-    from engine.supervisor.launch import Launch
 
 PAUSE_S = 600.0  # a second for each few hundred megabytes of memory; a slow disk may take minutes
 
@@ -53,51 +48,12 @@ async def resume(layout: Layout, name: str, on_event: Callable[[str], None]) -> 
     Its secrets are read anew, and the proxies of this process's environment are its own. What fails before its machine
     runs leaves it paused. Raises EngineError.
     """
-    from engine.lifecycle.start import start_supervisor
-    from engine.state.processes import describe_process
+    from engine.lifecycle.kept import wake
 
     with hold_name(layout, name):
         listed = look_up(layout, name)
         if listed.liveness != "paused" or listed.instance is None:
-            raise EngineError(f"{name} is not paused ({listed.status})")
-        launch = _launch(layout, name)
-        record = listed.instance
-        try:
-            async with start_supervisor(layout, layout.instance(name)) as supervisor:
-                pid = supervisor.pid
-                record = record._replace(state="starting", pid=pid, process=describe_process(pid), error=None)
-                save_instance(layout, record)
-                await supervisor.send(launch)
-                await supervisor.ready(on_event)
-        except BaseException:
-            _note_paused(layout, name)
-            raise
-        return load_instance(layout, name) or record
-
-
-def _launch(layout: Layout, name: str) -> Launch:
-    """What the sandbox was started with, and what of this environment it gets anew. Raises EngineError."""
-    from engine.lifecycle.start import host_proxies
-    from engine.supervisor.launch import Launch
-
-    path = layout.instance(name).paused.launch
-    try:
-        launch = Launch.from_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise EngineError(f"what {name} was started with cannot be read", f"{path}: {error}") from error
-    return replace(launch, secrets=_with_values(launch.secrets), proxies=host_proxies(), resume=True)
-
-
-def _with_values(places: SecretPlaces) -> SecretPlaces:
-    from engine.secrets.sources import needed_environment
-
-    sources = [source for each in places.sources.values() for source in each]
-    return replace(places, environment=needed_environment(sources, os.environ))
-
-
-def _note_paused(layout: Layout, name: str) -> None:
-    """A supervisor that was killed has not written that down."""
-    with contextlib.suppress(EngineError):
-        listed = look_up(layout, name)
-        if listed.liveness == "paused" and listed.instance is not None:
-            save_instance(layout, listed.instance._replace(state="paused", pid=None, process=None))
+            hint = f"`sandbox start {name}` starts it" if listed.liveness == "stopped" else None
+            raise EngineError(f"{name} is not paused ({listed.status})", hint=hint)
+        kept = layout.instance(name).paused
+        return await wake(layout, listed.instance, kept, "paused", on_event, resume=True)

@@ -62,8 +62,8 @@ class SshPaths(NamedTuple):
         return self.directory / "config"
 
 
-class PausedPaths(NamedTuple):
-    """A paused sandbox: the files of vmm.suspension, and what its supervisor knew. It is paused while they are here."""
+class KeptPaths(NamedTuple):
+    """A sandbox that waits: what its supervisor knew, and of a paused one the files of vmm.suspension."""
 
     directory: Path
 
@@ -125,13 +125,24 @@ class InstancePaths(NamedTuple):
         return self.directory / "clones" / str(number)
 
     @property
-    def paused(self) -> PausedPaths:
-        return PausedPaths(self.directory / "paused")
+    def paused(self) -> KeptPaths:
+        """It is paused while this is here."""
+        return KeptPaths(self.directory / "paused")
 
     @property
-    def pausing(self) -> PausedPaths:
+    def pausing(self) -> KeptPaths:
         """The same before it is whole, and after the sandbox has gone on."""
-        return PausedPaths(self.directory / "paused.new")
+        return KeptPaths(self.directory / "paused.new")
+
+    @property
+    def stopped(self) -> KeptPaths:
+        """It can be started from its disk while this is here and its supervisor is not."""
+        return KeptPaths(self.directory / "stopped")
+
+    @property
+    def stopping(self) -> KeptPaths:
+        """The same before it is whole, and after the sandbox was started again."""
+        return KeptPaths(self.directory / "stopped.new")
 
     @property
     def ssh(self) -> SshPaths:

@@ -88,6 +88,13 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/paused.new/", "the same, being written or of no use any more", "safe"),
     (
         "state",
+        "instances/<name>/stopped/",
+        "of a stopped sandbox what `paused/` holds of a paused one, without its memory",
+        "the next `up` makes a new machine",
+    ),
+    ("state", "instances/<name>/stopped.new/", "the same, being written or of no use any more", "safe"),
+    (
+        "state",
         "failed/<name>/",
         "record, console, journal and log of a start that failed; the last five are kept",
         "safe",

@@ -30,7 +30,7 @@ class Launch:
     environment; they may hold credentials, and so travel over the socket only. `clones` are copied by the supervisor.
     `doors` are those of the policy: the machine's network is begun before the gateway is loaded. `addresses` are those
     that names have in a guest that goes on.
-    With `resume`, the sandbox goes on where it was paused.
+    With `resume`, the sandbox goes on where it was paused; with `boot`, it boots the disk that it was stopped with.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Launch:
     doors: tuple[tuple[str, int], ...] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
     resume: bool = False
+    boot: bool = False
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

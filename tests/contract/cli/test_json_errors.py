@@ -48,6 +48,8 @@ OTHERS = {
     "ls": "",
     "pause": "pause nobody",
     "resume": "resume nobody",
+    "stop": "stop nobody",
+    "start": "start nobody",
     "stats": "stats nobody",
     "trust ls": "",
 }
