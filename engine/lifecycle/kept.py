@@ -29,10 +29,12 @@ async def wake(
     The caller holds the name. Secrets are read anew, and the proxies of this process's environment are its own. What
     fails before its machine runs leaves it in `state`. Raises EngineError.
     """
+    from engine.lifecycle.down import wait_for_end
     from engine.lifecycle.start import start_supervisor
     from engine.state.processes import describe_process
 
     name = record.name
+    await wait_for_end(name, record)  # of the supervisor that has put it aside by itself, and is on its way out
     launch = replace(read_launch(name, kept), **how)
     try:
         async with start_supervisor(layout, layout.instance(name)) as supervisor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import EngineError
-from engine.state.instances import hold_name, look_up
+from engine.state.instances import hold_name, look_up, save_instance
 
 if TYPE_CHECKING:
     from engine.lifecycle.audience import Audience
@@ -51,6 +51,7 @@ async def stop(layout: Layout, name: str) -> Stopped:
         listed = look_up(layout, name)
         if listed.liveness != "stopped" or listed.instance is None:
             raise EngineError(f"{name} could not be stopped ({listed.status})")
+        save_instance(layout, listed.instance._replace(state="stopped", pid=None, process=None))
         return Stopped(lost, listed.instance.ended)
 
 

@@ -146,6 +146,12 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "runtime",
+        ".wake-<name>/ports.sock",
+        "where the process is asked that listens on the ports of a paused sandbox",
+        "its ports are not listened on until `sandbox resume`",
+    ),
+    (
+        "runtime",
         ".build-<random>/",
         "the same sockets, of a machine that builds a cache entry",
         "safe when no build runs",
@@ -291,6 +297,10 @@ class Layout(NamedTuple):
 
     def instance_lock(self, name: str) -> Path:
         return self.state / LOCKS / f"{_checked(_NAME, name, 'sandbox name')}.lock"
+
+    def waker(self, name: str) -> Path:
+        """Where the process is asked that listens for the paused sandbox `name`."""
+        return self.runtime / f".wake-{_shorten(_checked(_NAME, name, 'sandbox name'))}"
 
     def build_sockets(self, random: str) -> Sockets:
         """The sockets of a machine that builds a cache entry. No sandbox's name can begin with the dot."""

@@ -34,6 +34,7 @@ from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clones, putting_clones
 from engine.supervisor.ends import Ends, update_record
 from engine.supervisor.events import Events
+from engine.supervisor.held_ports import TakenPorts
 from engine.supervisor.host_changes import HostChanges
 from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
@@ -63,6 +64,7 @@ class RunningSandbox:
     ports: OpenPorts
     services: list[dict[str, Any]]
     resumption: Resumption | None = None
+    taken: TakenPorts | None = None
 
 
 def _lost(events: Events, mount: MountPoint, words: str) -> None:
@@ -110,7 +112,9 @@ async def start_sandbox(
     """
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
-        ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
+        taken = _taken(launch, stack)
+        # Nobody else gets one while the machine starts.
+        ports = stack.enter_context(OpenPorts(launch.forwards, taken.listeners if taken else ()))
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
         if launch.proxies or launch.policy().looks_inside:
@@ -150,7 +154,7 @@ async def start_sandbox(
             await guest.ready
             changes.channel = guest.channel
             await stack.enter_async_context(ports.serving(guest.channel))
-            yield RunningSandbox(launch, guest, ports, services, resumption)
+            yield RunningSandbox(launch, guest, ports, services, resumption, taken)
             return
         if starting is not None:
             await guest.ready
@@ -183,6 +187,15 @@ async def start_sandbox(
             services = await (looking or wait_healthy(guest.channel, launch.project_name, launch.services))
         await stack.enter_async_context(ports.serving(guest.channel))
         yield RunningSandbox(launch, guest, ports, services)
+
+
+def _taken(launch: Launch, stack: contextlib.AsyncExitStack) -> TakenPorts | None:
+    """Of a sandbox that was paused, the listeners that a waker has; it has them back if the block fails early."""
+    if not launch.resume:
+        return None
+    taken = TakenPorts.take(Layout.from_environment(launch.roots).waker(launch.name))
+    stack.callback(taken.close)
+    return taken
 
 
 def _snapshot(launch: Launch, paths: InstancePaths) -> Path:
@@ -290,6 +303,8 @@ async def _live(
             stopper = Stopper(paths, launch, sandbox.guest, adjuster, temporary)
             if (again := resumption or starting) is not None:
                 await again.finish(temporary, events.warn)
+                if sandbox.taken is not None:
+                    sandbox.taken.done()
             elif (why := await keeper.restore()) is not None:
                 events.warn(f"what was kept of the agent could not be brought back: {why}")
             handlers = {"down": _down(stop, keeper), "keep": keeper.handle, "apply": adjuster.handle}
@@ -302,7 +317,8 @@ async def _live(
                 events.release()
                 if starting is not None:
                     starting.done()
-                ends = Ends(sandbox.guest, sandbox.ports, layout, record, stop, keeper, pauser, stopper)
+                variables = {**adjuster.revise(launch).secrets.environment, **launch.proxies}
+                ends = Ends(sandbox.guest, sandbox.ports, layout, record, stop, keeper, pauser, stopper, variables)
                 return await ends.wait(functools.partial(print, flush=True))  # the supervisor's log
     except (VmmError, EngineError) as error:
         update_record(layout, record, **_failed(resumption, starting, error.brief))

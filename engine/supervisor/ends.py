@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import EngineError
@@ -12,6 +12,7 @@ from engine.secrets.redaction import redact_held
 from engine.state.configuration import load_running
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
+from engine.supervisor.held_ports import Listeners, start_waker
 from engine.supervisor.idle import Idle, Use, spell, wait_idle
 from engine.supervisor.keeping import Keeper
 from engine.supervisor.pausing import Pauser
@@ -23,7 +24,10 @@ Log = Callable[[str], object]
 
 
 class Ends:
-    """All ways in which the sandbox of this process can end. `stop` is set by `down` and by signals."""
+    """All ways in which the sandbox of this process can end. `stop` is set by `down` and by signals.
+
+    `variables` are those of the user's environment that it was started with: who wakes it when it is paused needs them.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Ends:
         keeper: Keeper,
         pauser: Pauser,
         stopper: Stopper,
+        variables: Mapping[str, str],
     ) -> None:
         self._guest = guest
         self._ports = ports
@@ -44,7 +49,11 @@ class Ends:
         self._keeper = keeper
         self._pauser = pauser
         self._stopper = stopper
+        self._variables = variables
         self._unused: str | None = None  # for how long, once it is paused or stopped for that
+        self._held: Listeners = []
+        self._waker: object = None  # kept, since the waker waits for the end of what leads to it
+        pauser.on_paused = self._hold_ports
 
     async def wait(self, log: Log) -> int:
         """Wait for the end, and write down which it was. Returns the exit code of the process."""
@@ -63,12 +72,13 @@ class Ends:
 
     async def _end(self, *, has_ended: bool, log: Log) -> int:
         if self._pauser.paused.is_set():
-            self._write(state="paused", pid=None, process=None, ended=self._unused)
+            self._write(state="paused", ended=self._unused)
+            self._start_waker(log)
             await self._guest.machine.quit()
             return 0
         if self._stopper.stopped.is_set():
             why = "; ".join(filter(None, (self._unused, self._stopper.forced)))
-            self._write(state="stopped", pid=None, process=None, ended=why or None)
+            self._write(state="stopped", ended=why or None)
             return 0
         if not has_ended and self._keeper.end:
             await self._save(log)
@@ -77,6 +87,23 @@ class Ends:
         words = self._guest.machine.last_words()
         self._write(state="failed", error=f"the machine ended by itself\n{words}")
         return 1
+
+    def _hold_ports(self) -> None:
+        self._held = [] if self._pauser.release_ports else self._ports.let_go()
+
+    def _start_waker(self, log: Log) -> None:
+        """Have somebody listen on the published ports until it goes on. It does without where that fails."""
+        if not self._held:
+            return
+        name = self._record.name
+        paths = self._layout.instance(name)
+        try:
+            where, paused = self._layout.waker(name), paths.paused.directory
+            self._waker = start_waker(name, where, paused, self._held, self._variables, paths.supervisor_log)
+        except OSError as error:
+            log(f"nobody listens on its ports while it is paused: {error}")
+        for _, listener in self._held:
+            listener.close()
 
     async def _rest_when_idle(self, log: Log) -> None:
         """Stop or pause the sandbox when nobody has used it for as long as its file says. What fails is tried again."""

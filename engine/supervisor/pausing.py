@@ -32,6 +32,8 @@ class Pauser:
         self, paths: InstancePaths, launch: Launch, guest: Guest, adjuster: Adjuster, temporary: TemporaryRules
     ) -> None:
         self.paused = asyncio.Event()
+        self.on_paused: Callable[[], object] = lambda: None  # called in the moment from which on it is
+        self.release_ports = False  # whether nobody is to listen on its published ports meanwhile
         self._launch = launch
         self._paths = paths
         self._guest = guest
@@ -39,7 +41,11 @@ class Pauser:
         self._temporary = temporary
 
     async def handle(self, request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
-        """The operation `pause`: {} when the sandbox is paused and its processes are about to end."""
+        """The operation `pause`: {} when the sandbox is paused and its processes are about to end.
+
+        With `release_ports`, nobody listens on its published ports then.
+        """
+        self.release_ports = request.get("release_ports") is True
         await self.pause()
         return {}
 
@@ -65,6 +71,7 @@ class Pauser:
     def _commit(self) -> None:
         self._paths.pausing.directory.rename(self._paths.paused.directory)
         self.paused.set()
+        self.on_paused()
 
 
 class Resumption:

@@ -176,6 +176,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         instance.sockets.directory / Door(LAST_OWN_ADDRESS, 65535, "x").socket_name,
         instance.sockets.mount(3),
         instance.sockets.mount(3).with_suffix(""),
+        layout.waker("shop") / "ports.sock",
         build.directory,
     ]
     known = [

@@ -207,7 +207,7 @@ def ending(world: World, layout: Layout, **changes: Any) -> Ends:
         **changes,
     }
     return Ends(
-        world.guest, parts["ports"], layout, record, parts["stop"], parts["keeper"], parts["pauser"], world.stopper
+        world.guest, parts["ports"], layout, record, parts["stop"], parts["keeper"], parts["pauser"], world.stopper, {}
     )
 
 
