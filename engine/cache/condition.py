@@ -31,12 +31,17 @@ Record = Mapping[str, Mapping[str, Any]]  # relative name -> size, mtime_ns, sha
 
 def record_files(directory: Path) -> None:
     """Write down what the files are now. Reads them all, so call it in a thread. Raises OSError."""
+    write_json(directory / RECORD, {"version": 1, "files": record_of(directory)})
+
+
+def record_of(directory: Path) -> Record:
+    """What the files are now, by their names. Reads them all, so call it in a thread. Raises OSError."""
     files = {}
     for path in _files(directory):
         status = path.stat()
         name = str(path.relative_to(directory))
         files[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest(path)}
-    write_json(directory / RECORD, {"version": 1, "files": files})
+    return files
 
 
 def read_record(directory: Path) -> Record | None:

@@ -26,6 +26,8 @@ SECTIONS = {
         "pause": "Write a sandbox to the disk, and end its processes.",
         "resume": "Let a paused sandbox go on.",
         "fork": "Start more sandboxes where a running one is now.",
+        "stop": "End a sandbox's machine, and keep its disk.",
+        "start": "Boot the disk of a stopped sandbox again.",
         "down": "Stop sandboxes and remove everything they left.",
     },
     "The file": {

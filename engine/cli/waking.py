@@ -1,4 +1,4 @@
-"""Waking a paused sandbox for a command that needs it to run."""
+"""Waking a paused or stopped sandbox for a command that needs it to run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,21 @@ def choose_awake(layout: Layout, name: str | None) -> tuple[Instance, Path]:
         return check_running(layout, listed)
     wake_members(layout, [listed.name])
     return check_running(layout, choose(layout, listed.name, answers=presume))
+
+
+def start_members(layout: Layout, names: list[str], *, yes: bool) -> None:
+    """Start those of the sandboxes that are stopped, as `sandbox start` does. Raises EngineError, SandboxfileError."""
+    from engine.lifecycle.stop import can_start, check_start, start_stopped
+    from engine.state.instances import look_up
+
+    for name in names:
+        if can_start(layout, look_up(layout, name, presume)):
+            from engine.cli.asking.terminal import Terminal
+            from engine.cli.running import run
+
+            print(f"{name} is stopped: starting it from its disk", file=sys.stderr, flush=True)
+            check_start(layout, name, Terminal("auto"), yes=yes)
+            run(start_stopped(layout, name, lambda line: print(f"  {line}", file=sys.stderr, flush=True)))
 
 
 def wake_members(layout: Layout, names: list[str]) -> None:

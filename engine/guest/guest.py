@@ -24,7 +24,7 @@ from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine
 from vmm.snapshot import Snapshot
-from vmm.spec import MountDevice
+from vmm.spec import Drive, MountDevice
 
 if TYPE_CHECKING:
     from engine.gateway.authority import Authority
@@ -105,6 +105,20 @@ class GoingOn:
     stays: bool = True
 
 
+@dataclass(frozen=True)
+class ColdStart:
+    """What a guest has when it is booted from a disk that it has used before, as the one that it was.
+
+    `drives` are plugged in beside that disk. `before_it_runs` is called before the machine is started. `addresses` are
+    those that names have in it.
+    """
+
+    drives: tuple[Drive, ...]
+    before_it_runs: Callable[[Gateway], object]
+    authority: Authority | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Guest:
     """A guest that runs, or is about to. `ready` is done when it has answered and has its identity.
@@ -151,6 +165,7 @@ async def begin_guest(
     proxies: Proxies | None = None,
     begun: Begun | None = None,
     going_on: GoingOn | None = None,
+    cold: ColdStart | None = None,
     on_step: Callable[[str], None] = lambda title: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it runs; `ready` says when it is of use.
@@ -160,12 +175,13 @@ async def begin_guest(
     an authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the
     value of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host.
     With `going_on`, `parent` is what was paused, or forked: a guest that stays who it was gets fresh randomness and the
-    time, another one all of its identity.
-    Raises VmmError; `ready` does so with the console's last lines when nothing answers.
+    time, another one all of its identity. With `cold`, `disk` is one that a guest has used before: it boots as the one
+    that it was. Raises VmmError; `ready` does so with the console's last lines when nothing answers.
     """
     async with contextlib.AsyncExitStack() as stack:
+        before = going_on or cold
         stays = going_on is not None and going_on.stays
-        authority = going_on.authority if going_on else None
+        authority = before.authority if before else None
         is_trusted = stays and authority is not None
         if authority is None and (certified or policy.looks_inside):
             authority = make_authority(name)
@@ -187,10 +203,12 @@ async def begin_guest(
                 authority=authority,
                 proxies=proxies,
                 carrier=begun.carrier if begun is not None else None,
-                addresses=going_on.addresses if going_on is not None else None,
+                addresses=before.addresses if before is not None else None,
             )
         )
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
+        if cold is not None:
+            cold.before_it_runs(net.gateway)
         on_step("starting the machine" if parent is None else "restoring the machine")
         machine = None
         if begun is not None:
@@ -201,6 +219,8 @@ async def begin_guest(
             if going_on is not None:
                 spec = replace(spec, mounts=going_on.mounts)
                 await going_on.served
+            if cold is not None:
+                spec = replace(spec, drives=(*spec.drives, *cold.drives))
             starting = start_restored(spec, base.tools, net.carrier, memory, parent, console_log)
             machine = await stack.enter_async_context(starting)
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
@@ -211,6 +231,8 @@ async def begin_guest(
             # All that is asked of a restored guest is on its way before it answers the first of it.
             channel.greet(at_once=True)
         request = identity.refresh() if stays else identity.request()
+        if cold is not None:
+            del request["machine_id"]  # it has one
         # What stays exists once: a slow host is no reason to lose it.
         patience = WAKING_S if stays else HELLO_S
         ready = asyncio.ensure_future(_take_over(machine, channel, request, patience, booting=parent is None))

@@ -88,6 +88,15 @@ PROCESSES = (
         tests="`tests/vm/test_packets.py`",
     ),
     Held(
+        "waker, of a paused sandbox with published ports",
+        ("engine.supervisor.waker",),
+        "the user's; it gets no input but that of its own supervisors, and reads no byte of a connection",
+        "listens on the published ports, and accepts nothing that is served",
+        "`sandbox resume` of the one sandbox",
+        confined=False,
+        tests="`tests/unit/supervisor/test_waker.py`",
+    ),
+    Held(
         "supervisor, with the gateway",
         ("engine.supervisor",),
         "the user's",

@@ -14,6 +14,7 @@ from engine.errors import EngineError
 from engine.state.instances import Instance, Listed, forget_instance, hold_name, look_up, takes_connection
 from engine.state.layout import Layout
 from engine.state.processes import is_same_process
+from engine.supervisor.held_ports import end_waker
 from vmm.channel.client import connect
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
@@ -33,10 +34,11 @@ async def bring_down(layout: Layout, name: str, *, volumes: bool = False) -> str
     EngineError.
     """
     listed = look_up(layout, name)
+    end_waker(layout.waker(name))
     lost = await _end_supervisor(layout, listed, keep=not volumes)
     if volumes and listed.instance is not None:
         layout.project_kept(Path(listed.instance.project), name).unlink(missing_ok=True)
-    async with _held(layout, name):
+    async with held(layout, name):
         # After the old supervisor had ended, and before we held the name, another `up` may have started a new sandbox.
         # That sandbox is not the one to remove.
         if look_up(layout, name).liveness not in ("starting", "running"):
@@ -51,6 +53,7 @@ async def take_down(layout: Layout, listed: Listed) -> str | None:
     Returns why what was to be kept of its agent is not, None when it is. Waits KEEP_S for that, up to END_S for the end
     of a supervisor that has answered, and then INSIST_S after each signal to it. Raises EngineError.
     """
+    end_waker(layout.waker(listed.name))
     lost = await _end_supervisor(layout, listed)
     forget_instance(layout, listed.name)
     _forget_forks(layout)
@@ -130,7 +133,7 @@ async def _end_process(layout: Layout, listed: Listed, control: Path, asked: boo
 
 
 @contextlib.asynccontextmanager
-async def _held(layout: Layout, name: str) -> AsyncIterator[None]:
+async def held(layout: Layout, name: str) -> AsyncIterator[None]:
     """Hold the name as `hold_name` does, but wait up to END_S for another command to release it. Raises EngineError."""
     deadline = time.monotonic() + END_S
     with contextlib.ExitStack() as stack:

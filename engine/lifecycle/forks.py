@@ -62,7 +62,7 @@ def _shrink(fork: ForkPaths, *, whole: bool) -> None:
         remove_tree(fork.directory)
         return
     for path in fork.directory.iterdir():
-        if path.suffix != fork.disk.suffix:
+        if path.suffix != fork.disk.suffix and path != fork.about:  # a clone that was stopped boots with the same disks
             path.unlink()
 
 

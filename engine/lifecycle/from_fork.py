@@ -15,7 +15,7 @@ from engine.errors import EngineError
 from engine.files import make_private
 from engine.guest.guest import Identity
 from engine.lifecycle.failed_start import leave_evidence
-from engine.lifecycle.pause import with_values
+from engine.lifecycle.kept import with_values
 from engine.lifecycle.ssh import write_alias
 from engine.lifecycle.start import host_proxies, start_supervisor
 from engine.resolve.host_ports import pick_port, port_is_free

@@ -63,6 +63,8 @@ def check_running(layout: Layout, listed: Listed) -> tuple[Instance, Path]:
         raise EngineError(f"the sandbox {listed.name} is paused", hint=f"`sandbox resume {listed.name}` wakes it")
     if listed.liveness not in ("running", "unresponsive") or listed.instance is None:
         hint = "`sandbox up` starts it again" if listed.liveness != "starting" else "wait for `sandbox up` to end"
+        if listed.liveness == "stopped" and layout.instance(listed.name).stopped.directory.is_dir():
+            hint = f"`sandbox start {listed.name}` starts it"
         raise EngineError(f"the sandbox {listed.name} is not running ({listed.status})", hint=hint)
     return listed.instance, layout.instance(listed.name).sockets.control
 

@@ -195,7 +195,8 @@ def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
         case ("machine", "memory" | "disk"):
             yield Difference(path, f"{format_size(old)} -> {format_size(new)}")
         case ("machine", "idle"):
-            yield Difference(path, f"{_idle(old)} -> {_idle(new)}")
+            if _idle(old) != _idle(new):
+                yield Difference(path, f"{_idle(old)} -> {_idle(new)}")
         case ("packages",):
             yield from compare_items(path, sorted(set(old)), sorted(set(new)), str)
         case ("ports",):
@@ -244,8 +245,13 @@ def _at(value: Any, path: KeyPath) -> Any:
     return value
 
 
-def _idle(seconds: int | None) -> str:
-    return "never" if seconds is None else format_duration(seconds)
+def _idle(value: int | Mapping[str, Any] | None) -> str:
+    """As older versions wrote it down, too: the seconds alone."""
+    if value is None:
+        return "never"
+    if isinstance(value, int):
+        return format_duration(value)
+    return format_duration(value["after"]) + (", then pause" if value["do"] == "pause" else "")
 
 
 def _describe_item(item: Mapping[str, Any]) -> str:

@@ -62,8 +62,8 @@ class SshPaths(NamedTuple):
         return self.directory / "config"
 
 
-class PausedPaths(NamedTuple):
-    """A paused sandbox: the files of vmm.suspension, and what its supervisor knew. It is paused while they are here."""
+class KeptPaths(NamedTuple):
+    """A sandbox that waits: what its supervisor knew, and of a paused one the files of vmm.suspension."""
 
     directory: Path
 
@@ -95,13 +95,18 @@ class ForkPaths(NamedTuple):
         return self.directory / "disk.qcow2"
 
     @property
+    def about(self) -> Path:
+        """Which machine it is of, and which read-only disks that has."""
+        return self.directory / "meta.json"
+
+    @property
     def held(self) -> Path:
         """Locked by the process that still needs all of it."""
         return self.directory / "held"
 
     @property
-    def aside(self) -> PausedPaths:
-        return PausedPaths(self.directory)
+    def aside(self) -> KeptPaths:
+        return KeptPaths(self.directory)
 
 
 class InstancePaths(NamedTuple):
@@ -162,13 +167,24 @@ class InstancePaths(NamedTuple):
         return self.clones / str(number)
 
     @property
-    def paused(self) -> PausedPaths:
-        return PausedPaths(self.directory / "paused")
+    def paused(self) -> KeptPaths:
+        """It is paused while this is here."""
+        return KeptPaths(self.directory / "paused")
 
     @property
-    def pausing(self) -> PausedPaths:
+    def pausing(self) -> KeptPaths:
         """The same before it is whole, and after the sandbox has gone on."""
-        return PausedPaths(self.directory / "paused.new")
+        return KeptPaths(self.directory / "paused.new")
+
+    @property
+    def stopped(self) -> KeptPaths:
+        """It can be started from its disk while this is here and its supervisor is not."""
+        return KeptPaths(self.directory / "stopped")
+
+    @property
+    def stopping(self) -> KeptPaths:
+        """The same before it is whole, and after the sandbox was started again."""
+        return KeptPaths(self.directory / "stopped.new")
 
     @property
     def ssh(self) -> SshPaths:

@@ -143,6 +143,8 @@ def look_up(layout: Layout, name: str, answers: Callable[[Path], bool] | None = 
     if instance.pid is None or instance.process is None or not is_same_process(instance.pid, instance.process):
         if paths.paused.directory.is_dir():  # its supervisor was killed when that was written, or when it read it
             return Listed(name, "paused", "paused", instance)
+        if paths.stopped.directory.is_dir():  # it was killed on the way to a stop, or from one: the disk is there
+            return Listed(name, "stopped", "stopped", instance)
         return Listed(name, "dead", "dead: supervisor was killed", instance)
     if instance.state == "starting":
         return Listed(name, "starting", "starting", instance)

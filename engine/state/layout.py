@@ -90,6 +90,13 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/paused.new/", "the same, being written or of no use any more", "safe"),
     (
         "state",
+        "instances/<name>/stopped/",
+        "of a stopped sandbox what `paused/` holds of a paused one, without its memory",
+        "the next `up` makes a new machine",
+    ),
+    ("state", "instances/<name>/stopped.new/", "the same, being written or of no use any more", "safe"),
+    (
+        "state",
         "forks/<fork>/disk.qcow2",
         "what the disks of clones lie over; the last `down` removes it",
         "they are lost",
@@ -98,7 +105,7 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "forks/<fork>/held", "locked while a `sandbox fork` needs what is beside it", "safe when no fork runs"),
     ("state", "forks/<fork>/ram", "the memory of a sandbox while it is forked", "safe when no fork runs"),
     ("state", "forks/<fork>/state", "the state of its devices", "safe when no fork runs"),
-    ("state", "forks/<fork>/meta.json", "the machine that both are of", "safe when no fork runs"),
+    ("state", "forks/<fork>/meta.json", "the machine that these are of", "with `disk.qcow2` alone"),
     ("state", "forks/<fork>/launch.json", "what it runs with, without values of secrets", "safe when no fork runs"),
     ("state", "forks/<fork>/temporary.json", "what you allowed and denied for now", "safe when no fork runs"),
     ("state", "forks/<fork>/authority.pem", "its certificate authority, with the key", "safe when no fork runs"),
@@ -153,6 +160,12 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "<name>/mount-<number>/",
         "where that file server makes the mount its root; empty for everybody else",
         "only with its sandbox",
+    ),
+    (
+        "runtime",
+        ".wake-<name>/ports.sock",
+        "where the process is asked that listens on the ports of a paused sandbox",
+        "its ports are not listened on until `sandbox resume`",
     ),
     (
         "runtime",
@@ -314,6 +327,10 @@ class Layout(NamedTuple):
 
     def instance_lock(self, name: str) -> Path:
         return self.state / LOCKS / f"{_checked(_NAME, name, 'sandbox name')}.lock"
+
+    def waker(self, name: str) -> Path:
+        """Where the process is asked that listens for the paused sandbox `name`."""
+        return self.runtime / f".wake-{_shorten(_checked(_NAME, name, 'sandbox name'))}"
 
     def build_sockets(self, random: str) -> Sockets:
         """The sockets of a machine that builds a cache entry. No sandbox's name can begin with the dot."""

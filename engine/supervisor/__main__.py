@@ -13,7 +13,7 @@ import functools
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,18 @@ from engine.guest.begun import Begun
 from engine.guest.guest import Guest, begin_guest
 from engine.guest.services import look_at_services, start_services, wait_healthy, write_compose
 from engine.secrets.core_dumps import forbid_core_dumps
-from engine.secrets.redaction import hold, redact_held
-from engine.state.configuration import load_running
-from engine.state.instance_paths import InstancePaths, PausedPaths
-from engine.state.instances import Instance, load_instance, save_instance
+from engine.secrets.redaction import hold
+from engine.state.instance_paths import InstancePaths, KeptPaths
+from engine.state.instances import Instance, load_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clones, putting_clones
+from engine.supervisor.ends import Ends, update_record
 from engine.supervisor.events import Events
 from engine.supervisor.forking import Forker
+from engine.supervisor.held_ports import TakenPorts
 from engine.supervisor.host_changes import HostChanges
-from engine.supervisor.idle import Use, spell, wait_idle
 from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
 from engine.supervisor.live import live_handlers
@@ -44,6 +44,7 @@ from engine.supervisor.log import redirect_output
 from engine.supervisor.mounting import mount_all, plug_all, share_of
 from engine.supervisor.pausing import Pauser, Resumption
 from engine.supervisor.ports import OpenPorts
+from engine.supervisor.stopping import Starting, Stopper
 from engine.supervisor.temporary import TemporaryRules
 from engine.supervisor.vaults import open_vault
 from engine.workspaces.mount_point import MountPoint
@@ -64,6 +65,7 @@ class RunningSandbox:
     ports: OpenPorts
     services: list[dict[str, Any]]
     resumption: Resumption | None = None
+    taken: TakenPorts | None = None
 
 
 def _lost(events: Events, mount: MountPoint, words: str) -> None:
@@ -102,15 +104,19 @@ async def start_sandbox(
     events: Events,
     begun: Begun | None = None,
     resumption: Resumption | None = None,
+    starting: Starting | None = None,
 ) -> AsyncIterator[RunningSandbox]:
     """Everything of one sandbox for the length of the block: restored, mounted, services healthy, ports open.
 
     `begun` are the parts of its machine that are on their way already. With `resumption` it goes on where it was
-    paused, or where another one was: mounts, private copies and services come with it.
+    paused, or where another one was: mounts, private copies and services come with it. With `starting` it boots from
+    the disk that it was stopped with.
     """
     async with contextlib.AsyncExitStack() as stack:
         runtime = stack.enter_context(guarded_directory(paths.sockets.directory))
-        ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
+        taken = _taken(launch, stack)
+        # Nobody else gets one while the machine starts.
+        ports = stack.enter_context(OpenPorts(launch.forwards, taken.listeners if taken else ()))
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
         if launch.proxies or launch.policy().looks_inside:
@@ -122,16 +128,18 @@ async def start_sandbox(
             begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
         changes = HostChanges(functools.partial(print, flush=True))  # the supervisor's log
         serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes))
-        clones = launch.clones if resumption is None else ()
+        clones = launch.clones if resumption is None and starting is None else ()
         copying = await stack.enter_async_context(copying_clones(clones, paths))
         guest = await stack.enter_async_context(
             begin_guest(
                 base,
                 name=launch.name,
                 disk=paths.disk,
-                parent=load_snapshot(resumption.directory if resumption else Path(launch.snapshot)),
+                parent=None
+                if starting
+                else load_snapshot(resumption.directory if resumption else Path(launch.snapshot)),
                 policy=launch.policy(),
-                identity=launch.identity,
+                identity=replace(launch.identity, seeds=(), note=None) if starting else launch.identity,
                 runtime=runtime,
                 journal=journal,
                 console_log=paths.console_log,
@@ -140,6 +148,7 @@ async def start_sandbox(
                 proxies=_proxies(launch, ports),
                 begun=begun,
                 going_on=resumption.prepare(launch, serving) if resumption else None,
+                cold=starting.prepare(launch) if starting else None,
                 on_step=events.step,
             )
         )
@@ -152,7 +161,17 @@ async def start_sandbox(
             if not resumption.stays and launch.services:
                 events.step("checking the health of services")
                 services = await look_at_services(guest.channel, launch.project_name, launch.services)
-            yield RunningSandbox(launch, guest, ports, services, resumption)
+            yield RunningSandbox(launch, guest, ports, services, resumption, taken)
+            return
+        if starting is not None:
+            await guest.ready
+            mount = functools.partial(_mount, launch, paths, guest, serving, events)
+            await starting.bring_up(launch, guest.channel, mount, events.step, events.line)
+            changes.channel = guest.channel
+            if launch.services:
+                services = await wait_healthy(guest.channel, launch.project_name, launch.services)
+            await stack.enter_async_context(ports.serving(guest.channel))
+            yield RunningSandbox(launch, guest, ports, services)
             return
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
         putting = await stack.enter_async_context(putting_clones(launch, guest, copying, paths))
@@ -175,6 +194,15 @@ async def start_sandbox(
             services = await (looking or wait_healthy(guest.channel, launch.project_name, launch.services))
         await stack.enter_async_context(ports.serving(guest.channel))
         yield RunningSandbox(launch, guest, ports, services)
+
+
+def _taken(launch: Launch, stack: contextlib.AsyncExitStack) -> TakenPorts | None:
+    """Of a sandbox that was paused, the listeners that a waker has; it has them back if the block fails early."""
+    if not launch.resume:
+        return None
+    taken = TakenPorts.take(Layout.from_environment(launch.roots).waker(launch.name))
+    stack.callback(taken.close)
+    return taken
 
 
 async def _mount(
@@ -230,9 +258,10 @@ async def supervise(
         loop.add_signal_handler(number, stop.set)
     up = asyncio.Event()
     resumption = Resumption(paths) if launch.resume else None
-    if launch.forked and not launch.resume:
-        resumption = Resumption(paths, PausedPaths(Path(launch.snapshot)))
-    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun, resumption))
+    if launch.forked and not launch.resume and not launch.boot:
+        resumption = Resumption(paths, KeptPaths(Path(launch.snapshot)))
+    starting = Starting(paths) if launch.boot else None
+    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun, resumption, starting))
     # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
     abandoned = asyncio.create_task(reader.read(1))
     stopping = asyncio.create_task(stop.wait())
@@ -262,109 +291,63 @@ async def _live(
     stop: asyncio.Event,
     begun: Begun | None,
     resumption: Resumption | None,
+    starting: Starting | None,
 ) -> int:
     record = load_instance(layout, launch.name)
     assert record is not None, "`up` writes the record before it starts us"
     try:
-        async with start_sandbox(launch, paths, events, begun, resumption) as sandbox:
+        async with start_sandbox(launch, paths, events, begun, resumption, starting) as sandbox:
             # Those that go on are as they were: to ask would take longer than all the rest.
             stays = resumption is not None and resumption.stays
             services = record.services if stays else {row["name"]: row for row in sandbox.services}
-            record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
+            record = update_record(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
             keeper = Keeper(layout, record, sandbox.guest.channel)
             temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
             pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary)
-            if resumption is not None:
-                await resumption.finish(temporary, events.warn)
+            stopper = Stopper(paths, launch, sandbox.guest, adjuster, temporary)
+            if (again := resumption or starting) is not None:
+                await again.finish(temporary, events.warn)
+                if sandbox.taken is not None:
+                    sandbox.taken.done()
             elif (why := await keeper.restore()) is not None:
                 events.warn(f"what was kept of the agent could not be brought back: {why}")
             handlers = {"down": _down(stop, keeper), "keep": keeper.handle, "apply": adjuster.handle}
             handlers["status"] = _status(layout, launch.name)
-            handlers["pause"] = pauser.handle
+            handlers |= {"pause": pauser.handle, "stop": stopper.handle}
             handlers["fork"] = Forker(layout, launch, sandbox.guest, adjuster, temporary).handle
             handlers |= live_handlers(layout, launch.name, sandbox.guest, adjuster, temporary)
             async with Relay(sandbox.guest.channel, paths.sockets.control, handlers):
                 events.send("ready", services=list(services.values()))
                 up.set()
                 events.release()
-                return await _until_the_end(sandbox, record, layout, stop, keeper, pauser)
+                if starting is not None:
+                    starting.done()
+                variables = {**adjuster.revise(launch).secrets.environment, **launch.proxies}
+                ends = Ends(sandbox.guest, sandbox.ports, layout, record, stop, keeper, pauser, stopper, variables)
+                return await ends.wait(functools.partial(print, flush=True))  # the supervisor's log
     except (VmmError, EngineError) as error:
-        _update(layout, record, **_failed(resumption, error.brief))
+        update_record(layout, record, **_failed(resumption, starting, error.brief))
         events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
         return 1
     except OSError as error:
-        _update(layout, record, **_failed(resumption, str(error)))
+        update_record(layout, record, **_failed(resumption, starting, str(error)))
         events.send("failed", brief=f"the sandbox could not be started: {error}", details=None, hint=None)
         return 1
 
 
-def _failed(resumption: Resumption | None, why: str) -> dict[str, Any]:
-    """What the record says of a start that has failed: what is still paused can be resumed once more."""
+def _failed(resumption: Resumption | None, starting: Starting | None, why: str) -> dict[str, Any]:
+    """What the record says of a start that has failed: what is still paused, or stopped, can be woken once more."""
+    if starting is not None:
+        return {"state": "stopped", "pid": None, "process": None}
     if resumption is not None and resumption.stays and not resumption.has_begun:
         return {"state": "paused", "pid": None, "process": None}
     return {"state": "failed", "error": why}
 
 
 def _keep_warnings(layout: Layout, record: Instance, events: Events) -> None:
-    _update(layout, record, warnings=list(events.warnings))
-
-
-async def _until_the_end(
-    sandbox: RunningSandbox, record: Instance, layout: Layout, stop: asyncio.Event, keeper: Keeper, pauser: Pauser
-) -> int:
-    ended = asyncio.create_task(sandbox.guest.machine.wait())
-    stopping = asyncio.create_task(stop.wait())
-    idle = asyncio.create_task(_idle(sandbox, layout, record.name))
-    paused = asyncio.create_task(pauser.paused.wait())
-    await asyncio.wait({ended, stopping, idle, paused}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (ended, stopping, idle, paused):
-        task.cancel()
-    if pauser.paused.is_set():
-        _update(layout, record, state="paused", pid=None, process=None)
-        await sandbox.guest.machine.quit()
-        return 0
-    if not ended.done() and keeper.end and (why := await keeper.save()) is not None:
-        print(f"what was to be kept of the agent is as it was before: {why}", flush=True)  # the supervisor's log
-    if stop.is_set():
-        return 0
-    if idle.done() and not idle.cancelled() and not ended.done():
-        why = f"nobody used it for {spell(idle.result())}"
-        _update(layout, record, state="stopped", ended=why)
-        return 0
-    words = sandbox.guest.machine.last_words()
-    _update(layout, record, state="failed", error=f"the machine ended by itself\n{words}")
-    return 1
-
-
-async def _idle(sandbox: RunningSandbox, layout: Layout, name: str) -> float:
-    """Wait until nobody has used the sandbox for as long as its file says."""
-
-    def limit() -> float | None:
-        if sandbox.launch.clones:
-            return None  # what was changed in them would be lost
-        running = load_running(layout, name)
-        return running.configuration.sandbox["machine"].get("idle") if running else None
-
-    guest, ports = sandbox.guest, sandbox.ports
-    use = Use(
-        lambda: guest.channel.streams - ports.connections,
-        lambda: guest.gateway.connections,
-        lambda: ports.connections,
-        guest.machine.pid,
-    )
-    return await wait_idle(use, limit)
-
-
-def _update(layout: Layout, record: Instance, **changes: Any) -> Instance:
-    # `up` adds our pid to the record while we start.
-    told: dict[str, Any] = {
-        key: redact_held(value) if isinstance(value, str) else value for key, value in changes.items()
-    }
-    changed = (load_instance(layout, record.name) or record)._replace(**told)
-    save_instance(layout, changed)
-    return changed
+    update_record(layout, record, warnings=list(events.warnings))
 
 
 def _down(stop: asyncio.Event, keeper: Keeper) -> Any:

@@ -32,6 +32,7 @@ from engine.state.instances import load_instance, save_instance
 from engine.state.layout import Layout
 from engine.supervisor.adjustment import Adjustment
 from engine.supervisor.held_lines import HeldLines
+from engine.supervisor.launch import Launch
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.vaults import open_vault
 from vmm.channel.stream import LocalStream
@@ -47,6 +48,7 @@ class Adjuster:
 
     def __init__(self, layout: Layout, name: str, guest: Guest, ports: OpenPorts) -> None:
         self.changed: dict[str, Any] = {}  # what is another one by now in the sandbox's Launch
+        self._identity: dict[str, Any] = {}  # the same of the guest's identity
         self._layout = layout
         self._name = name
         self._guest = guest
@@ -54,6 +56,12 @@ class Adjuster:
         self.busy = asyncio.Lock()
         self._arming = asyncio.Lock()
         self.on_endpoints: Callable[[], None] = lambda: None  # called when those of the file have changed
+
+    def revise(self, launch: Launch) -> Launch:
+        """The Launch of this sandbox as it would be now."""
+        environment = {**launch.identity.environment, **self._identity.get("environment", {})}
+        identity = replace(launch.identity, **{**self._identity, "environment": environment})
+        return replace(launch, **self.changed, identity=identity)
 
     async def handle(self, request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
         """The operation `apply`: an Adjustment in, lines of progress, and at the end {applied, failed}.
@@ -114,6 +122,8 @@ class Adjuster:
         files = (*adjustment.files, names_file(gateway))
         identity["files"] = [*as_files(files), *as_files(adjustment.seeds, owner=adjustment.user)]
         await self._guest.channel.call("identity", timeout_s=FILES_S, **identity)
+        more = {**self._identity.get("environment", {}), **adjustment.environment}
+        self._identity = {"files": adjustment.files, "environment": more}
 
     async def arm(self) -> None:
         """Have a certificate authority, which the guest trusts before anything is intercepted. Raises GuestError."""

@@ -38,11 +38,11 @@ SWITCH_S = 0.0005  # the loop gets its turn this soon while a thread loads modul
 @contextlib.asynccontextmanager
 async def begin_machine(launch: Mapping[str, Any], paths: InstancePaths) -> AsyncIterator[Begun]:
     """Begin the machine of a Launch, given as plain values, for the length of the block. Raises OSError, VmmError."""
-    resumes = launch["resume"]
+    resumes, boots = launch["resume"], launch["boot"]
     snapshot = paths.paused.directory if resumes else Path(launch["snapshot"])
     ram = ram_in(snapshot)
     tools, early = load_tools(Path(launch["toolchain"])), None
-    if not resumes:
+    if not resumes and not boots:
         base = Base(tools, Path(launch["root"]), Path(launch["initrd"]), Shape(**launch["shape"]))
         early = Early(base, str(launch["name"]), load_snapshot(snapshot), paths.console_log)
     async with begin(
@@ -52,8 +52,8 @@ async def begin_machine(launch: Mapping[str, Any], paths: InstancePaths) -> Asyn
         # File servers read and write it, too; and what a machine goes on with is no template of others.
         shared=bool(launch["mounts"]) or (resumes and ram.exists()),
         # Memory that was private was written together with the devices' state when the machine was paused.
-        ram=None if resumes and not ram.exists() else ram,
-        disk=None if resumes else (paths.disk, disk_in(snapshot)),
+        ram=None if boots or (resumes and not ram.exists()) else ram,
+        disk=None if resumes or boots else (paths.disk, disk_in(snapshot)),
         early=early,
     ) as begun:
         yield begun

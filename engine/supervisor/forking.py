@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import replace
 from typing import Any
 
 from engine.errors import EngineError
@@ -13,8 +12,8 @@ from engine.guest.guest import Guest
 from engine.state.instance_paths import ForkPaths, InstancePaths
 from engine.state.layout import Layout
 from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.kept import write_kept
 from engine.supervisor.launch import Launch
-from engine.supervisor.pausing import write_aside
 from engine.supervisor.temporary import TemporaryRules
 from vmm.channel.stream import LocalStream
 from vmm.disk import copy_disk, make_overlay
@@ -77,8 +76,8 @@ class Forker:
             )
 
     async def _write(self, paths: InstancePaths, new: ForkPaths) -> Forked:
-        launch = replace(self._launch, **self._adjuster.changed)
-        await asyncio.to_thread(write_aside, new.aside, launch, self._guest.gateway, self._temporary.said)
+        launch, keep = self._launch, (self._guest, self._adjuster, self._temporary)
+        await asyncio.to_thread(write_kept, new.aside, launch, *keep)
         _tidy(paths)
         # From here on the disk up to now is a layer that nobody writes into. Its name is relative, here and in a copy.
         layer = paths.free_layer()

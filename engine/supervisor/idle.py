@@ -5,13 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 LOOKS = 10  # in one idle time, but
 SHORTEST_S, LONGEST_S = 1.0, 60.0  # between two looks
 BUSY = 0.25  # of one processor: an emulated guest that only keeps its services takes a few percent
+
+
+class Idle(NamedTuple):
+    """What the file says of a sandbox without use: after how many seconds (None: never) it is stopped or paused."""
+
+    after: float | None = None
+    do: str = "stop"
+
+    @classmethod
+    def of(cls, value: Any) -> Idle:
+        """`machine.idle` as plain data, also as older versions wrote it: the seconds alone."""
+        return cls(value["after"], value["do"]) if isinstance(value, Mapping) else cls(value)
 
 
 @dataclass

@@ -30,8 +30,9 @@ class Launch:
     environment; they may hold credentials, and so travel over the socket only. `clones` are copied by the supervisor.
     `doors` are those of the policy: the machine's network is begun before the gateway is loaded. `addresses` are those
     that names have in a guest that goes on.
-    With `resume`, the sandbox goes on where it was paused. With `forked`, `snapshot` is the directory of what a running
-    sandbox was at one moment (ForkPaths): what is in its guest is not brought there once more.
+    With `resume`, the sandbox goes on where it was paused; with `boot`, it boots the disk that it was stopped with.
+    With `forked`, `snapshot` is the directory of what a running sandbox was at one moment (ForkPaths): what is in its
+    guest is not brought there once more.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Launch:
     addresses: Mapping[str, str] = field(default_factory=dict)
     resume: bool = False
     forked: bool = False
+    boot: bool = False
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

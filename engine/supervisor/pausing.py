@@ -8,31 +8,22 @@ machine runs, or it is paused.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from engine.decoding import decode
 from engine.errors import EngineError
-from engine.files import make_private, read_json, replace_private
+from engine.files import make_private
 from engine.gateway.server import Gateway
 from engine.guest.guest import GoingOn, Guest
-from engine.guest.network import doors_of
-from engine.state.instance_paths import InstancePaths, PausedPaths
-from engine.state.trees import remove_tree
+from engine.state.instance_paths import InstancePaths, KeptPaths
 from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.kept import Kept, remove_kept, write_kept
 from engine.supervisor.launch import Launch
-from engine.supervisor.temporary import SaidBefore, TemporaryRules
+from engine.supervisor.temporary import TemporaryRules
 from vmm.channel.stream import LocalStream
-from vmm.errors import VmmError
 from vmm.spec import MountDevice
 from vmm.suspension import suspend
-
-if TYPE_CHECKING:
-    from engine.gateway.authority import Authority
 
 
 class Pauser:
@@ -42,6 +33,8 @@ class Pauser:
         self, paths: InstancePaths, launch: Launch, guest: Guest, adjuster: Adjuster, temporary: TemporaryRules
     ) -> None:
         self.paused = asyncio.Event()
+        self.on_paused: Callable[[], object] = lambda: None  # called in the moment from which on it is
+        self.release_ports = False  # whether nobody is to listen on its published ports meanwhile
         self._launch = launch
         self._paths = paths
         self._guest = guest
@@ -49,7 +42,11 @@ class Pauser:
         self._temporary = temporary
 
     async def handle(self, request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
-        """The operation `pause`: {} when the sandbox is paused and its processes are about to end."""
+        """The operation `pause`: {} when the sandbox is paused and its processes are about to end.
+
+        With `release_ports`, nobody listens on its published ports then.
+        """
+        self.release_ports = request.get("release_ports") is True
         await self.pause()
         return {}
 
@@ -59,10 +56,10 @@ class Pauser:
             raise EngineError("the sandbox is being changed or paused just now", hint="wait for that, and try again")
         async with self._adjuster.busy:
             new = self._paths.pausing
-            await asyncio.to_thread(_remove, new)
+            await asyncio.to_thread(remove_kept, new)
             try:
                 make_private(new.directory)
-                self._write(new)
+                write_kept(new, self._launch, self._guest, self._adjuster, self._temporary)
                 machine, memory = self._guest.machine, self._guest.memory
                 await suspend(machine, memory, self._launch.shape, new.directory, self._commit)
             except OSError as error:
@@ -70,25 +67,12 @@ class Pauser:
                 raise EngineError(f"the sandbox could not be paused, and runs on: {why}") from error
             finally:
                 if not self.paused.is_set():
-                    await asyncio.to_thread(_remove, new)
-
-    def _write(self, new: PausedPaths) -> None:
-        write_aside(new, replace(self._launch, **self._adjuster.changed), self._guest.gateway, self._temporary.said)
+                    await asyncio.to_thread(remove_kept, new)
 
     def _commit(self) -> None:
         self._paths.pausing.directory.rename(self._paths.paused.directory)
         self.paused.set()
-
-
-def write_aside(new: PausedPaths, launch: Launch, gateway: Gateway, said: list[SaidBefore]) -> None:
-    """Write what a supervisor knows about its sandbox, without values of secrets. Raises OSError."""
-    addresses = dict(gateway.addresses)  # the guest remembers the answers of its resolver
-    launch = replace(launch.without_values(), addresses=addresses)
-    launch = replace(launch, doors=tuple(doors_of(launch.policy(), addresses)))
-    replace_private(new.launch, launch.to_json())
-    replace_private(new.temporary, json.dumps([asdict(one) for one in said]))
-    if (authority := gateway.authority) is not None:
-        replace_private(new.authority, authority.to_text())
+        self.on_paused()
 
 
 class Resumption:
@@ -97,12 +81,12 @@ class Resumption:
     `has_begun` says whether it is paused no more, `stays` whether the guest stays who it was; with `fork` neither.
     """
 
-    def __init__(self, paths: InstancePaths, fork: PausedPaths | None = None) -> None:
+    def __init__(self, paths: InstancePaths, fork: KeptPaths | None = None) -> None:
         self.has_begun = False
         self.stays = fork is None
         self._aside = fork or paths.paused
         self._paths = paths
-        self._said: list[SaidBefore] = []
+        self._kept = Kept((), None)
 
     @property
     def directory(self) -> Path:
@@ -111,42 +95,22 @@ class Resumption:
 
     def prepare(self, launch: Launch, served: Awaitable[object]) -> GoingOn:
         """Raises EngineError for files that cannot be read."""
-        paused = self._aside
-        try:
-            self._said = [decode(SaidBefore, one) for one in read_json(paused.temporary)]
-            authority = _authority(paused.authority.read_text()) if paused.authority.exists() else None
-        except (OSError, ValueError) as error:
-            raise EngineError("what was paused cannot be read", str(error)) from error
+        self._kept = Kept.read(self._aside)
         mounts = tuple(
             MountDevice(f"mount{index}", index, self._paths.sockets.mount(index)) for index in range(len(launch.mounts))
         )
-        return GoingOn(mounts, served, self._begin, authority, launch.addresses, self.stays)
+        return GoingOn(mounts, served, self._begin, self._kept.authority, launch.addresses, self.stays)
 
     async def finish(self, temporary: TemporaryRules, warn: Callable[[str], object]) -> None:
         """What was allowed and denied for the time being holds again; what is of no use any more is removed."""
-        try:
-            await temporary.hold_again(self._said)
-        except (EngineError, VmmError) as error:  # what was denied is denied; the machine runs, and exists once
-            warn(f"what was allowed for the time being does not hold any more: {error.brief}")
+        await self._kept.hold_again(temporary, warn)
         if self.stays:
-            await asyncio.to_thread(_remove, self._paths.pausing)
+            await asyncio.to_thread(remove_kept, self._paths.pausing)
 
     def _begin(self, gateway: Gateway) -> None:
-        gateway.accept_temporary()
-        gateway.set_temporary(rule for one in self._said if one.holds for rule in one.endpoint.rules)
+        self._kept.deny_first(gateway)
         if not self.stays:
             return
-        _remove(self._paths.pausing)
+        remove_kept(self._paths.pausing)
         self._paths.paused.directory.rename(self._paths.pausing.directory)
         self.has_begun = True
-
-
-def _authority(text: str) -> Authority:
-    from engine.gateway.authority import Authority
-
-    return Authority.from_text(text)
-
-
-def _remove(paths: PausedPaths) -> None:
-    with contextlib.suppress(OSError):
-        remove_tree(paths.directory)

@@ -25,11 +25,12 @@ class OpenPorts:
     """The ports of the host that lead into a machine: its own for the length of a `with` block.
 
     They are on 127.0.0.1 and on ::1, which many programs try first. What connects before the machine is `serving`
-    waits for it. Entering raises VmmError when one is taken.
+    waits for it. Entering raises VmmError when one is taken. `held` are listeners, (port, socket), that are there.
     """
 
-    def __init__(self, forwards: Iterable[HostForward]) -> None:
+    def __init__(self, forwards: Iterable[HostForward], held: Iterable[tuple[int, socket.socket]] = ()) -> None:
         self._initial = tuple(forwards)
+        self._held = tuple(held)
         self._open: dict[HostForward, Port] = {}
         self._channel: GuestChannel | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -48,7 +49,7 @@ class OpenPorts:
     def __enter__(self) -> Self:
         try:
             for wanted in self._initial:
-                self._open[wanted] = Port(wanted)
+                self._open[wanted] = Port(wanted, [one for port, one in self._held if port == wanted.host_port])
         except BaseException:
             self._close()
             raise
@@ -58,6 +59,13 @@ class OpenPorts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+
+    def let_go(self) -> list[tuple[int, socket.socket]]:
+        """Take no more connections here, and return the listeners, (port, socket), which stay open: what connects from
+        now on waits for whoever listens next."""
+        held = [(wanted.host_port, one.dup()) for wanted, port in self._open.items() for one in port.listeners]
+        self._close()
+        return held
 
     def _close(self) -> None:
         while self._open:
@@ -119,9 +127,11 @@ class OpenPorts:
 class Port:
     """The listeners of one port of the host. Raises VmmError when somebody has it on the forward's own address."""
 
-    def __init__(self, wanted: HostForward) -> None:
+    def __init__(self, wanted: HostForward, held: Iterable[socket.socket] = ()) -> None:
         self.servers: list[asyncio.Server] = []
-        self.listeners: list[socket.socket] = []
+        self.listeners: list[socket.socket] = list(held)
+        if self.listeners:
+            return
         address = (wanted.host_address, wanted.host_port)
         try:
             self.listeners.append(socket.create_server(address, backlog=QUEUED))

@@ -43,7 +43,8 @@ Its sections are laid over the shared ones by the rules of [layers](#layers): `f
 """,
     "machine": """
 Sizes have a unit, and all units are powers of 1024: `512MiB`, `4GiB`, `1.5g`. The disk grows as it fills, up to
-`disk`. A change of a size needs a new machine.
+`disk`. A change of a size needs a new machine. `idle: 8h` stops a sandbox that nobody uses, and `idle: {after: 30m, do:
+pause}` pauses it; [docs/lifecycle.md](lifecycle.md) says what counts as use, and what wakes it.
 """,
     "packages": """
 The names of packages, as apt has them. They are installed once, in a copy of the booted machine whose only endpoint is

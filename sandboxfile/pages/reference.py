@@ -60,6 +60,7 @@ def _section(name: str, node: dict[str, Any], schema: dict[str, Any]) -> str:
         blocks.append(NOTES[name].strip())
     if model is not None:
         blocks += _forms(name, node, model)
+        blocks += _parts(model, schema) if name != "agents" else ()
     elif name not in COMPOSE_SECTIONS:
         blocks.append(f"Value: {_words(node)}.")
     blocks.append(f"```yaml\n{SNIPPETS[name]}```")
@@ -95,6 +96,14 @@ def _forms(name: str, node: dict[str, Any], model: dict[str, Any]) -> Iterator[s
         yield _table(("section", "value", "", "meaning"), rows)
         return
     yield _table(("key", "value", "default", "meaning"), rows)
+
+
+def _parts(model: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    """The same for keys of a section whose values are mappings themselves."""
+    for form in (*model.get("anyOf", ()), model):
+        for key, node in form.get("properties", {}).items():
+            if "$ref" in node and (inner := _model_of(node, schema)) is not None:
+                yield from (text.replace("The value is", f"`{key}` is", 1) for text in _forms(key, node, inner))
 
 
 def _lower(text: str) -> str:

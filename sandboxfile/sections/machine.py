@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, Strict, WithJsonSchema, model_validator
 from pydantic_core import CoreSchema
@@ -74,6 +75,33 @@ _DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN, "examples": [
 _SIZE_SCHEMA = {"type": "string", "pattern": SIZE_PATTERN, "examples": ["4GiB", "512MiB"]}
 
 
+class Idle(Part):
+    """What becomes of a sandbox that nobody uses. See docs/lifecycle.md for what counts as use."""
+
+    after: Annotated[int, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)] = Field(
+        description="The time that nobody has used it, such as 30m or 8h."
+    )
+    do: Literal["stop", "pause"] = Field(
+        default="stop",
+        description="`stop` keeps its disk, `pause` its memory, too: then it goes on in a second, and a connection to a"
+        " published port wakes it.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, Mapping | Idle):
+            return value
+        _duration(value)
+        return {"after": value}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return long_or_short(
+            schema, handler, ShortForm(("string",), "The time alone: `30m` stops it.", DURATION_PATTERN)
+        )
+
+
 class Machine(Part):
     """The virtual machine's size."""
 
@@ -86,9 +114,9 @@ class Machine(Part):
         description="The largest size the machine's disk can grow to, 2GiB or more.",
         json_schema_extra={"default": "20GiB"},
     )
-    idle: Maybe[Annotated[int, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]] = Field(
+    idle: Maybe[Idle] = Field(
         default=None,
-        description="Stop the sandbox when nobody has used it for this time, such as 30m or 8h. Default: never.",
+        description="Stop or pause the sandbox when nobody has used it for a time, such as 30m or 8h. Default: never.",
     )
 
 

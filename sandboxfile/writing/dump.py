@@ -16,7 +16,6 @@ from sandboxfile.reading.substitution import is_literal
 from sandboxfile.sections.model import Sandbox
 
 _SIZES = {("machine", "memory"), ("machine", "disk")}
-_DURATIONS = {("machine", "idle")}
 
 
 class Origin(NamedTuple):
@@ -41,14 +40,20 @@ def to_data(sandbox: Sandbox, *, defaults: bool = False) -> dict[str, Any]:
             data[section] = value
     if not defaults:
         data = {key: value for key, value in data.items() if value not in ({}, [])}
-    for path in (*_SIZES, *_DURATIONS):
-        if isinstance(number := child(data.get(path[0]), path[1]), int):
-            data[path[0]][path[1]] = format_size(number) if path in _SIZES else format_duration(number)
-    for agent in data.get("agents", {}).values():
-        for path in (*_SIZES, *_DURATIONS):
-            if isinstance(number := child(agent.get(path[0]), path[1]), int):
-                agent[path[0]][path[1]] = format_size(number) if path in _SIZES else format_duration(number)
+    for part in (data, *data.get("agents", {}).values()):
+        _with_units(part)
     return {key: data[key] for key in _in_order(data)}
+
+
+def _with_units(data: dict[str, Any]) -> None:
+    """Sizes and times as they are written; a time without use alone where nothing else is said of it."""
+    for section, key in _SIZES:
+        if isinstance(number := child(data.get(section), key), int):
+            data[section][key] = format_size(number)
+    idle = child(data.get("machine"), "idle")
+    if isinstance(idle, dict) and isinstance(idle.get("after"), int):
+        after = format_duration(idle["after"])
+        data["machine"]["idle"] = {**idle, "after": after} if "do" in idle else after
 
 
 def to_text(sandbox: Sandbox, *, defaults: bool = False) -> str:

@@ -65,7 +65,7 @@ def _goes_on(world: World, project: Path, port: int) -> None:
     before = world.run(project, WHO).ok().out
     world.sandbox("deny", "allowed.example", cwd=project).ok()
 
-    said = json.loads(world.sandbox("pause", "--json", cwd=project).ok().out)
+    said = json.loads(world.sandbox("pause", "--release-ports", "--json", cwd=project).ok().out)
     assert said["status"] == "paused" and said["bytes"] > 50_000_000
     assert world.processes() == {}, "a paused sandbox has no process"
     assert _answer(port) == "", "nobody listens"

@@ -19,6 +19,7 @@ PROGRAMS = (
     "engine/supervisor/__main__.py",
     "engine/supervisor/beginning.py",
     "engine/supervisor/events.py",
+    "engine/supervisor/waker.py",
     "vmm/guard.py",
     "vmm/leash.py",
     "vmm/fileserver/main.py",

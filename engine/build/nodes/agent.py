@@ -13,11 +13,12 @@ from engine.agents.installation import Download, InstallStep, Links, NpmInstall
 from engine.agents.words import fill
 from engine.build.context import BuildContext
 from engine.build.nodes import attach_layer
-from engine.build.nodes.agent_layer import LAYER, PACKAGE, PLACE, read_links
+from engine.build.nodes.agent_layer import LAYER, PACKAGE, read_links
 from engine.build.nodes.packages import install_packages
 from engine.build.step import execute
 from engine.errors import EngineError
 from engine.guest.guest import Guest
+from engine.guest.layer import PLACE
 from sandboxfile import Endpoint
 from vmm.spec import DISK_SLOT, Drive
 

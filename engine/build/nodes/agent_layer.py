@@ -22,6 +22,7 @@ from engine.build.context import BuildContext
 from engine.build.nodes.package_tree import PackageTree, link_programs
 from engine.build.npm_registry import fetch_package
 from engine.build.toolchain import load_toolchain
+from engine.guest.layer import PLACE
 from engine.resolve.endpoints import Registries
 from engine.resolve.registries import resolve_group
 from engine.state.trees import remove_tree
@@ -34,7 +35,6 @@ LAYER_VERSION = "1"  # raise it when the same packages become another layer
 PACKAGE, RECORD = "package.tgz", "package.json"
 BY_REGISTRY = "the registry's"  # the digest of a package that nobody named before
 LAYER, PROGRAMS = "layer.erofs", "programs.json"
-PLACE = "/opt/.agent"  # where the guest has it
 Result = TypeVar("Result")
 AT_ONCE = 8  # downloads
 MKFS_S = 900.0

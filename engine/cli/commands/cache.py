@@ -10,9 +10,11 @@ import click
 from engine.cli.options import json_option
 
 if TYPE_CHECKING:
+    from engine.build.blueprint import Blueprint
     from engine.cache.pruning import Removed
     from engine.cache.store import Store
     from engine.lifecycle.cached import Cached
+    from engine.state.layout import Layout
 
 MOST_NAMED = 3  # of what keeps an entry, in its line
 
@@ -27,6 +29,8 @@ Examples:
   sandbox cache prune --older-than 7d
   sandbox cache prune --size 20GiB        the least recently used, until it fits
   sandbox cache rm 3f2a9c
+  sandbox cache export shop.bundle        what this project's `up` needs, for another machine
+  sandbox cache import shop.bundle
 """,
 )
 @click.pass_context
@@ -235,3 +239,80 @@ def _echo_json(value: Any) -> None:
     import json
 
     click.echo(json.dumps(value, indent=2))
+
+
+@command.command("export")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+@json_option("Machine-readable: `file`, `bytes`, and the entries.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("what", metavar="[NAME|PATH]", required=False)
+def export_command(file: Path, what: str | None, force: bool, as_json: bool) -> None:
+    """Write what a project's `up` needs into FILE: image, layers and snapshots, for `cache import` elsewhere.
+
+    NAME is a sandbox, PATH a project; default: the project around this directory. All of it must be built. Tools and
+    the probe of accelerators stay out: the other machine has its own, of the same versions. FILE holds everything that
+    the steps of the build have read of the project.
+    """
+    from engine.cli.running import run
+    from engine.lifecycle.carrying import export_chain
+    from engine.lifecycle.selection import open_layout
+    from engine.report.sizes import size
+
+    if file.exists() and not force:
+        raise click.UsageError(f"{file} exists: --force overwrites it")
+    done = run(export_chain(_store(), _blueprints(open_layout(), what), file.absolute(), _tell))
+    if as_json:
+        _echo_json({"version": 1, "file": str(file), "bytes": done.bytes, "entries": dict(done.entries)})
+    else:
+        click.echo(f"{file}: {len(done.entries)} entries, {size(done.bytes)}")
+
+
+@command.command("import")
+@json_option("Machine-readable: `file`, `bytes`, and the entries.")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def import_command(file: Path, as_json: bool) -> None:
+    """Put what `cache export` wrote on another machine into the cache: then `up` there builds nothing.
+
+    Every byte is checked against the file's own digests, and a file that was made with another QEMU or for another
+    processor is refused. Importing is trust in who made FILE: machines start from it, with whatever that person put
+    into them, and no digest can say who that was.
+    """
+    from engine.cli.asking.terminal import Terminal
+    from engine.cli.running import run
+    from engine.lifecycle.carrying import Carried, import_chain
+    from engine.lifecycle.doctor import make_ready
+    from engine.report.sizes import size
+
+    store = _store()
+    click.echo("importing is trust in who made the file: machines will start from what is in it", err=True)
+
+    async def work() -> Carried:
+        await make_ready(store, Terminal("auto").reporter)
+        return await import_chain(store, file, _tell)
+
+    done = run(work())
+    imported = sum(how == "imported" for how in done.entries.values())
+    if as_json:
+        _echo_json({"version": 1, "file": str(file), "bytes": done.bytes, "entries": dict(done.entries)})
+    else:
+        click.echo(f"{file}: {imported} of {len(done.entries)} entries imported, {size(done.bytes)}")
+
+
+def _tell(text: str) -> None:
+    click.echo(f"  {text}", err=True)
+
+
+def _blueprints(layout: Layout, what: str | None) -> list[Blueprint]:
+    """Those of a sandbox's file, or of the file at a path."""
+    from engine.build.blueprint import Blueprint
+    from engine.lifecycle.members import choose_members
+    from engine.lifecycle.project_file import load_file
+    from engine.lifecycle.selection import check_name
+    from engine.state.instances import load_instance
+
+    path, agent = Path(what) if what is not None else None, None
+    named = what is not None and path is not None and not path.exists() and path.parts == (what,)
+    if named and (record := load_instance(layout, check_name(layout, str(what)))) is not None:
+        path, agent = Path(record.file), record.agent_name
+    members = choose_members(load_file(path), layout, None, agent)
+    return [Blueprint.of(member.loaded, layout) for member in members.each]

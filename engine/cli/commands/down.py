@@ -31,7 +31,7 @@ Examples:
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
 def command(every: bool, volumes: bool, yes: bool, names: tuple[str, ...]) -> int:
-    """Stop sandboxes and remove everything they left: machine, disk, sockets, logs.
+    """Stop sandboxes and remove everything they left: machine, disk, sockets, logs. `sandbox stop` keeps the disk.
 
     Without a name: the sandboxes that `up` has started for this project. Files in mounted directories stay. The cache
     stays, too, so the next `up` is fast.
@@ -109,7 +109,11 @@ def _confirm_lost(layout: Layout, chosen: list[Listed]) -> None:
     from engine.lifecycle.clones import count_unapplied
 
     for listed in chosen:
-        if listed.liveness not in ("running", "paused") or listed.instance is None or not listed.instance.clones:
+        if (
+            listed.liveness not in ("running", "paused", "stopped")
+            or listed.instance is None
+            or not listed.instance.clones
+        ):
             continue
         found = run(count_unapplied(layout, listed.name)) if listed.liveness == "running" else None
         if found is not None and not any(found):

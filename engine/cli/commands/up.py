@@ -50,7 +50,7 @@ Examples:
     help="The sandbox's name; default: the file's. Several names run one file several times.",
 )
 @click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
-@click.option("--recreate", is_flag=True, help="Replace a running sandbox, whatever has changed.")
+@click.option("--recreate", is_flag=True, help="Replace a running, paused or stopped sandbox, whatever has changed.")
 @click.option(
     "--unconfined-mounts",
     is_flag=True,
@@ -92,7 +92,8 @@ def command(
 
     PATH is a directory or a file; default: the nearest Sandboxfile.yaml upwards. It may also be the name of one of that
     file's `agents`, as with --agent. `up` first shows what it will build,
-    and why. If the sandbox runs already, it is changed to what the file says now. Endpoints, ports, services and the
+    and why. A sandbox that is paused or stopped is woken
+    first. If the sandbox runs already, it is changed to what the file says now. Endpoints, ports, services and the
     agent's settings are changed while it runs; everything else needs a new machine, and `up` asks before it makes one.
     `sandbox plan` shows which. A file with `agents` brings up one sandbox for each agent; this implies -d.
 
@@ -131,9 +132,11 @@ def command(
         members = choose_members(loaded, layout, name, agent)
         detach = detach or ask or len(members.each) > 1
         if not wishes["recreate"]:
-            from engine.cli.waking import wake_members
+            from engine.cli.waking import start_members, wake_members
 
-            wake_members(layout, [member.name for member in members.each])
+            names = [member.name for member in members.each]
+            wake_members(layout, names)
+            start_members(layout, names, yes=wishes["yes"])
         with agreed(members, layout, Wishes(**wishes), audience) as plan:
             outcomes = run(carry_out(plan, audience, recorder))
     if audience.timings is not None:

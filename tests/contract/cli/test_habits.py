@@ -24,7 +24,7 @@ def test_version_is_a_command(sandbox: CommandLine) -> None:
     assert sandbox("help", "up") == sandbox("up", "--help")
 
 
-@pytest.mark.parametrize("word", ["stop", "rm", "top", "port", "events"])
+@pytest.mark.parametrize("word", ["halt", "rm", "top", "port", "events"])
 def test_the_way_is_named(sandbox: CommandLine, word: str) -> None:
     ran = sandbox(word, "web")
     assert (ran.code, ran.out) == (2, "") and f"There is no command '{word}': " in ran.err

@@ -37,6 +37,8 @@ OTHERS = {
     "cache prune": "cache prune --size lots",
     "cache rm": "cache rm nothing",
     "cache verify": "cache verify nothing",
+    "cache export": "cache export bundle nobody",
+    "cache import": "cache import nothing",
     "diff": "diff --name nobody",
     "doctor": "",
     "endpoints ls": "",
@@ -48,6 +50,8 @@ OTHERS = {
     "ls": "",
     "pause": "pause nobody",
     "resume": "resume nobody",
+    "stop": "stop nobody",
+    "start": "start nobody",
     "stats": "stats nobody",
     "trust ls": "",
 }

@@ -57,7 +57,7 @@ def test_only_the_disk_stays_for_those_that_began_there(layout: Layout) -> None:
     needed, other = make_fork(layout, "a" * 16), make_fork(layout, "b" * 16)
     disk = disk_over(layout, "shop-2", needed / "disk.qcow2")
     sweep_forks(layout)
-    assert names(needed) == ["disk.qcow2", "layer-1.qcow2"], "memory and keys are of no use any more"
+    assert names(needed) == ["disk.qcow2", "layer-1.qcow2", "meta.json"], "memory and keys are of no use any more"
     assert not other.exists()
     disk.unlink()
     sweep_forks(layout)
@@ -87,7 +87,7 @@ def test_what_is_held_stays_whole_with_what_it_lies_over(layout: Layout) -> None
     with held(second):
         sweep_forks(layout)
         assert names(second) == sorted([*FILES, "disk.qcow2", "held"])
-        assert names(first) == ["disk.qcow2", "layer-1.qcow2"]
+        assert names(first) == ["disk.qcow2", "layer-1.qcow2", "meta.json"]
     sweep_forks(layout)
     assert not layout.forks.exists()
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from engine.plan.changes import FIELDS, NEW, Change, compare, needs_new_machine, render, sections_of
 from engine.state.configuration import PARTS, Configuration
 from sandboxfile import Sandbox, parse
+from sandboxfile.sections.machine import Idle
 
 HEAD = 'version: "1"\nname: shop\n'
 NODES = ("toolchain", "image", "booted", "packages", "setup[0]", "setup[1]")
@@ -55,7 +56,7 @@ def part(annotation: Any) -> type[BaseModel] | None:
     options = [annotation]
     while options:
         one = options.pop()
-        if isinstance(one, type) and issubclass(one, BaseModel):
+        if isinstance(one, type) and issubclass(one, BaseModel) and one is not Idle:  # which is compared as a whole
             return one
         if typing.get_origin(one) in (typing.Union, types.UnionType, typing.Annotated):
             options += typing.get_args(one)
@@ -111,7 +112,7 @@ PAIRS: dict[str, tuple[str, str, str]] = {
     "machine.cpus": ("machine: {cpus: 1}", "machine: {cpus: 2}", "1 -> 2"),
     "machine.memory": ("machine: {memory: 2GiB}", "machine: {memory: 2560MiB}", "2GiB -> 2560MiB"),
     "machine.disk": ("machine: {disk: 20GiB}", "machine: {disk: 30GiB}", "20GiB -> 30GiB"),
-    "machine.idle": ("", "machine: {idle: 90m}", "never -> 1h30m"),
+    "machine.idle": ("machine: {idle: 8h}", "machine: {idle: {after: 90m, do: pause}}", "8h -> 1h30m, then pause"),
     "packages": ("packages: [jq, curl]", "packages: [curl, ripgrep]", "- jq"),
     "setup": ("setup: [one, two]", "setup: [one, three]", "two -> three"),
     "mounts": ("mounts: [.:/workspace]", "mounts: [.:/workspace:ro]", "rw -> ro"),

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from sandboxfile import Loaded, SandboxfileError, parse
+from sandboxfile.sections.machine import Idle
+from sandboxfile.writing.dump import to_text
 
 HEAD = 'version: "1"\nsecrets: {s: {env: S}}\n'
 
@@ -106,7 +108,31 @@ def test_mounts_inside_of_earlier_ones_are_none() -> None:
     [("1m", 60), ("30m", 1800), ("8h", 28800), ("1h30m", 5400), ("2d", 172800), ("90s", 90), ("1d1h1m1s", 90061)],
 )
 def test_idle_times(text: str, seconds: int) -> None:
-    assert load(f"machine: {{idle: {text}}}\n").sandbox.machine.idle == seconds
+    idle = load(f"machine: {{idle: {text}}}\n").sandbox.machine.idle
+    assert idle is not None and (idle.after, idle.do) == (seconds, "stop")
+
+
+def test_an_idle_one_can_be_paused_instead() -> None:
+    loaded = load("machine: {idle: {after: 90m, do: pause}}\n")
+    assert loaded.sandbox.machine.idle == Idle(after="90m", do="pause")
+    assert 'idle:\n    after: "1h30m"\n    do: pause\n' in to_text(loaded.sandbox)
+    assert "idle: 8h\n" in to_text(load("machine: {idle: {after: 8h}}\n").sandbox)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{after: 30}", "machine.idle.after: has no unit, got 30"),
+        ("{do: pause}", "machine.idle.after: "),
+        ("{after: 30m, do: sleep}", "machine.idle.do: "),
+        ("{after: 30m, then: pause}", "machine.idle.then: "),
+        ("[30m]", "machine.idle: must be a time such as 30m or 8h"),
+    ],
+)
+def test_bad_ways_to_be_idle(text: str, message: str) -> None:
+    with pytest.raises(SandboxfileError) as caught:
+        load(f"machine: {{idle: {text}}}\n")
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

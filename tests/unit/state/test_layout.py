@@ -154,6 +154,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         *(getattr(instance, name) for name in ("record", "supervisor_log", "console_log", "journal", "disk")),
         *instance.paused.machine,
         *(instance.paused.launch, instance.paused.temporary, instance.paused.authority, instance.pausing.directory),
+        *(instance.stopped.directory, instance.stopping.directory),
         instance.old_console_log,
         instance.journal.with_name("journal.jsonl.1"),
         instance.next_disk,
@@ -181,6 +182,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         instance.sockets.directory / Door(LAST_OWN_ADDRESS, 65535, "x").socket_name,
         instance.sockets.mount(3),
         instance.sockets.mount(3).with_suffix(""),
+        layout.waker("shop") / "ports.sock",
         build.directory,
     ]
     known = [

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -50,7 +51,9 @@ class World:
         self.error: Exception | None = None
         self.changes_disk = True
         self.said = [SaidBefore(TemporaryEndpoint("bad.example", True, (Rule("bad.example", deny=True),)))]
-        self.adjuster = SimpleNamespace(busy=asyncio.Lock(), changed={"rules": (Rule("new.example"),)})
+        self.adjuster = SimpleNamespace(
+            busy=asyncio.Lock(), revise=lambda launch: replace(launch, rules=(Rule("new.example"),))
+        )
         self.gateway = SimpleNamespace(authority=Authority.create("shop"), addresses={"old.example": "10.0.2.101"})
         monkeypatch.setattr(forking, "fork", self._fork)
         monkeypatch.setattr(forking, "make_overlay", self._make_overlay)

@@ -77,7 +77,9 @@ class World:
             SaidBefore(TemporaryEndpoint("bad.example", True, (Rule("bad.example", deny=True),))),
             SaidBefore(TemporaryEndpoint("old.example", False, (Rule("old.example"),)), until_s=1.0),
         ]
-        self.adjuster = SimpleNamespace(busy=asyncio.Lock(), changed={"rules": (Rule("new.example"),)})
+        self.adjuster = SimpleNamespace(
+            busy=asyncio.Lock(), revise=lambda launch: dataclasses.replace(launch, rules=(Rule("new.example"),))
+        )
         gateway = SimpleNamespace(authority=self.authority, addresses={"old.example": "10.0.2.101"})
         guest = Guest(cast("Any", machine), cast("Any", None), cast("Any", gateway), self.memory, cast("Any", None))
         temporary = cast("Any", SimpleNamespace(said=self.said))

@@ -277,7 +277,7 @@ def test_ports_open_when_all_is_ready_and_close_before_the_machine_goes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Ports:
-        def __init__(self, forwards: tuple[HostForward, ...]) -> None:
+        def __init__(self, forwards: tuple[HostForward, ...], held: object) -> None:
             self.forwards = forwards
 
         def __enter__(self) -> Ports:
