@@ -26,6 +26,7 @@ SECTIONS = {
         "pause": "Write a sandbox to the disk, and end its processes.",
         "resume": "Let a paused sandbox go on.",
         "fork": "Start more sandboxes where a running one is now.",
+        "snapshot": "Keep a running sandbox as it is now.",
         "down": "Stop sandboxes and remove everything they left.",
     },
     "The file": {
