@@ -62,7 +62,9 @@ def _shrink(fork: ForkPaths, *, whole: bool) -> None:
         remove_tree(fork.directory)
         return
     for path in fork.directory.iterdir():
-        if path.suffix != fork.disk.suffix:
+        if path.is_dir():
+            remove_tree(path)
+        elif path.suffix != fork.disk.suffix:
             path.unlink()
 
 

@@ -20,7 +20,7 @@ from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
 from engine.lifecycle.fork import forkable, write_fork
-from engine.lifecycle.forks import below, disks, forks_locked, is_held, new_fork
+from engine.lifecycle.forks import below, disks, forks_locked, is_held, new_fork, sweep_forks
 from engine.lifecycle.from_fork import copy_bases, launch_of, own_ports, read_launch, start_there, taken_ports
 from engine.resolve.host_ports import port_is_free
 from engine.state.configuration import Running, load_running, recorded
@@ -98,9 +98,11 @@ def remove_snapshot(layout: Layout, label: str) -> Kept:
         users = {disk.parent.name for disk in disks(layout) if kept.disk.resolve() in below(disk)}
         if users or is_held(kept.held):
             who = ", ".join(sorted(users)) or "a sandbox that is starting"
-            raise EngineError(f"{who} began at {label}, and needs it", hint="`sandbox down` first")
+            hint = "`sandbox down` removes a sandbox, `sandbox snapshot --rm` another snapshot"
+            raise EngineError(f"{who} began at {label}, and needs it", hint=hint)
         found = _kept(layout, label)
         remove_tree(kept.directory)
+    sweep_forks(layout)
     return found
 
 
@@ -160,7 +162,6 @@ async def start_from(
                 raise EngineError(
                     f"there is a sandbox called {name}", hint="--name chooses another name, or `sandbox down`"
                 )
-            copy_bases(kept.clones, layout.instance(name).clones)
             new = launch_of(launch, kept, name, _ports(layout, launch.forwards))
             return await start_there(layout, record, running, new, on_event), time.monotonic() - began
 

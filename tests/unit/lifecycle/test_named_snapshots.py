@@ -116,7 +116,7 @@ def test_a_sandbox_begins_there_with_a_name_and_ports_of_its_own(world: World) -
     world.take()
     launch = world.begin()
     assert launch.forked and launch.snapshot == str(world.layout.snapshot("tested").directory)
-    assert launch.identity.hostname == "try" and world.layout.instance("try").clone(0).is_dir()
+    assert launch.identity.hostname == "try" and (Path(launch.snapshot) / "clones/0").is_dir()
     assert launch.forwards[0].guest_port == 80
     with refused("there is a sandbox called shop"):
         world.begin(name=None)
