@@ -28,6 +28,7 @@ SECTIONS = {
         "fork": "Start more sandboxes where a running one is now.",
         "stop": "End a sandbox's machine, and keep its disk.",
         "start": "Boot the disk of a stopped sandbox again.",
+        "snapshot": "Keep a running sandbox as it is now.",
         "down": "Stop sandboxes and remove everything they left.",
     },
     "The file": {

@@ -66,8 +66,7 @@ async def fork(layout: Layout, name: str, count: int, on_event: Callable[[str], 
             on_event(f"writing down what {name} is now")
             stood_still = await write_fork(layout, name, there)
             names = stack.enter_context(_claimed(layout, source, count))
-            for each in names:
-                copy_bases(layout.instance(name).clones, layout.instance(each).clones)
+            copy_bases(layout.instance(name).clones, there.clones)
             running = load_running(layout, name)
         launch, taken = read_launch(there), taken_ports(layout)
         launches = [launch_of(launch, there, each, own_ports(launch.forwards, taken)) for each in names]

@@ -26,7 +26,7 @@ LAYERS_MOST = 64  # disks below a disk
 def new_fork(layout: Layout) -> Iterator[ForkPaths]:
     """A directory for a fork. After the block nothing of it is left but a disk that is needed. Raises OSError."""
     sweep_forks(layout)  # what others have left, who were killed
-    with _locked(layout):
+    with forks_locked(layout):
         new = layout.fork(secrets.token_hex(8))
         make_private(new.directory)
         descriptor = os.open(new.held, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -44,14 +44,14 @@ def sweep_forks(layout: Layout) -> None:
         if not any(layout.forks.iterdir()):
             layout.forks.rmdir()
             return
-        with _locked(layout):
-            needed = {name for disk in _disks(layout) for name in _forks_below(layout, disk)}
+        with forks_locked(layout):
+            needed = {name for disk in disks(layout) for name in _forks_below(layout, disk)}
             for directory in layout.forks.iterdir():
                 fork = ForkPaths(directory)
-                if _is_held(fork.held):
+                if is_held(fork.held):
                     needed |= set(_forks_below(layout, fork.disk))
             for directory in layout.forks.iterdir():
-                if not _is_held(ForkPaths(directory).held):
+                if not is_held(ForkPaths(directory).held):
                     _shrink(ForkPaths(directory), whole=directory.name not in needed)
             with contextlib.suppress(OSError):  # it is not empty
                 layout.forks.rmdir()
@@ -62,11 +62,13 @@ def _shrink(fork: ForkPaths, *, whole: bool) -> None:
         remove_tree(fork.directory)
         return
     for path in fork.directory.iterdir():
-        if path.suffix != fork.disk.suffix and path != fork.about:  # a clone that was stopped boots with the same disks
+        if path.is_dir():
+            remove_tree(path)
+        elif path.suffix != fork.disk.suffix and path != fork.about:  # a clone that was stopped boots with its drives
             path.unlink()
 
 
-def _disks(layout: Layout) -> Iterator[Path]:
+def disks(layout: Layout) -> Iterator[Path]:
     """Every disk that is not one of a fork."""
     for parent, names, files in os.walk(layout.state):
         if Path(parent) == layout.state and layout.forks.name in names:
@@ -76,15 +78,20 @@ def _disks(layout: Layout) -> Iterator[Path]:
 
 def _forks_below(layout: Layout, disk: Path) -> Iterator[str]:
     """The names of the forks that a disk lies above."""
+    forks = layout.forks.resolve()
+    return (each.relative_to(forks).parts[0] for each in below(disk) if each.is_relative_to(forks))
+
+
+def below(disk: Path) -> Iterator[Path]:
+    """The disks that a disk lies above. Raises FileNotFoundError where it has just got another name."""
     from vmm.disk import read_backing
     from vmm.errors import VmmError
 
-    forks = layout.forks.resolve()
     for layer in range(LAYERS_MOST):
         try:
             backing = read_backing(disk)
         except FileNotFoundError:
-            if layer == 0:  # it has just got another name: whoever looks now sees too little
+            if layer == 0:  # whoever looks now sees too little
                 raise
             return
         except (OSError, VmmError):
@@ -92,13 +99,13 @@ def _forks_below(layout: Layout, disk: Path) -> Iterator[str]:
         if backing is None:
             return
         disk = Path(os.path.normpath(disk.parent.resolve() / backing.name))
-        if disk.is_relative_to(forks):
-            yield disk.relative_to(forks).parts[0]
+        yield disk
         if disk.suffix != ".qcow2":
             return
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
+    """Whether a process needs what is beside the file."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -113,7 +120,8 @@ def _is_held(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(layout: Layout) -> Iterator[None]:
+def forks_locked(layout: Layout) -> Iterator[None]:
+    """Within the block nobody makes, names or removes a fork. Waits for those who do."""
     path = layout.forks_lock
     make_private(path.parent)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

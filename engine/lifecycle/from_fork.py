@@ -20,6 +20,7 @@ from engine.lifecycle.ssh import write_alias
 from engine.lifecycle.start import host_proxies, start_supervisor
 from engine.resolve.host_ports import pick_port, port_is_free
 from engine.state.configuration import save_running
+from engine.state.instance_paths import ForkPaths
 from engine.state.instances import forget_instance, list_instances, load_instance, save_instance
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
@@ -27,7 +28,6 @@ from vmm.spec import HostForward
 
 if TYPE_CHECKING:
     from engine.state.configuration import Running
-    from engine.state.instance_paths import ForkPaths
     from engine.state.instances import Instance
     from engine.state.layout import Layout
 
@@ -89,11 +89,12 @@ async def start_there(
 ) -> Instance:
     """Start the sandbox of `launch`, whose name the caller holds; returns its record when it runs.
 
-    `record` and `running` are those of the sandbox that was there. Raises EngineError: then nothing is left of it but
-    what `leave_evidence` keeps.
+    `record` and `running` are those of the sandbox that was there, and what its private copies were made of is there,
+    too. Raises EngineError: then nothing is left of it but what `leave_evidence` keeps.
     """
     name = launch.name
     try:
+        copy_bases(ForkPaths(Path(launch.snapshot)).clones, layout.instance(name).clones)
         async with start_supervisor(layout, layout.instance(name)) as supervisor:
             record = _record(record, launch, supervisor.pid)
             if running is not None:
@@ -130,10 +131,7 @@ def _record(source: Instance, launch: Launch, pid: int) -> Instance:
 
 
 def copy_bases(source: Path, target: Path) -> None:
-    """What the private copies of the source were made of is what those of the new sandbox were made of, too.
-
-    Raises EngineError.
-    """
+    """What private copies were made of, for others. Nothing where there are none. Raises EngineError."""
     if not source.is_dir():
         return
     try:

@@ -86,7 +86,10 @@ class KeptPaths(NamedTuple):
 
 
 class ForkPaths(NamedTuple):
-    """What a running sandbox was at one moment, for those that begin there: a machine and what its supervisor knew."""
+    """What a running sandbox was at one moment, for those that begin there: a machine and what its supervisor knew.
+
+    One that is kept under a name has its record, too, and what its private copies were made of.
+    """
 
     directory: Path
 
@@ -101,12 +104,24 @@ class ForkPaths(NamedTuple):
 
     @property
     def held(self) -> Path:
-        """Locked by the process that still needs all of it."""
+        """Locked by the processes that still need all of it."""
         return self.directory / "held"
 
     @property
     def aside(self) -> KeptPaths:
         return KeptPaths(self.directory)
+
+    @property
+    def record(self) -> Path:
+        return self.directory / "instance.json"
+
+    @property
+    def configuration(self) -> Path:
+        return self.directory / "configuration.json"
+
+    @property
+    def clones(self) -> Path:
+        return self.directory / "clones"
 
 
 class InstancePaths(NamedTuple):

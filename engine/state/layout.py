@@ -116,6 +116,15 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
         "safe",
     ),
     ("state", "locks/<name>.lock", "held while a sandbox of that name is brought up or down", "safe when nothing runs"),
+    (
+        "state",
+        "snapshots/<label>/",
+        "a sandbox at one moment: `sandbox snapshot`",
+        "use `sandbox snapshot --rm <label>`",
+    ),
+    ("state", "snapshots/<label>/instance.json", "the record of that sandbox", "the snapshot is lost"),
+    ("state", "snapshots/<label>/configuration.json", "what it ran with", "the snapshot is lost"),
+    ("state", "snapshots/<label>/held", "locked while something begins there", "safe when no `up` runs"),
     ("state", "locks/.forks.lock", "held while forks are made room for or removed", "safe when nothing runs"),
     ("state", "projects/<project>/plan.json", "what the last build was made of; explains the next plan", "safe"),
     ("state", "projects/<project>/plan-<agent>.json", "the same, of one of the file's `agents`", "safe"),
@@ -321,8 +330,16 @@ class Layout(NamedTuple):
         return ForkPaths(self.forks / _checked(_KEY, random, "fork", forbidden=()))
 
     @property
+    def snapshots(self) -> Path:
+        return self.state / "snapshots"
+
+    def snapshot(self, label: str) -> ForkPaths:
+        """A fork that is kept under a name. Raises EngineError for a name that is not one plain path component."""
+        return ForkPaths(self.snapshots / _checked(_NAME, label, "name of a snapshot"))
+
+    @property
     def forks_lock(self) -> Path:
-        """Held while a fork is made room for, and while those that nobody needs are removed."""
+        """Held while a fork is made room for, while it gets a name, and while those that nobody needs are removed."""
         return self.state / LOCKS / ".forks.lock"
 
     def instance_lock(self, name: str) -> Path:

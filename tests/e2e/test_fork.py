@@ -185,3 +185,25 @@ def _holds(path: Path, word: bytes) -> bool:
                 return True
             last = chunk[-len(word) :]
     return False
+
+
+def test_a_named_snapshot_is_begun_at_as_often_as_one_likes(world: World) -> None:
+    project = world.project('name: shop\nmounts: [".:/workspace:clone"]\n', {"text": "words\n"})
+    world.up(project)
+    world.on(project, "shop", "echo then > /var/tmp/mark; exec 3>/dev/null; nohup sleep 4711 >/dev/null 2>&1 &")
+    said = json.loads(world.sandbox("snapshot", "tested", "--json", cwd=project).ok().out)
+    assert said["of"] == "shop" and said["size"] > 50_000_000
+    world.on(project, "shop", "echo later > /var/tmp/mark")
+    world.sandbox("down", "shop", "--yes", cwd=project).ok()
+    for name in ("shop", "shop-2"):
+        world.sandbox("up", "-d", "--yes", "--from", "tested", "-n", name, cwd=project).ok()
+        assert world.on(project, name, "cat /var/tmp/mark; hostname").split() == ["then", name]
+        assert world.on(project, name, "pgrep -fc 'sleep [4]711'").strip() == "1", "what ran then runs"
+    needed = world.sandbox("snapshot", "--rm", "tested", cwd=project)
+    assert needed.code == 1 and "shop" in needed.err
+    other = world.sandbox("up", "-d", "--yes", "--from", "tested", "-n", "big", "--set", "machine.cpus=1", cwd=project)
+    assert other.code == 1 and "machine section" in other.err
+    world.sandbox("down", "--all", "--yes", cwd=project).ok()
+    world.sandbox("snapshot", "--rm", "tested", cwd=project).ok()
+    snapshots = Path(os.environ["SANDBOX_STATE_DIR"]) / "snapshots"
+    assert not list(snapshots.iterdir()) and not _forks_left()

@@ -17,6 +17,8 @@ from engine.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from engine.cli.asking.terminal import Terminal
+    from engine.lifecycle.members import Members
     from engine.lifecycle.outcome import Outcome
     from engine.report.reporter import Mode
     from engine.state.instances import Instance
@@ -32,6 +34,7 @@ Examples:
   sandbox up -d ../shop             that project's, and return when it is ready
   sandbox up -d --yes --json        in scripts
   sandbox up --name shop-2          a second one from the same file
+  sandbox up --from migrated        where a snapshot was taken (`sandbox snapshot`)
   sandbox up reviewer               one of the file's `agents`; without it, all of them
 """,
 )
@@ -50,6 +53,7 @@ Examples:
     help="The sandbox's name; default: the file's. Several names run one file several times.",
 )
 @click.option("--agent", metavar="AGENT", help="Only the sandbox of this one of the file's `agents`.")
+@click.option("--from", "label", metavar="LABEL", help="Begin where this snapshot was taken, of the same file.")
 @click.option("--recreate", is_flag=True, help="Replace a running, paused or stopped sandbox, whatever has changed.")
 @click.option(
     "--unconfined-mounts",
@@ -86,6 +90,7 @@ def command(
     ask: bool,
     detach_keys: str | None,
     timings: bool,
+    label: str | None,
     **wishes: Any,
 ) -> int:
     """Start the sandbox that Sandboxfile.yaml describes, and run its agent in this terminal.
@@ -113,11 +118,13 @@ def command(
     from engine.recall.memory import words_of
     from engine.report.timings import Timings
 
+    if label is not None and (wishes["recreate"] or wishes["keep_failed"] or shell_on_failure):
+        raise click.UsageError("--from builds nothing and replaces nothing.")
     if ask and as_json:
         raise click.UsageError("--ask talks to a person, and --json to a program: use one of them.")
     keys = chosen_keys(detach_keys)
     layout = open_layout()
-    plain = not (agent or files or assignments or ask or shell_on_failure)
+    plain = not (agent or files or assignments or ask or shell_on_failure or label)
     recorder = Recorder(layout, words_of(str(path or ""), name, yes=wishes["yes"]), plain=plain)
 
     def tell(outcome: Outcome) -> None:
@@ -131,14 +138,17 @@ def command(
         loaded, agent = load_for(path, agent, files, assignments)
         members = choose_members(loaded, layout, name, agent)
         detach = detach or ask or len(members.each) > 1
-        if not wishes["recreate"]:
+        if label is not None:
+            outcomes = [_begin_from(layout, members, label, name, audience, yes=wishes["yes"])]
+        elif not wishes["recreate"]:
             from engine.cli.waking import start_members, wake_members
 
             names = [member.name for member in members.each]
             wake_members(layout, names)
             start_members(layout, names, yes=wishes["yes"])
-        with agreed(members, layout, Wishes(**wishes), audience) as plan:
-            outcomes = run(carry_out(plan, audience, recorder))
+        if label is None:
+            with agreed(members, layout, Wishes(**wishes), audience) as plan:
+                outcomes = run(carry_out(plan, audience, recorder))
     if audience.timings is not None:
         click.echo(audience.timings.render(), nl=False, err=True)
     if as_json:
@@ -147,6 +157,29 @@ def command(
     if ask:
         _ask_names(layout, [outcome.instance.name for outcome in outcomes])
     return run_agent(layout, outcomes[0].instance, keys, detach=detach)
+
+
+def _begin_from(
+    layout: Layout, members: Members, label: str, name: str | None, audience: Terminal, *, yes: bool
+) -> Outcome:
+    """The sandbox of a snapshot, when the user has agreed to what its file asks of this host."""
+    from engine.cli.running import run
+    from engine.lifecycle.outcome import Outcome
+    from engine.lifecycle.snapshots import start_from
+    from engine.trust.agreement import agree
+
+    if len(members.each) > 1:
+        raise click.UsageError("The file has several sandboxes: --agent says which one.")
+    audience.found(members.whole.warnings, members.whole.path)
+    agree(members.whole, layout, audience.ask, yes=yes, tell=audience.agreed_unseen)
+
+    def tell(line: str) -> None:
+        click.echo(f"  {line}", err=True)
+
+    instance, seconds = run(start_from(layout, members.each[0].loaded, label, name, tell))
+    outcome = Outcome(instance, "started", (), seconds)
+    audience.is_up(outcome)
+    return outcome
 
 
 def show_again(layout: Layout, outcome: Outcome, *, detach: bool, as_json: bool) -> int:

@@ -31,6 +31,7 @@ def make_fork(layout: Layout, name: str, below: str | None = None) -> Path:
         (fork.directory / each).write_text("x")
     fork.disk.write_bytes(qcow2(below))
     fork.held.touch()
+    (fork.clones / "0").mkdir(parents=True)
     return fork.directory
 
 
@@ -86,7 +87,7 @@ def test_what_is_held_stays_whole_with_what_it_lies_over(layout: Layout) -> None
     second = make_fork(layout, "b" * 16, str(first / "disk.qcow2"))
     with held(second):
         sweep_forks(layout)
-        assert names(second) == sorted([*FILES, "disk.qcow2", "held"])
+        assert names(second) == sorted([*FILES, "clones", "disk.qcow2", "held"])
         assert names(first) == ["disk.qcow2", "layer-1.qcow2", "meta.json"]
     sweep_forks(layout)
     assert not layout.forks.exists()
@@ -104,7 +105,7 @@ def test_a_disk_that_cannot_be_read_keeps_nothing_but_one_that_moves_keeps_all(
     with monkeypatch.context() as patched:
         patched.setattr("vmm.disk.read_backing", moved)
         sweep_forks(layout)
-    assert names(began) == sorted([*FILES, "disk.qcow2", "held"]), "who saw too little removes nothing"
+    assert names(began) == sorted([*FILES, "clones", "disk.qcow2", "held"]), "who saw too little removes nothing"
     sweep_forks(layout)
     assert not began.exists()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -91,6 +94,23 @@ def test_bases_of_private_copies_come_along(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
     with pytest.raises(EngineError, match="cannot be copied"):
         copy_bases(source, target)  # somebody's is there
+
+
+def test_what_cannot_be_started_leaves_nothing(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = layout.fork("a" * 16)
+    (fork.clones / "0").mkdir(parents=True)
+    launch = dataclasses.replace(LAUNCH, name="shop-2", snapshot=str(fork.directory))
+
+    @contextlib.asynccontextmanager
+    async def start_supervisor(layout: Layout, paths: Any) -> AsyncIterator[Any]:
+        assert paths.clone(0).is_dir()
+        raise EngineError("no memory")
+        yield
+
+    monkeypatch.setattr(from_fork, "start_supervisor", start_supervisor)
+    with pytest.raises(EngineError, match="shop-2: no memory"):
+        asyncio.run(from_fork.start_there(layout, record("shop"), None, launch, print))
+    assert not layout.instance("shop-2").directory.exists()
 
 
 def test_names_follow_that_of_the_source(layout: Layout) -> None:

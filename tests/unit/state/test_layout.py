@@ -136,7 +136,7 @@ def test_what_the_layout_allows_can_be_bound() -> None:
 
 def test_every_path_is_in_the_list(layout: Layout) -> None:
     instance, build = layout.instance("shop"), layout.build_sockets("cafe")
-    fork = layout.fork(KEY)
+    fork, kept = layout.fork(KEY), layout.snapshot("tested")
     entry = layout.entry("disk", KEY)
     paths = [
         entry,
@@ -162,6 +162,7 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         fork.directory / instance.free_layer().name,
         *(fork.disk, fork.held, *fork.aside.machine, fork.aside.launch, fork.aside.temporary, fork.aside.authority),
         layout.forks_lock,
+        *(kept.directory, kept.record, kept.configuration, kept.held),
         layout.failed("shop").directory,
         *(log.with_suffix(".old.log") for log in (instance.supervisor_log, instance.console_log)),
         *(getattr(instance.ssh, name) for name in ("host_key", "identity", "public_identity", "known_hosts", "config")),
