@@ -67,6 +67,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
 _REPORTED_ELSEWHERE = {"parent", "toolchain", "qemu", "image", "initramfs", "cpus", "memory", "disk", "size"}
 _REPORTED_ELSEWHERE |= {"run", "user", "directory"}
 _DEFAULTS = {"user": "agent", "mode": "rw", "protect": True}  # of list items; a description leaves them out
+NO_LIMIT = ("limit", None)
 _FIRST_CERTIFICATE = "TLS is intercepted from now on, and containers that run already would not trust that"
 _NEW_PORT = "(a new port needs a new machine)"
 
@@ -191,6 +192,8 @@ def _door(item: Mapping[str, Any]) -> int | str | None:
 def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
     if old == new or not (old or new):  # the record of an older version lacks sections that are newer than it
         return
+    if path == ("mounts",):
+        old, new = _mounts_in_words(old or ()), _mounts_in_words(new)
     match path:
         case ("machine", "memory" | "disk"):
             yield Difference(path, f"{format_size(old)} -> {format_size(new)}")
@@ -242,6 +245,18 @@ def _at(value: Any, path: KeyPath) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def _mounts_in_words(mounts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """With limits as people write them, and none where there is none: the record of an older version lacks the key."""
+    return [
+        {
+            key: format_size(value) if key == "limit" else value
+            for key, value in mount.items()
+            if (key, value) != NO_LIMIT
+        }
+        for mount in mounts
+    ]
 
 
 def _idle(seconds: int | None) -> str:

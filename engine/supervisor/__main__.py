@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ from engine.state.configuration import load_running
 from engine.state.instance_paths import InstancePaths, PausedPaths
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
+from engine.state.troubles import read_troubles
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clones, putting_clones
+from engine.supervisor.disk_room import keep_room
 from engine.supervisor.events import Events
 from engine.supervisor.forking import Forker
 from engine.supervisor.host_changes import HostChanges
@@ -45,6 +47,7 @@ from engine.supervisor.mounting import mount_all, plug_all, share_of
 from engine.supervisor.pausing import Pauser, Resumption
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.temporary import TemporaryRules
+from engine.supervisor.troubles import Troubles, told_of_room
 from engine.supervisor.vaults import open_vault
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
@@ -57,12 +60,16 @@ from vmm.virtiofs import serve_directory
 
 @dataclass
 class RunningSandbox:
-    """A started sandbox and what it reported about itself. `resumption` is how, if it was paused."""
+    """A started sandbox and what it reported about itself. `resumption` is how, if it was paused.
+
+    Who holds `busy` needs the machine as it is.
+    """
 
     launch: Launch
     guest: Guest
     ports: OpenPorts
     services: list[dict[str, Any]]
+    busy: asyncio.Lock
     resumption: Resumption | None = None
 
 
@@ -73,7 +80,7 @@ def _lost(events: Events, mount: MountPoint, words: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _serve_mounts(
-    launch: Launch, paths: InstancePaths, events: Events, changes: HostChanges
+    launch: Launch, paths: InstancePaths, events: Events, changes: HostChanges, troubles: Troubles
 ) -> AsyncIterator[asyncio.Task[None]]:
     """The file servers of all mounts, for the length of the block; they start while the machine does, in the task."""
     async with contextlib.AsyncExitStack() as stack:
@@ -82,7 +89,8 @@ async def _serve_mounts(
             for index, mount in enumerate(launch.mounts):
                 shared = share_of(mount, f"mount{index}", unconfined=launch.unconfined_mounts)
                 lost = functools.partial(_lost, events, mount)
-                server = serve_directory(shared, paths.sockets.mount(index), lost, changes.of(mount))
+                room = functools.partial(told_of_room, troubles, mount)
+                server = serve_directory(shared, paths.sockets.mount(index), lost, changes.of(mount), room)
                 if not await stack.enter_async_context(server):
                     why = "on this host (--unconfined-mounts)"
                     events.warn(f"nothing confines the file server of {mount.source} {why}")
@@ -113,6 +121,8 @@ async def start_sandbox(
         ports = stack.enter_context(OpenPorts(launch.forwards))  # nobody else gets one while the machine starts
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
+        log = functools.partial(print, flush=True)  # the supervisor's
+        troubles = Troubles(paths, journal, log)
         if launch.proxies or launch.policy().looks_inside:
             forbid_core_dumps()  # credentials of proxies, the key of its authority; a vault does so by itself
         vault = None
@@ -120,8 +130,8 @@ async def start_sandbox(
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
         if begun is None:
             begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
-        changes = HostChanges(functools.partial(print, flush=True))  # the supervisor's log
-        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes))
+        changes = HostChanges(log)
+        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes, troubles))
         clones = launch.clones if resumption is None else ()
         copying = await stack.enter_async_context(copying_clones(clones, paths))
         guest = await stack.enter_async_context(
@@ -144,6 +154,9 @@ async def start_sandbox(
             )
         )
         services: list[dict[str, Any]] = []
+        busy = asyncio.Lock()
+        watching = keep_room(guest.machine, paths.disk, busy, troubles.begin, troubles.end)
+        await stack.enter_async_context(_beside(watching))
         stack.push_async_callback(changes.close)
         if resumption is not None:
             await guest.ready
@@ -152,7 +165,7 @@ async def start_sandbox(
             if not resumption.stays and launch.services:
                 events.step("checking the health of services")
                 services = await look_at_services(guest.channel, launch.project_name, launch.services)
-            yield RunningSandbox(launch, guest, ports, services, resumption)
+            yield RunningSandbox(launch, guest, ports, services, busy, resumption)
             return
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
         putting = await stack.enter_async_context(putting_clones(launch, guest, copying, paths))
@@ -174,7 +187,18 @@ async def start_sandbox(
             events.step("checking the health of services")
             services = await (looking or wait_healthy(guest.channel, launch.project_name, launch.services))
         await stack.enter_async_context(ports.serving(guest.channel))
-        yield RunningSandbox(launch, guest, ports, services)
+        yield RunningSandbox(launch, guest, ports, services, busy)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Done in a task for the length of the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _mount(
@@ -272,7 +296,7 @@ async def _live(
             services = record.services if stays else {row["name"]: row for row in sandbox.services}
             record = _update(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
-            adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
+            adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports, sandbox.busy)
             keeper = Keeper(layout, record, sandbox.guest.channel)
             temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
             pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary)
@@ -292,7 +316,8 @@ async def _live(
                 return await _until_the_end(sandbox, record, layout, stop, keeper, pauser)
     except (VmmError, EngineError) as error:
         _update(layout, record, **_failed(resumption, error.brief))
-        events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
+        hint = "; ".join(read_troubles(paths.troubles)) or error.hint  # what is in its way explains it best
+        events.send("failed", brief=error.brief, details=error.details, hint=hint)
         return 1
     except OSError as error:
         _update(layout, record, **_failed(resumption, str(error)))

@@ -45,13 +45,15 @@ Log = Callable[[str], None]
 class Adjuster:
     """Adjusts the sandbox `name` of this process, one request at a time."""
 
-    def __init__(self, layout: Layout, name: str, guest: Guest, ports: OpenPorts) -> None:
+    def __init__(
+        self, layout: Layout, name: str, guest: Guest, ports: OpenPorts, busy: asyncio.Lock | None = None
+    ) -> None:
         self.changed: dict[str, Any] = {}  # what is another one by now in the sandbox's Launch
         self._layout = layout
         self._name = name
         self._guest = guest
         self._ports = ports
-        self.busy = asyncio.Lock()
+        self.busy = busy or asyncio.Lock()
         self._arming = asyncio.Lock()
         self.on_endpoints: Callable[[], None] = lambda: None  # called when those of the file have changed
 

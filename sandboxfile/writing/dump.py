@@ -44,6 +44,10 @@ def to_data(sandbox: Sandbox, *, defaults: bool = False) -> dict[str, Any]:
     for path in (*_SIZES, *_DURATIONS):
         if isinstance(number := child(data.get(path[0]), path[1]), int):
             data[path[0]][path[1]] = format_size(number) if path in _SIZES else format_duration(number)
+    for part in (data, *data.get("agents", {}).values()):
+        for mount in part.get("mounts") or ():
+            if isinstance(number := child(mount, "limit"), int):
+                mount["limit"] = format_size(number)
     for agent in data.get("agents", {}).values():
         for path in (*_SIZES, *_DURATIONS):
             if isinstance(number := child(agent.get(path[0]), path[1]), int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -86,6 +87,12 @@ def watch(descriptor: int, files: Files) -> Watching | None:
         return None
 
 
+def say(report: int, word: str) -> None:
+    """Tell those who have started us what has become of the room for the guest."""
+    with contextlib.suppress(OSError):
+        os.write(report, f"{word}\n".encode())
+
+
 def main() -> None:
     told: dict[str, Any] = json.loads(sys.argv[1])
     report = told["report"]
@@ -112,8 +119,10 @@ def main() -> None:
             hidden=told["hidden"],
             mount_points=tuple(told["mount_points"]),
             file=told["file"],
+            limit=told["limit"],
         )
-        files = Files(share, own, min(most, 1 << 20))
+        files = Files(share, own, min(most, 1 << 20), lambda word: say(report, word))
+        files.quota.begin(root)
         listener = socket.socket(fileno=told["listener"])
         watching = watch(told["changes"], files)
     except OSError as error:
@@ -126,8 +135,8 @@ def main() -> None:
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_importer_cache.clear()
-    os.write(report, f"{READY} {', '.join(holds)}".encode())
-    os.close(report)
+    os.write(report, f"{READY} {', '.join(holds)}\n".encode())
+    os.set_blocking(report, False)  # who starts us listens, and what the guest makes us say has to fit the pipe
     connection, _ = listener.accept()
     listener.close()
     system_calls.refuse()

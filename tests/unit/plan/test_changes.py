@@ -316,3 +316,12 @@ def test_the_text() -> None:
         "  services.a      live         x -> y z\n"
     )
     assert changes[1].to_json() == {"path": "machine.memory", "how": "new machine", "what": "2GiB -> 4GiB"}
+
+
+def test_a_limit_is_told_as_a_file_writes_it_and_none_is_none_of_an_older_record() -> None:
+    limited = "mounts: [{source: ., target: /w, limit: 5GiB}]"
+    assert found("mounts: [.:/w]", limited) == [("mounts[0].limit", "new machine", "added: 5GiB")]
+    assert found(limited, limited.replace("5", "6")) == [("mounts[0].limit", "new machine", "5GiB -> 6GiB")]
+    older = configuration("mounts: [.:/w]")
+    del older.sandbox["mounts"][0]["limit"]
+    assert compare(older, configuration("mounts: [.:/w]")) == ()
