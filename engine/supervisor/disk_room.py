@@ -38,7 +38,7 @@ async def keep_room(
         while True:
             if await _is_halted(machine):
                 where = disk.parent
-                text = f"the machine stands still: no room for its disk in {where}; with {size(ENOUGH)} free it goes on"
+                text = f"the machine stands still until {size(ENOUGH)} are free in {where}: its disk has no room"
                 begin(KEY, text)
                 await _go_on(machine, where, busy)
                 end(KEY)
