@@ -44,11 +44,12 @@ commands:
   headless: [sh, -c, "sleep 0.5; cat /workspace/marker", sh, "{{prompt}}"]
 """
 # Each with the state that it begins in, and about how long it takes.
+READING = "for i in 1 2 3 4 5; do cat /workspace/marker; sleep 0.2; done"
 COMMANDS = {
     "up": ("up", ["up", "-d", "--yes", "--progress", "plain"], "down", 2.0),
     "exec": (
         "exec",
-        ["exec", "--", "sh", "-c", "for i in 1 2 3 4 5; do cat /workspace/marker; sleep 0.2; done"],
+        ["exec", "--", "sh", "-c", READING],
         "up",
         1.5,
     ),
@@ -124,19 +125,16 @@ class Chaos:
     # commands
 
     def start(self, argv: list[str]) -> subprocess.Popen[str]:
-        out, err = (open(self.base / name, "w+") for name in ("out", "err"))  # noqa: SIM115 - closed by finish
-        process = subprocess.Popen(
-            [sys.executable, "-m", "engine.cli.main", *argv],
-            cwd=self.project,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            env=self.environment,
-            text=True,
-        )
-        out.close()
-        err.close()
-        return process
+        with (self.base / "out").open("w") as out, (self.base / "err").open("w") as err:
+            return subprocess.Popen(
+                [sys.executable, "-m", "engine.cli.main", *argv],
+                cwd=self.project,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=self.environment,
+                text=True,
+            )
 
     def finish(self, process: subprocess.Popen[str], patience_s: float = PATIENCE_S) -> Ran:
         try:

@@ -66,9 +66,8 @@ def processes(marks: Sequence[str]) -> dict[int, str]:
 def find_victim(kind: str, marks: Sequence[str]) -> int | None:
     words = VICTIMS[kind]
     for pid, command in sorted(processes(marks).items()):
-        if all(word in command for word in words) and (kind == "guard" or "guard.py" not in command):
-            if kind == "command" or "engine.cli.main" not in command:
-                return pid
+        if all(word in command for word in words) and (kind == "command" or "engine.cli.main" not in command):
+            return pid
     return None
 
 
@@ -121,7 +120,7 @@ def strike(fault: Fault, marks: Sequence[str], disk: SmallDisk, running: Callabl
 
 def _starve(pid: int, fault: Fault) -> None:
     if fault.kind == "without descriptors":
-        which, most = resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{pid}/fd"))
+        which, most = resource.RLIMIT_NOFILE, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     else:
         which, most = resource.RLIMIT_AS, int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * 4096 + SPARE
     soft, hard = resource.prlimit(pid, which)
