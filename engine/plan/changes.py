@@ -24,7 +24,7 @@ from engine.state.configuration import PARTS, Configuration, Part
 from sandboxfile import Endpoint
 from sandboxfile.names import GROUPS
 from sandboxfile.positions import KeyPath, render_path
-from sandboxfile.quantities import format_duration, format_size
+from sandboxfile.quantities import format_duration, format_rate, format_size
 
 How = Literal["live", "new machine"]
 
@@ -50,6 +50,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "machine.memory": NEW,
     "machine.disk": NEW,
     "machine.idle": "record",
+    "machine.network_rate": "record",
     "packages": NEW,
     "setup": NEW,
     "mounts": NEW,
@@ -199,6 +200,8 @@ def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
             yield Difference(path, f"{format_size(old)} -> {format_size(new)}")
         case ("machine", "idle"):
             yield Difference(path, f"{_idle(old)} -> {_idle(new)}")
+        case ("machine", "network_rate"):
+            yield Difference(path, f"{_rate(old)} -> {_rate(new)}")
         case ("packages",):
             yield from compare_items(path, sorted(set(old)), sorted(set(new)), str)
         case ("ports",):
@@ -261,6 +264,10 @@ def _mounts_in_words(mounts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
 def _idle(seconds: int | None) -> str:
     return "never" if seconds is None else format_duration(seconds)
+
+
+def _rate(rate: int | None) -> str:
+    return "no limit" if rate is None else format_rate(rate)
 
 
 def _describe_item(item: Mapping[str, Any]) -> str:

@@ -153,6 +153,8 @@ async def start_sandbox(
                 on_step=events.step,
             )
         )
+        if launch.network_rate is not None:
+            guest.gateway.pace(launch.network_rate)
         services: list[dict[str, Any]] = []
         busy = asyncio.Lock()
         watching = keep_room(guest.machine, paths.disk, busy, troubles.begin, troubles.end)

@@ -91,6 +91,9 @@ class Adjuster:
                 await self._apply_services(adjustment, log)
             case "record":
                 self._record(agent=adjustment.agent, keeps=adjustment.keeps)
+                rate = adjustment.configuration.sandbox.get("machine", {}).get("network_rate")
+                self.changed["network_rate"] = rate
+                self._guest.gateway.pace(rate)
 
     async def _apply_endpoints(self, adjustment: Adjustment, log: Log) -> None:
         log("changing what it may reach")

@@ -32,6 +32,7 @@ class Launch:
     that names have in a guest that goes on.
     With `resume`, the sandbox goes on where it was paused. With `forked`, `snapshot` is the directory of what a running
     sandbox was at one moment (ForkPaths): what is in its guest is not brought there once more.
+    `network_rate` is in bytes per second.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Launch:
     addresses: Mapping[str, str] = field(default_factory=dict)
     resume: bool = False
     forked: bool = False
+    network_rate: int | None = None
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

@@ -44,6 +44,9 @@ Its sections are laid over the shared ones by the rules of [layers](#layers): `f
     "machine": """
 Sizes have a unit, and all units are powers of 1024: `512MiB`, `4GiB`, `1.5g`. The disk grows as it fills, up to
 `disk`. A change of a size needs a new machine.
+
+`network_rate` is for all connections through the gateway together, in both directions: a download of 100 MiB at 10MiB/s
+takes ten seconds. It is changed while the machine runs. Connections from this host to published ports do not count.
 """,
     "packages": """
 The names of packages, as apt has them. They are installed once, in a copy of the booted machine whose only endpoint is

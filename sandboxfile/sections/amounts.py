@@ -12,9 +12,12 @@ from sandboxfile.quantities import (
     DURATION_PATTERN,
     MIB,
     MINUTE,
+    RATE_PATTERN,
     SIZE_PATTERN,
+    format_rate,
     format_size,
     parse_duration,
+    parse_rate,
     parse_size,
 )
 from sandboxfile.sections.fields import refuse
@@ -44,6 +47,25 @@ def size(at_least: int, at_most: int) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def rate(at_least: int, at_most: int) -> BeforeValidator:
+    """Reads a rate between the two, which are bytes per second."""
+
+    def read(value: Any) -> int:
+        if not isinstance(value, str):
+            raise refuse(f"must be a rate such as 10MiB/s, got {quote(value)}")
+        try:
+            found = parse_rate(value)
+        except ValueError as error:
+            problem, _, hint = str(error).partition(": ")
+            raise refuse(f"{problem}, got {quote(value)}", hint or None)
+        if not at_least <= found <= at_most:
+            limits = f"{format_rate(at_least)} and {format_rate(at_most)}"
+            raise refuse(f"must be between {limits}, got {quote(value)}")
+        return found
+
+    return BeforeValidator(read)
+
+
 def duration(value: Any) -> int:
     """Reads a time in seconds."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -60,4 +82,5 @@ def duration(value: Any) -> int:
 
 
 DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["30m", "8h"]}
+RATE_SCHEMA = {"type": "string", "pattern": RATE_PATTERN, "examples": ["10MiB/s", "512KiB/s"]}
 SIZE_SCHEMA = {"type": "string", "pattern": SIZE_PATTERN, "examples": ["4GiB", "512MiB"]}

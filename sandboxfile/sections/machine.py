@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, Strict, WithJsonSchema, model_validator
 from pydantic_core import CoreSchema
 
-from sandboxfile.quantities import GIB, MIB, TIB
-from sandboxfile.sections.amounts import DURATION_SCHEMA, SIZE_SCHEMA, duration, size
+from sandboxfile.quantities import GIB, KIB, MIB, TIB
+from sandboxfile.sections.amounts import DURATION_SCHEMA, RATE_SCHEMA, SIZE_SCHEMA, duration, rate, size
 from sandboxfile.sections.fields import (
     Environment,
     Grammar,
@@ -37,6 +37,10 @@ class Machine(Part):
     idle: Maybe[Annotated[int, BeforeValidator(duration), WithJsonSchema(DURATION_SCHEMA)]] = Field(
         default=None,
         description="Stop the sandbox when nobody has used it for this time, such as 30m or 8h. Default: never.",
+    )
+    network_rate: Maybe[Annotated[int, rate(64 * KIB, TIB), WithJsonSchema(RATE_SCHEMA)]] = Field(
+        default=None,
+        description="How much it may send and receive in a second, both together, such as 10MiB/s. Default: no limit.",
     )
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sandboxfile.positions import KeyPath
-from sandboxfile.quantities import format_duration, format_size
+from sandboxfile.quantities import format_duration, format_rate, format_size
 from sandboxfile.reading.document import Document, child, leaves
 from sandboxfile.reading.interpolate import Substituted, escape
 from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
 from sandboxfile.reading.substitution import is_literal
 from sandboxfile.sections.model import Sandbox
 
-_SIZES = {("machine", "memory"), ("machine", "disk")}
-_DURATIONS = {("machine", "idle")}
+# What files write in other words than the model's numbers; of a list of mappings, in each of them.
+_IN_WORDS: Mapping[tuple[str, str], Callable[[int], str]] = {
+    ("machine", "memory"): format_size,
+    ("machine", "disk"): format_size,
+    ("machine", "idle"): format_duration,
+    ("machine", "network_rate"): format_rate,
+    ("mounts", "limit"): format_size,
+}
 
 
 class Origin(NamedTuple):
@@ -41,17 +47,12 @@ def to_data(sandbox: Sandbox, *, defaults: bool = False) -> dict[str, Any]:
             data[section] = value
     if not defaults:
         data = {key: value for key, value in data.items() if value not in ({}, [])}
-    for path in (*_SIZES, *_DURATIONS):
-        if isinstance(number := child(data.get(path[0]), path[1]), int):
-            data[path[0]][path[1]] = format_size(number) if path in _SIZES else format_duration(number)
     for part in (data, *data.get("agents", {}).values()):
-        for mount in part.get("mounts") or ():
-            if isinstance(number := child(mount, "limit"), int):
-                mount["limit"] = format_size(number)
-    for agent in data.get("agents", {}).values():
-        for path in (*_SIZES, *_DURATIONS):
-            if isinstance(number := child(agent.get(path[0]), path[1]), int):
-                agent[path[0]][path[1]] = format_size(number) if path in _SIZES else format_duration(number)
+        for section, name in _IN_WORDS:
+            places: Any = part.get(section) or ()
+            for place in places if isinstance(places, list) else (places,):
+                if isinstance(number := child(place, name), int):
+                    place[name] = _IN_WORDS[section, name](number)
     return {key: data[key] for key in _in_order(data)}
 
 

@@ -87,7 +87,7 @@ def test_what_needs_a_new_machine() -> None:
     live = {path for path, kind in FIELDS.items() if kind not in (NEW, None)}
     assert {path for path in live if "." in path} == {
         f"agent.{key}" for key in ("command", "args", "env", "user", "note", "keep")
-    } | {"machine.idle"}
+    } | {"machine.idle", "machine.network_rate"}
 
 
 def test_the_parts_have_all_live_sections() -> None:
@@ -112,6 +112,7 @@ PAIRS: dict[str, tuple[str, str, str]] = {
     "machine.memory": ("machine: {memory: 2GiB}", "machine: {memory: 2560MiB}", "2GiB -> 2560MiB"),
     "machine.disk": ("machine: {disk: 20GiB}", "machine: {disk: 30GiB}", "20GiB -> 30GiB"),
     "machine.idle": ("", "machine: {idle: 90m}", "never -> 1h30m"),
+    "machine.network_rate": ("", "machine: {network_rate: 10MiB/s}", "no limit -> 10MiB/s"),
     "packages": ("packages: [jq, curl]", "packages: [curl, ripgrep]", "- jq"),
     "setup": ("setup: [one, two]", "setup: [one, three]", "two -> three"),
     "mounts": ("mounts: [.:/workspace]", "mounts: [.:/workspace:ro]", "rw -> ro"),
