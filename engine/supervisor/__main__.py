@@ -43,13 +43,13 @@ from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
 from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
+from engine.supervisor.lost_mounts import LostMounts
 from engine.supervisor.mounting import mount_all, plug_all, share_of
 from engine.supervisor.pausing import Pauser, Resumption
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.temporary import TemporaryRules
 from engine.supervisor.troubles import Troubles, told_of_room
 from engine.supervisor.vaults import open_vault
-from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
 from vmm.errors import VmmError
 from vmm.private import private
@@ -70,17 +70,18 @@ class RunningSandbox:
     ports: OpenPorts
     services: list[dict[str, Any]]
     busy: asyncio.Lock
+    lost: LostMounts
     resumption: Resumption | None = None
-
-
-def _lost(events: Events, mount: MountPoint, words: str) -> None:
-    print(f"the file server of {mount.source} has ended: {words}", flush=True)  # the supervisor's log
-    events.warn(f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it")
 
 
 @contextlib.asynccontextmanager
 async def _serve_mounts(
-    launch: Launch, paths: InstancePaths, events: Events, changes: HostChanges, troubles: Troubles
+    launch: Launch,
+    paths: InstancePaths,
+    events: Events,
+    changes: HostChanges,
+    troubles: Troubles,
+    lost: LostMounts,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """The file servers of all mounts, for the length of the block; they start while the machine does, in the task."""
     async with contextlib.AsyncExitStack() as stack:
@@ -88,9 +89,9 @@ async def _serve_mounts(
         async def serve() -> None:
             for index, mount in enumerate(launch.mounts):
                 shared = share_of(mount, f"mount{index}", unconfined=launch.unconfined_mounts)
-                lost = functools.partial(_lost, events, mount)
+                lose = functools.partial(lost.lose, index)
                 room = functools.partial(told_of_room, troubles, mount)
-                server = serve_directory(shared, paths.sockets.mount(index), lost, changes.of(mount), room)
+                server = serve_directory(shared, paths.sockets.mount(index), lose, changes.of(mount), room)
                 if not await stack.enter_async_context(server):
                     why = "on this host (--unconfined-mounts)"
                     events.warn(f"nothing confines the file server of {mount.source} {why}")
@@ -131,7 +132,8 @@ async def start_sandbox(
         if begun is None:
             begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
         changes = HostChanges(log)
-        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes, troubles))
+        lost = LostMounts(launch.mounts, events.warn, log)
+        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes, troubles, lost))
         clones = launch.clones if resumption is None else ()
         copying = await stack.enter_async_context(copying_clones(clones, paths))
         guest = await stack.enter_async_context(
@@ -159,6 +161,7 @@ async def start_sandbox(
         busy = asyncio.Lock()
         watching = keep_room(guest.machine, paths.disk, busy, troubles.begin, troubles.end)
         await stack.enter_async_context(_beside(watching))
+        await stack.enter_async_context(_beside(lost.unplug(guest.machine)))
         stack.push_async_callback(changes.close)
         if resumption is not None:
             await guest.ready
@@ -167,12 +170,13 @@ async def start_sandbox(
             if not resumption.stays and launch.services:
                 events.step("checking the health of services")
                 services = await look_at_services(guest.channel, launch.project_name, launch.services)
-            yield RunningSandbox(launch, guest, ports, services, busy, resumption)
+            yield RunningSandbox(launch, guest, ports, services, busy, lost, resumption)
             return
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
         putting = await stack.enter_async_context(putting_clones(launch, guest, copying, paths))
         looking = await stack.enter_async_context(_looking(launch, guest))
         await _mount(launch, paths, guest, serving, events)
+        lost.check_started()
         changes.channel = guest.channel
         if launch.clones:
             events.step(f"copying {', '.join(clone.source for clone in launch.clones)}")
@@ -189,7 +193,7 @@ async def start_sandbox(
             events.step("checking the health of services")
             services = await (looking or wait_healthy(guest.channel, launch.project_name, launch.services))
         await stack.enter_async_context(ports.serving(guest.channel))
-        yield RunningSandbox(launch, guest, ports, services, busy)
+        yield RunningSandbox(launch, guest, ports, services, busy, lost)
 
 
 @contextlib.asynccontextmanager
@@ -301,7 +305,7 @@ async def _live(
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports, sandbox.busy)
             keeper = Keeper(layout, record, sandbox.guest.channel)
             temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
-            pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary)
+            pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary, sandbox.lost)
             if resumption is not None:
                 await resumption.finish(temporary, events.warn)
             elif (why := await keeper.restore()) is not None:

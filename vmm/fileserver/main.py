@@ -21,6 +21,7 @@ from vmm.fileserver.server import Server
 from vmm.fileserver.vhost import Device, VhostError
 from vmm.fileserver.watching import Watching
 
+MEMORY_MOST = 2 << 30  # bytes of our own: a million nodes are half of it; the guest's memory does not count
 NOBODY = -1  # wants to hear of the host's changes
 
 
@@ -100,6 +101,7 @@ def main() -> None:
         os.umask(0)  # the guest's kernel has applied the one of its process
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_MOST, MEMORY_MOST))
         uid, gid = told["uid"], told["gid"]
         root, own, holds = shut_in(
             told["source"],
