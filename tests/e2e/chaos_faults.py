@@ -106,7 +106,8 @@ def strike(fault: Fault, marks: Sequence[str], disk: SmallDisk, running: Callabl
         if not running():
             return False
         time.sleep(STEP_S)
-    with contextlib.suppress(ProcessLookupError):
+    # It may have ended, or have become somebody else's.
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
         if fault.kind == "killed":
             os.kill(pid, signal.SIGKILL)
         elif fault.kind == "stopped":
@@ -126,7 +127,9 @@ def _starve(pid: int, fault: Fault) -> None:
     soft, hard = resource.prlimit(pid, which)
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
-    with contextlib.suppress(FileNotFoundError):
-        resource.prlimit(pid, which, (most, hard))
-        time.sleep(fault.lasts_s)
-        resource.prlimit(pid, which, (soft, hard))
+    resource.prlimit(pid, which, (most, hard))
+    time.sleep(fault.lasts_s)
+    _, hard = resource.prlimit(pid, which)  # it may have given up some of that meanwhile
+    if hard != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > hard):
+        soft = hard
+    resource.prlimit(pid, which, (soft, hard))
