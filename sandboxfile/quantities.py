@@ -18,6 +18,8 @@ DURATION_PATTERN = r"^(?=[0-9])([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{
 
 SIZE_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?\s?([kK]|[mM]|[gG]|[tT]|[kK]i|Mi|Gi|Ti|[kK]iB|MiB|GiB|TiB)$"
 
+RATE_PATTERN = SIZE_PATTERN.removesuffix("$") + "/s$"
+
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s?([a-zA-Z]*)")
 _FACTORS = {"k": KIB, "m": MIB, "g": GIB, "t": TIB}
 
@@ -49,6 +51,19 @@ def format_size(size: int) -> str:
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
     return f"{size} bytes"
+
+
+def parse_rate(text: str) -> int:
+    """A rate such as `10MiB/s` in bytes per second. Raises ValueError with a message for people."""
+    size, slash, unit = text.partition("/")
+    if (slash, unit) != ("/", "s"):
+        raise ValueError("must be a rate such as 10MiB/s")
+    return parse_size(size)
+
+
+def format_rate(rate: int) -> str:
+    """Bytes per second as text: `4MiB/s` for 4194304."""
+    return f"{format_size(rate)}/s"
 
 
 def parse_duration(text: str) -> int:

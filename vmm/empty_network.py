@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import socket
 import struct
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 from vmm import confine
 
 READY = b"ready"
+MEMORY_MOST = 1 << 30  # bytes of its own; passt asks for a fifth of that when it starts, and for no more later
 BACKLOG = 1024  # connections that wait to be accepted; the kernel takes its own limit (4096) where that is lower
 # linux/sockios.h, linux/if.h
 SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
@@ -63,6 +65,7 @@ def main() -> None:
     socket.send_fds(report, [READY], [listener.fileno() for listener in listeners])
     confine.close_others({0, 1, 2, report.fileno(), *told["keep"]})
     confine.forbid_core_dumps()
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_MOST, MEMORY_MOST))
     confine.checked(confine.libc.prctl(confine.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     try:
         os.execv(told["command"][0], told["command"])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmm.errors import VmmError
-from vmm.shut_in import HELPERS, NETWORK, REPORT
+from vmm.shut_in import FILE, HELPERS, MEMORY, NETWORK, REPORT
 from vmm.spec import Accelerator, MachineSpec
 from vmm.tools import Tool, Tools
 
@@ -29,6 +29,11 @@ DEVICES: dict[Accelerator, tuple[str, ...]] = {"kvm": ("/dev/kvm",)}
 # is backed by begins, and how long that name is.
 QCOW2, QCOW2_HEAD, NAME_MOST = b"QFI\xfb", ">4sIQI", 1023
 BACKING_MOST = 64
+QCOW2_SIZE_AT = 24
+# Of QEMU, beside the guest's memory: code that it has translated (up to 1 GiB), and what its threads and devices need.
+OWN_MEMORY = 4 << 30
+# A qcow2 file is longer than its disk by its tables, which are a thousandth of it.
+OVERHEAD_SHARE, OVERHEAD = 64, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Jail:
     `read`: files, or all below a directory. `run`: the program, and what loads it. `write`: files that are there.
     `fill`: directories in which files may be made, too. `devices`: opened and controlled. `own_network` asks for a
     network namespace with nothing in it, and `helpers` leaves it the right to start programs and to use sockets.
+    `memory` is how many bytes it may have of its own, and `file` how long one that it writes may get.
     """
 
     read: tuple[Path, ...] = ()
@@ -48,6 +54,8 @@ class Jail:
     own_network: bool = False
     helpers: bool = False
     report: int | None = None
+    memory: int | None = None
+    file: int | None = None
 
     def words(self) -> str:
         """As `vmm/shut_in.py` reads it. Raises VmmError for a path that has more than one line."""
@@ -56,6 +64,8 @@ class Jail:
         lines += [(NETWORK, "")] if self.own_network else []
         lines += [(HELPERS, "")] if self.helpers else []
         lines += [(REPORT, str(self.report))] if self.report is not None else []
+        limits = ((MEMORY, self.memory), (FILE, self.file))
+        lines += [(word, str(limit)) for word, limit in limits if limit is not None]
         if broken := [text for _, text in lines if "\n" in text]:
             raise VmmError(f"a path with a line break cannot be used: {broken[0]!r}")
         return "\n".join(f"{word} {text}" for word, text in lines)
@@ -92,7 +102,35 @@ def machine_jail(spec: MachineSpec, tools: Tools, *, own_network: bool) -> Jail:
     if helpers:
         helper = tool_jail(tools.connect)
         jail = replace(jail, read=(*jail.read, *helper.read), run=(*jail.run, *helper.run))
-    return replace(jail, devices=devices, own_network=own_network, helpers=helpers)
+    return replace(
+        jail,
+        devices=devices,
+        own_network=own_network,
+        helpers=helpers,
+        memory=memory.size + OWN_MEMORY,
+        file=_longest_file(spec),
+    )
+
+
+def _longest_file(spec: MachineSpec) -> int:
+    """How long a file may get that QEMU writes: a disk that is full, with what its format adds, or the memory."""
+    sizes = [spec.memory.size]
+    for drive in spec.drives:
+        if not drive.read_only:
+            sizes.append(disk_size(drive.path))
+    return max(sizes) + max(sizes) // OVERHEAD_SHARE + OVERHEAD
+
+
+def disk_size(disk: Path) -> int:
+    """How many bytes a guest has on it. A file that cannot be read has none."""
+    try:
+        with disk.open("rb") as file:
+            head = file.read(QCOW2_SIZE_AT + 8)
+            if head[:4] == QCOW2:
+                return int(struct.unpack_from(">Q", head, QCOW2_SIZE_AT)[0])
+            return os.fstat(file.fileno()).st_size
+    except (OSError, struct.error):
+        return 0
 
 
 def has_filter(qemu: Tool) -> bool:

@@ -29,6 +29,9 @@ def main() -> None:
     except OSError as error:
         sys.stderr.write(f"cannot run {argv[0]}: {error.strerror}\n")
         os._exit(127)
+    except (MemoryError, RuntimeError) as error:  # no memory for a module, or for a thread
+        sys.stderr.write(f"cannot run {argv[0]}: {error or 'no memory'}\n")
+        os._exit(126)
 
 
 def _become_confined(jail: str, argv: list[str]) -> None:

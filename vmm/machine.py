@@ -175,6 +175,13 @@ class Machine:
             queue_size=MOUNT_QUEUE,
         )
 
+    async def unplug_mount(self, slot: int) -> None:
+        """Ask the guest to let go of the virtiofs device in spare port `slot`, which it does within some seconds.
+
+        Raises VmmError.
+        """
+        await self.qmp.execute("device_del", id=f"fsdev{slot}")
+
     async def plug_drive(self, drive: Drive) -> None:
         """Hot-plug a disk into its spare port. A machine that is restored from a snapshot of this one has it, too.
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,6 +97,12 @@ class Qmp:
             raise VmmError(f"{command} was not done after {timeout_s:.0f} s") from None
         finally:
             await self.take_back(name)
+
+    @contextlib.contextmanager
+    def hearing(self, event: str) -> Iterator[EventListener]:
+        """The events of this name that come within the block."""
+        with self._client.listener(event) as events:
+            yield events
 
     async def _migrate(self, command: str, uri: str) -> str:
         with self._client.listener("MIGRATION") as events:

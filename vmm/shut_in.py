@@ -33,6 +33,7 @@ RIGHTS = {
     "device": confine.READ_FILE | confine.WRITE_FILE | confine.DEVICE_CONTROL,
 }
 NETWORK, HELPERS, REPORT = "network", "helpers", "report"
+MEMORY, FILE = "memory", "file"  # how many bytes of memory of its own, and of one file that it writes
 FILES_MOST = 4096  # descriptors
 PORTS_SINCE, SIGNALS_SINCE = 4, 6  # versions of Landlock
 # linux/seccomp.h: the size of a notification and of its answer are a part of the numbers.
@@ -46,14 +47,17 @@ def shut_in(words: str) -> int | None:
     OSError is raised. Raises OSError, ValueError for words that are none.
     """
     told = [line.partition(" ") for line in words.split("\n")]
-    flags = {word: text for word, _, text in told if word in (NETWORK, HELPERS, REPORT)}
+    flags = {word: text for word, _, text in told if word in (NETWORK, HELPERS, REPORT, MEMORY, FILE)}
     rules = [(RIGHTS[word], text) for word, _, text in told if word not in flags]
     holds = []
     if NETWORK in flags:
         confine.unshare(confine.CLONE_NEWNET | confine.CLONE_NEWIPC)
         holds.append("an empty network")
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, FILES_MOST), min(most, FILES_MOST)))
+    lower(resource.RLIMIT_NOFILE, FILES_MOST)
+    # RLIMIT_AS would count the memory of the guest, which is shared, and all that is mapped and never used.
+    for word, which in ((MEMORY, resource.RLIMIT_DATA), (FILE, resource.RLIMIT_FSIZE)):
+        if word in flags:
+            lower(which, int(flags[word]))
     confine.become(os.geteuid(), os.getegid())
     holds.append("no capability")
     if version := confine.landlock_version():
@@ -65,6 +69,13 @@ def shut_in(words: str) -> int | None:
     if REPORT in flags:
         os.write(int(flags[REPORT]), ", ".join(holds).encode())
     return asked
+
+
+def lower(which: int, limit: int) -> None:
+    """Have at most `limit` of a resource, for good. Raises OSError."""
+    _, most = resource.getrlimit(which)
+    limit = limit if most == resource.RLIM_INFINITY else min(most, limit)
+    resource.setrlimit(which, (limit, limit))
 
 
 def _restrict(rules: Sequence[tuple[int, str]], version: int, *, ports: bool) -> None:

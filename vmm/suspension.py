@@ -38,6 +38,8 @@ async def suspend(
         commit()
     except BaseException:
         await asyncio.wait({saving})
+        if not saving.cancelled():
+            saving.exception()  # whoever cancelled us does not wait for it, and the loop would complain
         await asyncio.shield(machine.run())
         raise
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vmm.errors import VmmError
-from vmm.fileserver import READY
+from vmm.fileserver import READY, quota
 from vmm.last_words import LastWords
 from vmm.process import spawn
 from vmm.unix_socket import bind_private
@@ -26,9 +26,11 @@ START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from vmm.fileserver.ma
 NOBODY = -1  # hears of changes
 REPORT_S = 30.0  # a tenth of a second, on a busy machine one
 LAST_WORDS_S = 0.2
+ROOM_S = 1.0  # between two words about the room for the guest
 
 
 OnChange = Callable[[list[str]], Awaitable[None]]
+OnRoom = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class SharedDirectory:
     `unconfined` serves it also where the host lets us confine nothing: the server's own checks are all there is then.
     `hidden` are rules of names that do not exist for the guest (vmm/fileserver/hiding.py). At `mount_points`, paths in
     it, the guest has empty directories to mount something on (vmm/fileserver/mount_points.py). `file` is the name of
-    the one file that is shared of it, where it is for that file alone: all else of it has to be `hidden`.
+    the one file that is shared of it, where it is for that file alone: all else of it has to be `hidden`. `limit` is
+    how many bytes the guest may add to it (vmm/fileserver/quota.py).
     """
 
     source: Path
@@ -50,6 +53,7 @@ class SharedDirectory:
     hidden: tuple[Mapping[str, Any], ...] = ()
     mount_points: tuple[str, ...] = ()
     file: str = ""
+    limit: int | None = None
 
 
 class NotConfined(VmmError):
@@ -70,12 +74,14 @@ async def serve_directory(
     server: Path,
     on_end: Callable[[str], None] = lambda words: None,
     on_change: OnChange | None = None,
+    on_room: OnRoom = lambda word: None,
 ) -> AsyncIterator[str]:
     """Serve `shared` on the unix socket `server` (made here, removed after) for the length of the block.
 
     `on_end` is told the server's last words when it ends within the block: nobody serves the mount any more then.
     `on_change` gets paths that the host has changed where the guest has looked (vmm/fileserver/watching.py); until it
-    returns, further ones are gathered.
+    returns, further ones are gathered. `on_room` hears what has no room (DISK, FILES, LIMIT of
+    vmm/fileserver/quota.py), and ROOM when there is some again; at most once in ROOM_S.
     Yields what confines the server ("namespaces, Landlock"), "" where nothing does and `unconfined` allows that.
     We listen before the server starts, so QEMU can connect at once. Raises VmmError when there is no such directory or
     it is reached through a link, NotConfined where nothing would hold the server, and turns a VmmError of the block
@@ -93,7 +99,8 @@ async def serve_directory(
         place = place.resolve()  # the runtime directory may lie behind a link of the system (/var/run)
         stack.callback(_remove, place)
         theirs = await stack.enter_async_context(_hearing(on_change)) if on_change is not None else None
-        process, holds = await stack.enter_async_context(_started(shared, place, listener, theirs, stderr=errors))
+        started = _started(shared, place, listener, theirs, on_room, stderr=errors)
+        process, holds = await stack.enter_async_context(started)
         # The server has the only copy now: when it is gone, QEMU is refused instead of waiting for ever.
         listener.close()
         watching = asyncio.create_task(_watch(process, errors, on_end))
@@ -144,12 +151,21 @@ async def try_confinement() -> str:
 
 @contextlib.asynccontextmanager
 async def _started(
-    shared: SharedDirectory, place: Path, listener: socket.socket, changes: socket.socket | None, **options: Any
+    shared: SharedDirectory,
+    place: Path,
+    listener: socket.socket,
+    changes: socket.socket | None,
+    on_room: OnRoom,
+    **options: Any,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The server, shut in, and what holds it."""
     uid, gid = host_owner(shared.source)
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb", buffering=0) as report, os.fdopen(writer, "wb", buffering=0) as theirs:
+    descriptor, writer = os.pipe()
+    with (
+        os.fdopen(descriptor, "rb", buffering=0) as report,
+        os.fdopen(writer, "wb", buffering=0) as theirs,
+        contextlib.ExitStack() as stack,
+    ):
         told = {
             "source": str(shared.source),
             "place": str(place),
@@ -160,6 +176,7 @@ async def _started(
             "hidden": shared.hidden,
             "mount_points": shared.mount_points,
             "file": shared.file,
+            "limit": shared.limit,
             "unconfined": shared.unconfined,
             "listener": listener.fileno(),
             "changes": changes.fileno() if changes is not None else NOBODY,
@@ -172,24 +189,37 @@ async def _started(
             theirs.close()
             if changes is not None:
                 changes.close()
+            reader, transport = await _reading(report)
+            stack.callback(transport.close)
             try:
-                answer = await asyncio.wait_for(_read_to_end(report), REPORT_S)
+                answer = (await asyncio.wait_for(reader.readline(), REPORT_S)).decode(errors="replace").rstrip("\n")
             except TimeoutError:
                 raise VmmError(f"the file server was not ready within {REPORT_S:.0f} s") from None
             word, _, holds = answer.partition(" ")
             if word != READY:
                 raise _refusal(answer, shared.source, await _words(process, options["stderr"]))
-            yield process, holds
+            hearing = asyncio.create_task(_hear_of_room(reader, on_room))
+            try:
+                yield process, holds
+            finally:
+                hearing.cancel()
+                await asyncio.gather(hearing, return_exceptions=True)
 
 
-async def _read_to_end(pipe: Any) -> str:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    try:
-        return (await reader.read()).decode(errors="replace")
-    finally:
-        transport.close()
+async def _reading(pipe: Any) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    """`pipe` as a stream of short lines, and what closes it."""
+    reader = asyncio.StreamReader(limit=1 << 16)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+    return reader, transport
+
+
+async def _hear_of_room(reader: asyncio.StreamReader, on_room: OnRoom) -> None:
+    """The guest decides how often there is something to say: of many words in a moment, the last one counts."""
+    while words := (await reader.read(1 << 16)).split():
+        if (word := words[-1].decode(errors="replace")) in quota.WORDS:
+            on_room(word)
+        await asyncio.sleep(ROOM_S)
 
 
 async def _words(process: asyncio.subprocess.Process, errors: LastWords) -> str | None:

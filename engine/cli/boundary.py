@@ -74,6 +74,10 @@ def show(error: BaseException) -> int:
         about = f"{error.filename}: " if error.filename else ""
         _tell(f"{about}{error.strerror}", None, "free some space" if error.errno == errno.ENOSPC else None)
         return FAILED
+    if isinstance(error, MemoryError):
+        # What would put it into other forms may need memory that there is not.
+        print("error: there is no memory left for this command", file=sys.stderr)
+        return FAILED
     return _show_bug(error)
 
 

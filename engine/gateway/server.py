@@ -25,6 +25,7 @@ from engine.gateway.http import HttpSession
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
+from engine.gateway.pace import Pace
 from engine.gateway.policy import Policy
 from engine.gateway.proxies import Proxies
 from engine.gateway.raw import serve_raw
@@ -57,6 +58,7 @@ class Gateway:
         self._closing = False
         self._filed = context.policy
         self._temporary: tuple[Rule, ...] = ()
+        self._pace = Pace()
 
     @property
     def policy(self) -> Policy:
@@ -129,6 +131,10 @@ class Gateway:
         if keep is not None:
             self._context.keep = keep
 
+    def pace(self, rate: int | None) -> None:
+        """The guest may send and receive `rate` bytes per second from now on, None: as many as it can."""
+        self._pace.rate = rate
+
     def set_policy(self, policy: Policy) -> tuple[int, ...]:
         """Judge by this policy from now on; connections that it does not allow are cut. Raises GatewayError as a start.
 
@@ -162,7 +168,8 @@ class Gateway:
             self._context.journal.write(entry)
             drop(writer)
             return
-        task = asyncio.create_task(self._serve((reader, writer), door), name=f"gateway connection to port {door.port}")
+        streams = self._pace.over((reader, writer))
+        task = asyncio.create_task(self._serve(streams, door), name=f"gateway connection to port {door.port}")
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 

@@ -15,6 +15,7 @@ from engine.report.text import clean_line
 from engine.resolve.mounts_and_ports import wanted_mounts
 from engine.state.instances import check_owner, look_up
 from engine.workspaces.mount_point import MountPoint
+from sandboxfile.quantities import format_size
 
 if TYPE_CHECKING:
     from engine.lifecycle.members import Member
@@ -60,7 +61,8 @@ class Outlook:
             hidden = f"hidden: {', '.join(mount.hide)}" if mount.hide else ""
             kept = f"read-only: {_short(mount.protected)}" if mount.protected else ""
             local = f"on the guest's own disk: {', '.join(mount.local)}" if mount.local else ""
-            if words := "; ".join(filter(None, (hidden, local, kept))):
+            limit = f"the machine may add {format_size(mount.limit)}" if mount.limit is not None else ""
+            if words := "; ".join(filter(None, (hidden, local, limit, kept))):
                 lines.append(clean_line(f"{mount.target}  {words}") + "\n")
         return "".join(lines)
 

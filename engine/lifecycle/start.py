@@ -217,6 +217,7 @@ def _launch(
         secrets=credentials.places,
         proxies=host_proxies(),
         clones=wanted_clones(loaded),
+        network_rate=sandbox.machine.network_rate,
     )
 
 

@@ -24,7 +24,7 @@ from engine.state.configuration import PARTS, Configuration, Part
 from sandboxfile import Endpoint
 from sandboxfile.names import GROUPS
 from sandboxfile.positions import KeyPath, render_path
-from sandboxfile.quantities import format_duration, format_size
+from sandboxfile.quantities import format_duration, format_rate, format_size
 
 How = Literal["live", "new machine"]
 
@@ -50,6 +50,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "machine.memory": NEW,
     "machine.disk": NEW,
     "machine.idle": "record",
+    "machine.network_rate": "record",
     "packages": NEW,
     "setup": NEW,
     "mounts": NEW,
@@ -67,6 +68,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
 _REPORTED_ELSEWHERE = {"parent", "toolchain", "qemu", "image", "initramfs", "cpus", "memory", "disk", "size"}
 _REPORTED_ELSEWHERE |= {"run", "user", "directory"}
 _DEFAULTS = {"user": "agent", "mode": "rw", "protect": True}  # of list items; a description leaves them out
+NO_LIMIT = ("limit", None)
 _FIRST_CERTIFICATE = "TLS is intercepted from now on, and containers that run already would not trust that"
 _NEW_PORT = "(a new port needs a new machine)"
 
@@ -191,12 +193,16 @@ def _door(item: Mapping[str, Any]) -> int | str | None:
 def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
     if old == new or not (old or new):  # the record of an older version lacks sections that are newer than it
         return
+    if path == ("mounts",):
+        old, new = _mounts_in_words(old or ()), _mounts_in_words(new)
     match path:
         case ("machine", "memory" | "disk"):
             yield Difference(path, f"{format_size(old)} -> {format_size(new)}")
         case ("machine", "idle"):
             if _idle(old) != _idle(new):
                 yield Difference(path, f"{_idle(old)} -> {_idle(new)}")
+        case ("machine", "network_rate"):
+            yield Difference(path, f"{_rate(old)} -> {_rate(new)}")
         case ("packages",):
             yield from compare_items(path, sorted(set(old)), sorted(set(new)), str)
         case ("ports",):
@@ -245,6 +251,18 @@ def _at(value: Any, path: KeyPath) -> Any:
     return value
 
 
+def _mounts_in_words(mounts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """With limits as people write them, and none where there is none: the record of an older version lacks the key."""
+    return [
+        {
+            key: format_size(value) if key == "limit" else value
+            for key, value in mount.items()
+            if (key, value) != NO_LIMIT
+        }
+        for mount in mounts
+    ]
+
+
 def _idle(value: int | Mapping[str, Any] | None) -> str:
     """As older versions wrote it down, too: the seconds alone."""
     if value is None:
@@ -252,6 +270,10 @@ def _idle(value: int | Mapping[str, Any] | None) -> str:
     if isinstance(value, int):
         return format_duration(value)
     return format_duration(value["after"]) + (", then pause" if value["do"] == "pause" else "")
+
+
+def _rate(rate: int | None) -> str:
+    return "no limit" if rate is None else format_rate(rate)
 
 
 def _describe_item(item: Mapping[str, Any]) -> str:

@@ -33,7 +33,8 @@ def wanted_mounts(loaded: Loaded) -> tuple[MountPoint, ...]:
         protected = () if read_only else protected_in(loaded, source)
         if mount.protect and not read_only:
             protected = tuple(sorted({*protected, *protected_to_run(loaded, source)}))
-        mounts.append(MountPoint(str(source), mount.target, read_only, protected, mount.hide, mount.local))
+        point = MountPoint(str(source), mount.target, read_only, protected, mount.hide, mount.local, limit=mount.limit)
+        mounts.append(point)
     return tuple(mounts)
 
 
@@ -49,7 +50,8 @@ def wanted_file(loaded: Loaded, mount: Mount, source: Path) -> MountPoint:
     if source.name in to_run:
         hint = "mount it with mode ro, or write protect: false"
         raise EngineError(f"a writable mount of {source}, which this host runs later", hint=hint, exit_code=2)
-    return MountPoint(str(source), mount.target, False, tuple(sorted({*deciding, *to_run})), is_file=True)
+    protected = tuple(sorted({*deciding, *to_run}))
+    return MountPoint(str(source), mount.target, False, protected, is_file=True, limit=mount.limit)
 
 
 def wanted_clones(loaded: Loaded) -> tuple[ClonePoint, ...]:

@@ -156,6 +156,10 @@ class InstancePaths(NamedTuple):
         return self.directory / "journal.jsonl"
 
     @property
+    def troubles(self) -> Path:
+        return self.directory / "troubles.json"
+
+    @property
     def disk(self) -> Path:
         return self.directory / "disk.qcow2"
 

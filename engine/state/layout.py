@@ -58,6 +58,12 @@ PATHS: tuple[tuple[str, str, str, str], ...] = (
     ("state", "instances/<name>/console.old.log", "its older lines", "safe"),
     ("state", "instances/<name>/journal.jsonl", "every connection that the gateway decided on", "safe"),
     ("state", "instances/<name>/journal.jsonl.<number>", "its older lines", "safe"),
+    (
+        "state",
+        "instances/<name>/troubles.json",
+        "what keeps it from working now, such as a full disk; its room is taken before that",
+        "`ls` does not say it",
+    ),
     ("state", "instances/<name>/ssh/host_key", "the key that its sshd shows", "`sandbox ssh-config` makes it again"),
     ("state", "instances/<name>/ssh/id_ed25519", "the key that its sshd lets in", "with `host_key` alone"),
     ("state", "instances/<name>/ssh/id_ed25519.pub", "its public half", "with `host_key` alone"),

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ from engine.secrets.redaction import hold
 from engine.state.instance_paths import InstancePaths, KeptPaths
 from engine.state.instances import Instance, load_instance
 from engine.state.layout import Layout
+from engine.state.troubles import read_troubles
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clones, putting_clones
+from engine.supervisor.disk_room import keep_room
 from engine.supervisor.ends import Ends, update_record
 from engine.supervisor.events import Events
 from engine.supervisor.forking import Forker
@@ -41,13 +43,14 @@ from engine.supervisor.keeping import Keeper
 from engine.supervisor.launch import Launch
 from engine.supervisor.live import live_handlers
 from engine.supervisor.log import redirect_output
+from engine.supervisor.lost_mounts import LostMounts
 from engine.supervisor.mounting import mount_all, plug_all, share_of
 from engine.supervisor.pausing import Pauser, Resumption
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.stopping import Starting, Stopper
 from engine.supervisor.temporary import TemporaryRules
+from engine.supervisor.troubles import Troubles, told_of_room
 from engine.supervisor.vaults import open_vault
-from engine.workspaces.mount_point import MountPoint
 from vmm.channel.relay import Relay
 from vmm.errors import VmmError
 from vmm.private import private
@@ -58,24 +61,29 @@ from vmm.virtiofs import serve_directory
 
 @dataclass
 class RunningSandbox:
-    """A started sandbox and what it reported about itself. `resumption` is how, if it was paused."""
+    """A started sandbox and what it reported about itself. `resumption` is how, if it was paused.
+
+    Who holds `busy` needs the machine as it is.
+    """
 
     launch: Launch
     guest: Guest
     ports: OpenPorts
     services: list[dict[str, Any]]
+    busy: asyncio.Lock
+    lost: LostMounts
     resumption: Resumption | None = None
     taken: TakenPorts | None = None
 
 
-def _lost(events: Events, mount: MountPoint, words: str) -> None:
-    print(f"the file server of {mount.source} has ended: {words}", flush=True)  # the supervisor's log
-    events.warn(f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it")
-
-
 @contextlib.asynccontextmanager
 async def _serve_mounts(
-    launch: Launch, paths: InstancePaths, events: Events, changes: HostChanges
+    launch: Launch,
+    paths: InstancePaths,
+    events: Events,
+    changes: HostChanges,
+    troubles: Troubles,
+    lost: LostMounts,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """The file servers of all mounts, for the length of the block; they start while the machine does, in the task."""
     async with contextlib.AsyncExitStack() as stack:
@@ -83,8 +91,9 @@ async def _serve_mounts(
         async def serve() -> None:
             for index, mount in enumerate(launch.mounts):
                 shared = share_of(mount, f"mount{index}", unconfined=launch.unconfined_mounts)
-                lost = functools.partial(_lost, events, mount)
-                server = serve_directory(shared, paths.sockets.mount(index), lost, changes.of(mount))
+                lose = functools.partial(lost.lose, index)
+                room = functools.partial(told_of_room, troubles, mount)
+                server = serve_directory(shared, paths.sockets.mount(index), lose, changes.of(mount), room)
                 if not await stack.enter_async_context(server):
                     why = "on this host (--unconfined-mounts)"
                     events.warn(f"nothing confines the file server of {mount.source} {why}")
@@ -119,6 +128,8 @@ async def start_sandbox(
         ports = stack.enter_context(OpenPorts(launch.forwards, taken.listeners if taken else ()))
         base = launch.base()
         journal = stack.enter_context(contextlib.closing(Journal(paths.journal, sandbox=launch.name)))
+        log = functools.partial(print, flush=True)  # the supervisor's
+        troubles = Troubles(paths, journal, log)
         if launch.proxies or launch.policy().looks_inside:
             forbid_core_dumps()  # credentials of proxies, the key of its authority; a vault does so by itself
         vault = None
@@ -126,8 +137,9 @@ async def start_sandbox(
             vault = await open_vault(launch.secrets, Layout.from_environment(launch.roots), events.warn_soon())
         if begun is None:
             begun = await stack.enter_async_context(begin_machine(asdict(launch), paths))
-        changes = HostChanges(functools.partial(print, flush=True))  # the supervisor's log
-        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes))
+        changes = HostChanges(log)
+        lost = LostMounts(launch.mounts, events.warn, log)
+        serving = await stack.enter_async_context(_serve_mounts(launch, paths, events, changes, troubles, lost))
         clones = launch.clones if resumption is None and starting is None else ()
         copying = await stack.enter_async_context(copying_clones(clones, paths))
         guest = await stack.enter_async_context(
@@ -152,7 +164,13 @@ async def start_sandbox(
                 on_step=events.step,
             )
         )
+        if launch.network_rate is not None:
+            guest.gateway.pace(launch.network_rate)
         services: list[dict[str, Any]] = []
+        busy = asyncio.Lock()
+        watching = keep_room(guest.machine, paths.disk, busy, troubles.begin, troubles.end)
+        await stack.enter_async_context(_beside(watching))
+        await stack.enter_async_context(_beside(lost.unplug(guest.machine)))
         stack.push_async_callback(changes.close)
         if resumption is not None:
             await guest.ready
@@ -161,22 +179,24 @@ async def start_sandbox(
             if not resumption.stays and launch.services:
                 events.step("checking the health of services")
                 services = await look_at_services(guest.channel, launch.project_name, launch.services)
-            yield RunningSandbox(launch, guest, ports, services, resumption, taken)
+            yield RunningSandbox(launch, guest, ports, services, busy, lost, resumption, taken)
             return
         if starting is not None:
             await guest.ready
             mount = functools.partial(_mount, launch, paths, guest, serving, events)
             await starting.bring_up(launch, guest.channel, mount, events.step, events.line)
+            lost.check_started()
             changes.channel = guest.channel
             if launch.services:
                 services = await wait_healthy(guest.channel, launch.project_name, launch.services)
             await stack.enter_async_context(ports.serving(guest.channel))
-            yield RunningSandbox(launch, guest, ports, services)
+            yield RunningSandbox(launch, guest, ports, services, busy, lost)
             return
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
         putting = await stack.enter_async_context(putting_clones(launch, guest, copying, paths))
         looking = await stack.enter_async_context(_looking(launch, guest))
         await _mount(launch, paths, guest, serving, events)
+        lost.check_started()
         changes.channel = guest.channel
         if launch.clones:
             events.step(f"copying {', '.join(clone.source for clone in launch.clones)}")
@@ -193,7 +213,18 @@ async def start_sandbox(
             events.step("checking the health of services")
             services = await (looking or wait_healthy(guest.channel, launch.project_name, launch.services))
         await stack.enter_async_context(ports.serving(guest.channel))
-        yield RunningSandbox(launch, guest, ports, services)
+        yield RunningSandbox(launch, guest, ports, services, busy, lost)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Done in a task for the length of the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _taken(launch: Launch, stack: contextlib.AsyncExitStack) -> TakenPorts | None:
@@ -302,10 +333,10 @@ async def _live(
             services = record.services if stays else {row["name"]: row for row in sandbox.services}
             record = update_record(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
-            adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports)
+            adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports, sandbox.busy)
             keeper = Keeper(layout, record, sandbox.guest.channel)
             temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
-            pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary)
+            pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary, sandbox.lost)
             stopper = Stopper(paths, launch, sandbox.guest, adjuster, temporary)
             if (again := resumption or starting) is not None:
                 await again.finish(temporary, events.warn)
@@ -329,7 +360,8 @@ async def _live(
                 return await ends.wait(functools.partial(print, flush=True))  # the supervisor's log
     except (VmmError, EngineError) as error:
         update_record(layout, record, **_failed(resumption, starting, error.brief))
-        events.send("failed", brief=error.brief, details=error.details, hint=error.hint)
+        hint = "; ".join(read_troubles(paths.troubles)) or error.hint  # what is in its way explains it best
+        events.send("failed", brief=error.brief, details=error.details, hint=hint)
         return 1
     except OSError as error:
         update_record(layout, record, **_failed(resumption, starting, str(error)))

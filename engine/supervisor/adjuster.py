@@ -46,14 +46,16 @@ Log = Callable[[str], None]
 class Adjuster:
     """Adjusts the sandbox `name` of this process, one request at a time."""
 
-    def __init__(self, layout: Layout, name: str, guest: Guest, ports: OpenPorts) -> None:
+    def __init__(
+        self, layout: Layout, name: str, guest: Guest, ports: OpenPorts, busy: asyncio.Lock | None = None
+    ) -> None:
         self.changed: dict[str, Any] = {}  # what is another one by now in the sandbox's Launch
         self._identity: dict[str, Any] = {}  # the same of the guest's identity
         self._layout = layout
         self._name = name
         self._guest = guest
         self._ports = ports
-        self.busy = asyncio.Lock()
+        self.busy = busy or asyncio.Lock()
         self._arming = asyncio.Lock()
         self.on_endpoints: Callable[[], None] = lambda: None  # called when those of the file have changed
 
@@ -97,6 +99,9 @@ class Adjuster:
                 await self._apply_services(adjustment, log)
             case "record":
                 self._record(agent=adjustment.agent, keeps=adjustment.keeps)
+                rate = adjustment.configuration.sandbox.get("machine", {}).get("network_rate")
+                self.changed["network_rate"] = rate
+                self._guest.gateway.pace(rate)
 
     async def _apply_endpoints(self, adjustment: Adjustment, log: Log) -> None:
         log("changing what it may reach")

@@ -32,7 +32,7 @@ class Launch:
     that names have in a guest that goes on.
     With `resume`, the sandbox goes on where it was paused; with `boot`, it boots the disk that it was stopped with.
     With `forked`, `snapshot` is the directory of what a running sandbox was at one moment (ForkPaths): what is in its
-    guest is not brought there once more.
+    guest is not brought there once more. `network_rate` is in bytes per second.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Launch:
     resume: bool = False
     forked: bool = False
     boot: bool = False
+    network_rate: int | None = None
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

@@ -75,6 +75,7 @@ def share_of(mount: MountPoint, tag: str, *, unconfined: bool = False) -> Shared
         hidden_rules(all_but(file) if file else mount.hide),
         mount.local,
         file,
+        mount.limit,
     )
 
 

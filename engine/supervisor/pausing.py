@@ -20,6 +20,7 @@ from engine.state.instance_paths import InstancePaths, KeptPaths
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.kept import Kept, remove_kept, write_kept
 from engine.supervisor.launch import Launch
+from engine.supervisor.lost_mounts import LostMounts
 from engine.supervisor.temporary import TemporaryRules
 from vmm.channel.stream import LocalStream
 from vmm.spec import MountDevice
@@ -30,7 +31,13 @@ class Pauser:
     """Pauses the sandbox of this process. `paused` is set when the machine stands still for good."""
 
     def __init__(
-        self, paths: InstancePaths, launch: Launch, guest: Guest, adjuster: Adjuster, temporary: TemporaryRules
+        self,
+        paths: InstancePaths,
+        launch: Launch,
+        guest: Guest,
+        adjuster: Adjuster,
+        temporary: TemporaryRules,
+        lost: LostMounts | None = None,
     ) -> None:
         self.paused = asyncio.Event()
         self.on_paused: Callable[[], object] = lambda: None  # called in the moment from which on it is
@@ -40,6 +47,7 @@ class Pauser:
         self._guest = guest
         self._adjuster = adjuster
         self._temporary = temporary
+        self._lost = lost
 
     async def handle(self, request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
         """The operation `pause`: {} when the sandbox is paused and its processes are about to end.
@@ -54,6 +62,8 @@ class Pauser:
         """Raises EngineError and VmmError; then, and when it is cancelled before the end, the sandbox runs on."""
         if self._adjuster.busy.locked():
             raise EngineError("the sandbox is being changed or paused just now", hint="wait for that, and try again")
+        if self._lost is not None:
+            self._lost.check_whole()
         async with self._adjuster.busy:
             new = self._paths.pausing
             await asyncio.to_thread(remove_kept, new)

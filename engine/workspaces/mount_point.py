@@ -11,6 +11,7 @@ class MountPoint:
 
     `protected` are paths in it that the guest cannot change; `hide` are patterns of what it cannot see.
     `local` are directories in it that stay on the guest's own disk. `is_file`: `source` is a single file.
+    `limit` is how many bytes the guest may add to it; None: as long as this host keeps a share of what was free.
     """
 
     source: str
@@ -20,3 +21,4 @@ class MountPoint:
     hide: tuple[str, ...] = ()
     local: tuple[str, ...] = ()
     is_file: bool = False
+    limit: int | None = None

@@ -45,6 +45,9 @@ Its sections are laid over the shared ones by the rules of [layers](#layers): `f
 Sizes have a unit, and all units are powers of 1024: `512MiB`, `4GiB`, `1.5g`. The disk grows as it fills, up to
 `disk`. A change of a size needs a new machine. `idle: 8h` stops a sandbox that nobody uses, and `idle: {after: 30m, do:
 pause}` pauses it; [docs/lifecycle.md](lifecycle.md) says what counts as use, and what wakes it.
+
+`network_rate` is for all connections through the gateway together, in both directions: a download of 100 MiB at 10MiB/s
+takes ten seconds. It is changed while the machine runs. Connections from this host to published ports do not count.
 """,
     "packages": """
 The names of packages, as apt has them. They are installed once, in a copy of the booted machine whose only endpoint is
@@ -102,6 +105,11 @@ host needs none, also where the mount is `ro`; the directory above it must be th
 `[node_modules, packages/web/node_modules]`. A file or link of the host at such a place is an error, and the
 directories on the way there cannot be renamed from the guest. When the host replaces one of those, what lies in it is
 gone from the guest's sight until the next new machine. In a private copy, `local` is what is not copied.
+
+A machine cannot fill this host's disk through a writable mount: when a tenth is left of what was free at `up` (10 GiB
+at most, and of the inodes 100,000), it gets `No space left on device` until there is more. `limit` is a lower bound
+for one mount: the blocks of all that the machine has written there, and 4 KiB for each name. What it removes is given
+back. `sandbox ls` and the journal say when a mount takes no more.
 """,
     "endpoints": """
 Everything that is not named here is refused at once, with a text that says which line to add; `sandbox journal

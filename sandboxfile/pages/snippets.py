@@ -32,7 +32,7 @@ agents:
     machine: {memory: 4GiB}
 """,
     "machine": """\
-machine: {cpus: 2, memory: 4GiB, disk: 20GiB, idle: 8h}
+machine: {cpus: 2, memory: 4GiB, disk: 20GiB, idle: 8h, network_rate: 20MiB/s}
 """,
     "packages": """\
 packages: [ripgrep, postgresql-client]

@@ -8,19 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, Strict, WithJsonSchema, model_validator
 from pydantic_core import CoreSchema
 
-from sandboxfile.diagnostics import quote
-from sandboxfile.quantities import (
-    DAY,
-    DURATION_PATTERN,
-    GIB,
-    MIB,
-    MINUTE,
-    SIZE_PATTERN,
-    TIB,
-    format_size,
-    parse_duration,
-    parse_size,
-)
+from sandboxfile.quantities import DURATION_PATTERN, GIB, KIB, MIB, TIB
+from sandboxfile.sections.amounts import DURATION_SCHEMA, RATE_SCHEMA, SIZE_SCHEMA, duration, rate, size
 from sandboxfile.sections.fields import (
     Environment,
     Grammar,
@@ -31,54 +20,13 @@ from sandboxfile.sections.fields import (
     ShortForm,
     UserName,
     long_or_short,
-    refuse,
 )
-
-
-def _size(at_least: int, at_most: int) -> BeforeValidator:
-    def read(value: Any) -> int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            raise refuse(f"has no unit, got {value}", f"write {value}MiB or {value}GiB")
-        if not isinstance(value, str):
-            raise refuse(f"must be a size such as 4GiB or 512MiB, got {quote(value)}")
-        try:
-            size = parse_size(value)
-        except ValueError as error:
-            problem, _, hint = str(error).partition(": ")
-            raise refuse(f"{problem}, got {quote(value)}", hint or None)
-        if size % MIB:
-            raise refuse(f"must be a whole number of MiB, got {quote(value)}")
-        if size < at_least:
-            raise refuse(f"must be at least {format_size(at_least)}, got {quote(value)}")
-        if size > at_most:
-            raise refuse(f"must be at most {format_size(at_most)}, got {quote(value)}")
-        return size
-
-    return BeforeValidator(read)
-
-
-def _duration(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        raise refuse(f"has no unit, got {value}", f"write {value}m or {value}h")
-    if not isinstance(value, str):
-        raise refuse(f"must be a time such as 30m or 8h, got {quote(value)}")
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise refuse(f"{error}, got {quote(value)}", "such as 30m, 8h or 1h30m")
-    if not MINUTE <= seconds <= 30 * DAY:
-        raise refuse(f"must be between 1m and 30d, got {quote(value)}")
-    return seconds
-
-
-_DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["30m", "8h"]}
-_SIZE_SCHEMA = {"type": "string", "pattern": SIZE_PATTERN, "examples": ["4GiB", "512MiB"]}
 
 
 class Idle(Part):
     """What becomes of a sandbox that nobody uses. See docs/lifecycle.md for what counts as use."""
 
-    after: Annotated[int, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)] = Field(
+    after: Annotated[int, BeforeValidator(duration), WithJsonSchema(DURATION_SCHEMA)] = Field(
         description="The time that nobody has used it, such as 30m or 8h."
     )
     do: Literal["stop", "pause"] = Field(
@@ -92,7 +40,7 @@ class Idle(Part):
     def _short_form(cls, value: Any) -> Any:
         if isinstance(value, Mapping | Idle):
             return value
-        _duration(value)
+        duration(value)
         return {"after": value}
 
     @classmethod
@@ -106,10 +54,10 @@ class Machine(Part):
     """The virtual machine's size."""
 
     cpus: Annotated[int, Strict()] = Field(default=2, ge=1, le=64, description="Number of virtual processors.")
-    memory: Annotated[int, _size(512 * MIB, TIB), WithJsonSchema(_SIZE_SCHEMA)] = Field(
+    memory: Annotated[int, size(512 * MIB, TIB), WithJsonSchema(SIZE_SCHEMA)] = Field(
         default=2 * GIB, description="Memory, 512MiB or more, such as 4GiB.", json_schema_extra={"default": "2GiB"}
     )
-    disk: Annotated[int, _size(2 * GIB, 16 * TIB), WithJsonSchema(_SIZE_SCHEMA)] = Field(
+    disk: Annotated[int, size(2 * GIB, 16 * TIB), WithJsonSchema(SIZE_SCHEMA)] = Field(
         default=20 * GIB,
         description="The largest size the machine's disk can grow to, 2GiB or more.",
         json_schema_extra={"default": "20GiB"},
@@ -117,6 +65,10 @@ class Machine(Part):
     idle: Maybe[Idle] = Field(
         default=None,
         description="Stop or pause the sandbox when nobody has used it for a time, such as 30m or 8h. Default: never.",
+    )
+    network_rate: Maybe[Annotated[int, rate(64 * KIB, TIB), WithJsonSchema(RATE_SCHEMA)]] = Field(
+        default=None,
+        description="How much it may send and receive in a second, both together, such as 10MiB/s. Default: no limit.",
     )
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, Strict, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, Strict, WithJsonSchema, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from sandboxfile.diagnostics import quote
-from sandboxfile.sections.fields import OneOf, Part, RelativePath, SchemaPattern, ShortForm, Text, long_or_short, refuse
+from sandboxfile.quantities import MIB, TIB
+from sandboxfile.sections.amounts import SIZE_SCHEMA, size
+from sandboxfile.sections.fields import (
+    Maybe,
+    OneOf,
+    Part,
+    RelativePath,
+    SchemaPattern,
+    ShortForm,
+    Text,
+    long_or_short,
+    refuse,
+)
 from sandboxfile.windows import split_windows_mount, windows_path
 
 # A mount on one of these directories would hide files that the guest itself needs.
@@ -118,6 +130,10 @@ class Mount(Part):
     local: Paths = Field(
         default=(), description="Directories that live on the guest's own disk instead, as `setup` has left them."
     )
+    limit: Maybe[Annotated[int, size(MIB, 16 * TIB), WithJsonSchema(SIZE_SCHEMA)]] = Field(
+        default=None,
+        description="How much the guest may add to it, such as 5GiB. Default: while a tenth of what was free is left.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -130,6 +146,12 @@ class Mount(Part):
         if len(parts) not in (2, 3) or not all(parts):
             raise refuse(f"must be SOURCE:TARGET or SOURCE:TARGET:MODE, got {quote(value)}", "such as .:/workspace")
         return dict(zip(("source", "target", "mode"), parts, strict=False))
+
+    @model_validator(mode="after")
+    def _limit_of_what_is_written(self) -> Self:
+        if self.limit is not None and self.mode != "rw":
+            raise refuse(f"is for what the guest writes to the host, not for mode {self.mode}", key="limit")
+        return self
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sandboxfile.positions import KeyPath
-from sandboxfile.quantities import format_duration, format_size
+from sandboxfile.quantities import format_duration, format_rate, format_size
 from sandboxfile.reading.document import Document, child, leaves
 from sandboxfile.reading.interpolate import Substituted, escape
 from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
 from sandboxfile.reading.substitution import is_literal
 from sandboxfile.sections.model import Sandbox
 
-_SIZES = {("machine", "memory"), ("machine", "disk")}
+# What files write in other words than the model's numbers; of a list of mappings, in each of them.
+_IN_WORDS: Mapping[tuple[str, str], Callable[[int], str]] = {
+    ("machine", "memory"): format_size,
+    ("machine", "disk"): format_size,
+    ("machine", "network_rate"): format_rate,
+    ("mounts", "limit"): format_size,
+}
 
 
 class Origin(NamedTuple):
@@ -47,9 +53,11 @@ def to_data(sandbox: Sandbox, *, defaults: bool = False) -> dict[str, Any]:
 
 def _with_units(data: dict[str, Any]) -> None:
     """Sizes and times as they are written; a time without use alone where nothing else is said of it."""
-    for section, key in _SIZES:
-        if isinstance(number := child(data.get(section), key), int):
-            data[section][key] = format_size(number)
+    for section, name in _IN_WORDS:
+        places: Any = data.get(section) or ()
+        for place in places if isinstance(places, list) else (places,):
+            if isinstance(number := child(place, name), int):
+                place[name] = _IN_WORDS[section, name](number)
     idle = child(data.get("machine"), "idle")
     if isinstance(idle, dict) and isinstance(idle.get("after"), int):
         after = format_duration(idle["after"])

@@ -35,6 +35,7 @@ TURNS = (
     ),
     (
         *("test_editor_panel.py", "test_agent_comfort.py", "test_agent_key_nowhere.py", "test_watched_files.py"),
+        "test_chaos.py",
         *of(OWN, "pipenv", "bun", "npm-workspace"),
     ),
     (

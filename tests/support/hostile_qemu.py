@@ -9,6 +9,7 @@ It greets like QEMU, writes what came of each attempt to the console, as JSON an
 import ctypes
 import errno
 import json
+import mmap
 import os
 import re
 import resource
@@ -98,6 +99,21 @@ def send():
         sender.sendto(b"x", ("127.0.0.1", told["udp"]))
 
 
+def grow_disk():
+    """To a terabyte, of which nothing is written yet."""
+    with open(told["disk"], "r+b") as file:
+        os.ftruncate(file.fileno(), 1 << 40)
+        os.ftruncate(file.fileno(), 512)
+
+
+def much_memory():
+    """Asked for, and not touched."""
+    try:
+        mmap.mmap(-1, 6 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except MemoryError:
+        raise OSError(errno.ENOMEM, "refused") from None
+
+
 def raise_limit():
     soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most + 1))
@@ -158,6 +174,8 @@ TRIES = {
     "trace a process": trace,
     "limits of a process": lambda: resource.prlimit(victim, resource.RLIMIT_NOFILE),
     "more descriptors": raise_limit,
+    "a disk without end": grow_disk,
+    "memory without end": much_memory,
     "priority": lambda: os.setpriority(os.PRIO_PROCESS, victim, 5),
     "become another": lambda: start(lambda: os.setuid(told["uid"] + 1) or os._exit(0)),
     "groups": lambda: os.setgroups([0]),

@@ -21,6 +21,7 @@ from frames import arp_request, attempts, describe, tcp_syn
 from open_memory import open_memory
 
 from vmm.carrier import CARRIER_VARIABLE, Carrier, open_carrier, start_passt
+from vmm.empty_network import MEMORY_MOST
 from vmm.machine import Machine, start_machine
 from vmm.spec import MachineSpec, Memory, kernel_arguments
 from vmm.tools import to_json
@@ -163,6 +164,10 @@ def test_passt_has_given_up_its_rights() -> None:
             assert set(status["Uid"].split()) == {str(uid)}
             assert status["CapEff"] == status["CapPrm"] == "0" * 16
             assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+            if os.geteuid() == 0:
+                limits = (process / "limits").read_text().splitlines()
+                memory = next(line.split()[3:5] for line in limits if line.startswith("Max data"))
+                assert memory == [str(MEMORY_MOST)] * 2
             if os.geteuid() == 0:  # of a process of nobody's only root can see more
                 spaces = {name: (process / "ns" / name).readlink() for name in ("net", "mnt", "ipc", "user")}
                 assert not [name for name, space in spaces.items() if space == Path(f"/proc/self/ns/{name}").readlink()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -10,7 +11,7 @@ import stat
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from vmm.fileserver import fuse
@@ -19,6 +20,7 @@ from vmm.fileserver.filesystem import Names, Share, checked, libc, read_names, v
 from vmm.fileserver.locks import MAX_OWNERS
 from vmm.fileserver.nodes import FileNode, stale
 from vmm.fileserver.protection import refusal
+from vmm.fileserver.quota import Tell
 
 MAX_WRITE = 1 << 20
 DESCRIPTORS_KEPT = 64  # that stay ours: the rings, /proc/self/fd, directories on their way
@@ -29,6 +31,7 @@ KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16  # linux/falloc.h
 TICK_NS = 20_000_000
 # What an open may ask of the host; the rest (O_CREAT, O_EXCL, O_NOCTTY ...) is the guest's kernel's business.
 OPEN_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_DSYNC | os.O_SYNC
+NOT_COUNTED = contextlib.nullcontext()
 
 
 @dataclass
@@ -60,8 +63,8 @@ class WouldWait(Exception):
 class Files(Names):
     """Everything of one guest: the names and the open files."""
 
-    def __init__(self, share: Share, own: int, descriptors: int) -> None:
-        super().__init__(share, own, descriptors)
+    def __init__(self, share: Share, own: int, descriptors: int, tell: Tell = lambda word: None) -> None:
+        super().__init__(share, own, descriptors, tell)
         self.handles: dict[int, Handle] = {}
         self.next_handle = 1
         self._listed = 0
@@ -152,7 +155,7 @@ class Files(Names):
 
     def truncate(self, node: FileNode, name: str, size: int, handle: int | None) -> None:
         if handle is not None and (opened := self.handle(handle, node)).writable:
-            os.ftruncate(opened.descriptor, size)  # also where the file's mode lets nobody open it for writing
+            self.cut(opened.descriptor, size)  # also where the file's mode lets nobody open it for writing
         else:
             super().truncate(node, name, size, None)
 
@@ -173,7 +176,9 @@ class Files(Names):
                 self.check_content(node, descriptor)
             self._check_told(node, descriptor)
             if flags & os.O_TRUNC:
+                before = os.fstat(descriptor).st_blocks if self.quota.counts else 0
                 os.close(os.open(str(descriptor), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=self.own))
+                self.quota.changed(before, 0)
         except BaseException:
             os.close(descriptor)
             raise
@@ -217,6 +222,7 @@ class Files(Names):
             if flags & os.O_EXCL:
                 raise
             raise refusal(errno.ESTALE) from None  # it was made meanwhile: the guest looks again, and opens it
+        self.quota.named()
         try:
             node, entry = self.entry(parent, name, os.fstat(descriptor))
         except BaseException:
@@ -246,9 +252,24 @@ class Files(Names):
             raise refusal(errno.EBADF)
         self.check_content(node, handle.descriptor)  # the host may have put this very file in a protected one's place
         node.told = None  # the guest's kernel forgets its attributes, too
-        if how & fuse.WRITE_CACHE and fcntl.fcntl(handle.descriptor, fcntl.F_GETFL) & os.O_APPEND:
-            return self._write_page(handle.descriptor, data, offset)
-        return fuse.WRITE_OUT.pack(os.pwritev(handle.descriptor, data, offset) if data else 0, 0)
+        with self._growing(node, handle.descriptor, size):
+            if how & fuse.WRITE_CACHE and fcntl.fcntl(handle.descriptor, fcntl.F_GETFL) & os.O_APPEND:
+                return self._write_page(handle.descriptor, data, offset)
+            return fuse.WRITE_OUT.pack(os.pwritev(handle.descriptor, data, offset) if data else 0, 0)
+
+    def _growing(self, node: FileNode, descriptor: int, size: int) -> contextlib.AbstractContextManager[None]:
+        """The file may get `size` more bytes within the block. Raises ENOSPC; what frees room is always allowed."""
+        if size:
+            self.quota.take(descriptor, node.identity[0], size)
+        return self._counting(descriptor) if self.quota.counts else NOT_COUNTED
+
+    @contextlib.contextmanager
+    def _counting(self, descriptor: int) -> Iterator[None]:
+        before = os.fstat(descriptor).st_blocks
+        try:
+            yield
+        finally:
+            self.quota.changed(before, os.fstat(descriptor).st_blocks)
 
     def _write_page(self, appending: int, data: list[memoryview], offset: int) -> bytes:
         """A page of a shared mapping goes where it belongs, although its file was opened to append."""
@@ -270,6 +291,8 @@ class Files(Names):
                 self.locks.release(node, each)
         if len(node.handles) == 1:
             self.locks.release_all(node)
+            if node.gone is not None and not node.is_mount_point and self.quota.counts:
+                self.quota.changed(os.fstat(handle.descriptor).st_blocks, 0)
         self.nodes.released(node, handle.descriptor)
         os.close(handle.descriptor)
         return b""
@@ -307,7 +330,8 @@ class Files(Names):
             raise refusal(errno.EOPNOTSUPP)
         self.check_content(node, handle.descriptor)
         node.told = None
-        checked(libc.fallocate(handle.descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
+        with self._growing(node, handle.descriptor, 0 if mode & PUNCH_HOLE else length):
+            checked(libc.fallocate(handle.descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
         return b""
 
     def copy_range(self, node: FileNode, body: bytes) -> bytes:
@@ -319,7 +343,8 @@ class Files(Names):
         self.check_content(destination, writing.descriptor)
         destination.told = None
         length = min(length, 4 * MAX_WRITE)  # a part at a time: the guest asks for the rest
-        done = os.copy_file_range(reading.descriptor, writing.descriptor, length, offset, to)
+        with self._growing(destination, writing.descriptor, length):
+            done = os.copy_file_range(reading.descriptor, writing.descriptor, length, offset, to)
         return fuse.WRITE_OUT.pack(done, 0)
 
     # directories

@@ -19,6 +19,7 @@ from vmm.fileserver.locks import Locks
 from vmm.fileserver.mount_points import MountPoints
 from vmm.fileserver.nodes import FileNode, Nodes
 from vmm.fileserver.protection import Protection, refusal
+from vmm.fileserver.quota import Quota, Tell
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 NOT_FOR_GUESTS = stat.S_ISUID | stat.S_ISGID  # on the host these bits would give away the user's rights
@@ -54,6 +55,7 @@ class Share:
     `uid` and `gid` own on the host what the guest makes, and are `guest_id` inside. `protected` paths cannot be
     changed, and what `hidden` says does not exist (hiding.py). At `mount_points` are empty directories for the guest
     (mount_points.py). Of a share for one file, `file` is its name: the guest writes it, and makes and removes nothing.
+    `limit` is how many bytes the guest may add (quota.py).
     """
 
     root: int
@@ -65,6 +67,7 @@ class Share:
     hidden: list[dict[str, Any]] = field(default_factory=list)
     mount_points: tuple[str, ...] = ()
     file: str = ""
+    limit: int | None = None
 
 
 def version(st: os.stat_result) -> tuple[int, int, int]:
@@ -97,13 +100,14 @@ def read_names(data: bytes, count: int) -> list[bytes]:
 class Names:
     """Looking up, making, moving and removing."""
 
-    def __init__(self, share: Share, own: int, descriptors: int) -> None:
-        """`own` is a descriptor of /proc/self/fd, `descriptors` how many we may have open."""
+    def __init__(self, share: Share, own: int, descriptors: int, tell: Tell = lambda word: None) -> None:
+        """`own` is a descriptor of /proc/self/fd, `descriptors` how many we may have open; `tell` is the quota's."""
         self.share = share
         self.own = own
         self.hiding = Hiding(share.hidden, share.root, own)
         self.nodes = Nodes(share.root, own, descriptors // 4, self.hiding, share.file)
         self.locks = Locks(self.nodes, own, descriptors // 8)
+        self.quota = Quota(share.limit, tell)
         self.mount_points = MountPoints(share.mount_points, share.uid, share.gid)
         # The way to a mount point stays, and what the host has there is out of reach by any other name, too.
         self.protection = Protection(share.root, (*share.protected, *share.mount_points))
@@ -218,6 +222,8 @@ class Names:
             self.seen(parent, directory, name)
         self.check_protected(parent, name, makes_directory=makes_directory)
         self.nodes.check_room()  # before anything is made that could not be told of
+        if not removes:
+            self.quota.take(directory, parent.identity[0], names=1)
         return directory, name
 
     def check_protected(self, parent: FileNode, name: str, *, makes_directory: bool = False) -> None:
@@ -241,6 +247,7 @@ class Names:
         raw, target = read_names(body, 2)
         directory, name = self.place(parent, raw, stat.S_IFLNK)
         os.symlink(os.fsdecode(target), name, dir_fd=directory)
+        self.quota.named()
         return self.found(parent, name)
 
     def make_node(self, parent: FileNode, body: bytes) -> bytes:
@@ -250,6 +257,7 @@ class Names:
             raise refusal(errno.EPERM)  # a device of the host
         directory, name = self.place(parent, raw)
         os.mknod(name, mode & ~NOT_FOR_GUESTS, dir_fd=directory)
+        self.quota.named()
         return self.found(parent, name)
 
     def make_directory(self, parent: FileNode, body: bytes) -> bytes:
@@ -257,6 +265,7 @@ class Names:
         (raw,) = read_names(body[fuse.MKDIR_IN.size :], 1)
         directory, name = self.place(parent, raw, makes_directory=True)
         os.mkdir(name, mode & 0o1777, dir_fd=directory)
+        self.quota.named()
         return self.found(parent, name)
 
     def remove(self, parent: FileNode, body: bytes) -> bytes:
@@ -276,9 +285,14 @@ class Names:
         return b""
 
     def note_removed(self, st: os.stat_result | None) -> None:
-        """`st` is what the guest has just removed a name of."""
-        if st is not None and (st.st_nlink == 1 or stat.S_ISDIR(st.st_mode)):
-            self.nodes.removed(st)
+        """`st` is what the guest has just removed a name of. What is open keeps its blocks until nobody has it open."""
+        if st is None:
+            return
+        self.quota.named(-1)
+        if st.st_nlink == 1 or stat.S_ISDIR(st.st_mode):
+            node = self.nodes.removed(st)
+            if node is None or not node.handles:
+                self.quota.changed(st.st_blocks, 0)
 
     def rename(self, parent: FileNode, body: bytes) -> bytes:
         (target,) = fuse.RENAME_IN.unpack_from(body)
@@ -354,6 +368,7 @@ class Names:
             self.check_content(node, existing)
             directory, name = self.place(parent, raw, os.fstat(existing).st_mode)
             os.link(str(existing), name, src_dir_fd=self.own, dst_dir_fd=directory, follow_symlinks=True)
+            self.quota.named()
         finally:
             os.close(existing)
         return self.found(parent, name)
@@ -394,9 +409,16 @@ class Names:
         """`name` leads to it in /proc/self/fd; `handle` is the guest's open file, if it used one."""
         descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.own)
         try:
-            os.ftruncate(descriptor, size)
+            self.cut(descriptor, size)
         finally:
             os.close(descriptor)
+
+    def cut(self, descriptor: int, size: int) -> None:
+        """ftruncate(2), counted."""
+        before = os.fstat(descriptor).st_blocks if self.quota.counts else 0
+        os.ftruncate(descriptor, size)
+        if self.quota.counts:
+            self.quota.changed(before, os.fstat(descriptor).st_blocks)
 
     def open_regular(self, node: FileNode, flags: int) -> int:
         """A descriptor of a regular file. Raises EISDIR, EACCES, ELOOP for anything else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ from vmm.fileserver.server import Server
 from vmm.fileserver.vhost import Device, VhostError
 from vmm.fileserver.watching import Watching
 
+MEMORY_MOST = 2 << 30  # bytes of our own: a million nodes are half of it; the guest's memory does not count
 NOBODY = -1  # wants to hear of the host's changes
 
 
@@ -86,6 +88,12 @@ def watch(descriptor: int, files: Files) -> Watching | None:
         return None
 
 
+def say(report: int, word: str) -> None:
+    """Tell those who have started us what has become of the room for the guest."""
+    with contextlib.suppress(OSError):
+        os.write(report, f"{word}\n".encode())
+
+
 def main() -> None:
     told: dict[str, Any] = json.loads(sys.argv[1])
     report = told["report"]
@@ -93,6 +101,7 @@ def main() -> None:
         os.umask(0)  # the guest's kernel has applied the one of its process
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_MOST, MEMORY_MOST))
         uid, gid = told["uid"], told["gid"]
         root, own, holds = shut_in(
             told["source"],
@@ -112,8 +121,10 @@ def main() -> None:
             hidden=told["hidden"],
             mount_points=tuple(told["mount_points"]),
             file=told["file"],
+            limit=told["limit"],
         )
-        files = Files(share, own, min(most, 1 << 20))
+        files = Files(share, own, min(most, 1 << 20), lambda word: say(report, word))
+        files.quota.begin(root)
         listener = socket.socket(fileno=told["listener"])
         watching = watch(told["changes"], files)
     except OSError as error:
@@ -126,8 +137,8 @@ def main() -> None:
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_importer_cache.clear()
-    os.write(report, f"{READY} {', '.join(holds)}".encode())
-    os.close(report)
+    os.write(report, f"{READY} {', '.join(holds)}\n".encode())
+    os.set_blocking(report, False)  # who starts us listens, and what the guest makes us say has to fit the pipe
     connection, _ = listener.accept()
     listener.close()
     system_calls.refuse()

@@ -42,6 +42,7 @@ def save(files: Files) -> bytes:
         "next": [files.nodes.next_number, files.next_handle],
         "nodes": nodes,
         "handles": handles,
+        "used": files.quota.used,
         "locks": [[number, *owner, ranges] for (number, owner), ranges in files.locks.ranges.items()],
     }
     return json.dumps(state).encode()
@@ -55,6 +56,7 @@ def load(files: Files, data: bytes) -> None:
             raise ValueError(f"format {state['format']}")
         files.reset()
         files.nodes.next_number, files.next_handle = max(int(state["next"][0]), ROOT + 1), max(int(state["next"][1]), 1)
+        files.quota.used = max(int(state.get("used", 0)), 0)
         others = _load_nodes(files, state)
         for handle in state["handles"]:
             with contextlib.suppress(OSError):  # it is another file now, or none

@@ -237,12 +237,16 @@ class Nodes:
                 old.children -= 1
                 self._drop_unused(old)
 
-    def removed(self, st: os.stat_result) -> None:
-        """The guest has removed its last name. It may still stand in it (a working directory), and ask what it is."""
+    def removed(self, st: os.stat_result) -> FileNode | None:
+        """The guest has removed its last name. It may still stand in it (a working directory), and ask what it is.
+
+        Returns the node, None where nothing is remembered of it."""
         identity = (st.st_dev, st.st_ino)
-        if (node := self._by_identity.get(identity)) is not None and node.number != ROOT:
-            node.gone = st
-            del self._by_identity[identity]  # the host may give its number to another file now
+        if (node := self._by_identity.get(identity)) is None or node.number == ROOT:
+            return None
+        node.gone = st
+        del self._by_identity[identity]  # the host may give its number to another file now
+        return node
 
     def forget(self, number: int, count: int) -> None:
         node = self._by_number.get(number)

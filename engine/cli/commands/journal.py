@@ -165,6 +165,8 @@ def render(line: str, *, refused: bool = False, as_json: bool = False) -> str | 
         where = f"{entry['protocol'] or 'unknown'}://{entry['host'] or '?'}:{entry['port']}{entry.get('path') or ''}"
         if entry["verdict"] in ("changed", "asked"):
             where = f"{entry['host']}:{entry['port']}"
+        if not entry["port"]:  # it is about the sandbox itself
+            where = ""
         moved = f"{entry['bytes_in']} bytes in, {entry['bytes_out']} out" if entry["verdict"] == "allowed" else ""
         words = (entry["time"], f"{entry['verdict']:<8}", entry.get("method"), where, entry.get("reason"), moved)
     except (ValueError, KeyError, TypeError):

@@ -33,12 +33,17 @@ def command(as_json: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps([to_json(*both) for both in zip(found, agents, strict=True)], indent=2))
+        shown = [
+            {**to_json(*both), "troubles": list(troubles_of(layout, both[0]))}
+            for both in zip(found, agents, strict=True)
+        ]
+        click.echo(json.dumps(shown, indent=2))
     elif found:
         rows = [to_row(*both) for both in zip(found, agents, strict=True)]
         click.echo(align([("NAME", "STATUS", "AGENT", "PROJECT", "PORTS", "SERVICES"), *rows]))
-        for line in (line for listed in found for line in (*temporary_lines(listed), *ask_lines(listed))):
-            click.echo(line)
+        for listed in found:
+            for line in (*trouble_lines(layout, listed), *temporary_lines(listed), *ask_lines(listed)):
+                click.echo(line)
     else:
         click.echo("no sandboxes; `sandbox up` starts the one of this project", err=True)
 
@@ -63,6 +68,22 @@ def to_json(listed: Listed, agent: AtWork | None = None) -> dict[str, Any]:
         record["agent"] = agent and {"state": agent.word, "terminals": agent.terminals or 0, "code": agent.code}
         record["asks"] = asks_of(listed)
     return {"name": listed.name, "status": listed.liveness, "message": listed.status, **record}
+
+
+def troubles_of(layout: Layout, listed: Listed) -> tuple[str, ...]:
+    """What keeps a running sandbox from working now."""
+    if listed.liveness not in ("running", "unresponsive"):
+        return ()
+    from engine.state.troubles import read_troubles
+
+    return read_troubles(layout.instance(listed.name).troubles)
+
+
+def trouble_lines(layout: Layout, listed: Listed) -> list[str]:
+    """The same, a line each; paths in them are cleaned."""
+    from engine.report.text import clean_line
+
+    return [clean_line(f"{listed.name}: {text}") for text in troubles_of(layout, listed)]
 
 
 def temporary_lines(listed: Listed) -> list[str]:

@@ -36,6 +36,7 @@ class Served:
     socket: Path
     holds: str
     errors: Any
+    report: Any = None  # what it says of the room for the guest, a word a line
 
     def words(self) -> str:
         return os.pread(self.errors.fileno(), 10 * WORDS_MOST, 0).decode(errors="replace")
@@ -133,6 +134,7 @@ class Place:
         hidden: list[dict[str, Any]] | None = None,
         mount_points: tuple[str, ...] = (),
         file: str = "",
+        limit: int | None = None,
         changes: socket.socket | None = None,
         unconfined: bool = False,
         descriptors: int | None = None,
@@ -166,6 +168,7 @@ class Place:
                 "hidden": hidden or [],
                 "mount_points": mount_points,
                 "file": file,
+                "limit": limit,
                 "changes": changes.fileno() if changes is not None else -1,
                 "unconfined": unconfined,
                 "listener": listener.fileno(),
@@ -186,8 +189,8 @@ class Place:
             try:
                 os.close(writer)
                 listener.close()
-                word, _, holds = report.read().decode().partition(" ")
-                served = Served(process, path, holds, errors)
+                word, _, holds = report.readline().decode().rstrip("\n").partition(" ")
+                served = Served(process, path, holds, errors, report)
                 if word != READY:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(DEADLINE_S)

@@ -15,6 +15,7 @@ from server_process import STRANGER, Place, Refused, Served, error_of
 
 from vmm import virtiofs
 from vmm.fileserver import fuse
+from vmm.fileserver.main import MEMORY_MOST
 from vmm.system_calls import ARCHITECTURES, REFUSED
 from vmm.virtiofs import START, NotConfined, SharedDirectory, serve_directory, try_confinement
 
@@ -142,6 +143,8 @@ def test_it_has_no_right_that_it_does_not_need(place: Place) -> None:
             ["1", "1"],
             ["0", "0"],
         )
+        memory = next(line.split()[3:5] for line in limits.splitlines() if line.startswith("Max data"))
+        assert memory == [str(MEMORY_MOST)] * 2, "the guest's memory is shared, and does not count"
 
 
 def test_root_serves_somebodys_directory_as_that_user(our_place: Place) -> None:
@@ -175,6 +178,7 @@ def test_no_descriptor_but_those_that_it_needs(place: Place) -> None:
             os.close(descriptor)
     kinds = [name.split(":")[0] if ":[" in name else name for name in seen]
     expected = {"anon_inode": 4, "socket": 1, "/dev/null": 2, "/memfd:guest (deleted)": 1}
+    expected["pipe"] = 1  # by which it says that there is no room
     if "namespaces" in served.holds:
         expected["/"] = 2  # the share, and /proc/PID/fd as a mount of its own
     else:

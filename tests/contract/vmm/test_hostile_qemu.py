@@ -40,6 +40,7 @@ NOT_EVERYWHERE = {
     *("shadow", "packets", "memory of its starter by a call", "trace a process", "more descriptors", "groups"),
     *("mount", "namespace", "device node", "chroot", "keys", "io_uring", "a process by clone3", "signal to all"),
     *("memory of its starter", "environment of its starter", "link a file there", "become another"),
+    "memory without end",
 }
 # With the user network QEMU starts a program for each connection, and uses sockets. Its signals reach itself only.
 WITH_HELPERS = {

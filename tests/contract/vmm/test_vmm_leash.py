@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vmm.jail import Jail
 from vmm.process import GUARD, LEASH, guarded_directory
 
 Ended = Callable[[int, float], bool]
@@ -94,6 +95,16 @@ def test_a_command_that_is_no_program_says_so(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-I", "-S", LEASH, str(os.getpid()), "", tmp_path], capture_output=True)
     assert done.returncode == 127
     assert b"Permission denied" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is shut in")
+def test_a_host_without_memory_is_said_in_a_line() -> None:
+    """Shutting itself in takes a thread: without memory for that it says so, as for a missing command."""
+    words = Jail(read=(Path("/"),), run=(Path("/"),), memory=1).words()
+    argv = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), words, sys.executable, "-c", ""]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode in (126, 127), done
+    assert done.stderr.startswith(("cannot run ", "cannot shut in ")) and done.stderr.count("\n") == 1
 
 
 def test_the_directory_is_private_and_removed(tmp_path: Path) -> None:

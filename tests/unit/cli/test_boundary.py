@@ -41,6 +41,7 @@ BAD_FILE = SandboxfileError([Diagnostic(None, (), "this is wrong")])
         (click.exceptions.Exit(4), 4, ""),
         (OSError(errno.EROFS, "Read-only file system", "/x"), 1, "error: /x: Read-only file system\n"),
         (BaseExceptionGroup("", [ValueError(), ExceptionGroup("", [EngineError("inner")])]), 1, "error: inner\n"),
+        (MemoryError(), 1, "error: there is no memory left for this command\n"),
         (BaseExceptionGroup("", [KeyboardInterrupt()]), 130, "interrupted\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,

@@ -88,7 +88,7 @@ def test_what_needs_a_new_machine() -> None:
     live = {path for path, kind in FIELDS.items() if kind not in (NEW, None)}
     assert {path for path in live if "." in path} == {
         f"agent.{key}" for key in ("command", "args", "env", "user", "note", "keep")
-    } | {"machine.idle"}
+    } | {"machine.idle", "machine.network_rate"}
 
 
 def test_the_parts_have_all_live_sections() -> None:
@@ -113,6 +113,7 @@ PAIRS: dict[str, tuple[str, str, str]] = {
     "machine.memory": ("machine: {memory: 2GiB}", "machine: {memory: 2560MiB}", "2GiB -> 2560MiB"),
     "machine.disk": ("machine: {disk: 20GiB}", "machine: {disk: 30GiB}", "20GiB -> 30GiB"),
     "machine.idle": ("machine: {idle: 8h}", "machine: {idle: {after: 90m, do: pause}}", "8h -> 1h30m, then pause"),
+    "machine.network_rate": ("", "machine: {network_rate: 10MiB/s}", "no limit -> 10MiB/s"),
     "packages": ("packages: [jq, curl]", "packages: [curl, ripgrep]", "- jq"),
     "setup": ("setup: [one, two]", "setup: [one, three]", "two -> three"),
     "mounts": ("mounts: [.:/workspace]", "mounts: [.:/workspace:ro]", "rw -> ro"),
@@ -317,3 +318,12 @@ def test_the_text() -> None:
         "  services.a      live         x -> y z\n"
     )
     assert changes[1].to_json() == {"path": "machine.memory", "how": "new machine", "what": "2GiB -> 4GiB"}
+
+
+def test_a_limit_is_told_as_a_file_writes_it_and_none_is_none_of_an_older_record() -> None:
+    limited = "mounts: [{source: ., target: /w, limit: 5GiB}]"
+    assert found("mounts: [.:/w]", limited) == [("mounts[0].limit", "new machine", "added: 5GiB")]
+    assert found(limited, limited.replace("5", "6")) == [("mounts[0].limit", "new machine", "5GiB -> 6GiB")]
+    older = configuration("mounts: [.:/w]")
+    del older.sandbox["mounts"][0]["limit"]
+    assert compare(older, configuration("mounts: [.:/w]")) == ()

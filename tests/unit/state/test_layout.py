@@ -151,7 +151,10 @@ def test_every_path_is_in_the_list(layout: Layout) -> None:
         layout.entry_lock_owner("disk", KEY),
         instance.directory,
         instance.configuration,
-        *(getattr(instance, name) for name in ("record", "supervisor_log", "console_log", "journal", "disk")),
+        *(
+            getattr(instance, name)
+            for name in ("record", "supervisor_log", "console_log", "journal", "disk", "troubles")
+        ),
         *instance.paused.machine,
         *(instance.paused.launch, instance.paused.temporary, instance.paused.authority, instance.pausing.directory),
         *(instance.stopped.directory, instance.stopping.directory),

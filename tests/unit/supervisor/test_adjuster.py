@@ -37,7 +37,13 @@ from vmm.guest.guestd.wire import CREDIT, WINDOW, Decoder, Frame
 from vmm.spec import HostForward
 
 OLD = {"endpoints": [], "ports": [], "services": {"web": {"image": "old"}}, "agent": None, "machine": {}}
-NEW = {"endpoints": ["a"], "ports": [80], "services": {"web": {"image": "new"}}, "agent": {"x": 1}, "machine": {}}
+NEW = {
+    "endpoints": ["a"],
+    "ports": [80],
+    "services": {"web": {"image": "new"}},
+    "agent": {"x": 1},
+    "machine": {"network_rate": 4096},
+}
 ROOT = Path("/").stat()
 WEB = ComposeProject("shop", "{}", ("web",), (), {}, (), "/", (ROOT.st_dev, ROOT.st_ino))
 
@@ -76,6 +82,9 @@ class Fake(FakeGuest):
         self.authority = authority or self.authority
         self.secret_of = secrets or self.secret_of
         self.said.append("arm")
+
+    def pace(self, rate: int | None) -> None:
+        self.said.append(f"pace {rate}")
 
     def take_unnamed(self) -> list[tuple[str, int]]:
         found, self.unnamed = self.unnamed, []
@@ -155,6 +164,7 @@ def test_everything(layout: Layout) -> None:
     assert fake.policy is not None and fake.policy.decide("a.example.com", 443).allowed
     assert fake.said[:2] == ["identity", "open 40123"], "endpoints come first: images are pulled by them"
     assert "docker compose /compose.yaml plain up web" in fake.said
+    assert "pace 4096" in fake.said
     assert lines[0] == "changing what it may reach" and "out of mkdir" in lines
     assert running(layout) == Running(configuration(NEW), (80, 443), "/cache/image")
     record = load_instance(layout, "shop")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import gc
 import json
 import os
 import stat
@@ -159,6 +160,34 @@ def test_a_pause_that_is_given_up_lets_it_run_on(tmp_path: Path) -> None:
 
     asyncio.run(scenario())
     assert world.machine.said == ["stands still", "goes on"] and world.left() == []
+
+
+def test_who_gives_up_a_pause_that_fails_leaves_no_complaint(tmp_path: Path) -> None:
+    """As where QEMU ends while it saves: the log has no traceback of a task that nobody waited for."""
+    world = World(tmp_path, FakeMachine())
+    complaints: list[object] = []
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        reached, ended = asyncio.Event(), asyncio.Event()
+
+        async def fail(state: Path) -> None:
+            reached.set()
+            await ended.wait()
+            raise VmmError("QEMU was gone before it answered stop")
+
+        world.machine.save = fail  # type: ignore[method-assign]
+        task = asyncio.create_task(world.pauser.pause())
+        await reached.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        ended.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gc.collect()
+
+    asyncio.run(scenario())
+    assert complaints == []
 
 
 def test_two_at_once_and_a_change_meanwhile_are_refused(world: World) -> None:

@@ -78,7 +78,9 @@ class World:
         return {}
 
     @contextlib.asynccontextmanager
-    async def serve_directory(self, shared: Any, socket: Path, lost: object, on_change: object) -> AsyncIterator[bool]:
+    async def serve_directory(
+        self, shared: Any, socket: Path, lost: object, on_change: object, on_room: object
+    ) -> AsyncIterator[bool]:
         if self.server_error:
             raise self.server_error
         self.said.append(f"serve {shared.source}")
@@ -110,6 +112,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(HOME, "begin_guest", world.begin_guest)
     monkeypatch.setattr(HOME, "begin_machine", lambda launch, paths: contextlib.nullcontext())
     monkeypatch.setattr(HOME, "serve_directory", world.serve_directory)
+    monkeypatch.setattr(HOME, "keep_room", lambda *options: asyncio.sleep(0))
     monkeypatch.setattr(HOME, "load_snapshot", lambda path: path)
     monkeypatch.setattr(Launch, "base", lambda self: None)
     return world

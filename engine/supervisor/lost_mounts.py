@@ -1,0 +1,63 @@
+"""Mounts whose file server has ended while the sandbox runs: the guest gets errors there, instead of waiting for ever.
+
+Nobody would answer what the guest asks of such a device, and each process that touches the mount would stand in the
+guest's kernel. So the device is unplugged, upon which the kernel lets go of all of them (ENOTCONN).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+from engine.errors import EngineError
+from engine.workspaces.mount_point import MountPoint
+from vmm.errors import VmmError
+from vmm.machine import Machine
+
+
+class LostMounts:
+    """Those of one sandbox. `warn` hears of each once, in the user's words, and `log` why."""
+
+    def __init__(
+        self, mounts: Sequence[MountPoint], warn: Callable[[str], object], log: Callable[[str], object]
+    ) -> None:
+        self._mounts = mounts
+        self._warn = warn
+        self._log = log
+        self._words: dict[int, str] = {}
+        self._more = asyncio.Event()
+
+    def lose(self, index: int, words: str) -> None:
+        """The file server of the mount has ended with these last words."""
+        mount = self._mounts[index]
+        self._words[index] = words
+        self._log(f"the file server of {mount.source} has ended: {words}")
+        self._warn(
+            f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it"
+        )
+        self._more.set()
+
+    def check_started(self) -> None:
+        """Raises EngineError when one was lost already: a sandbox that only begins is not worth having then."""
+        for index, words in self._words.items():
+            raise EngineError(f"the file server of {self._mounts[index].source} has ended", words or None)
+
+    def check_whole(self) -> None:
+        """Raises EngineError when one was lost: what is written of such a machine could not be read again."""
+        for index in self._words:
+            raise EngineError(
+                f"{self._mounts[index].target} has lost its file server, so the sandbox cannot be paused",
+                hint="`sandbox up --recreate` mends the mount, in a new machine",
+            )
+
+    async def unplug(self, machine: Machine) -> None:
+        """Unplug the devices of those that are lost, and of those that will be. Ends only when it is cancelled."""
+        gone = set[int]()
+        while True:
+            for index in self._words.keys() - gone:
+                gone.add(index)
+                with contextlib.suppress(VmmError):  # QEMU is gone, too
+                    await machine.unplug_mount(index)
+            self._more.clear()
+            await self._more.wait()
