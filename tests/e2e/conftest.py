@@ -20,11 +20,17 @@ def of(file: str, *parameters: str) -> list[str]:
 # file, or of a file and one parameter. Of the agents Claude Code and Codex do their tasks each time.
 AGENTS, STARTERS, OWN = "test_agent_tasks.py", "test_starters.py", "test_projects.py"
 TURNS = (
-    ("test_docker_matrix.py", *of(AGENTS, "opencode", "pi"), *of(STARTERS, "pi"), *of(OWN, "npm", "pip", "deno")),
-    ("test_recipes.py", "test_clients.py", *of(AGENTS, "gemini", "cline"), *of(OWN, "uv", "pnpm", "compose")),
-    ("test_escapes.py", *of(OWN, "uv")),
     (
-        *("test_copied_content.py", "test_certificate.py"),
+        "test_docker_matrix.py",
+        "test_carried_cache.py",
+        *of(AGENTS, "opencode", "pi"),
+        *of(STARTERS, "pi"),
+        *of(OWN, "npm", "pip", "deno"),
+    ),
+    ("test_recipes.py", "test_clients.py", *of(AGENTS, "gemini", "cline"), *of(OWN, "uv", "pnpm", "compose")),
+    ("test_escapes.py", "test_fork.py", *of(OWN, "uv")),
+    (
+        *("test_copied_content.py", "test_certificate.py", "test_woken_by_a_port.py"),
         *of(AGENTS, "copilot", "qwen-code"),
         *of(OWN, "worktree", "yarn-1", "pyproject"),
     ),
@@ -39,6 +45,7 @@ TURNS = (
         *of(OWN, "pipenv", "bun", "npm-workspace"),
     ),
     (
+        *("test_stop_and_start.py", "test_attack_suite.py"),
         *of(STARTERS, "claude-code", "codex", "gemini", "opencode", "cline", "qwen-code"),
         *of(OWN, "npm", "poetry", "worktree"),
     ),

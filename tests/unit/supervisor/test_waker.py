@@ -106,7 +106,7 @@ def connect(port: int) -> socket.socket:
 def test_the_first_connection_wakes_it_and_is_served(world: World) -> None:
     port, process = world.start()
     with connect(port) as client:
-        wait_until(world.resumed.exists)
+        wait_until(lambda: world.resumed.exists() and world.resumed.read_text().endswith("\n"))
         assert json.loads(world.resumed.read_text()) == [["resume", "--json", "shop"], "a value"]
         taken = TakenPorts.take(world.directory)
         assert taken.listeners and {port for port, _ in taken.listeners} == {0}
@@ -162,7 +162,7 @@ def test_a_resume_that_fails_sends_the_waiting_away_and_is_tried_again(world: Wo
         _wait_for_end(client)
     assert world.resumed.read_text().count("resume") == 1
     with connect(port):
-        wait_until(lambda: world.resumed.read_text().count("resume") == 2)
+        wait_until(lambda: world.resumed.read_text().count("\n") == 2)
     assert "resume ended with 1" in world.log.read_text() and process.poll() is None
 
 
