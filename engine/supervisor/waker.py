@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+from vmm.confine import forbid_core_dumps
+
 TAKE, DONE, END = b"T", b"D", b"E"
 MOST_LISTENERS = 200  # the kernel passes on no more than 253 descriptors at once
 LOOK_S = 0.25  # between two looks while `resume` runs
@@ -140,6 +142,7 @@ class Waker:
 
 def main(name: str, directory: str) -> None:
     """Entry of the process: standard input is one line of JSON, and ends when the supervisor has."""
+    forbid_core_dumps()  # the values of variables are in its memory
     told = json.loads(sys.stdin.buffer.readline(LONGEST))
     os.umask(0o077)
     where = Path(directory)

@@ -38,7 +38,7 @@ SERVE = "cd /workspace && nohup python3 -m http.server 8105 >/dev/null 2>&1 &"
 
 def answer(port: int) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/word", timeout=60) as found:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/word", timeout=20) as found:
             return str(found.read().decode())
     except OSError:
         return ""
@@ -78,7 +78,7 @@ def test_a_stopped_sandbox_starts_from_its_disk(world: World) -> None:
     assert [one["name"] for one in row["temporary"]] == ["allowed.example"], "what was denied for now is denied"
     assert world.run(project, REFUSED).ok().out == "403"
     world.run(project, SERVE).ok()
-    assert wait_until(lambda: answer(port), bool, "its port is not there") == "from the host"
+    assert wait_until(lambda: answer(port), bool, "its port is not there", timeout_s=240) == "from the host"
 
     _survives_kills(world, project)
     world.sandbox("down", "--yes", cwd=project).ok()

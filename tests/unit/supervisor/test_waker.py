@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -173,6 +174,8 @@ def _wait_for_end(client: socket.socket) -> None:
 
 def test_it_ends_when_it_is_asked_to(world: World) -> None:
     port, process = world.start()
+    limits = Path(f"/proc/{process.pid}/limits").read_text()
+    assert re.search(r"Max core file size +[01] +[01] ", limits), "values of variables are in its memory"
     end_waker(world.directory)
     assert process.wait(DEADLINE_S) == 0 and not world.directory.exists()
     with pytest.raises(ConnectionRefusedError):
