@@ -51,6 +51,7 @@ def launch_of(launch: Launch, fork: ForkPaths, name: str, forwards: tuple[HostFo
         snapshot=str(fork.directory),
         forked=True,
         resume=False,
+        boot=False,
         late=(),
         compose=None,
         forwards=forwards,

@@ -54,10 +54,11 @@ def test_it_is_told_its_name_and_no_more(layout: Layout, monkeypatch: pytest.Mon
     monkeypatch.setenv("KEY", VALUE)
     fork = layout.fork("a" * 16)
     fork.directory.mkdir(parents=True)
-    fork.aside.launch.write_text(LAUNCH.to_json())
+    fork.aside.launch.write_text(dataclasses.replace(LAUNCH, boot=True, resume=True).to_json())
     launch = launch_of(read_launch(fork), fork, "shop-2", (HostForward(18001, 80),))
     assert launch.identity == Identity("shop-2", {"SANDBOX_NAME": "shop-2"}, user="me")
     assert (launch.name, launch.snapshot, launch.forked, launch.late) == ("shop-2", str(fork.directory), True, ())
+    assert not launch.boot and not launch.resume, "however the source was started"
     assert (launch.rules, launch.doors, launch.addresses) == (LAUNCH.rules, LAUNCH.doors, LAUNCH.addresses)
     assert launch.forwards == (HostForward(18001, 80),) and launch.services == ("web",)
     assert launch.secrets.environment == {"KEY": VALUE}, "read anew, from this environment"
