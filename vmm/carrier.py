@@ -23,7 +23,7 @@ from vmm.empty_network import READY
 from vmm.environment import CARRIER_VARIABLE
 from vmm.errors import VmmError
 from vmm.last_words import LastWords
-from vmm.process import spawn
+from vmm.process import IN_A_LINE, spawn
 from vmm.spec import GUEST_ADDRESS, GUEST_MAC, ROUTER_ADDRESS, GuestForward, Network
 from vmm.tools import Tool, Tools
 
@@ -33,7 +33,7 @@ LAST_WORDS_S = 1.0
 START_S = 15.0  # it takes 30 to 100 ms; a busy machine has taken ten times that
 DOORS_MAX = 250  # the kernel hands over 253 descriptors in one message
 # -S: no packages of anybody else. The package itself is found by the path that we were found by.
-START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from vmm.empty_network import main; main()"
+START = IN_A_LINE + "sys.path.insert(0, sys.argv.pop(1)); from vmm.empty_network import main; main()"
 # TCP and ARP are all that it answers; it makes no connections to the guest, and maps no address to another.
 SILENT = ("-4", "--no-udp", "--no-icmp", "--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra", "-t", "none", "-u", "none")
 UNMAPPED = ("--no-map-gw", "--map-host-loopback", "none", "--map-guest-addr", "none")

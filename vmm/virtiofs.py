@@ -18,11 +18,11 @@ from typing import Any
 from vmm.errors import VmmError
 from vmm.fileserver import READY, quota
 from vmm.last_words import LastWords
-from vmm.process import spawn
+from vmm.process import IN_A_LINE, spawn
 from vmm.unix_socket import bind_private
 
 # -S: no packages of anybody else. The package itself is found by the path that we were found by.
-START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from vmm.fileserver.main import main; main()"
+START = IN_A_LINE + "sys.path.insert(0, sys.argv.pop(1)); from vmm.fileserver.main import main; main()"
 NOBODY = -1  # hears of changes
 REPORT_S = 30.0  # a tenth of a second, on a busy machine one
 LAST_WORDS_S = 0.2

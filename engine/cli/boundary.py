@@ -82,8 +82,11 @@ def show(error: BaseException) -> int:
 
 
 def _tell(brief: str, details: object, hint: str | None) -> None:
-    from engine.report.text import clean_line
-
+    try:
+        from engine.report.text import clean_line
+    except (OSError, ImportError, MemoryError):  # what there is too little of may be descriptors
+        print(f"error: {ascii(_redacted(brief))[1:-1]}", file=sys.stderr)
+        return
     if is_json_wanted():
         _print_document(of_error(brief, details, hint))
     # Details are often the last words of a guest, which must not steer this terminal.

@@ -34,7 +34,7 @@ from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.beginning import begin_machine
 from engine.supervisor.cloning import copying_clones, put_clones, putting_clones
 from engine.supervisor.disk_room import keep_room
-from engine.supervisor.ends import Ends, update_record
+from engine.supervisor.ends import Ends
 from engine.supervisor.events import Events
 from engine.supervisor.forking import Forker
 from engine.supervisor.held_ports import TakenPorts
@@ -47,6 +47,7 @@ from engine.supervisor.lost_mounts import LostMounts
 from engine.supervisor.mounting import mount_all, plug_all, share_of
 from engine.supervisor.pausing import Pauser, Resumption
 from engine.supervisor.ports import OpenPorts
+from engine.supervisor.record import update_record
 from engine.supervisor.stopping import Starting, Stopper
 from engine.supervisor.temporary import TemporaryRules
 from engine.supervisor.troubles import Troubles, told_of_room

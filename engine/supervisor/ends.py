@@ -8,15 +8,15 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.guest.guest import Guest
-from engine.secrets.redaction import redact_held
 from engine.state.configuration import load_running
-from engine.state.instances import Instance, load_instance, save_instance
+from engine.state.instances import Instance
 from engine.state.layout import Layout
 from engine.supervisor.held_ports import Listeners, start_waker
 from engine.supervisor.idle import Idle, Use, spell, wait_idle
 from engine.supervisor.keeping import Keeper
 from engine.supervisor.pausing import Pauser
 from engine.supervisor.ports import OpenPorts
+from engine.supervisor.record import update_record
 from engine.supervisor.stopping import Stopper
 from vmm.errors import VmmError
 
@@ -142,13 +142,3 @@ class Ends:
 
     def _write(self, **changes: Any) -> None:
         update_record(self._layout, self._record, **changes)
-
-
-def update_record(layout: Layout, record: Instance, **changes: Any) -> Instance:
-    """Write the record with these changes, as it is by now otherwise: `up` adds our pid to it while we start."""
-    told: dict[str, Any] = {
-        key: redact_held(value) if isinstance(value, str) else value for key, value in changes.items()
-    }
-    changed = (load_instance(layout, record.name) or record)._replace(**told)
-    save_instance(layout, changed)
-    return changed

@@ -147,6 +147,15 @@ def test_it_has_no_right_that_it_does_not_need(place: Place) -> None:
         assert memory == [str(MEMORY_MOST)] * 2, "the guest's memory is shared, and does not count"
 
 
+def test_want_of_memory_is_said_in_a_line(our_place: Place) -> None:
+    """Before it is ready, as its modules are loaded then."""
+    no_memory = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (4 << 20, 4 << 20))\n"
+    with pytest.raises(Refused) as refused, our_place.serve(start=no_memory + START):
+        pass
+    assert "Traceback" not in refused.value.words and refused.value.words.count("\n") == 1, refused.value.words
+    assert refused.value.words.startswith(("MemoryError", "ImportError", "OSError"))
+
+
 def test_root_serves_somebodys_directory_as_that_user(our_place: Place) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
 
 import click
@@ -81,3 +82,11 @@ def test_no_error_shows_a_value_that_was_read(error: Exception, capsys: pytest.C
     assert guarded(raising(error)) in (1, 2, 3)
     shown = capsys.readouterr().err
     assert VALUE not in shown and "•••" in shown
+
+
+def test_what_is_missing_for_a_message_may_be_descriptors(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "engine.report.text", None)  # cannot be imported
+    assert guarded(raising(OSError(errno.EMFILE, "Too many open files", "/x"))) == 1
+    assert capfd.readouterr().err == "error: /x: Too many open files\n"

@@ -1,0 +1,41 @@
+"""The record of a sandbox follows what it is, also where the disk had no room when that changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+from engine.errors import EngineError
+from engine.state.instances import Instance, load_instance, save_instance
+from engine.state.layout import Layout
+from engine.supervisor import record as module
+from engine.supervisor.record import update_record
+
+
+def test_what_had_no_room_is_written_when_there_is_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout.from_environment(os.environ)
+    record = Instance("shop", "/p", "/p/f", "key", "2026-01-01T00:00:00Z", "starting")
+    save_instance(layout, record)
+    full = [True]
+
+    def save(layout: Layout, instance: Any) -> None:
+        if full[0]:
+            raise EngineError("cannot write: No space left on device")
+        save_instance(layout, instance)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(module, "save_instance", save)
+        monkeypatch.setattr(module, "RETRY_S", 0.0)
+        assert update_record(layout, record, state="running").state == "running", "the sandbox goes on"
+        update_record(layout, record, ports=[{"host": 1, "guest": 2}])
+        await asyncio.sleep(0)
+        assert (found := load_instance(layout, "shop")) is not None and found.state == "starting"
+        full[0] = False
+        await asyncio.gather(*module._following.values())
+        found = load_instance(layout, "shop")
+        assert found is not None and (found.state, found.ports) == ("running", [{"host": 1, "guest": 2}])
+
+    asyncio.run(scenario())
