@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.attacks.case import HOST
-from engine.attacks.judgement import HELD, NOT_TRIED, OUT
+from engine.attacks.judgement import HELD, NOT_TRIED, OUT, Outcome
 from engine.attacks.run import NOT_ASKED, Result
 from engine.attacks.trial import STATES, words_of
 
@@ -38,7 +38,7 @@ def to_json(result: Result) -> dict[str, Any]:
                     "claim": case.claim, "side": "host" if case.needs == HOST else "guest", "states": {},
                 },
             )  # fmt: skip
-            row["states"][state] = {"verdict": outcome.verdict, "why": _why(outcome.verdict, outcome)}
+            row["states"][state] = {"verdict": outcome.verdict, "why": _why(outcome)}
     counts = {verdict: result.count(verdict) for verdict in (HELD, OUT, NOT_TRIED)}
     return {
         "version": VERSION, "host": dict(result.host), "seconds": round(result.seconds), "counts": counts,
@@ -46,8 +46,8 @@ def to_json(result: Result) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _why(verdict: str, outcome: Any) -> str:
-    if verdict == NOT_TRIED:
+def _why(outcome: Outcome) -> str:
+    if outcome.verdict == NOT_TRIED:
         return words_of(outcome.said.partition(": ")[2])[:_SAID]
     return words_of("; ".join(outcome.complaints))[:_SAID]
 

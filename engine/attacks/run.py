@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,7 +167,3 @@ def describe() -> dict[str, str]:
         "system": f"{platform.system()} {kernel}, {platform.machine()}",
         "user": "root" if os.geteuid() == 0 else "an ordinary user",
     }
-
-
-def broken(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    return [outcome for outcome in outcomes if outcome.complaints]
