@@ -26,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     *tools.CHECKS, *channel.CHECKS, *growth.CHECKS, *values.CHECKS, *surroundings.CHECKS, *ends.CHECKS
 )  # fmt: skip
 NOT_ASKED = "not asked for"
+TRANSITIONS = "states"  # the group of what must be so after a change of the state
 Tell = Callable[[str], None]
 
 
@@ -61,9 +62,14 @@ class Result:
         return sum(outcome.verdict == verdict for outcome in self.all())
 
 
+def all_cases() -> list[Case]:
+    """What the guest tries, and what is tried on the host's side."""
+    return [*load_cases(), *(check.case for check in CHECKS)]
+
+
 def groups() -> list[str]:
     """All of them, in the order of their names."""
-    return sorted({case.group for case in [*load_cases(), *(check.case for check in CHECKS)]})
+    return sorted({TRANSITIONS, *(case.group for case in all_cases())})
 
 
 def cases_for(state: str, wanted: Wanted) -> list[Case]:
@@ -128,7 +134,7 @@ def _visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Tell)
 
 
 def _transition(state: str, problems: Sequence[str], wanted: Wanted) -> list[Outcome]:
-    case = Case("states", state, f"The sandbox becomes what the state says: {STATES[state]}.", "", "")
+    case = Case(TRANSITIONS, state, f"The sandbox becomes what the state says: {STATES[state]}.", "", "")
     return [Outcome(case, "", complaints=list(problems))] if wanted.has(case) else []
 
 
