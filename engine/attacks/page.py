@@ -104,7 +104,7 @@ def _explained() -> Iterable[str]:
     yield "States: " + "; ".join(f"*{name}*, {what}" for name, what in STATES.items()) + "."
     yield ""
     yield "A whole run makes all attempts when the sandbox is fresh. In another state it makes a third of those of each"
-    yield "kind, and looks at the same things on the host. The number is that of the attempts of this kind that were made."
+    yield "kind, and looks at the same things on the host. The number is that of the attempts made of this kind."
 
 
 def _missing(reports: Sequence[Mapping[str, Any]]) -> Iterable[str]:
