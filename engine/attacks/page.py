@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.attacks.case import HOST
-from engine.attacks.judgement import HELD, NOT_TRIED, OUT
-from engine.attacks.run import NOT_ASKED, Result
+from engine.attacks.judgement import HELD, NOT_TRIED, OUT, Outcome
+from engine.attacks.run import NOT_ASKED, Result, all_cases
 from engine.attacks.trial import STATES, words_of
 
 VERSION = 1
@@ -38,7 +39,7 @@ def to_json(result: Result) -> dict[str, Any]:
                     "claim": case.claim, "side": "host" if case.needs == HOST else "guest", "states": {},
                 },
             )  # fmt: skip
-            row["states"][state] = {"verdict": outcome.verdict, "why": _why(outcome.verdict, outcome)}
+            row["states"][state] = {"verdict": outcome.verdict, "why": _why(outcome)}
     counts = {verdict: result.count(verdict) for verdict in (HELD, OUT, NOT_TRIED)}
     return {
         "version": VERSION, "host": dict(result.host), "seconds": round(result.seconds), "counts": counts,
@@ -46,8 +47,8 @@ def to_json(result: Result) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _why(verdict: str, outcome: Any) -> str:
-    if verdict == NOT_TRIED:
+def _why(outcome: Outcome) -> str:
+    if outcome.verdict == NOT_TRIED:
         return words_of(outcome.said.partition(": ")[2])[:_SAID]
     return words_of("; ".join(outcome.complaints))[:_SAID]
 
@@ -93,7 +94,7 @@ def render_page(all_reports: Sequence[Mapping[str, Any]]) -> str:
         lines += [f"- {name}: {text}" for name, text in report["host"].items()]
         lines.append(f"- states: {', '.join(_states(report))}")
         lines += [f"- result: {summary_line(report)}", *_not_run(report), ""]
-    lines += ["## The attempts\n", *_explained(), ""]
+    lines += ["## The attempts\n", *_explained(), "", *_missing(reports), ""]
     for group in sorted({attempt["group"] for report in reports for attempt in report["attempts"]}):
         lines += _group(group, reports)
     return "\n".join(lines).rstrip() + "\n"
@@ -102,11 +103,24 @@ def render_page(all_reports: Sequence[Mapping[str, Any]]) -> str:
 def _explained() -> Iterable[str]:
     yield "States: " + "; ".join(f"*{name}*, {what}" for name, what in STATES.items()) + "."
     yield ""
-    yield "All attempts are made when the sandbox is fresh. In the other states some of each kind are, and all that is"
-    yield "looked at on the host's side. The number is that of the attempts of this kind."
+    yield "A whole run makes all attempts when the sandbox is fresh. In another state it makes a third of those of each"
+    yield "kind, and looks at the same things on the host. The number is that of the attempts made of this kind."
+
+
+def _missing(reports: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """How many attempts there are that no run of the page has tried, by group."""
+    tried = {attempt["id"] for report in reports for attempt in report["attempts"]}
+    missing = Counter(case.group for case in all_cases() if case.label not in tried)
+    if missing:
+        words = ", ".join(f"{number} of {group}" for group, number in sorted(missing.items()))
+        yield f"In none of these runs were tried: {words}."
+    else:
+        yield "All attempts that there are were tried."
 
 
 def _not_run(report: Mapping[str, Any]) -> Iterable[str]:
+    if names := [state for state, why in report["skipped"].items() if why == NOT_ASKED]:
+        yield f"- states that were not run: {', '.join(names)}"
     for state, why in report["skipped"].items():
         if why == NOT_ASKED:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     *tools.CHECKS, *channel.CHECKS, *growth.CHECKS, *values.CHECKS, *surroundings.CHECKS, *ends.CHECKS
 )  # fmt: skip
 NOT_ASKED = "not asked for"
+TRANSITIONS = "states"  # the group of what must be so after a change of the state
 Tell = Callable[[str], None]
 
 
@@ -61,9 +62,14 @@ class Result:
         return sum(outcome.verdict == verdict for outcome in self.all())
 
 
+def all_cases() -> list[Case]:
+    """What the guest tries, and what is tried on the host's side."""
+    return [*load_cases(), *(check.case for check in CHECKS)]
+
+
 def groups() -> list[str]:
     """All of them, in the order of their names."""
-    return sorted({case.group for case in [*load_cases(), *(check.case for check in CHECKS)]})
+    return sorted({TRANSITIONS, *(case.group for case in all_cases())})
 
 
 def cases_for(state: str, wanted: Wanted) -> list[Case]:
@@ -128,7 +134,7 @@ def _visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Tell)
 
 
 def _transition(state: str, problems: Sequence[str], wanted: Wanted) -> list[Outcome]:
-    case = Case("states", state, f"The sandbox becomes what the state says: {STATES[state]}.", "", "")
+    case = Case(TRANSITIONS, state, f"The sandbox becomes what the state says: {STATES[state]}.", "", "")
     return [Outcome(case, "", complaints=list(problems))] if wanted.has(case) else []
 
 
@@ -167,7 +173,3 @@ def describe() -> dict[str, str]:
         "system": f"{platform.system()} {kernel}, {platform.machine()}",
         "user": "root" if os.geteuid() == 0 else "an ordinary user",
     }
-
-
-def broken(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    return [outcome for outcome in outcomes if outcome.complaints]

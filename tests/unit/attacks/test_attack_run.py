@@ -274,6 +274,7 @@ def test_the_report_has_each_attempt_and_no_word_of_the_guest_controls_a_termina
     page = render_page([report, report])
     assert "| k | 2 | It \\| holds. | out | fresh, restored |" in page
     assert "- the state *forked* was not run: why" in page and "not tried: g: other: no ?device" in page
+    assert "In none of these runs were tried: " in page and " of network" in page
     assert "\x1b" not in page and "\x1b" not in json.dumps(report)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from engine.cli import attacking
+from engine.cli import attacking, json_errors
 from engine.cli.group import cli
 from engine.lifecycle import attacking as lifecycle
 
@@ -43,6 +43,7 @@ def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     async def describe(store: Any) -> dict[str, str]:
         return {"QEMU": "10"}
 
+    monkeypatch.setattr(json_errors, "_wanted", False)  # a process notes --json for good
     monkeypatch.setattr(lifecycle, "attack", attack)
     monkeypatch.setattr(lifecycle, "describe_host", describe)
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
