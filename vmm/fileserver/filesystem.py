@@ -25,6 +25,7 @@ RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 NOT_FOR_GUESTS = stat.S_ISUID | stat.S_ISGID  # on the host these bits would give away the user's rights
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 # The time of change that means none: the guest's kernel tells those who watch of a change, and nothing changes.
+FOR_OTHERS = 0o022  # whom it would let put files of their own in the place of protected ones
 NOTHING_CHANGES = (-7_777_777_777, 777_777_777)
 ALL_SET = fuse.SET_MODE | fuse.SET_SIZE | fuse.SET_ATIME | fuse.SET_MTIME | fuse.SET_ATIME_NOW | fuse.SET_MTIME_NOW
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -264,7 +265,8 @@ class Names:
         mode, _ = fuse.MKDIR_IN.unpack_from(body)
         (raw,) = read_names(body[fuse.MKDIR_IN.size :], 1)
         directory, name = self.place(parent, raw, makes_directory=True)
-        os.mkdir(name, mode & 0o1777, dir_fd=directory)
+        others = FOR_OTHERS if self.protection.begins_way(parent.identity, name) else 0
+        os.mkdir(name, mode & 0o1777 & ~others, dir_fd=directory)
         self.quota.named()
         return self.found(parent, name)
 
@@ -384,12 +386,15 @@ class Names:
             # Now that it is held: before, the host may have put a new file of the same number in a protected one's
             # place.
             self.check_content(node, descriptor)
-            kind = os.fstat(descriptor).st_mode
+            st = os.fstat(descriptor)
+            kind = st.st_mode
             if valid & fuse.SET_MODE:
                 if stat.S_ISLNK(kind):
                     raise refusal(errno.EOPNOTSUPP)
                 # The host's set-group-id bit of a directory stays (git's shared repositories), whatever the guest says.
                 allowed = mode & 0o1777 | kind & stat.S_ISGID if stat.S_ISDIR(kind) else mode & 0o777
+                if stat.S_ISDIR(kind) and self.protection.leads((st.st_dev, st.st_ino)):
+                    allowed &= ~(FOR_OTHERS & ~kind)
                 os.chmod(name, allowed, dir_fd=self.own)
             if valid & fuse.SET_SIZE:
                 if not stat.S_ISREG(kind):

@@ -99,6 +99,17 @@ class Protection:
             if path and self._identity(path) == identity:
                 raise refusal(errno.EBUSY)
 
+    def begins_way(self, directory: tuple[int, int], name: str) -> bool:
+        """Whether a directory `name` in `directory` would lead to a protected path."""
+        return any(
+            names.get(folded(name)) is False and self._identity(path) == directory
+            for path, names in self._above.items()
+        )
+
+    def leads(self, identity: tuple[int, int]) -> bool:
+        """Whether this is a directory on the way to a protected path, the shared one included."""
+        return any(self._identity(path) == identity for path in self._above)
+
     def _identity(self, path: str) -> tuple[int, int] | None:
         try:
             st = os.stat(path, dir_fd=self._root, follow_symlinks=False) if path else os.fstat(self._root)

@@ -411,3 +411,31 @@ def test_where_there_is_none_the_guest_makes_no_such_directory_by_a_detour(proje
             all_refused(names_attacked_new(client, above, below))
         assert error_of(client.rename, own, "hooks", above, "hooks") in REFUSED
         assert list((project.share / name).iterdir()) == []
+
+
+def test_nobody_else_is_let_into_the_directories_that_lead_there(project: Place) -> None:
+    """With 0777 on .git, another user of the host could put a hook of his own in the place of a protected one."""
+    (project.share / "sub").chmod(0o755)
+    (project.share / "directory").chmod(0o755)
+    with project.client(protected=PROTECTED) as (_, client):
+        modes = {}
+        for path, asked in (("sub", 0o777), ("sub/deep", 0o1733), ("directory", 0o777), ("sub", 0o700)):
+            node = client.walk(path)
+            client.send(fuse.SETATTR, node, set_attributes(fuse.SET_MODE, mode=0o40000 | asked))
+            modes[path, asked] = (project.share / path).stat().st_mode & 0o7777
+        client.send(fuse.SETATTR, 1, set_attributes(fuse.SET_MODE, mode=0o40777))
+        client.send(fuse.MKDIR, 1, fuse.MKDIR_IN.pack(0o777, 0) + text("none"))
+        client.send(fuse.MKDIR, 1, fuse.MKDIR_IN.pack(0o777, 0) + text("another"))
+    assert (project.share / "none").stat().st_mode & 0o777 == 0o755
+    assert (project.share / "another").stat().st_mode & 0o777 == 0o777
+    assert modes == {
+        ("sub", 0o777): 0o755,
+        ("sub/deep", 0o1733): 0o1711,
+        ("directory", 0o777): 0o777,
+        ("sub", 0o700): 0o700,
+    }
+    assert project.share.stat().st_mode & 0o022 == 0
+    (project.share / "sub").chmod(0o775)  # the host lets its group write there: that stays possible
+    with project.client(protected=PROTECTED) as (_, client):
+        client.send(fuse.SETATTR, client.walk("sub"), set_attributes(fuse.SET_MODE, mode=0o40775))
+    assert (project.share / "sub").stat().st_mode & 0o777 == 0o775
