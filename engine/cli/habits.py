@@ -49,7 +49,6 @@ WAYS = {
     "scale": "`deploy: {replicas: N}` at the service in the file, and `sandbox up`.",
     "search": "`sandbox init --list` shows the templates.",
     "show": "`sandbox ls`, and `sandbox config`.",
-    "snapshot": "each step of a build is kept by itself: `sandbox graph` shows them.",
     "ssh": "`sandbox shell` opens one; `sandbox ssh-config` is for ssh itself, and for editors.",
     "status": "`sandbox ls`.",
     "suspend": "`sandbox pause`.",

@@ -8,7 +8,6 @@ come, so it is looked for, and only while the machine stands.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,21 +29,24 @@ async def keep_room(
     begin: Callable[[str, str], object],
     end: Callable[[str], object],
 ) -> None:
-    """Watch until cancelled, or QEMU is gone. `begin` hears that the machine stands, and why; `end` that it goes on.
+    """Watch until cancelled. `begin` hears that the machine stands, and why; `end` that it goes on.
 
     `busy` is held while it is let go on: who has it needs the machine as it is.
     """
-    with contextlib.suppress(VmmError), machine.qmp.hearing("BLOCK_IO_ERROR") as errors:
+    with machine.qmp.hearing("BLOCK_IO_ERROR") as errors:
         while True:
-            if await _is_halted(machine):
+            try:
+                if not await _is_halted(machine):
+                    await errors.get()
+                    errors.clear()  # one for each write that did not fit
+                    continue
                 where = disk.parent
                 text = f"the machine stands still until {size(ENOUGH)} are free in {where}: its disk has no room"
                 begin(KEY, text)
                 await _go_on(machine, where, busy)
                 end(KEY)
-                continue
-            await errors.get()
-            errors.clear()  # one for each write that did not fit
+            except (VmmError, OSError):  # QEMU answers late on a busy host: else the machine would stand for ever
+                await asyncio.sleep(LOOK_S)
 
 
 async def _go_on(machine: Machine, where: Path, busy: asyncio.Lock) -> None:

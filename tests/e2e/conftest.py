@@ -28,7 +28,7 @@ TURNS = (
         *of(OWN, "npm", "pip", "deno"),
     ),
     ("test_recipes.py", "test_clients.py", *of(AGENTS, "gemini", "cline"), *of(OWN, "uv", "pnpm", "compose")),
-    ("test_escapes.py", "test_fork.py", *of(OWN, "uv")),
+    ("test_escapes.py", "test_fork.py", *of(OWN, "uv", "pip", "deno")),
     (
         *("test_copied_content.py", "test_certificate.py", "test_woken_by_a_port.py"),
         *of(AGENTS, "copilot", "qwen-code"),

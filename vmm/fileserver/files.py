@@ -178,7 +178,7 @@ class Files(Names):
             if flags & os.O_TRUNC:
                 before = os.fstat(descriptor).st_blocks if self.quota.counts else 0
                 os.close(os.open(str(descriptor), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=self.own))
-                self.quota.changed(before, 0)
+                self.quota.changed(before, os.fstat(descriptor).st_blocks if self.quota.counts else 0)
         except BaseException:
             os.close(descriptor)
             raise
@@ -291,7 +291,7 @@ class Files(Names):
                 self.locks.release(node, each)
         if len(node.handles) == 1:
             self.locks.release_all(node)
-            if node.gone is not None and not node.is_mount_point and self.quota.counts:
+            if node.gone is not None and not node.is_directory and self.quota.counts:
                 self.quota.changed(os.fstat(handle.descriptor).st_blocks, 0)
         self.nodes.released(node, handle.descriptor)
         os.close(handle.descriptor)

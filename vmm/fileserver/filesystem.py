@@ -293,7 +293,7 @@ class Names:
         self.quota.named(-1)
         if st.st_nlink == 1 or stat.S_ISDIR(st.st_mode):
             node = self.nodes.removed(st)
-            if node is None or not node.handles:
+            if stat.S_ISREG(st.st_mode) and (node is None or not node.handles):  # of others no block was counted
                 self.quota.changed(st.st_blocks, 0)
 
     def rename(self, parent: FileNode, body: bytes) -> bytes:

@@ -43,6 +43,7 @@ def save(files: Files) -> bytes:
         "nodes": nodes,
         "handles": handles,
         "used": files.quota.used,
+        "kept": files.quota.kept,
         "locks": [[number, *owner, ranges] for (number, owner), ranges in files.locks.ranges.items()],
     }
     return json.dumps(state).encode()
@@ -57,6 +58,8 @@ def load(files: Files, data: bytes) -> None:
         files.reset()
         files.nodes.next_number, files.next_handle = max(int(state["next"][0]), ROOT + 1), max(int(state["next"][1]), 1)
         files.quota.used = max(int(state.get("used", 0)), 0)
+        size, inodes = state.get("kept", (0, -1))
+        files.quota.keep(files.nodes.device, int(size), int(inodes))
         others = _load_nodes(files, state)
         for handle in state["handles"]:
             with contextlib.suppress(OSError):  # it is another file now, or none

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 NAME_BYTES = 4096  # for each name: an inode and an entry of a directory, which st_blocks of no file counts
 BLOCK = 512  # what st_blocks counts, whatever the file system's own blocks are
+DISK_BLOCK = 4096  # the most that one byte takes on file systems with usual blocks
 KEPT_SHARE = 10  # of what was free when the mount began, one part in ten stays free
 KEPT_MOST, KEPT_FILES_MOST = 10 << 30, 100_000  # bytes and inodes, and no more than that
 ALLOWANCE, ALLOWANCE_FILES = 16 << 20, 64  # until the next look at the file system
@@ -37,11 +38,25 @@ class Quota:
         """What is free now is what a share is kept of. Raises OSError."""
         self._look(root, os.fstat(root).st_dev, 0)
 
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Bytes and inodes that stay free on the file system of the root; -1 inodes: it has no number of them."""
+        return next(iter(self._kept.values()), (0, -1))
+
+    def keep(self, device: int, size: int, files: int) -> None:
+        """Keep at least as much there as a server before this one did: else each would keep a tenth of what the one
+        before has left."""
+        now = self._kept.get(device, (0, -1))
+        self._kept[device] = (max(now[0], min(size, KEPT_MOST)), max(now[1], min(files, KEPT_FILES_MOST)))
+        self._allowed.pop(device, None)
+
     def take(self, descriptor: int, device: int, size: int = 0, names: int = 0) -> None:
         """Raises ENOSPC unless `size` bytes and `names` may be added on the file system of `descriptor`, which is on
         `device`."""
         if self._limit is not None and self.used + size + names * NAME_BYTES > self._limit:
             raise self._full(LIMIT)
+        if size:  # what is asked for may be one byte, and take a whole block, and one that says where the blocks are
+            size = -(-size // DISK_BLOCK) * DISK_BLOCK + DISK_BLOCK
         allowed = self._allowed.get(device)
         if allowed is None or allowed[0] < size or allowed[1] < names:
             allowed = self._look(descriptor, device, size)

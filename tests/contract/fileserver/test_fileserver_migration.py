@@ -147,7 +147,7 @@ def test_the_one_file_of_a_share_is_followed_further(our_place: Place) -> None:
     file.unlink()
     file.symlink_to("/etc/passwd")
     with going_on(our_place, data, **options) as client:
-        assert error_of(client.open, node, os.O_RDONLY) == "ESTALE"
+        assert error_of(client.open, node, os.O_RDONLY) in ("ESTALE", "ELOOP")  # by whether the number was free
 
 
 def _replace(place: Place, file: Path, text: str) -> None:

@@ -112,6 +112,33 @@ def test_a_server_that_goes_on_goes_on_counting(place: Place) -> None:
         assert fill(client, node, handle) <= MIB
 
 
+@pytest.mark.parametrize("what", ["directories", "long links", "cut files with attributes"])
+def test_nothing_is_given_back_that_was_not_counted(place: Place, client: FuseClient, what: str) -> None:
+    """Else whoever makes and removes such things has all of the disk."""
+    user = place.write("share/user", "")
+    if what == "cut files with attributes":
+        try:
+            for number in range(12):
+                os.setxattr(user, f"user.{number}", bytes(200))
+        except OSError:
+            pytest.skip("this file system has no attributes of users")
+    node, handle = client.create(1, "big")
+    fill(client, node, handle)
+    allocate(client, node, handle, 0, 1 << 16, mode=3)  # room for a name
+    for _ in range(600):
+        if what == "directories":
+            client.make_directory(1, "d")
+            client.send(fuse.RMDIR, 1, text("d"))
+        elif what == "long links":
+            client.send(fuse.SYMLINK, 1, text("l") + text("x" * 200))
+            remove(client, "l")
+        else:
+            opened = client.look_up(1, "user")
+            client.release(opened, client.open(opened, os.O_WRONLY | os.O_TRUNC)[0])
+    more, other = client.create(1, "more")
+    assert fill(client, more, other) <= MIB
+
+
 SMALL = """
 import os, subprocess, sys
 from vmm.fileserver.quota import KEPT_SHARE, Quota
@@ -137,13 +164,29 @@ now = os.fstatvfs(root)
 kept = free.f_bavail * free.f_frsize // KEPT_SHARE
 assert full == "No space left on device" and kept <= now.f_bavail * now.f_frsize < kept + (1 << 20), now
 os.unlink(directory + "/big")
+with open(directory + "/sparse", "wb", buffering=0) as file:
+    count = 0
+    def write_little():
+        global count
+        quota.take(file.fileno(), device, 1)
+        os.pwrite(file.fileno(), b"x", 2 * 4096 * count)
+        count += 1
+    full = until_full(write_little)
+now = os.fstatvfs(root)
+assert full == "No space left on device" and kept <= now.f_bavail * now.f_frsize, now
+following = Quota()
+following.begin(root)
+following.take(root, device, 1 << 16)  # by itself it would keep a tenth of what is left
+following.keep(device, *quota.kept)
+assert until_full(lambda: following.take(root, device, 1 << 16)) == "No space left on device"
+os.unlink(directory + "/sparse")
 def make():
     quota.take(root, device, names=1)
     os.mkdir(f"{directory}/{len(os.listdir(directory))}")
 full = until_full(make)
 now = os.fstatvfs(root)
 assert full == "No space left on device" and free.f_favail // KEPT_SHARE <= now.f_favail < 300, now
-assert said == ["disk", "room", "files"], said
+assert said == ["disk", "room", "disk", "room", "files"], said
 print("held")
 """
 
