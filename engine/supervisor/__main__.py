@@ -171,7 +171,7 @@ async def start_sandbox(
         busy = asyncio.Lock()
         watching = keep_room(guest.machine, paths.disk, busy, troubles.begin, troubles.end)
         await stack.enter_async_context(_beside(watching))
-        await stack.enter_async_context(_beside(lost.unplug(guest.machine, guest.channel)))
+        await stack.enter_async_context(_beside(lost.unplug(guest.machine)))
         stack.push_async_callback(changes.close)
         if resumption is not None:
             await guest.ready

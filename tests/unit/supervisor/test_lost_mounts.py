@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from engine.errors import EngineError
-from engine.supervisor.lost_mounts import LostMounts, as_in_mountinfo
+from engine.supervisor.lost_mounts import LostMounts
 from engine.workspaces.mount_point import MountPoint
-from vmm.channel.errors import GuestError
 from vmm.errors import VmmError
 
 MOUNTS = (MountPoint("/src", "/workspace", False), MountPoint("/data", "/data", True))
@@ -31,36 +29,22 @@ class FakeMachine:
             raise VmmError("QEMU refused device_del")
 
 
-class FakeChannel:
-    """Runs nothing; the second time the guest does not answer."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    async def run(self, argv: list[str], timeout_s: float) -> Any:
-        self.told.append(argv[-1])
-        if len(self.told) == 2:
-            raise GuestError("the guest did not answer")
-        return SimpleNamespace(code=1, stderr=b"no such connection\n")
-
-
 def test_each_is_said_and_unplugged_whenever_it_is_lost() -> None:
     warned: list[str] = []
     logged: list[str] = []
 
     async def scenario() -> None:
         lost, machine = LostMounts(MOUNTS, warned.append, logged.append), FakeMachine()
-        channel = FakeChannel()
         lost.check_started()
         lost.check_whole()
         lost.lose(1, "the file server ends: no memory")  # before there is a machine
-        task = asyncio.create_task(lost.unplug(cast("Any", machine), cast("Any", channel)))
+        task = asyncio.create_task(lost.unplug(cast("Any", machine)))
         await machine.called.wait()
         machine.called.clear()
         lost.lose(0, "")
         await machine.called.wait()
         task.cancel()
-        assert machine.unplugged == [1, 0] and channel.told == ["/data", "/workspace"]
+        assert machine.unplugged == [1, 0]
         with pytest.raises(EngineError, match="the file server of /data has ended") as raised:
             lost.check_started()
         assert raised.value.details == "the file server ends: no memory"
@@ -73,9 +57,3 @@ def test_each_is_said_and_unplugged_whenever_it_is_lost() -> None:
         "the file server of /workspace has ended",
     ]
     assert logged[0] == "the file server of /data has ended: the file server ends: no memory"
-    assert "what waits for /data was not ended: no such connection" in logged
-    assert "what waits for /workspace was not ended: the guest did not answer" in logged
-
-
-def test_a_path_is_found_as_the_kernel_writes_it() -> None:
-    assert as_in_mountinfo("/a b\\c\td") == "/a\\040b\\134c\\011d"
