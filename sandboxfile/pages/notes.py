@@ -107,9 +107,9 @@ directories on the way there cannot be renamed from the guest. When the host rep
 gone from the guest's sight until the next new machine. In a private copy, `local` is what is not copied.
 
 A machine cannot fill this host's disk through a writable mount: when a tenth is left of what was free at `up` or
-`start` (10 GiB at most, and of the inodes 100,000), it gets `No space left on device` until there is more. `limit` is a lower bound
-for one mount: the blocks of all that the machine has written there, and 4 KiB for each name. What it removes is given
-back. `sandbox ls` and the journal say when a mount takes no more.
+`start` (10 GiB at most, and of the inodes 100,000), it gets `No space left on device` until there is more. `limit` is a
+lower bound for one mount: the blocks of all that the machine has written there, and 4 KiB for each name. What it
+removes is given back. `sandbox ls` and the journal say when a mount takes no more.
 """,
     "endpoints": """
 Everything that is not named here is refused at once, with a text that says which line to add; `sandbox journal

@@ -97,7 +97,9 @@ def _forks(world: World, project: Path, port: int) -> None:
     assert [row["name"] for row in rows["shop-3"]["temporary"]] == ["allowed.example"]
     state = Path(os.environ["SANDBOX_STATE_DIR"])
     assert not [path for path in state.rglob("*") if path.is_file() and _holds(path, SECRET.encode())]
-    assert [path.name for path in _forks_left()] == ["disk.qcow2", "layer-1.qcow2"], "memory and keys are gone"
+    assert [path.name for path in _forks_left()] == ["disk.qcow2", "layer-1.qcow2", "meta.json"], (
+        "memory and keys are gone"
+    )
 
     changed = world.sandbox("diff", "--stat", "-n", "shop-2", cwd=project).ok().out
     assert "mine" in changed
