@@ -52,6 +52,7 @@ class Ends:
         self._variables = variables
         self._unused: str | None = None  # for how long, once it is paused or stopped for that
         self._held: Listeners = []
+        self._not_held: OSError | None = None
         self._waker: object = None  # kept, since the waker waits for the end of what leads to it
         pauser.on_paused = self._hold_ports
 
@@ -89,10 +90,18 @@ class Ends:
         return 1
 
     def _hold_ports(self) -> None:
-        self._held = [] if self._pauser.release_ports else self._ports.let_go()
+        """Never raises: it is paused already, and must not run on."""
+        if self._pauser.release_ports:
+            return
+        try:
+            self._held = self._ports.let_go()
+        except OSError as error:  # too few descriptors, say
+            self._not_held = error
 
     def _start_waker(self, log: Log) -> None:
         """Have somebody listen on the published ports until it goes on. It does without where that fails."""
+        if self._not_held is not None:
+            log(f"nobody listens on its ports while it is paused: {self._not_held}")
         if not self._held:
             return
         name = self._record.name

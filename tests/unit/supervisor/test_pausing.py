@@ -8,6 +8,7 @@ import errno
 import gc
 import json
 import os
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +25,15 @@ from engine.guest.network import doors_of
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
 from engine.state.instance_paths import InstancePaths, Sockets
+from engine.supervisor.ends import Ends
 from engine.supervisor.launch import Launch
 from engine.supervisor.pausing import Pauser, Resumption
+from engine.supervisor.ports import OpenPorts
 from engine.supervisor.temporary import SaidBefore, TemporaryEndpoint
 from vmm import suspension
 from vmm.errors import VmmError
 from vmm.snapshot import Shape, load_snapshot
+from vmm.spec import HostForward
 
 MIB = 1024 * 1024
 SHAPE = Shape("tcg", 2, 4 * MIB, "10.0.13")
@@ -127,6 +131,27 @@ def test_what_fails_lets_it_run_on(tmp_path: Path, error: Exception) -> None:
     assert world.machine.said == ["stands still", "saves", "goes on"]
     assert world.left() == [] and not world.pauser.paused.is_set()
     assert "No space" not in str(error) or "runs on: No space" in str(raised.value)
+
+
+def test_ports_that_cannot_be_held_do_not_let_a_paused_one_run_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would change the disk that it goes on with later, from a memory that knows nothing of that."""
+    log: list[str] = []
+
+    def full(listener: socket.socket) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with OpenPorts([HostForward(0, 80)]) as ports:
+        (listener,) = [one for port in ports._open.values() for one in port.listeners][:1]
+        parts: list[Any] = [world.pauser._guest, ports, *[None] * 4, world.pauser, None, {}]
+        ends = Ends(*parts)
+        monkeypatch.setattr(socket.socket, "dup", full)
+        world.pause()
+        assert world.machine.said == ["stands still", "saves"] and world.pauser.paused.is_set()
+        assert world.left() == ["paused"] and listener.fileno() == -1, "nobody connects to it in vain"
+        ends._start_waker(log.append)
+    assert log == ["nobody listens on its ports while it is paused: [Errno 24] Too many open files"]
 
 
 def test_a_disk_without_room_is_seen_before_the_machine_stands_still(
