@@ -20,6 +20,7 @@ from engine.guest.layer import mount_layer
 from engine.guest.services import FILE, start_services
 from engine.state.instance_paths import InstancePaths
 from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.disk_room import keep_room
 from engine.supervisor.kept import Kept, remove_kept, write_kept
 from engine.supervisor.launch import Launch
 from engine.supervisor.temporary import TemporaryRules
@@ -81,6 +82,9 @@ class Stopper:
 
     async def _end(self) -> None:
         machine = self._guest.machine
+        # We have `busy` and need a machine that runs: whoever else watches over its disk waits for us.
+        going = keep_room(machine, self._paths.disk, asyncio.Lock(), lambda key, text: None, lambda key: None)
+        watching = asyncio.create_task(going)
         try:
             with contextlib.suppress(VmmError):  # one that takes longer is ended with its machine
                 await self._guest.channel.run(["sh", "-c", STOP_CONTAINERS], timeout_s=SERVICES_S)
@@ -92,6 +96,8 @@ class Stopper:
                 self.forced = FORCED
                 await machine.quit()
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             self.stopped.set()
 
 

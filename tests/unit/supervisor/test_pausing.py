@@ -150,7 +150,7 @@ def test_ports_that_cannot_be_held_do_not_let_a_paused_one_run_on(
         world.pause()
         assert world.machine.said == ["stands still", "saves"] and world.pauser.paused.is_set()
         assert world.left() == ["paused"] and listener.fileno() == -1, "nobody connects to it in vain"
-        ends._start_waker(log.append)
+        asyncio.run(ends._start_waker(log.append))
     assert log == ["nobody listens on its ports while it is paused: [Errno 24] Too many open files"]
 
 
