@@ -21,7 +21,7 @@ from engine.guest.services import FILE, start_services
 from engine.state.instance_paths import InstancePaths
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.disk_room import keep_room
-from engine.supervisor.kept import Kept, remove_kept, write_kept
+from engine.supervisor.kept import Kept, in_thread, remove_kept, write_kept
 from engine.supervisor.launch import Launch
 from engine.supervisor.temporary import TemporaryRules
 from vmm.channel.guest import GuestChannel
@@ -69,9 +69,13 @@ class Stopper:
             try:
                 remove_kept(new)
                 make_private(new.directory)
-                write_kept(new, self._launch, self._guest, self._adjuster, self._temporary)
+                keep = self._guest, self._adjuster, self._temporary
+                await in_thread(write_kept, new, self._launch, *keep)
                 remove_kept(self._paths.stopped)
                 new.directory.rename(self._paths.stopped.directory)
+            except asyncio.CancelledError:
+                remove_kept(new)
+                raise
             except OSError as error:
                 remove_kept(new)
                 why = error.strerror or str(error)

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -213,6 +214,20 @@ def test_who_gives_up_a_pause_that_fails_leaves_no_complaint(tmp_path: Path) -> 
 
     asyncio.run(scenario())
     assert complaints == []
+
+
+def test_a_slow_disk_keeps_nobody_else_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for the disk does so in a thread: the supervisor of a sandbox that runs has others to answer."""
+    threads: list[object] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        threads.append(threading.current_thread())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    world.pause()
+    assert len(threads) >= 5 and threading.main_thread() not in threads
 
 
 def test_two_at_once_and_a_change_meanwhile_are_refused(world: World) -> None:

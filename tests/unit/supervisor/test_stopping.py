@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from engine.gateway.rules import Rule
 from engine.guest.guest import Guest, Identity
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
-from engine.state.instance_paths import InstancePaths, Sockets
+from engine.state.instance_paths import InstancePaths, KeptPaths, Sockets
 from engine.state.instances import Instance, load_instance, look_up, save_instance
 from engine.state.layout import Layout
 from engine.supervisor import disk_room, ends, stopping
@@ -164,6 +165,31 @@ def test_who_gives_up_does_not_stop_the_stop(tmp_path: Path) -> None:
             await task
         world.machine.ended.set()
         await world.stopper.stopped.wait()
+
+    scene(tmp_path, play)
+
+
+def test_a_slow_disk_keeps_nobody_else_waiting_and_who_gives_up_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, may, left = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(paths: KeptPaths, *parts: object) -> None:
+        reached.set()
+        assert may.wait(60) and paths.directory.is_dir()
+        left.set()
+
+    async def play(world: World) -> None:
+        monkeypatch.setattr(stopping, "write_kept", slow)
+        task = asyncio.create_task(world.stopper.stop())
+        assert await asyncio.to_thread(reached.wait, 60)
+        task.cancel()
+        await asyncio.sleep(0)
+        may.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert left.is_set() and not world.stopper.begun.is_set() and world.channel.commands == []
+        assert list(world.paths.directory.iterdir()) == []
 
     scene(tmp_path, play)
 
