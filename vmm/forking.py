@@ -50,8 +50,9 @@ async def fork(
     Its memory is private to QEMU: `template` is the descriptor of the file that it has mapped, None for memory without
     a file. `overlay` is a new disk above the one that it has, and it writes into that from then on; `on_disk` is called
     when it does, while the machine stands still: its disk up to then is what belongs to the rest, and the caller copies
-    it (`needed` bytes). Whatever fails, and a cancellation, lets the machine run on. Nothing is waited for to reach the
-    disk of this host. Raises VmmError, OSError.
+    it (`needed` bytes). Whatever fails, and a cancellation, lets the machine run on, but where it is not certain that
+    it writes into the disk that its sandbox has: then it is ended. Nothing is waited for to reach the disk of this
+    host. Raises VmmError, OSError.
     """
     kind = await machine.type()
     memory = await asyncio.to_thread(PrivateMemory.of, machine.pid, await machine.memory_address(), shape.memory)
@@ -79,7 +80,13 @@ async def _save(
     try:
         await machine.stand_still()
         await machine.change_disk(overlay)
-        on_disk()
+        try:
+            on_disk()
+        except OSError as error:
+            # What it writes from now on is not where its disk is looked for.
+            machine.fail(f"its new disk could not be put in its place: {error.strerror or error}")
+            await machine.wait()
+            raise
         saved = asyncio.ensure_future(machine.save_devices(snapshot.state))
         try:
             # Not to the disk: the kernel lets those wait who write more than it can take.

@@ -128,7 +128,10 @@ class Machine:
 
     async def change_disk(self, overlay: Path) -> None:
         """Let the disk of a machine that stands still write into `overlay` from now on, a qcow2 above the one before,
-        which QEMU only reads from then on. Raises VmmError."""
+        which QEMU only reads from then on. Takes up to SAVE_S, and as long again where QEMU does not answer.
+
+        Raises VmmError; the machine has the disk from before then, or has ended, where nobody can know which one.
+        """
         # Both, and for good: QEMU opens it by this name again, for reading, when there is yet another one above it.
         name = await self.qmp.lend(overlay, os.O_RDWR)
         await self.qmp.lend(overlay, os.O_RDONLY, name)
@@ -136,8 +139,23 @@ class Machine:
         file = {"driver": "file", "filename": name, "locking": "off"}
         options: dict[str, Any] = {"node-name": node, "discard": "unmap", "backing": None}
         await self.qmp.execute("blockdev-add", driver="qcow2", file=file, **options)
-        await self.qmp.execute("blockdev-snapshot", node=self._disk, overlay=node)
+        try:
+            await self.qmp.execute("blockdev-snapshot", node=self._disk, overlay=node, timeout_s=SAVE_S)
+        except VmmError:  # QEMU does what it was told, also where the answer comes too late
+            if not await self._writes_into(node):
+                raise
         self._disk = node
+
+    async def _writes_into(self, node: str) -> bool:
+        """Whether one of its disks is `node`. One that does not say is ended, and is no more when this raises VmmError:
+        whoever is wrong about the disk loses what the guest writes."""
+        try:
+            blocks = await self.qmp.execute("query-block", timeout_s=SAVE_S)
+        except VmmError as error:
+            self.fail(f"nobody knows which disk the machine writes into: {error.brief}")
+            await self.wait()
+            raise
+        return any(block.get("inserted", {}).get("node-name") == node for block in blocks)
 
     async def shrink_memory(self, floor: int, *, timeout_s: float = 60.0) -> None:
         """Take the guest's free pages away and give the room back: pages freed long ago keep their old bytes otherwise.

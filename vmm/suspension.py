@@ -51,12 +51,18 @@ async def _save(machine: Machine, memory: int | None, shape: Shape, directory: P
         # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
         await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
     await machine.save(snapshot.state)
-    meta = {"format": FORMAT, "shape": asdict(shape), "drives": describe_drives(snapshot.drives, directory)}
+    await asyncio.to_thread(_describe, snapshot)
+    await asyncio.to_thread(_sync, snapshot.state)
+
+
+def _describe(snapshot: Snapshot) -> None:
+    directory = snapshot.directory
+    drives = describe_drives(snapshot.drives, directory)
+    meta = {"format": FORMAT, "shape": asdict(snapshot.shape), "drives": drives}
     with open(directory / "meta.json", "w", opener=private) as file:
         file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    await asyncio.to_thread(_sync, snapshot.state)
 
 
 def check_room(memory: int | None, size: int, directory: Path) -> None:

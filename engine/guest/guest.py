@@ -163,6 +163,7 @@ async def begin_guest(
     keep: Keep | None = None,
     certified: bool = False,
     proxies: Proxies | None = None,
+    rate: int | None = None,
     begun: Begun | None = None,
     going_on: GoingOn | None = None,
     cold: ColdStart | None = None,
@@ -173,7 +174,8 @@ async def begin_guest(
     `disk` is its writable qcow2; `runtime` a short directory for sockets. What is `begun` already is not begun again;
     else its memory is a copy of the snapshot's. Where the policy looks inside TLS, the guest trusts the certificate of
     an authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the
-    value of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host.
+    value of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host,
+    `rate` the bytes per second that it may send and receive, None for as many as it can.
     With `going_on`, `parent` is what was paused, or forked: a guest that stays who it was gets fresh randomness and the
     time, another one all of its identity. With `cold`, `disk` is one that a guest has used before: it boots as the one
     that it was. Raises VmmError; `ready` does so with the console's last lines when nothing answers.
@@ -206,6 +208,7 @@ async def begin_guest(
                 addresses=before.addresses if before is not None else None,
             )
         )
+        net.gateway.pace(rate)
         identity = replace(identity, files=(*identity.files, names_file(net.gateway)))
         if cold is not None:
             cold.before_it_runs(net.gateway)

@@ -45,14 +45,15 @@ def sweep_forks(layout: Layout) -> None:
             layout.forks.rmdir()
             return
         with forks_locked(layout):
+            forks = [ForkPaths(directory) for directory in layout.forks.iterdir()]
+            # First who holds one, once, and then the disks: who lets go has made the disk that needs the fork.
+            held = [fork for fork in forks if is_held(fork.held)]
             needed = {name for disk in disks(layout) for name in _forks_below(layout, disk)}
-            for directory in layout.forks.iterdir():
-                fork = ForkPaths(directory)
-                if is_held(fork.held):
-                    needed |= set(_forks_below(layout, fork.disk))
-            for directory in layout.forks.iterdir():
-                if not is_held(ForkPaths(directory).held):
-                    _shrink(ForkPaths(directory), whole=directory.name not in needed)
+            for fork in held:
+                needed |= set(_forks_below(layout, fork.disk))
+            for fork in forks:
+                if fork not in held:
+                    _shrink(fork, whole=fork.directory.name not in needed)
             with contextlib.suppress(OSError):  # it is not empty
                 layout.forks.rmdir()
 

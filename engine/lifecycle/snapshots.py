@@ -95,8 +95,9 @@ def remove_snapshot(layout: Layout, label: str) -> Kept:
     kept = layout.snapshot(label)
     _check_there(layout, label)
     with forks_locked(layout):
+        starting = is_held(kept.held)  # before the disks: who lets go has made its own
         users = {disk.parent.name for disk in disks(layout) if kept.disk.resolve() in below(disk)}
-        if users or is_held(kept.held):
+        if users or starting:
             who = ", ".join(sorted(users)) or "a sandbox that is starting"
             hint = "`sandbox down` removes a sandbox, `sandbox snapshot --rm` another snapshot"
             raise EngineError(f"{who} began at {label}, and needs it", hint=hint)

@@ -159,14 +159,13 @@ async def start_sandbox(
                 secret_of=vault.value if vault else None,
                 keep=vault.keep if vault else None,
                 proxies=_proxies(launch, ports),
+                rate=launch.network_rate,
                 begun=begun,
                 going_on=resumption.prepare(launch, serving) if resumption else None,
                 cold=starting.prepare(launch) if starting else None,
                 on_step=events.step,
             )
         )
-        if launch.network_rate is not None:
-            guest.gateway.pace(launch.network_rate)
         services: list[dict[str, Any]] = []
         busy = asyncio.Lock()
         watching = keep_room(guest.machine, paths.disk, busy, troubles.begin, troubles.end)

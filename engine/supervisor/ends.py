@@ -11,7 +11,7 @@ from engine.guest.guest import Guest
 from engine.state.configuration import load_running
 from engine.state.instances import Instance
 from engine.state.layout import Layout
-from engine.supervisor.held_ports import Listeners, start_waker
+from engine.supervisor.held_ports import Listeners, start_waker, wait_for_waker
 from engine.supervisor.idle import Idle, Use, spell, wait_idle
 from engine.supervisor.keeping import Keeper
 from engine.supervisor.pausing import Pauser
@@ -52,6 +52,7 @@ class Ends:
         self._variables = variables
         self._unused: str | None = None  # for how long, once it is paused or stopped for that
         self._held: Listeners = []
+        self._not_held: OSError | None = None
         self._waker: object = None  # kept, since the waker waits for the end of what leads to it
         pauser.on_paused = self._hold_ports
 
@@ -73,7 +74,7 @@ class Ends:
     async def _end(self, *, has_ended: bool, log: Log) -> int:
         if self._pauser.paused.is_set():
             self._write(state="paused", ended=self._unused)
-            self._start_waker(log)
+            await self._start_waker(log)  # whoever goes on looks for it as soon as the machine has ended
             await self._guest.machine.quit()
             return 0
         if self._stopper.stopped.is_set():
@@ -89,17 +90,27 @@ class Ends:
         return 1
 
     def _hold_ports(self) -> None:
-        self._held = [] if self._pauser.release_ports else self._ports.let_go()
+        """Never raises: it is paused already, and must not run on."""
+        if self._pauser.release_ports:
+            return
+        try:
+            self._held = self._ports.let_go()
+        except OSError as error:  # too few descriptors, say
+            self._not_held = error
 
-    def _start_waker(self, log: Log) -> None:
+    async def _start_waker(self, log: Log) -> None:
         """Have somebody listen on the published ports until it goes on. It does without where that fails."""
+        if self._not_held is not None:
+            log(f"nobody listens on its ports while it is paused: {self._not_held}")
         if not self._held:
             return
         name = self._record.name
         paths = self._layout.instance(name)
         try:
             where, paused = self._layout.waker(name), paths.paused.directory
-            self._waker = start_waker(name, where, paused, self._held, self._variables, paths.supervisor_log)
+            waker = start_waker(name, where, paused, self._held, self._variables, paths.supervisor_log)
+            self._waker = waker
+            await wait_for_waker(waker, where)
         except OSError as error:
             log(f"nobody listens on its ports while it is paused: {error}")
         for _, listener in self._held:

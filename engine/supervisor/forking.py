@@ -39,7 +39,7 @@ class Forker:
         return {"stood_still_s": forked.stood_still_s}
 
     async def fork(self, new: ForkPaths) -> Forked:
-        """Write what the sandbox is now into the directory. It runs on, whatever happens.
+        """Write what the sandbox is now into the directory. It runs on, or has ended: see `vmm.forking.fork`.
 
         Raises EngineError and VmmError.
         """

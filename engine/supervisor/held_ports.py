@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,6 +17,8 @@ from engine.supervisor.waker import DONE, END, MOST_LISTENERS, TAKE
 from vmm.private import private
 
 ANSWER_S = 2.0
+LISTENS_S = 30.0  # for a waker to be there; a loaded host takes long to start a Python
+LOOK_S = 0.02
 LONGEST = 1 << 14
 SOCKET = "ports.sock"
 
@@ -50,6 +53,21 @@ def start_waker(
     process.stdin.write(json.dumps(told).encode() + b"\n")
     process.stdin.flush()
     return process  # its standard input ends with this process, and not before
+
+
+async def wait_for_waker(process: subprocess.Popen[bytes], directory: Path) -> None:
+    """Wait until the waker in `directory` can be asked for its listeners, up to LISTENS_S.
+
+    Raises OSError where its process has ended, or takes longer.
+    """
+    deadline = asyncio.get_running_loop().time() + LISTENS_S
+    while process.poll() is None and asyncio.get_running_loop().time() < deadline:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as waker:
+            waker.setblocking(False)
+            waker.connect(str(directory / SOCKET))  # and it finds that nobody asks
+            return
+        await asyncio.sleep(LOOK_S)
+    raise OSError("what was started for that does not answer")
 
 
 class TakenPorts:

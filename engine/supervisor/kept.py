@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Callable
@@ -37,6 +38,17 @@ def write_kept(paths: KeptPaths, launch: Launch, guest: Guest, adjuster: Adjuste
     replace_private(paths.temporary, json.dumps([asdict(one) for one in temporary.said]))
     if (authority := guest.gateway.authority) is not None:
         replace_private(paths.authority, authority.to_text())
+
+
+async def in_thread(function: Callable[..., None], *parts: object) -> None:
+    """Call what waits for the disk while others go on. It has ended when this has, also when this is cancelled: nobody
+    writes beside the next try."""
+    writing = asyncio.ensure_future(asyncio.to_thread(function, *parts))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.gather(writing, return_exceptions=True)
+        raise
 
 
 @dataclass(frozen=True)

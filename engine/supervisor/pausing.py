@@ -18,7 +18,7 @@ from engine.gateway.server import Gateway
 from engine.guest.guest import GoingOn, Guest
 from engine.state.instance_paths import InstancePaths, KeptPaths
 from engine.supervisor.adjuster import Adjuster
-from engine.supervisor.kept import Kept, remove_kept, write_kept
+from engine.supervisor.kept import Kept, in_thread, remove_kept, write_kept
 from engine.supervisor.launch import Launch
 from engine.supervisor.lost_mounts import LostMounts
 from engine.supervisor.temporary import TemporaryRules
@@ -69,7 +69,8 @@ class Pauser:
             await asyncio.to_thread(remove_kept, new)
             try:
                 make_private(new.directory)
-                write_kept(new, self._launch, self._guest, self._adjuster, self._temporary)
+                keep = self._guest, self._adjuster, self._temporary
+                await in_thread(write_kept, new, self._launch, *keep)
                 machine, memory = self._guest.machine, self._guest.memory
                 await suspend(machine, memory, self._launch.shape, new.directory, self._commit)
             except OSError as error:

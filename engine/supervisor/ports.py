@@ -62,9 +62,18 @@ class OpenPorts:
 
     def let_go(self) -> list[tuple[int, socket.socket]]:
         """Take no more connections here, and return the listeners, (port, socket), which stay open: what connects from
-        now on waits for whoever listens next."""
-        held = [(wanted.host_port, one.dup()) for wanted, port in self._open.items() for one in port.listeners]
-        self._close()
+        now on waits for whoever listens next. Raises OSError; then nobody has them any more."""
+        held: list[tuple[int, socket.socket]] = []
+        try:
+            for wanted, port in self._open.items():
+                for one in port.listeners:
+                    held.append((wanted.host_port, one.dup()))
+        except OSError:
+            for _, one in held:
+                one.close()
+            raise
+        finally:
+            self._close()
         return held
 
     def _close(self) -> None:

@@ -39,9 +39,13 @@ def _follow(layout: Layout, record: Instance) -> None:
 
 
 async def _write_owed(layout: Layout, record: Instance) -> None:
-    while (owed := _owed.get(record.name)) is not None:
-        await asyncio.sleep(RETRY_S)
-        with contextlib.suppress(EngineError):
-            save_instance(layout, (load_instance(layout, record.name) or record)._replace(**owed))
-            del _owed[record.name]
-    del _following[record.name]
+    try:
+        while record.name in _owed:
+            await asyncio.sleep(RETRY_S)
+            # What is owed now: meanwhile it may have been written with something newer, or have become more.
+            if (owed := _owed.get(record.name)) is not None:
+                with contextlib.suppress(EngineError):
+                    save_instance(layout, (load_instance(layout, record.name) or record)._replace(**owed))
+                    del _owed[record.name]
+    finally:
+        del _following[record.name]

@@ -20,7 +20,8 @@ from engine.guest.layer import mount_layer
 from engine.guest.services import FILE, start_services
 from engine.state.instance_paths import InstancePaths
 from engine.supervisor.adjuster import Adjuster
-from engine.supervisor.kept import Kept, remove_kept, write_kept
+from engine.supervisor.disk_room import keep_room
+from engine.supervisor.kept import Kept, in_thread, remove_kept, write_kept
 from engine.supervisor.launch import Launch
 from engine.supervisor.temporary import TemporaryRules
 from vmm.channel.guest import GuestChannel
@@ -68,9 +69,13 @@ class Stopper:
             try:
                 remove_kept(new)
                 make_private(new.directory)
-                write_kept(new, self._launch, self._guest, self._adjuster, self._temporary)
+                keep = self._guest, self._adjuster, self._temporary
+                await in_thread(write_kept, new, self._launch, *keep)
                 remove_kept(self._paths.stopped)
                 new.directory.rename(self._paths.stopped.directory)
+            except asyncio.CancelledError:
+                remove_kept(new)
+                raise
             except OSError as error:
                 remove_kept(new)
                 why = error.strerror or str(error)
@@ -81,6 +86,9 @@ class Stopper:
 
     async def _end(self) -> None:
         machine = self._guest.machine
+        # We have `busy` and need a machine that runs: whoever else watches over its disk waits for us.
+        going = keep_room(machine, self._paths.disk, asyncio.Lock(), lambda key, text: None, lambda key: None)
+        watching = asyncio.create_task(going)
         try:
             with contextlib.suppress(VmmError):  # one that takes longer is ended with its machine
                 await self._guest.channel.run(["sh", "-c", STOP_CONTAINERS], timeout_s=SERVICES_S)
@@ -92,6 +100,8 @@ class Stopper:
                 self.forced = FORCED
                 await machine.quit()
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             self.stopped.set()
 
 

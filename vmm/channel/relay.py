@@ -128,12 +128,11 @@ class Client:
     async def serve(self, reader: asyncio.StreamReader) -> None:
         decoder = Decoder()
         while data := await reader.read(READ_SIZE):
-            for frame in decoder.feed(data):
-                self._accept(frame)
+            passed = [self._accept(frame) for frame in decoder.feed(data)]
             if decoder.skipped:
                 return  # somebody who does not speak this protocol
             await self.writer.drain()
-            if self._relay.guest:
+            if self._relay.guest and any(passed):  # a guest that reads nothing keeps nobody from the supervisor
                 await self._relay.guest.drain()
 
     async def close(self) -> None:
@@ -180,17 +179,20 @@ class Client:
     def refuse(self, number: int, error: GuestError) -> None:
         self.writer.write(encode_message(number, RESULT, json.dumps(error.to_json()).encode()))
 
-    def _accept(self, frame: Frame) -> None:
+    def _accept(self, frame: Frame) -> bool:
+        """Whether it is for the guest."""
         if frame.kind == HELLO:
             peer = self._relay.guest.peer if self._relay.guest else None
             answer = json.dumps((peer or NOBODY)._asdict()).encode()
             self.writer.write(encode_frame(0, HELLO_OK, 0, frame.payload[:NONCE_SIZE] + answer))
         elif stream := self.streams.get(frame.stream):
             stream.to_answerer(frame)
+            return isinstance(stream, Passage)
         elif frame.kind == OPEN:
-            self._open(frame)
+            return self._open(frame)
+        return False
 
-    def _open(self, frame: Frame) -> None:
+    def _open(self, frame: Frame) -> bool:
         op = frame.payload.partition(b"\n")[0].decode(errors="replace")
         stream: Passage | Local
         if handler := self._relay.handlers.get(op):
@@ -204,9 +206,10 @@ class Client:
             except GuestError as error:
                 if frame.sub != MORE:  # a longer request is refused once, at its end
                     self.refuse(frame.stream, error)
-                return
+                return False
         self.streams[frame.stream] = stream
         stream.to_answerer(frame)
+        return isinstance(stream, Passage)
 
 
 class Passage:
@@ -298,6 +301,7 @@ class Local:
         self._number = number
         self._handler = handler
         self._request = Assembly()
+        self._is_wanted = True
         self._stream = LocalStream(number, client.writer.write, client.writer.drain)
 
     def to_answerer(self, frame: Frame) -> None:
@@ -311,6 +315,7 @@ class Local:
             if message is not None:
                 self.task = asyncio.create_task(self._answer(message))
         elif frame.kind == CLOSE:
+            self._is_wanted = False
             self.close()
         elif frame.kind != RESULT:
             self._stream.accept(frame)
@@ -324,6 +329,10 @@ class Local:
         try:
             request = decode_object(message.partition(b"\n")[2])
             self._stream.answer(await self._handler(request, self._stream))
+        except asyncio.CancelledError:
+            if self._is_wanted:
+                self._stream.fail(GuestError("the sandbox's supervisor ended before it was done"))
+            raise
         except Exception as error:  # whatever is wrong with one request, the supervisor lives on
             self._stream.fail(_told(error))
         finally:

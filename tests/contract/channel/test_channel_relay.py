@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import stat
@@ -12,6 +13,7 @@ import pytest
 from engine.errors import EngineError
 from vmm.channel.client import connect
 from vmm.channel.errors import GuestError
+from vmm.channel.relay import Relay
 from vmm.channel.stream import LocalStream
 from vmm.errors import VmmError
 
@@ -132,6 +134,45 @@ def test_some_operations_are_answered_by_the_supervisor(harness: Any) -> None:
             with pytest.raises(GuestError, match="the supervisor failed"):
                 await client.call("crash", T)
             assert (await client.call("ping", T))["protocol"]
+
+    asyncio.run(scenario())
+
+
+def test_a_guest_that_reads_nothing_keeps_nobody_from_the_supervisor(
+    harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def status(request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
+        return {"state": "up"}
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        async with harness.start_relay({"status": status}) as (_, relay, path), await connect(path) as client:
+            monkeypatch.setattr(relay.guest, "drain", never)
+            for _ in range(3):
+                assert await client.call("status", T) == {"state": "up"}
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_a_supervisor_that_ends_is_told(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def pause(request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
+        begun.set()
+        await asyncio.Event().wait()
+        return {}
+
+    async def scenario() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            relay = await stack.enter_async_context(Relay(None, tmp_path / "control", {"pause": pause}))
+            client = await stack.enter_async_context(await connect(tmp_path / "control"))
+            asked = asyncio.create_task(client.call("pause", T))
+            await begun.wait()
+            await relay.__aexit__(None, None, None)
+            with pytest.raises(GuestError, match="ended before it was done"):
+                await asked
 
     asyncio.run(scenario())
 

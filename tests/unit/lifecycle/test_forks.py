@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from disk_headers import qcow2
 
 from engine.errors import EngineError
+from engine.lifecycle import forks
 from engine.lifecycle.forks import new_fork, sweep_forks
 from engine.state.layout import Layout
 
@@ -91,6 +93,29 @@ def test_what_is_held_stays_whole_with_what_it_lies_over(layout: Layout) -> None
         assert names(first) == ["disk.qcow2", "layer-1.qcow2", "meta.json"]
     sweep_forks(layout)
     assert not layout.forks.exists()
+
+
+def test_a_clone_that_comes_while_the_disks_are_looked_at_keeps_its_own(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk is made and the fork let go after somebody else's look at the disks."""
+    began = make_fork(layout, "a" * 16)
+    with contextlib.ExitStack() as command:
+        command.enter_context(held(began))
+        look = forks.disks
+
+        def looked(layout: Layout) -> list[Path]:
+            found = list(look(layout))
+            disk_over(layout, "shop-2", began / "disk.qcow2")
+            command.close()
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(forks, "disks", looked)
+            sweep_forks(layout)
+    assert (began / "disk.qcow2").exists()
+    sweep_forks(layout)
+    assert names(began) == ["disk.qcow2", "layer-1.qcow2", "meta.json"]
 
 
 def test_a_disk_that_cannot_be_read_keeps_nothing_but_one_that_moves_keeps_all(

@@ -135,6 +135,23 @@ def test_while_a_sandbox_lies_over_it_it_stays(world: World) -> None:
     remove_snapshot(world.layout, "tested")
 
 
+def test_one_that_is_started_from_while_the_disks_are_looked_at_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sandbox makes its disk and lets the snapshot go after somebody else's look at the disks."""
+    world.take()
+    with contextlib.ExitStack() as starting:
+        starting.enter_context(snapshots._used(world.layout.snapshot("tested")))
+
+        def looked(layout: Layout) -> list[Path]:
+            starting.close()
+            return []
+
+        monkeypatch.setattr(snapshots, "disks", looked)
+        with refused("a sandbox that is starting"):
+            remove_snapshot(world.layout, "tested")
+
+
 @pytest.mark.parametrize(
     "other",
     [

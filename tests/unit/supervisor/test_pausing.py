@@ -8,7 +8,9 @@ import errno
 import gc
 import json
 import os
+import socket
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,12 +26,15 @@ from engine.guest.network import doors_of
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
 from engine.state.instance_paths import InstancePaths, Sockets
+from engine.supervisor.ends import Ends
 from engine.supervisor.launch import Launch
 from engine.supervisor.pausing import Pauser, Resumption
+from engine.supervisor.ports import OpenPorts
 from engine.supervisor.temporary import SaidBefore, TemporaryEndpoint
 from vmm import suspension
 from vmm.errors import VmmError
 from vmm.snapshot import Shape, load_snapshot
+from vmm.spec import HostForward
 
 MIB = 1024 * 1024
 SHAPE = Shape("tcg", 2, 4 * MIB, "10.0.13")
@@ -129,6 +134,27 @@ def test_what_fails_lets_it_run_on(tmp_path: Path, error: Exception) -> None:
     assert "No space" not in str(error) or "runs on: No space" in str(raised.value)
 
 
+def test_ports_that_cannot_be_held_do_not_let_a_paused_one_run_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would change the disk that it goes on with later, from a memory that knows nothing of that."""
+    log: list[str] = []
+
+    def full(listener: socket.socket) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with OpenPorts([HostForward(0, 80)]) as ports:
+        (listener,) = [one for port in ports._open.values() for one in port.listeners][:1]
+        parts: list[Any] = [world.pauser._guest, ports, *[None] * 4, world.pauser, None, {}]
+        ends = Ends(*parts)
+        monkeypatch.setattr(socket.socket, "dup", full)
+        world.pause()
+        assert world.machine.said == ["stands still", "saves"] and world.pauser.paused.is_set()
+        assert world.left() == ["paused"] and listener.fileno() == -1, "nobody connects to it in vain"
+        asyncio.run(ends._start_waker(log.append))
+    assert log == ["nobody listens on its ports while it is paused: [Errno 24] Too many open files"]
+
+
 def test_a_disk_without_room_is_seen_before_the_machine_stands_still(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +214,20 @@ def test_who_gives_up_a_pause_that_fails_leaves_no_complaint(tmp_path: Path) -> 
 
     asyncio.run(scenario())
     assert complaints == []
+
+
+def test_a_slow_disk_keeps_nobody_else_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for the disk does so in a thread: the supervisor of a sandbox that runs has others to answer."""
+    threads: list[object] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        threads.append(threading.current_thread())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    world.pause()
+    assert len(threads) >= 5 and threading.main_thread() not in threads
 
 
 def test_two_at_once_and_a_change_meanwhile_are_refused(world: World) -> None:

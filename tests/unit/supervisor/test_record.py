@@ -39,3 +39,35 @@ def test_what_had_no_room_is_written_when_there_is_some(monkeypatch: pytest.Monk
         assert found is not None and (found.state, found.ports) == ("running", [{"host": 1, "guest": 2}])
 
     asyncio.run(scenario())
+
+
+def test_what_was_written_with_something_newer_is_owed_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does what was owed before that come back, and the next one is followed as the first was."""
+    layout = Layout.from_environment(os.environ)
+    record = Instance("shop", "/p", "/p/f", "key", "2026-01-01T00:00:00Z", "starting")
+    save_instance(layout, record)
+    full = [True]
+
+    def save(layout: Layout, instance: Any) -> None:
+        if full[0]:
+            raise EngineError("cannot write: No space left on device")
+        save_instance(layout, instance)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(module, "save_instance", save)
+        monkeypatch.setattr(module, "RETRY_S", 0.0)
+        update_record(layout, record, state="running")
+        await asyncio.sleep(0)  # it waits for room
+        full[0] = False
+        update_record(layout, record, state="paused")
+        await asyncio.gather(*module._following.values())
+        assert (found := load_instance(layout, "shop")) is not None and found.state == "paused"
+        full[0] = True
+        update_record(layout, record, state="stopped")
+        await asyncio.sleep(0)
+        full[0] = False
+        await asyncio.gather(*module._following.values())
+        assert (found := load_instance(layout, "shop")) is not None and found.state == "stopped"
+
+    asyncio.run(scenario())
+    assert module._following == {} and module._owed == {}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,16 +23,19 @@ from engine.gateway.rules import Rule
 from engine.guest.guest import Guest, Identity
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
-from engine.state.instance_paths import InstancePaths, Sockets
+from engine.state.instance_paths import InstancePaths, KeptPaths, Sockets
 from engine.state.instances import Instance, load_instance, look_up, save_instance
 from engine.state.layout import Layout
-from engine.supervisor import ends, stopping
+from engine.supervisor import disk_room, ends, stopping
 from engine.supervisor.ends import Ends
+from engine.supervisor.held_ports import SOCKET, end_waker
 from engine.supervisor.launch import Launch
+from engine.supervisor.ports import OpenPorts
 from engine.supervisor.stopping import FORCED, Starting, Stopper
 from engine.supervisor.temporary import SaidBefore, TemporaryEndpoint
 from vmm.errors import VmmError
 from vmm.snapshot import Shape
+from vmm.spec import HostForward
 
 VALUE = "sk-a-value-that-nobody-else-has"
 LAUNCH = Launch(
@@ -48,6 +54,22 @@ class FakeMachine:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
         self.said: list[str] = []
+        self.qmp = self
+        self.status = "running"
+
+    @contextlib.contextmanager
+    def hearing(self, event: str) -> Iterator[Any]:
+        never = asyncio.Event()
+        yield SimpleNamespace(get=never.wait, clear=lambda: None)
+
+    async def execute(self, command: str) -> Any:
+        assert command == "query-status"
+        return {"status": self.status}
+
+    async def run(self) -> None:
+        self.said.append("goes on")
+        self.status = "running"
+        self.ended.set()  # as the guest was about to
 
     async def wait(self) -> int:
         await self.ended.wait()
@@ -119,6 +141,21 @@ def test_a_guest_that_does_not_end_is_switched_off(tmp_path: Path, monkeypatch: 
     scene(tmp_path, play)
 
 
+def test_one_that_stands_for_want_of_room_is_let_go_on_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_room, "LOOK_S", 0.001)
+    monkeypatch.setattr(disk_room, "ENOUGH", 0)
+    monkeypatch.setattr(stopping, "POWER_OFF_S", 10.0)
+
+    async def play(world: World) -> None:
+        world.machine.status = disk_room.HALTED
+        await world.stopper.stop()
+        assert world.stopper.forced is None and world.machine.said == ["goes on"]
+
+    scene(tmp_path, play)
+
+
 def test_who_gives_up_does_not_stop_the_stop(tmp_path: Path) -> None:
     async def play(world: World) -> None:
         task = asyncio.create_task(world.stopper.stop())
@@ -128,6 +165,31 @@ def test_who_gives_up_does_not_stop_the_stop(tmp_path: Path) -> None:
             await task
         world.machine.ended.set()
         await world.stopper.stopped.wait()
+
+    scene(tmp_path, play)
+
+
+def test_a_slow_disk_keeps_nobody_else_waiting_and_who_gives_up_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, may, left = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(paths: KeptPaths, *parts: object) -> None:
+        reached.set()
+        assert may.wait(60) and paths.directory.is_dir()
+        left.set()
+
+    async def play(world: World) -> None:
+        monkeypatch.setattr(stopping, "write_kept", slow)
+        task = asyncio.create_task(world.stopper.stop())
+        assert await asyncio.to_thread(reached.wait, 60)
+        task.cancel()
+        await asyncio.sleep(0)
+        may.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert left.is_set() and not world.stopper.begun.is_set() and world.channel.commands == []
+        assert list(world.paths.directory.iterdir()) == []
 
     scene(tmp_path, play)
 
@@ -257,6 +319,39 @@ def test_an_idle_one_is_paused_where_the_file_says_so(tmp_path: Path, monkeypatc
 
     scene(tmp_path, play)
     assert log == ["it is idle, and could not pause: no room on the disk"], "it was tried again"
+
+
+def test_who_goes_on_finds_the_waker_of_a_paused_one_whose_machine_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout.from_environment(os.environ)
+    idle_of(monkeypatch, None)
+
+    async def play(world: World) -> None:
+        pauser = SimpleNamespace(paused=asyncio.Event(), release_ports=False)
+        with OpenPorts([HostForward(0, 80)]) as ports:
+            end = ending(world, layout, pauser=pauser, ports=ports)
+            layout.instance("shop").paused.directory.mkdir(parents=True)
+            pauser.on_paused()
+        pauser.paused.set()
+        quit_it = world.machine.quit
+
+        async def quit_and_look() -> None:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(layout.waker("shop") / SOCKET))
+            await quit_it()
+
+        monkeypatch.setattr(world.machine, "quit", quit_and_look)
+        try:
+            assert await end.wait(pytest.fail) == 0 and world.machine.said == ["quit"]
+        finally:
+            waker = cast("Any", end._waker)
+            waker.stdin.close()
+            await asyncio.to_thread(end_waker, layout.waker("shop"))
+            waker.terminate()
+            await asyncio.to_thread(waker.wait)
+
+    scene(tmp_path, play)
 
 
 def test_a_machine_that_ends_by_itself_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

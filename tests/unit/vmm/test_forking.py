@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from vmm import forking
 from vmm.errors import VmmError
 from vmm.forking import Forked, configured, fork
+from vmm.machine import SAVE_S, Machine
 from vmm.private_memory import PrivateMemory
 from vmm.snapshot import Shape, load_snapshot
 from vmm.spec import Drive
@@ -51,6 +54,12 @@ class FakeMachine:
 
     async def run(self) -> None:
         self._say("goes on")
+
+    def fail(self, why: str) -> None:
+        self._say(f"is ended: {why}")
+
+    async def wait(self) -> int:
+        return -9
 
     def _say(self, word: str) -> None:
         self.said.append(word)
@@ -122,6 +131,90 @@ def test_what_fails_lets_it_run_on(forks: Fork, tmp_path: Path, step: str) -> No
 
     assert asyncio.run(scenario()).said[-1] == "goes on"
     assert not (tmp_path / "meta.json").exists(), "it is no snapshot"
+
+
+def test_one_whose_disk_is_not_in_its_place_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def scenario() -> FakeMachine:
+        machine = FakeMachine()
+        monkeypatch.setattr(PrivateMemory, "of", lambda pid, address, size: FakeMemory(machine))
+        with pytest.raises(OSError, match="No space left"):
+            await fork(cast("Any", machine), None, SHAPE, tmp_path, tmp_path / "next.qcow2", full)
+        return machine
+
+    words = "is ended: its new disk could not be put in its place: No space left on device"
+    assert asyncio.run(scenario()).said[2:] == ["has another disk", words, "goes on"], "which nobody hears any more"
+
+
+class LateQemu:
+    """A QEMU whose answer to the change of the disk does not come; `disk` is the node that its guest writes into."""
+
+    def __init__(self, disk: str | None, error: str = "QEMU did not answer blockdev-snapshot within 300 s") -> None:
+        self.disk = disk
+        self.error = VmmError(error)
+        self.patience = 0.0
+        self.ended = asyncio.Event()
+
+    def kill(self) -> None:
+        self.ended.set()
+
+    async def wait(self) -> int:
+        await self.ended.wait()
+        return -9
+
+    async def lend(self, path: Path, flags: int, name: str | None = None) -> str:
+        return "/dev/fdset/7"
+
+    async def execute(self, command: str, *, timeout_s: float = 20.0, **arguments: Any) -> Any:
+        if command == "blockdev-snapshot":
+            self.patience = timeout_s
+            raise self.error
+        if command == "query-block":
+            if self.disk is None:
+                raise VmmError("QEMU did not answer query-block within 300 s")
+            others = [{"device": "", "qdev": "empty"}, {"inserted": {"node-name": "agent"}}]
+            return [*others, {"inserted": {"node-name": self.disk}}]
+        return {}
+
+    def machine(self) -> Machine:
+        parts = SimpleNamespace(drives=()), self, self, None, None
+        return Machine(*cast("Any", parts))
+
+
+def test_a_change_of_disk_whose_answer_is_late_counts() -> None:
+    async def scenario() -> None:
+        qemu = LateQemu("disk-7")
+        machine = qemu.machine()
+        await machine.change_disk(Path("next.qcow2"))
+        assert machine._disk == "disk-7" and not qemu.ended.is_set() and qemu.patience == SAVE_S
+
+    asyncio.run(scenario())
+
+
+def test_a_change_of_disk_that_was_not_made_leaves_it_as_it_was() -> None:
+    async def scenario() -> None:
+        qemu = LateQemu("disk", "QEMU refused blockdev-snapshot")
+        machine = qemu.machine()
+        with pytest.raises(VmmError, match="refused blockdev-snapshot"):
+            await machine.change_disk(Path("next.qcow2"))
+        assert machine._disk == "disk" and not qemu.ended.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_does_not_say_which_disk_it_has_is_ended() -> None:
+    """Where it ran on, its new disk would be removed below it."""
+
+    async def scenario() -> None:
+        qemu = LateQemu(None)
+        machine = qemu.machine()
+        with pytest.raises(VmmError, match="did not answer query-block"):
+            await machine.change_disk(Path("next.qcow2"))
+        assert qemu.ended.is_set() and "nobody knows which disk" in machine.last_words()
+
+    asyncio.run(scenario())
 
 
 def test_one_that_is_given_up_lets_it_run_on(forks: Fork, tmp_path: Path) -> None:

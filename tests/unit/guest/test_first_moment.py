@@ -1,0 +1,64 @@
+"""What holds for a guest's network from its first moment on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from engine.gateway.policy import Policy
+from engine.guest import guest
+from engine.guest.guest import Identity, begin_guest
+
+
+class Seen(Exception):
+    """The machine runs: the test is over."""
+
+
+def test_the_pace_is_set_before_the_machine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    gateway = SimpleNamespace(names={}, pace=lambda rate: said.append(rate))
+
+    @contextlib.asynccontextmanager
+    async def open_network(*parts: object, **options: object) -> AsyncIterator[Any]:
+        yield SimpleNamespace(gateway=gateway)
+
+    async def run() -> None:
+        said.append("runs")
+        raise Seen
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            streams = lambda: asyncio.open_connection(sock=ours)  # noqa: E731
+            machine = SimpleNamespace(channel_streams=streams, run=run)
+            begun = SimpleNamespace(
+                memory=SimpleNamespace(descriptor=-1, shared=False),
+                carrier=None,
+                started=lambda: asyncio.sleep(0, machine),
+                end_machine=lambda: asyncio.sleep(0),
+            )
+            options: dict[str, Any] = {"begun": begun, "parent": SimpleNamespace(ram=None), "rate": 4096}
+            base = cast("Any", SimpleNamespace(tools=None))
+            async with begin_guest(
+                base,
+                name="shop",
+                disk=tmp_path / "disk.qcow2",
+                policy=Policy(()),
+                identity=Identity("shop"),
+                runtime=tmp_path,
+                journal=cast("Any", None),
+                **options,
+            ):
+                pass
+
+    monkeypatch.setattr(guest, "open_network", open_network)
+    with pytest.raises(Seen):
+        asyncio.run(scenario())
+    assert said == [4096, "runs"]
