@@ -26,18 +26,19 @@ from engine.lifecycle.down import bring_down
 from engine.lifecycle.intent import Wishes
 from engine.lifecycle.journal import journal_lines
 from engine.lifecycle.logs import logs_command
-from engine.lifecycle.members import choose_members
+from engine.lifecycle.members import Members, choose_members
 from engine.lifecycle.outcome import Outcome
 from engine.lifecycle.outlook import Outlook, look_ahead
 from engine.lifecycle.project_file import load_file
 from engine.lifecycle.selection import choose, choose_running, open_layout, words_of
 from engine.lifecycle.sign_in import MissingCredential
+from engine.lifecycle.stop import can_start, check_start, start_stopped
 from engine.lifecycle.suggesting import suggest_endpoints
 from engine.lifecycle.suggestion import Suggestion
 from engine.lifecycle.temporary import Said, Saying, say
 from engine.lifecycle.up import agreed, carry_out
 from engine.resolve.preflight import check_host
-from engine.state.instances import Instance, Listed, list_instances
+from engine.state.instances import Instance, Listed, list_instances, look_up
 from engine.state.layout import Layout
 from engine.trust.agreement import HostAccess
 from sandboxfile import Loaded, SandboxfileError
@@ -122,12 +123,17 @@ async def up_async(
 ) -> tuple[Outcome, ...]:
     """Make the sandboxes of a file run as it says, and return when all are ready; `audience` hears of each before.
 
+    One that is stopped is started from its disk first, unless it is to be made anew (`recreate`).
     Looking and asking, up to a second without the audience's own time, happen in the loop's thread. Waits as long as
     builds, images and health checks take; cancelled, it takes down what is half started. Raises EngineError,
     SandboxfileError and VmmError; sandboxes that are up by then stay.
     """
     layout, wishes, audience = layout or open_layout(), wishes or Wishes(), audience or Audience()
-    with agreed(choose_members(loaded, layout, name, agent), layout, wishes, audience) as agreement:
+    members = choose_members(loaded, layout, name, agent)
+    for stopped in _to_start(members, layout, wishes):
+        check_start(layout, stopped, audience, yes=wishes.yes)
+        await start_stopped(layout, stopped, lambda line: None)
+    with agreed(members, layout, wishes, audience) as agreement:
         return tuple(await carry_out(agreement, audience))
 
 
@@ -142,8 +148,18 @@ def up(
 ) -> tuple[Outcome, ...]:
     """The same for a program without a loop; questions are asked before one is started."""
     layout, wishes, audience = layout or open_layout(), wishes or Wishes(), audience or Audience()
-    with agreed(choose_members(loaded, layout, name, agent), layout, wishes, audience) as agreement:
+    members = choose_members(loaded, layout, name, agent)
+    for stopped in _to_start(members, layout, wishes):
+        check_start(layout, stopped, audience, yes=wishes.yes)
+        asyncio.run(start_stopped(layout, stopped, lambda line: None))
+    with agreed(members, layout, wishes, audience) as agreement:
         return tuple(asyncio.run(carry_out(agreement, audience)))
+
+
+def _to_start(members: Members, layout: Layout, wishes: Wishes) -> list[str]:
+    """Those that are stopped, and whose disks are to stay."""
+    names = [] if wishes.recreate else [member.name for member in members.each]
+    return [name for name in names if can_start(layout, look_up(layout, name))]
 
 
 async def exec_async(

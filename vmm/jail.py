@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmm.errors import VmmError
+from vmm.qcow2 import QCOW2_MAGIC, read_backing
 from vmm.shut_in import FILE, HELPERS, MEMORY, NETWORK, REPORT
 from vmm.spec import Accelerator, MachineSpec
 from vmm.tools import Tool, Tools
@@ -25,9 +26,6 @@ SYSTEM_LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/stor
 HOST_FACTS = ("/sys/devices/system", "/sys/kernel/mm/transparent_hugepage", "/proc/meminfo", "/etc/localtime")
 NOTHING = "/dev/null"
 DEVICES: dict[Accelerator, tuple[str, ...]] = {"kvm": ("/dev/kvm",)}
-# In the header of a qcow2 file (docs/interop/qcow2.txt of QEMU): its magic number, where the name of the file that it
-# is backed by begins, and how long that name is.
-QCOW2, QCOW2_HEAD, NAME_MOST = b"QFI\xfb", ">4sIQI", 1023
 BACKING_MOST = 64
 QCOW2_SIZE_AT = 24
 # Of QEMU, beside the guest's memory: code that it has translated (up to 1 GiB), and what its threads and devices need.
@@ -126,7 +124,7 @@ def disk_size(disk: Path) -> int:
     try:
         with disk.open("rb") as file:
             head = file.read(QCOW2_SIZE_AT + 8)
-            if head[:4] == QCOW2:
+            if head[:4] == QCOW2_MAGIC:
                 return int(struct.unpack_from(">Q", head, QCOW2_SIZE_AT)[0])
             return os.fstat(file.fileno()).st_size
     except (OSError, struct.error):
@@ -147,20 +145,22 @@ def has_filter(qemu: Tool) -> bool:
 
 
 def backing_files(disk: Path) -> tuple[Path, ...]:
-    """The files that a qcow2 file needs beside itself, the nearest first. Empty for one that cannot be read."""
+    """The files that a qcow2 file needs beside itself, the nearest first. Empty for one that cannot be read.
+
+    A file that is said to be raw is the last one, whatever it begins with: QEMU takes its bytes for those of a disk.
+    """
     found: list[Path] = []
     while len(found) < BACKING_MOST:
         try:
-            with disk.open("rb") as file:
-                magic, _, offset, size = struct.unpack(QCOW2_HEAD, file.read(struct.calcsize(QCOW2_HEAD)))
-                if magic != QCOW2 or not offset or size > NAME_MOST:
-                    break
-                file.seek(offset)
-                name = os.fsdecode(file.read(size))
-        except (OSError, struct.error):
+            backing = read_backing(disk)
+        except (OSError, VmmError):
             break
-        disk = disk.parent / name
+        if backing is None or not backing.name:
+            break
+        disk = disk.parent / backing.name
         found.append(disk)
+        if backing.format == "raw":
+            break
     return tuple(found)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.cache.bundle import CarriedEntry, Maker, refused
-from vmm.disk import read_backing
 from vmm.errors import VmmError
+from vmm.qcow2 import QCOW2_MAGIC, read_backing
 from vmm.snapshot import FORMAT, load_snapshot
 from vmm.spec import SPARE_PORTS
 
@@ -29,12 +29,19 @@ def check_snapshot(entry: CarriedEntry, directory: Path, maker: Maker, parents: 
     _check_meta(entry, directory, maker, parents)
 
 
+def check_empty_disk(entry: CarriedEntry, directory: Path) -> None:
+    """Check that the disk that others lie upon lies upon nothing. Raises EngineError."""
+    with (directory / DISKS["disk"][0]).open("rb") as file:
+        if file.read(len(QCOW2_MAGIC)) == QCOW2_MAGIC:  # whoever takes it for one would read a file of this host
+            raise refused(f"the disk of {entry.name} is none that was made empty")
+
+
 def _check_disk(entry: CarriedEntry, directory: Path, parents: Mapping[str, CarriedEntry]) -> None:
     try:
         backing = read_backing(directory / "disk.qcow2")
     except (VmmError, OSError) as error:
         raise refused(f"the disk of {entry.name} is none") from error
-    if backing is None or backing.elsewhere or (backing.name, backing.format) not in _disks(parents):
+    if backing is None or backing.elsewhere or backing.more or (backing.name, backing.format) not in _disks(parents):
         raise refused(f"the disk of {entry.name} lies upon something else than what it was built upon")
 
 

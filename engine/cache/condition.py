@@ -17,8 +17,8 @@ from typing import Any
 
 from engine.cache.digest import digest
 from engine.files import read_json, write_json
-from vmm.disk import QCOW2_MAGIC
 from vmm.errors import VmmError
+from vmm.qcow2 import QCOW2_MAGIC
 from vmm.snapshot import load_snapshot
 
 RECORD, ENTRY, MARKER = "files.json", "entry.json", "complete"

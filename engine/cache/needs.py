@@ -15,8 +15,8 @@ from engine.errors import EngineError
 from engine.files import read_json
 from engine.state.instances import look_up
 from engine.state.layout import Layout
-from vmm.disk import read_backing
 from vmm.errors import VmmError
+from vmm.qcow2 import read_backing
 
 By = Literal["sandbox", "process", "project", "entry"]
 ENDED = ("dead", "failed", "unreadable")  # how a sandbox is that nothing starts again from its disk

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from engine.lifecycle.selection import check_running, choose, presume
 
 if TYPE_CHECKING:
+    from engine.lifecycle.audience import Audience
     from engine.state.instances import Instance
     from engine.state.layout import Layout
 
@@ -22,8 +23,9 @@ def choose_awake(layout: Layout, name: str | None) -> tuple[Instance, Path]:
     return check_running(layout, choose(layout, listed.name, answers=presume))
 
 
-def start_members(layout: Layout, names: list[str], *, yes: bool) -> None:
-    """Start those of the sandboxes that are stopped, as `sandbox start` does. Raises EngineError, SandboxfileError."""
+def start_members(layout: Layout, names: list[str], *, yes: bool, audience: Audience | None = None) -> None:
+    """Start those of the sandboxes that are stopped, as `sandbox start` does; `audience` is asked, by default this
+    terminal. Raises EngineError, SandboxfileError."""
     from engine.lifecycle.stop import can_start, check_start, start_stopped
     from engine.state.instances import look_up
 
@@ -33,7 +35,7 @@ def start_members(layout: Layout, names: list[str], *, yes: bool) -> None:
             from engine.cli.running import run
 
             print(f"{name} is stopped: starting it from its disk", file=sys.stderr, flush=True)
-            check_start(layout, name, Terminal("auto"), yes=yes)
+            check_start(layout, name, audience or Terminal("auto"), yes=yes)
             run(start_stopped(layout, name, lambda line: print(f"  {line}", file=sys.stderr, flush=True)))
 
 

@@ -17,7 +17,7 @@ from engine.build.foundation import load_verdict
 from engine.build.image import image_key
 from engine.build.toolchain import toolchain_key
 from engine.cache.bundle import FILES, TOOLS, BundleReader, CarriedEntry, CarriedFile, Maker, Manifest, write_bundle
-from engine.cache.carried_snapshot import check_snapshot
+from engine.cache.carried_snapshot import check_empty_disk, check_snapshot
 from engine.cache.condition import read_record, record_of
 from engine.cache.disk_space import free_bytes
 from engine.cache.holds import Hold, hold_entries
@@ -248,6 +248,8 @@ async def _take(store: Store, reader: BundleReader, entry: CarriedEntry, manifes
             raise EngineError(f"another process has built {entry.name} meanwhile", hint="import it once more")
         for carried in entry.files:
             await _run(reader.write(carried, build.directory / carried.name))
+        if entry.kind == "disk":
+            check_empty_disk(entry, build.directory)
         if "meta.json" in {file.name for file in entry.files}:
             check_snapshot(entry, build.directory, manifest.maker, by_name)
     return True

@@ -85,8 +85,8 @@ def _forks_below(layout: Layout, disk: Path) -> Iterator[str]:
 
 def below(disk: Path) -> Iterator[Path]:
     """The disks that a disk lies above. Raises FileNotFoundError where it has just got another name."""
-    from vmm.disk import read_backing
     from vmm.errors import VmmError
+    from vmm.qcow2 import read_backing
 
     for layer in range(LAYERS_MOST):
         try:

@@ -118,6 +118,7 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
 
     Raises SandboxfileError and EngineError when the file asks for something that this host cannot do.
     """
+    from engine.lifecycle.stop import can_start
     from engine.resolve.preflight import check_host
     from engine.state.instances import look_up
 
@@ -125,6 +126,10 @@ def intend(member: Member, layout: Layout, wishes: Wishes) -> Intent:
     if before.liveness == "paused" and not wishes.recreate:
         raise EngineError(
             f"{member.name} is paused", hint=f"`sandbox resume {member.name}` wakes it, `up --recreate` replaces it"
+        )
+    if can_start(layout, before) and not wishes.recreate:  # its disk is kept; nobody has said that it may go
+        raise EngineError(
+            f"{member.name} is stopped", hint=f"`sandbox start {member.name}` starts it, `up --recreate` replaces it"
         )
     alive = before.instance if before.liveness in ("starting", "running") else None
     held = [port["host"] for port in alive.ports] if alive else ()

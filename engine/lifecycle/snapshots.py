@@ -64,6 +64,7 @@ async def take_snapshot(layout: Layout, name: str, label: str) -> tuple[Kept, fl
         source = forkable(layout, name)
         _check_free(kept, label)
         stood_still = await write_fork(layout, name, there)
+        _keep_denials(there)
         running = load_running(layout, name)
         if running is None:
             raise EngineError(f"what {name} runs with cannot be read", hint="`sandbox up --recreate` makes a new one")
@@ -77,6 +78,18 @@ async def take_snapshot(layout: Layout, name: str, label: str) -> tuple[Kept, fl
             there.directory.rename(kept.directory)
         await asyncio.to_thread(sync, layout.snapshots)
     return _kept(layout, label), stood_still
+
+
+def _keep_denials(there: ForkPaths) -> None:
+    """Of what was said for the time being: the file says what one that begins there may reach, and no more may be.
+
+    What was allowed and saved, and taken out of the file again, would be allowed by it otherwise.
+    """
+    try:
+        said = [one for one in read_json(there.aside.temporary) if one["endpoint"]["deny"]]
+        write_json(there.aside.temporary, said)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError("what was allowed and denied for the time being cannot be read", str(error)) from error
 
 
 def _check_free(kept: ForkPaths, label: str) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from foundation_world import shared_tools
 
-from vmm.disk import make_overlay, read_backing, write_overlay
+from vmm.disk import make_overlay, write_overlay
 from vmm.errors import VmmError
 from vmm.process import run
+from vmm.qcow2 import read_backing
 
 MIB = 1 << 20
 

@@ -44,6 +44,7 @@ def command(
     """
     from engine.cli.asking.terminal import Terminal
     from engine.cli.running import run
+    from engine.cli.waking import start_members
     from engine.lifecycle.acp import acp_command, speak_acp
     from engine.lifecycle.audience import Replacement
     from engine.lifecycle.intent import Wishes
@@ -66,6 +67,7 @@ def command(
         raise click.UsageError("the file has several agents: name one of them")
     argv = acp_command(members.each[0].loaded, given)  # an agent that cannot is told of before anything is built
     audience = Unasked(progress)
+    start_members(layout, [member.name for member in members.each], yes=yes, audience=audience)
     with agreed(members, layout, Wishes(yes=yes), audience) as plan:
         (outcome,) = run(carry_out(plan, audience))
     control = layout.instance(outcome.instance.name).sockets.control

@@ -183,10 +183,12 @@ def test_a_path_of_two_lines_is_refused() -> None:
         Jail(read=(Path("/a\nwrite /b"),)).words()
 
 
-def qcow2(path: Path, backing: str, magic: bytes = b"QFI\xfb") -> Path:
+def qcow2(path: Path, backing: str, magic: bytes = b"QFI\xfb", form: bytes = b"") -> Path:
     """The head of such a file."""
     name = backing.encode()
-    path.write_bytes(struct.pack(">4sIQI", magic, 3, 512 if name else 0, len(name)).ljust(512, b"\0") + name)
+    head = struct.pack(">4sIQI", magic, 3, 512 if name else 0, len(name)).ljust(100, b"\0") + struct.pack(">I", 104)
+    kind = struct.pack(">II", 0xE2792ACA, len(form)) + form.ljust(8, b"\0") if form else b""
+    path.write_bytes((head + kind).ljust(512, b"\0") + name)
     return path
 
 
@@ -200,6 +202,15 @@ def test_the_files_below_a_disk(tmp_path: Path) -> None:
     assert backing_files(below)[0].resolve() == base
     assert backing_files(base) == backing_files(tmp_path / "missing") == ()
     assert backing_files(qcow2(tmp_path / "other", "x", b"none")) == ()
+
+
+def test_below_what_is_said_to_be_raw_is_nothing(tmp_path: Path) -> None:
+    """It may be written by somebody else, and begin like a qcow2 upon a file of this host."""
+    lower = qcow2(tmp_path / "disk.raw", "/etc/shadow")
+    disk = qcow2(tmp_path / "disk.qcow2", "disk.raw", form=b"raw")
+    assert backing_files(disk) == (lower,)
+    above = qcow2(tmp_path / "above.qcow2", "disk.qcow2", form=b"qcow2")
+    assert backing_files(above) == (disk, lower)
 
 
 def test_a_circle_of_disks_has_an_end(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from disk_headers import qcow2
+from disk_headers import FORMAT, qcow2
 
 from engine.build.image import image_key
 from engine.build.toolchain import toolchain_key
@@ -298,6 +298,8 @@ DISKS = {
     "an entry that is not its parent": qcow2(f"../../image/{IMAGE}/root.erofs", "raw"),
     "the right one as raw": qcow2(f"../../booted/{BOOTED}/disk.qcow2", "raw"),
     "the right one by another name": qcow2(f"../../booted/{BOOTED}/../{BOOTED}/disk.qcow2", "qcow2"),
+    "the right one in two formats": qcow2(f"../../booted/{BOOTED}/disk.qcow2", "qcow2", (FORMAT, b"raw")),
+    "an extension that ours have not": qcow2(f"../../booted/{BOOTED}/disk.qcow2", "qcow2", (0x44415441, b"/a")),
     "a protocol": qcow2("nbd://127.0.0.1/x", "raw"),
     "nothing": b"QFI\xfb" + struct.pack(">IQI", 3, 0, 0) + bytes(600),
     "no disk": b"nonsense",
@@ -310,6 +312,22 @@ def test_a_disk_lies_upon_what_came_with_it(layout: Layout, other: Layout, tmp_p
     with pytest.raises(EngineError, match="the disk of setup/"):
         bring(other, bundle)
     assert names(other) == []
+
+
+def test_an_empty_disk_lies_upon_nothing(layout: Layout, other: Layout, tmp_path: Path) -> None:
+    """A file that is told to be raw, and is a qcow2 upon a file of the host, is one header away from being read."""
+    store = chain(layout)
+    shutil.rmtree(layout.entry("disk", DISK))
+    put(store, "disk", DISK, {"disk.raw": qcow2("/etc/shadow", "raw") + bytes(BLOCK)})
+    shutil.rmtree(layout.entry("booted", BOOTED))
+    put(store, "booted", BOOTED, snapshot(f"../../disk/{DISK}/disk.raw", "raw"), [*BASE[:-1], ("disk", DISK)])
+    shutil.rmtree(layout.entry("setup", SETUP))
+    files = snapshot(f"../../booted/{BOOTED}/disk.qcow2", "qcow2", [DRIVE])
+    put(store, "setup", SETUP, files, [*BASE, ("booted", BOOTED), ("agent-layer", LAYER)])
+    bundle = export(store, tmp_path / "bundle")
+    with pytest.raises(EngineError, match=r"the disk of disk/.* is none that was made empty"):
+        bring(other, bundle)
+    assert f"disk/{DISK}" not in names(other)
 
 
 METAS = {

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from disk_headers import FORMAT, qcow2
 
 from engine.cache import pruning
 from engine.cache.holds import held_entries, hold_entries, known_states
@@ -24,10 +25,8 @@ from engine.errors import EngineError
 from engine.files import write_json
 from engine.lifecycle.cached import chosen_entries, list_cached
 from engine.state.layout import Layout
-from vmm.disk import Backing, read_backing
 from vmm.errors import VmmError
-
-from disk_headers import qcow2  # isort: skip
+from vmm.qcow2 import Backing, read_backing
 
 BASE, MIDDLE, TOP, OTHER = ("a" * 32, "b" * 32, "c" * 32, "d" * 32)
 UNUSED = Wanted(unused=True)
@@ -275,7 +274,9 @@ def test_the_backing_file_of_a_disk(disk: Path) -> None:
     assert read_backing(disk) == Backing("../x/disk.raw", "raw")
     disk.write_bytes(qcow2(None))
     assert read_backing(disk) is None
-    for bad in (b"", b"QFI\xfb", b"raw" * 100, qcow2("x")[:-1]):
+    disk.write_bytes(qcow2("../x/disk.raw", "raw", (0x12345678, b"more")))
+    assert read_backing(disk) == Backing("../x/disk.raw", "raw", more=True)
+    for bad in (b"", b"QFI\xfb", b"raw" * 100, qcow2("x")[:-1], qcow2("x", "raw", (FORMAT, b"qcow2"))):
         disk.write_bytes(bad)
         with pytest.raises(VmmError):
             read_backing(disk)

@@ -128,7 +128,7 @@ def test_a_disk_that_cannot_be_read_keeps_nothing_but_one_that_moves_keeps_all(
         raise FileNotFoundError(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vmm.disk.read_backing", moved)
+        patched.setattr("vmm.qcow2.read_backing", moved)
         sweep_forks(layout)
     assert names(began) == sorted([*FILES, "clones", "disk.qcow2", "held"]), "who saw too little removes nothing"
     sweep_forks(layout)

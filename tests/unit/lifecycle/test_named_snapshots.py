@@ -39,6 +39,7 @@ class World:
         self.file.write_text(TEXT)
         self.shape = SHAPE
         self.started: list[Launch] = []
+        self.said: list[dict[str, Any]] = []
         value = self.loaded.sandbox.model_dump(mode="json", by_alias=True)
         self.record = Instance(
             "shop", str(base.resolve()), str(self.file), "key", "2026-01-01T00:00:00+00:00", "running"
@@ -65,6 +66,7 @@ class World:
         there.disk.write_bytes(qcow2("/cache/services/key/disk.qcow2"))
         there.aside.launch.write_text(self.launch.to_json())
         (there.directory / "ram").write_bytes(b"pages")
+        there.aside.temporary.write_text(json.dumps(self.said))
         return 0.25
 
     async def _start(self, layout: Layout, record: Any, running: Any, launch: Launch, on_event: Any) -> Any:
@@ -120,6 +122,20 @@ def test_a_sandbox_begins_there_with_a_name_and_ports_of_its_own(world: World) -
     assert launch.forwards[0].guest_port == 80
     with refused("there is a sandbox called shop"):
         world.begin(name=None)
+
+
+def test_what_was_allowed_for_now_ends_there_and_what_was_denied_does_not(world: World) -> None:
+    """The file may have lost since then what was allowed; it says what one that begins there may reach."""
+    world.said = [
+        {"endpoint": {"name": name, "deny": name == "bad.example"}} for name in ("saved.example", "bad.example")
+    ]
+    world.take()
+    kept = json.loads(world.layout.snapshot("tested").aside.temporary.read_text())
+    assert kept == [world.said[1]]
+    world.said = [{"endpoint": {}}]
+    with refused("cannot be read"):
+        world.take("another")
+    assert [kept.label for kept in list_snapshots(world.layout)] == ["tested"]
 
 
 def test_while_a_sandbox_lies_over_it_it_stays(world: World) -> None:

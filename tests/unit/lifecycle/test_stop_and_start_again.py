@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from engine import api
+from engine.cli.commands import acp
 from engine.errors import EngineError
 from engine.files import make_private
 from engine.guest.guest import Identity
 from engine.lifecycle.audience import Audience
+from engine.lifecycle.intent import Wishes, intend
+from engine.lifecycle.members import choose_members
 from engine.lifecycle.stop import can_start, check_start, start_stopped, stop
 from engine.state.instances import Instance, look_up, save_instance
 from engine.state.layout import Layout
@@ -102,3 +107,39 @@ def test_what_is_stopped_cannot_be_stopped(layout: Layout, project: Path) -> Non
     with pytest.raises(EngineError, match="is stopped already") as caught:
         asyncio.run(stop(layout, "shop"))
     assert "`sandbox start shop`" in str(caught.value.hint)
+
+
+def test_nobody_throws_it_away_unasked(layout: Layout, project: Path) -> None:
+    """Also where it was stopped a moment ago, by its idle time."""
+    (member,) = choose_members(api.load(project), layout, None, None).each
+    with pytest.raises(EngineError, match="shop is stopped") as caught:
+        intend(member, layout, Wishes(yes=True))
+    assert "`sandbox start shop`" in str(caught.value.hint)
+    assert intend(member, layout, Wishes(recreate=True)).doing == "start"
+    layout.instance("shop").stopped.launch.unlink()
+    layout.instance("shop").stopped.directory.rmdir()
+    assert intend(member, layout, Wishes()).doing == "start", "what cannot be started is made anew"
+
+
+@pytest.mark.parametrize("who", ["a program", "a program with a loop", "an editor"])
+def test_others_start_it_as_up_does(layout: Layout, project: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    woken = []
+
+    async def fails(layout: Layout, record: Instance, *words: Any, **how: Any) -> Instance:
+        woken.append((record.name, how))
+        raise EngineError("services are not healthy")
+
+    def work() -> None:
+        if who == "an editor":
+            done = CliRunner().invoke(acp.command, ["-y", "--command", "adapter", "-C", str(project)])
+            assert done.exception is not None
+            raise done.exception
+        if who == "a program":
+            api.up(api.load(project), wishes=Wishes(yes=True), layout=layout)
+        else:
+            asyncio.run(api.up_async(api.load(project), wishes=Wishes(yes=True), layout=layout))
+
+    monkeypatch.setattr("engine.lifecycle.kept.wake", fails)
+    with pytest.raises(EngineError, match="services are not healthy"):
+        work()
+    assert woken == [("shop", {"boot": True})] and can_start(layout, look_up(layout, "shop"))
