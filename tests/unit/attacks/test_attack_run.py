@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def test_a_check_that_breaks_off_did_not_hold() -> None:
 
 def test_an_attempt_may_say_that_it_cannot_be_tried() -> None:
     case = Case("kernel", "k", "C.", "", "^end$")
-    (outcome,) = judge([case], {case.label: "not tried: no /dev/mem"}, [], {})
+    (outcome,) = judge([case], {case.label: "not tried: no /dev/mem\n[ran]"}, [], {})
     assert outcome.verdict == NOT_TRIED
 
 
@@ -134,6 +135,9 @@ def test_what_changed_around_is_seen(trial: Trial, number: int, spoil: Callable[
 def test_a_program_that_ran_on_the_host_is_seen(trial: Trial) -> None:
     trial.notes["tools"] = "esc"
     assert list(tools.trapped(3, trial)) == []
+    trial.notes["not set"] = "not set: a program for differences.\n"
+    assert ["a program for differences" in text for text in tools.trapped(3, trial)] == [True]
+    trial.notes["not set"] = ""
     (trial.outside / "ran-3").touch()
     assert list(tools.trapped(3, trial)) and not (trial.outside / "ran-3").exists()
 
@@ -154,12 +158,22 @@ def test_what_the_tools_must_not_write_or_print_is_seen(trial: Trial) -> None:
 
 
 def test_a_lying_archive_that_got_out_is_seen(trial: Trial) -> None:
+    (complaint,) = tools.lying_archive("noise", trial)
+    assert "did not ask the program that lies" in complaint
+    room(trial).answer = lambda *argv, **options: ran(0, f"{tools.USED}\n")
     assert list(tools.lying_archive("dots", trial)) == []
-    room(trial).answer = lambda *argv, **options: (trial.outside / "evil").touch() or ran()  # type: ignore[func-returns-value]
-    assert list(tools.lying_archive("link", trial))
-    room(trial).answer = lambda *argv, **options: ran(3 if argv[0] == "cp" else 0, err="Traceback")
+    room(trial).answer = lambda *argv, **options: (trial.outside / "evil").touch() or ran(0, tools.USED)  # type: ignore[func-returns-value]
+    assert len(list(tools.lying_archive("link", trial))) == 1
+    room(trial).answer = lambda *argv, **options: ran(3 if argv[0] == "cp" else 0, tools.USED, err="Traceback")
     (trial.outside / "evil").unlink()
-    assert list(tools.lying_archive("hard", trial))
+    assert len(list(tools.lying_archive("hard", trial))) == 1
+
+
+def test_a_trap_that_could_not_be_set_is_told() -> None:
+    for trap, said in (("true\ntrue", ""), ("false\ntrue", "not set: a.\n"), ("nonexistent-program", "not set: a.\n")):
+        script = f"{tools._setting('a', trap)}\necho on\n"
+        shell = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True)
+        assert shell.stdout == f"{said}on\n"
 
 
 def test_a_word_that_controls_the_terminal_is_seen(trial: Trial) -> None:
@@ -196,12 +210,14 @@ def test_what_grew_is_seen(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> Non
     trial.instance.mkdir(parents=True)
     room(trial).alive = {os.getpid(): "python test"}
     monkeypatch.setattr(growth, "MB", 1 << 40)
+    assert [text for text in growth.grows("processes", trial) if "did not do its work" in text]
+    room(trial).answer = lambda *argv, **options: ran(0, "worked\n")
     assert list(growth.grows("processes", trial)) == []
     (trial.instance / "journal.jsonl").write_bytes(b"x" * 10000)
     monkeypatch.setattr(growth, "_JOURNAL", 1)
     assert list(growth.grows("requests", trial))
     monkeypatch.setattr(growth, "_JOURNAL", 1 << 40)
-    room(trial).answer = lambda *argv, **options: ran(None if argv[-1] == "true" else 0, "made")
+    room(trial).answer = lambda *argv, **options: ran(None if argv[-1] == "true" else 0, "worked\nmade")
     assert len(list(growth.grows("a file beyond the disk", trial))) == 2
 
 
