@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -39,13 +40,21 @@ _WRITES = {
     "a FIFO and a device": "mkfifo fifo; mknod null c 1 3; mknod disk b 254 0",
     "setuid": "cp /bin/true setuid; chmod 6755 setuid",
 }  # fmt: skip
-# A commit whose tree has a `.git` and `..`: no git writes one, `mktree` does.
-_COMMITS = """
+# A commit on a branch of its own, which HEAD is put on: `pull` takes that. No git makes the trees of _EVIL out of files;
+# `mktree` writes them, well-formed, so that they can be packed.
+_COMMIT = """
 blob=$(echo '[core] fsmonitor = RUN' | git hash-object -w --stdin)
-inner=$(printf '100644 blob %s\\tconfig\\n' $blob | git mktree)
-tree=$(printf '040000 tree %s\\t.git\\n040000 tree %s\\t..\\n' $inner $inner | git hash-object -t tree --stdin -w --literally 2>/dev/null || printf '040000 tree %s\\t.git\\n' $inner | git mktree)
-git update-ref refs/heads/main $(echo evil | git commit-tree $tree -p HEAD)
+inner=$(printf "100644 blob $blob\\tconfig\\n" | git mktree)
+tree=$(printf "ENTRY\\n" | git mktree)
+git update-ref refs/heads/NAME $(echo NAME | git commit-tree $tree -p main)
+git symbolic-ref HEAD refs/heads/NAME
 """
+_GOOD = _COMMIT.replace("ENTRY", "100644 blob $blob\\tcommitted.txt").replace("NAME", "proper")
+_EVIL = {
+    name: _COMMIT.replace("ENTRY", f"040000 tree $inner\\t{entry}").replace("NAME", name)
+    for name, entry in (("dotgit", ".git"), ("dotdot", ".."))
+}
+_REFUSAL = re.compile(r"fsck error|hasDotgit|hasDotdot")
 NOT_SET = "not set:"
 _PROPER = "echo proper > proper.txt"
 _AS_ROOT = (
@@ -69,7 +78,7 @@ def set_traps(trial: Trial) -> str:
     lines = [_AS_ROOT, f"chown -R root: /copied; {_PROPER}"]
     for number, (name, trap) in enumerate(_TRAPS.items()):
         lines.append(_setting(name, trap.replace("RUN", f"touch {trial.outside}/ran-{number}")))
-    lines += [_setting(name, trap) for name, trap in (*_WRITES.items(), ("a tree with a .git", _COMMITS))]
+    lines += [_setting(name, trap) for name, trap in (*_WRITES.items(), ("a proper commit", _GOOD))]
     script = "\n".join(lines).replace("RUN", f"touch {trial.outside}/ran").replace("OUT", str(trial.outside))
     trial.notes["not set"] = trial.root("sh -s", stdin=script).ok().out
     ran = [trial.call(*command, timeout_s=120) for command in _COMMANDS]
@@ -148,10 +157,22 @@ def terminal(trial: Trial) -> Iterator[str]:
 
 
 def commits(trial: Trial) -> Iterator[str]:
-    """`pull` fetched no tree that git would write as a repository."""
+    """`pull` takes a proper commit, and none whose tree git would write as a repository, or above it: git refuses it."""
     text = outputs(trial)
-    if (trial.beside / "copied/.git/refs/heads/pulled").exists():
-        yield f"a commit with a tree that holds a .git became a branch: {text[-300:]!r}"
+    yield from not_set(trial, "a proper commit")
+    branches = trial.beside / "copied/.git/refs/heads"
+    if not (branches / "pulled").exists():
+        yield f"the control: a proper commit was not pulled: {text[-300:]!r}"
+    for name, commit in _EVIL.items():
+        script = "\n".join([_AS_ROOT, _setting(name, commit)])
+        made = trial.root("sh -s", stdin=script).ok()
+        if NOT_SET in made.out:
+            yield f"the commit {name} could not be made: {made.err[-300:]!r}"
+        ran = trial.call("pull", "--branch", f"pulled-{name}", timeout_s=120)
+        if (branches / f"pulled-{name}").exists():
+            yield f"the commit {name}, with a tree that no git makes, became a branch"
+        elif not _REFUSAL.search(ran.out + ran.err):
+            yield f"the host's git did not refuse the commit {name}; `pull` says {(ran.out + ran.err)[-300:]!r}"
 
 
 def still_works(trial: Trial) -> Iterator[str]:
@@ -260,7 +281,7 @@ CHECKS = (
     _check("spellings of .git", "No hook, no configuration and no other spelling of `.git` comes over.", repository),
     _check("devices and setuid", "No device, no FIFO and no setuid bit comes over.", special),
     _check("names in a terminal", "Names in the copy control no terminal: `diff`, `apply` and `pull` print none as it is.", terminal),
-    _check("a tree with a .git", "A commit whose tree holds a `.git` becomes no branch.", commits),
+    _check("a tree with a .git", "A commit whose tree holds a `.git`, or `..`, becomes no branch: the host's git refuses it, and takes a proper one.", commits),
     _check("a proper file", "The control: in spite of the traps a proper file comes over.", still_works),
     *(
         _check(f"cp: {kind}", "An archive that lies writes below its target alone, and `cp` ends with a word.", partial(lying_archive, what))
