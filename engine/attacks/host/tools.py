@@ -18,7 +18,7 @@ from engine.attacks.trial import Trial
 
 # RUN is a program that leaves a marker on the host, OUT the directory outside of the mounts.
 _TRAPS = {
-    "a hook": "for h in post-checkout post-merge pre-commit reference-transaction post-index-change post-applypatch; do"
+    "a hook": "mkdir -p .git/hooks; for h in post-checkout post-merge pre-commit reference-transaction post-index-change post-applypatch; do"
     " printf '#!/bin/sh\\nRUN\\n' > .git/hooks/$h; chmod +x .git/hooks/$h; done",
     "a monitor": "git config core.fsmonitor 'RUN'",
     "a filter": "git config filter.x.clean 'RUN; cat'; git config filter.x.smudge 'RUN; cat'; echo '* filter=x diff=x' > .gitattributes",
