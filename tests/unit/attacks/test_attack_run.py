@@ -7,10 +7,12 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engine.attacks import run
 from engine.attacks.case import Case, load_cases
 from engine.attacks.host import channel, ends, growth, surroundings, tools, values
 from engine.attacks.host.check import Check, NotTried
@@ -20,6 +22,8 @@ from engine.attacks.room import Ran, Room, Stage
 from engine.attacks.run import CHECKS, Result, Wanted, cases_for, checks_for, groups, look
 from engine.attacks.trial import LATER, NAMES, REAL, STATES, Trial, write_files
 from engine.errors import EngineError
+from engine.lifecycle import attacking
+from engine.lifecycle.attacking import commit_of
 
 Answer = Callable[..., Ran]
 
@@ -303,6 +307,33 @@ def test_runs_of_one_user_are_one_and_another_users_is_another() -> None:
     assert first["counts"] == {HELD: 3, OUT: 1, NOT_TRIED: 1} and second["counts"] == one["counts"]
     assert set(first["attempts"][0]["states"]) == {"fresh", "restored", "resumed"} and first["skipped"] == {}
     assert first["seconds"] == 122
+
+
+def test_runs_of_different_code_are_not_one(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) == {}
+
+    def git(*words: str) -> str:
+        argv = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", *words]
+        return subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    assert commit_of(tmp_path) == {"commit": "unknown"}
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    first = commit_of(tmp_path)
+    assert first == {"commit": git("rev-parse", "HEAD")[:12]}
+    (tmp_path / "new").touch()
+    changed = commit_of(tmp_path)
+    assert changed == {"commit": f"{first['commit']}, with changes that are not committed"}
+    reports = [{**to_json(result()), "host": {"user": "root", **code}} for code in (first, changed, first)]
+    assert len(merged(reports)) == 2 and f"- commit: {first['commit']}\n" in render_page(reports)
+
+
+def test_a_report_has_the_commit_of_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = SimpleNamespace(cache=Path("/nonexistent"))
+    monkeypatch.setattr(run, "run_attacks", lambda *given: result())
+    monkeypatch.setattr(attacking, "commit_of", lambda root: {"commit": str((root / "engine").is_dir())})
+    report = attacking.attack(layout, Wanted(), {}, print)  # type: ignore[arg-type]
+    assert report["host"] == {"user": "root", "commit": "True"}
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "nothing", '{"version": 2, "attempts": []}'])
