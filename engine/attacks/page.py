@@ -22,7 +22,9 @@ _HEAD = """\
 What root in the guest tries, and what must hold of it on both sides. `sandbox doctor --attack` tries it on your own
 machine: it makes a throw-away sandbox in a network of its own, in which every frame is heard, with keys that are worth
 nothing. Nothing of it leaves the machine. A verdict is *held*, *out*, or *not tried* with the reason. That the attempts
-see what goes wrong is tried by `tests/e2e/test_attack_suite.py`, with a sandbox whose file allows what it should not.
+see what goes wrong is shown for fifteen of them, of ten groups: `tests/e2e/test_attack_suite.py` tries them on a
+sandbox whose file allows what it should not, and they are out. That no attempt of the guest's holds which was not made
+is shown for all of them by `tests/unit/attacks/test_attack_verdicts.py`.
 """
 
 

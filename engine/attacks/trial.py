@@ -80,7 +80,7 @@ STATES = {
     "revoked": "a credential was removed while it ran",
     "forked": "a copy of a running sandbox",
 }
-LATER = {"forked": "this version cannot fork a sandbox"}
+LATER = {"forked": "no attempt has been made in a clone yet"}
 
 
 def inward_names(cases: list[Case]) -> dict[str, str]:

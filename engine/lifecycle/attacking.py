@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from engine.clones.git import run_git
+from engine.errors import EngineError
 
 if TYPE_CHECKING:
     from engine.attacks.run import Wanted
     from engine.cache.store import Store
     from engine.state.layout import Layout
 
+_ROOT = Path(__file__).parents[2]
 _CARRIERS = {"passt": "passt, in a network namespace with nothing but the gateway", "user": "QEMU's user network"}
 
 
@@ -24,8 +29,23 @@ def attack(
     from engine.attacks.page import to_json
     from engine.attacks.run import run_attacks
 
-    result = run_attacks(wanted, environment, layout.cache, tell)
-    return to_json(result)
+    code = commit_of(_ROOT)
+    report = to_json(run_attacks(wanted, environment, layout.cache, tell))
+    report["host"] |= code
+    return report
+
+
+def commit_of(root: Path) -> dict[str, str]:
+    """Which code runs, where `root` is a work tree of git: runs of different code are different runs. Takes 50 ms."""
+    if not (root / ".git").exists():
+        return {}
+    own = ["-c", "safe.directory=*"]  # an ordinary user may run what root has checked out
+    try:
+        commit = run_git([*own, "rev-parse", "--short=12", "HEAD"], root).stdout.decode().strip()
+        changed = run_git([*own, "status", "--porcelain"], root).stdout
+    except EngineError:
+        return {"commit": "unknown"}
+    return {"commit": commit + (", with changes that are not committed" if changed else "")}
 
 
 async def describe_host(store: Store) -> dict[str, str]:

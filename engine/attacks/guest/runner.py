@@ -20,6 +20,8 @@ from engine.attacks.guest.talk import Talk
 
 BOOKMARK = re.compile(r"attempt-([0-9]+)\.bookmark\.invalid")
 LONGEST_S = 120.0
+# The last line of what an attempt says: its program came to its end, raised an exception, or had to be killed.
+RAN, RAISED, KILLED = "[ran]", "[raised]", "[killed]"
 _MOST = 6000  # characters of what an attempt says
 
 
@@ -43,7 +45,8 @@ def _attempt(case: dict[str, str], stage: dict[str, Any]) -> str:
         os.close(reader)
         os.setsid()
         with os.fdopen(writer, "w", errors="backslashreplace") as out:
-            out.write(_say(case, stage)[:_MOST])
+            words, end = _say(case, stage)
+            out.write(f"{words[:_MOST]}\n{end}")
         os._exit(0)
     os.close(writer)
     said, deadline = b"", time.monotonic() + LONGEST_S
@@ -53,7 +56,7 @@ def _attempt(case: dict[str, str], stage: dict[str, Any]) -> str:
                 break
             said += data
     else:
-        said += b"\nno end"
+        said += b"\n" + KILLED.encode()
     os.close(reader)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
@@ -61,8 +64,10 @@ def _attempt(case: dict[str, str], stage: dict[str, Any]) -> str:
     return said.decode(errors="replace")
 
 
-def _say(case: dict[str, str], stage: dict[str, Any]) -> str:
+def _say(case: dict[str, str], stage: dict[str, Any]) -> tuple[str, str]:
+    """What it says, and RAN or RAISED."""
     words: list[str] = []
+    end = RAN
     talk = Talk(stage["gateway"])
     names: dict[str, Any] = {name: getattr(talk, name) for name in dir(talk) if not name.startswith("_")}
     names |= {**stage, "value": case["value"], "say": lambda what: words.append(str(what)), "sh": shell, "Wire": Wire}
@@ -70,10 +75,11 @@ def _say(case: dict[str, str], stage: dict[str, Any]) -> str:
     try:
         exec(compile(case["attack"], case["label"], "exec"), names)
     except (Exception, SystemExit) as error:
+        end = RAISED
         words.append(f"{type(error).__name__}: {error}")
         if not isinstance(error, OSError | SystemExit):
             words.append(traceback.format_exc(limit=-2))
-    return "\n".join(words)
+    return "\n".join(words), end
 
 
 def shell(command: str, timeout_s: float = 30.0) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +18,7 @@ from engine.attacks.trial import Trial
 
 # RUN is a program that leaves a marker on the host, OUT the directory outside of the mounts.
 _TRAPS = {
-    "a hook": "for h in post-checkout post-merge pre-commit reference-transaction post-index-change post-applypatch; do"
+    "a hook": "mkdir -p .git/hooks; for h in post-checkout post-merge pre-commit reference-transaction post-index-change post-applypatch; do"
     " printf '#!/bin/sh\\nRUN\\n' > .git/hooks/$h; chmod +x .git/hooks/$h; done",
     "a monitor": "git config core.fsmonitor 'RUN'",
     "a filter": "git config filter.x.clean 'RUN; cat'; git config filter.x.smudge 'RUN; cat'; echo '* filter=x diff=x' > .gitattributes",
@@ -39,13 +40,22 @@ _WRITES = {
     "a FIFO and a device": "mkfifo fifo; mknod null c 1 3; mknod disk b 254 0",
     "setuid": "cp /bin/true setuid; chmod 6755 setuid",
 }  # fmt: skip
-# A commit whose tree has a `.git` and `..`: no git writes one, `mktree` does.
-_COMMITS = """
+# A commit on a branch of its own, which HEAD is put on: `pull` takes that. No git makes the trees of _EVIL out of files;
+# `mktree` writes them, well-formed, so that they can be packed.
+_COMMIT = """
 blob=$(echo '[core] fsmonitor = RUN' | git hash-object -w --stdin)
-inner=$(printf '100644 blob %s\\tconfig\\n' $blob | git mktree)
-tree=$(printf '040000 tree %s\\t.git\\n040000 tree %s\\t..\\n' $inner $inner | git hash-object -t tree --stdin -w --literally 2>/dev/null || printf '040000 tree %s\\t.git\\n' $inner | git mktree)
-git update-ref refs/heads/main $(echo evil | git commit-tree $tree -p HEAD)
+inner=$(printf "100644 blob $blob\\tconfig\\n" | git mktree)
+tree=$(printf "ENTRY\\n" | git mktree)
+git update-ref refs/heads/NAME $(echo NAME | git commit-tree $tree -p main)
+git symbolic-ref HEAD refs/heads/NAME
 """
+_GOOD = _COMMIT.replace("ENTRY", "100644 blob $blob\\tcommitted.txt").replace("NAME", "proper")
+_EVIL = {
+    name: _COMMIT.replace("ENTRY", f"040000 tree $inner\\t{entry}").replace("NAME", name)
+    for name, entry in (("dotgit", ".git"), ("dotdot", ".."))
+}
+_REFUSAL = re.compile(r"fsck error|hasDotgit|hasDotdot")
+NOT_SET = "not set:"
 _PROPER = "echo proper > proper.txt"
 _AS_ROOT = (
     "cd /copied; export HOME=/root GIT_AUTHOR_NAME=g GIT_AUTHOR_EMAIL=g@l GIT_COMMITTER_NAME=g GIT_COMMITTER_EMAIL=g@l"
@@ -66,17 +76,30 @@ def outputs(trial: Trial) -> str:
 def set_traps(trial: Trial) -> str:
     """Plant all of them, run the host's commands over them, and return what those printed."""
     lines = [_AS_ROOT, f"chown -R root: /copied; {_PROPER}"]
-    for number, trap in enumerate(_TRAPS.values()):
-        lines.append(f"( {trap.replace('RUN', f'touch {trial.outside}/ran-{number}')} ) || true")
-    lines += [f"( {trap} ) || true" for trap in (*_WRITES.values(), _COMMITS)]
+    for number, (name, trap) in enumerate(_TRAPS.items()):
+        lines.append(_setting(name, trap.replace("RUN", f"touch {trial.outside}/ran-{number}")))
+    lines += [_setting(name, trap) for name, trap in (*_WRITES.items(), ("a proper commit", _GOOD))]
     script = "\n".join(lines).replace("RUN", f"touch {trial.outside}/ran").replace("OUT", str(trial.outside))
-    trial.root("sh -s", stdin=script).ok()
+    trial.notes["not set"] = trial.root("sh -s", stdin=script).ok().out
     ran = [trial.call(*command, timeout_s=120) for command in _COMMANDS]
     return "".join(one.out + one.err + ("" if one.code is not None else "\nno end\n") for one in ran)
 
 
+def _setting(name: str, trap: str) -> str:
+    """The lines that set it, and say its name if any of it failed: a trap that is not there springs on nobody."""
+    return f"( set -e\n{trap}\n)\n[ $? = 0 ] || echo '{NOT_SET} {name}.'"
+
+
+def not_set(trial: Trial, *names: str) -> Iterator[str]:
+    """A complaint for each of these traps that the guest could not set."""
+    for name in names:
+        if f"{NOT_SET} {name}." in trial.notes.get("not set", ""):
+            yield f"the trap {name!r} could not be set"
+
+
 def trapped(number: int, trial: Trial) -> Iterator[str]:
     outputs(trial)
+    yield from not_set(trial, [*_TRAPS][number])
     marker = trial.outside / f"ran-{number}"
     if marker.exists():
         marker.unlink()
@@ -86,6 +109,7 @@ def trapped(number: int, trial: Trial) -> Iterator[str]:
 def written(trial: Trial) -> Iterator[str]:
     """Nothing of the copy was written where it does not belong."""
     outputs(trial)
+    yield from not_set(trial, "a link out", "a directory that became a link", "a file through a link")
     copied = trial.beside / "copied"
     for path in copied.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(copied.resolve()):
@@ -96,6 +120,7 @@ def written(trial: Trial) -> Iterator[str]:
 
 def repository(trial: Trial) -> Iterator[str]:
     outputs(trial)
+    yield from not_set(trial, "another spelling of .git")
     copied = trial.beside / "copied"
     if "touch" in (copied / ".git/config").read_text():
         yield "the guest's configuration is in the repository of the host"
@@ -109,6 +134,7 @@ def repository(trial: Trial) -> Iterator[str]:
 
 def special(trial: Trial) -> Iterator[str]:
     outputs(trial)
+    yield from not_set(trial, "a FIFO and a device", "setuid")
     for path in (trial.beside / "copied").rglob("*"):
         mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
@@ -119,6 +145,7 @@ def special(trial: Trial) -> Iterator[str]:
 
 def terminal(trial: Trial) -> Iterator[str]:
     text = outputs(trial)
+    yield from not_set(trial, "names that control a terminal")
     if controls := sorted(
         {letter for letter in text if (ord(letter) < 32 and letter not in "\n\t") or letter in "\x7f\u202e"}
     ):
@@ -130,10 +157,22 @@ def terminal(trial: Trial) -> Iterator[str]:
 
 
 def commits(trial: Trial) -> Iterator[str]:
-    """`pull` fetched no tree that git would write as a repository."""
+    """`pull` takes a proper commit, and none whose tree git would write as a repository, or above it: git refuses it."""
     text = outputs(trial)
-    if (trial.beside / "copied/.git/refs/heads/pulled").exists():
-        yield f"a commit with a tree that holds a .git became a branch: {text[-300:]!r}"
+    yield from not_set(trial, "a proper commit")
+    branches = trial.beside / "copied/.git/refs/heads"
+    if not (branches / "pulled").exists():
+        yield f"the control: a proper commit was not pulled: {text[-300:]!r}"
+    for name, commit in _EVIL.items():
+        script = "\n".join([_AS_ROOT, _setting(name, commit)])
+        made = trial.root("sh -s", stdin=script).ok()
+        if NOT_SET in made.out:
+            yield f"the commit {name} could not be made: {made.err[-300:]!r}"
+        ran = trial.call("pull", "--branch", f"pulled-{name}", timeout_s=120)
+        if (branches / f"pulled-{name}").exists():
+            yield f"the commit {name}, with a tree that no git makes, became a branch"
+        elif not _REFUSAL.search(ran.out + ran.err):
+            yield f"the host's git did not refuse the commit {name}; `pull` says {(ran.out + ran.err)[-300:]!r}"
 
 
 def still_works(trial: Trial) -> Iterator[str]:
@@ -175,11 +214,12 @@ _LYING = {
 _REPLACE = """
 mkdir -p /run/tar /d; cat > /run/tar/lying.py
 [ -e /run/tar/real ] || cp /usr/bin/tar /run/tar/real
-printf '#!/bin/sh\\nexec python3 /run/tar/lying.py "$(cat /run/tar/what)" "$(cat /run/tar/out)"\\n' > /run/tar/tar; chmod 755 /run/tar/tar
-echo WHAT > /run/tar/what; echo OUT > /run/tar/out
+printf '#!/bin/sh\\ntouch /run/tar/used\\nexec python3 /run/tar/lying.py "$(cat /run/tar/what)" "$(cat /run/tar/out)"\\n' > /run/tar/tar; chmod 755 /run/tar/tar
+rm -f /run/tar/used; echo WHAT > /run/tar/what; echo OUT > /run/tar/out
 findmnt /usr/bin/tar > /dev/null || mount --bind /run/tar/tar /usr/bin/tar
 """
-_PUT_BACK = "umount /usr/bin/tar 2>/dev/null; true"
+USED = "it was used"
+_PUT_BACK = f"umount /usr/bin/tar 2>/dev/null; [ -e /run/tar/used ] && echo {USED}; true"
 
 
 def lying_archive(what: str, trial: Trial) -> Iterator[str]:
@@ -190,7 +230,9 @@ def lying_archive(what: str, trial: Trial) -> Iterator[str]:
     try:
         ran = trial.call("cp", ":/d", str(target / "here"), timeout_s=60)
     finally:
-        trial.root(_PUT_BACK)
+        put_back = trial.root(_PUT_BACK)
+    if USED not in put_back.out:
+        yield f"`cp` did not ask the program that lies: {(ran.out + ran.err)[-300:]!r}"
     if ran.code is None:
         yield "`cp` did not end within a minute"
     if ran.code == 3 or "Traceback" in ran.err:
@@ -239,7 +281,7 @@ CHECKS = (
     _check("spellings of .git", "No hook, no configuration and no other spelling of `.git` comes over.", repository),
     _check("devices and setuid", "No device, no FIFO and no setuid bit comes over.", special),
     _check("names in a terminal", "Names in the copy control no terminal: `diff`, `apply` and `pull` print none as it is.", terminal),
-    _check("a tree with a .git", "A commit whose tree holds a `.git` becomes no branch.", commits),
+    _check("a tree with a .git", "A commit whose tree holds a `.git`, or `..`, becomes no branch: the host's git refuses it, and takes a proper one.", commits),
     _check("a proper file", "The control: in spite of the traps a proper file comes over.", still_works),
     *(
         _check(f"cp: {kind}", "An archive that lies writes below its target alone, and `cp` ends with a word.", partial(lying_archive, what))

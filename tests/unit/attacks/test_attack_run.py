@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engine.attacks import run
 from engine.attacks.case import Case, load_cases
 from engine.attacks.host import channel, ends, growth, surroundings, tools, values
 from engine.attacks.host.check import Check, NotTried
@@ -19,6 +22,8 @@ from engine.attacks.room import Ran, Room, Stage
 from engine.attacks.run import CHECKS, Result, Wanted, cases_for, checks_for, groups, look
 from engine.attacks.trial import LATER, NAMES, REAL, STATES, Trial, write_files
 from engine.errors import EngineError
+from engine.lifecycle import attacking
+from engine.lifecycle.attacking import commit_of
 
 Answer = Callable[..., Ran]
 
@@ -68,7 +73,7 @@ def test_there_are_enough_attempts_each_under_a_name_of_its_own() -> None:
 
 
 def test_each_state_has_attempts_of_each_kind_of_group_that_is_for_it() -> None:
-    assert set(LATER) < set(STATES)
+    assert set(LATER) < set(STATES) and "cannot" not in LATER["forked"], "`sandbox fork` makes one"
     for state in [state for state in STATES if state not in LATER]:
         assert cases_for(state, Wanted()) or state == "revoked"
         assert {"credentials", "network", "mounts", "kernel"} <= {one.group for one in checks_for(state, Wanted())}
@@ -99,7 +104,7 @@ def test_a_check_that_breaks_off_did_not_hold() -> None:
 
 def test_an_attempt_may_say_that_it_cannot_be_tried() -> None:
     case = Case("kernel", "k", "C.", "", "^end$")
-    (outcome,) = judge([case], {case.label: "not tried: no /dev/mem"}, [], {})
+    (outcome,) = judge([case], {case.label: "not tried: no /dev/mem\n[ran]"}, [], {})
     assert outcome.verdict == NOT_TRIED
 
 
@@ -134,6 +139,9 @@ def test_what_changed_around_is_seen(trial: Trial, number: int, spoil: Callable[
 def test_a_program_that_ran_on_the_host_is_seen(trial: Trial) -> None:
     trial.notes["tools"] = "esc"
     assert list(tools.trapped(3, trial)) == []
+    trial.notes["not set"] = "not set: a program for differences.\n"
+    assert ["a program for differences" in text for text in tools.trapped(3, trial)] == [True]
+    trial.notes["not set"] = ""
     (trial.outside / "ran-3").touch()
     assert list(tools.trapped(3, trial)) and not (trial.outside / "ran-3").exists()
 
@@ -142,24 +150,33 @@ def test_what_the_tools_must_not_write_or_print_is_seen(trial: Trial) -> None:
     trial.notes["tools"] = "esc"
     copied = trial.beside / "copied"
     (copied / "proper.txt").write_text("proper\n")
-    looks = (tools.written, tools.repository, tools.special, tools.terminal, tools.commits, tools.still_works)
+    looks = (tools.written, tools.repository, tools.special, tools.terminal, tools.still_works)
     assert [text for one in looks for text in one(trial)] == []
     (copied / "out").symlink_to(trial.outside)
     os.mkfifo(copied / "fifo")
     (copied / ".git/hooks/post-merge").touch()
-    (copied / ".git/refs/heads/pulled").touch()
     (copied / "proper.txt").unlink()
     trial.notes["tools"] = "esc\x1b]52;c;x"
-    assert [bool(list(one(trial))) for one in looks] == [True] * 6
+    assert [bool(list(one(trial))) for one in looks] == [True] * 5
 
 
 def test_a_lying_archive_that_got_out_is_seen(trial: Trial) -> None:
+    (complaint,) = tools.lying_archive("noise", trial)
+    assert "did not ask the program that lies" in complaint
+    room(trial).answer = lambda *argv, **options: ran(0, f"{tools.USED}\n")
     assert list(tools.lying_archive("dots", trial)) == []
-    room(trial).answer = lambda *argv, **options: (trial.outside / "evil").touch() or ran()  # type: ignore[func-returns-value]
-    assert list(tools.lying_archive("link", trial))
-    room(trial).answer = lambda *argv, **options: ran(3 if argv[0] == "cp" else 0, err="Traceback")
+    room(trial).answer = lambda *argv, **options: (trial.outside / "evil").touch() or ran(0, tools.USED)  # type: ignore[func-returns-value]
+    assert len(list(tools.lying_archive("link", trial))) == 1
+    room(trial).answer = lambda *argv, **options: ran(3 if argv[0] == "cp" else 0, tools.USED, err="Traceback")
     (trial.outside / "evil").unlink()
-    assert list(tools.lying_archive("hard", trial))
+    assert len(list(tools.lying_archive("hard", trial))) == 1
+
+
+def test_a_trap_that_could_not_be_set_is_told() -> None:
+    for trap, said in (("true\ntrue", ""), ("false\ntrue", "not set: a.\n"), ("nonexistent-program", "not set: a.\n")):
+        script = f"{tools._setting('a', trap)}\necho on\n"
+        shell = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True)
+        assert shell.stdout == f"{said}on\n"
 
 
 def test_a_word_that_controls_the_terminal_is_seen(trial: Trial) -> None:
@@ -196,12 +213,14 @@ def test_what_grew_is_seen(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> Non
     trial.instance.mkdir(parents=True)
     room(trial).alive = {os.getpid(): "python test"}
     monkeypatch.setattr(growth, "MB", 1 << 40)
+    assert [text for text in growth.grows("processes", trial) if "did not do its work" in text]
+    room(trial).answer = lambda *argv, **options: ran(0, "worked\n")
     assert list(growth.grows("processes", trial)) == []
     (trial.instance / "journal.jsonl").write_bytes(b"x" * 10000)
     monkeypatch.setattr(growth, "_JOURNAL", 1)
     assert list(growth.grows("requests", trial))
     monkeypatch.setattr(growth, "_JOURNAL", 1 << 40)
-    room(trial).answer = lambda *argv, **options: ran(None if argv[-1] == "true" else 0, "made")
+    room(trial).answer = lambda *argv, **options: ran(None if argv[-1] == "true" else 0, "worked\nmade")
     assert len(list(growth.grows("a file beyond the disk", trial))) == 2
 
 
@@ -288,6 +307,33 @@ def test_runs_of_one_user_are_one_and_another_users_is_another() -> None:
     assert first["counts"] == {HELD: 3, OUT: 1, NOT_TRIED: 1} and second["counts"] == one["counts"]
     assert set(first["attempts"][0]["states"]) == {"fresh", "restored", "resumed"} and first["skipped"] == {}
     assert first["seconds"] == 122
+
+
+def test_runs_of_different_code_are_not_one(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) == {}
+
+    def git(*words: str) -> str:
+        argv = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", *words]
+        return subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    assert commit_of(tmp_path) == {"commit": "unknown"}
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    first = commit_of(tmp_path)
+    assert first == {"commit": git("rev-parse", "HEAD")[:12]}
+    (tmp_path / "new").touch()
+    changed = commit_of(tmp_path)
+    assert changed == {"commit": f"{first['commit']}, with changes that are not committed"}
+    reports = [{**to_json(result()), "host": {"user": "root", **code}} for code in (first, changed, first)]
+    assert len(merged(reports)) == 2 and f"- commit: {first['commit']}\n" in render_page(reports)
+
+
+def test_a_report_has_the_commit_of_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = SimpleNamespace(cache=Path("/nonexistent"))
+    monkeypatch.setattr(run, "run_attacks", lambda *given: result())
+    monkeypatch.setattr(attacking, "commit_of", lambda root: {"commit": str((root / "engine").is_dir())})
+    report = attacking.attack(layout, Wanted(), {}, print)  # type: ignore[arg-type]
+    assert report["host"] == {"user": "root", "commit": "True"}
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "nothing", '{"version": 2, "attempts": []}'])

@@ -31,7 +31,7 @@ def bookmark(number: int) -> dict[str, Any]:
 def complaints(said: str, *lines: dict[str, Any], late: tuple[dict[str, Any], ...] = ()) -> list[str]:
     """Of ONE, when QUIET came after it; QUIET has none itself."""
     journal = [bookmark(0), *lines, bookmark(1), *late, bookmark(2)]
-    one, quiet = judge([ONE, QUIET], {ONE.label: said, QUIET.label: "nothing"}, journal, NAMES)
+    one, quiet = judge([ONE, QUIET], {ONE.label: f"{said}\n[ran]", QUIET.label: "nothing\n[ran]"}, journal, NAMES)
     assert quiet.verdict == "held", quiet
     return one.complaints
 
@@ -80,7 +80,7 @@ def test_a_line_that_nobody_expects_is_seen(line: dict[str, Any]) -> None:
 
 
 def test_an_attempt_that_should_not_reach_the_gateway_is_seen_there() -> None:
-    said = {ONE.label: "HTTP/1.1 403", QUIET.label: "nothing"}
+    said = {ONE.label: "HTTP/1.1 403\n[ran]", QUIET.label: "nothing\n[ran]"}
     journal = [bookmark(0), REFUSED, bookmark(1), {**REFUSED, "verdict": "allowed", "host": "a.example"}, bookmark(2)]
     one, quiet = judge([ONE, QUIET], said, journal, NAMES)
     assert (one.verdict, quiet.verdict) == ("held", "out")
