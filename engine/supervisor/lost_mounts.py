@@ -1,9 +1,9 @@
 """Mounts whose file server has ended while the sandbox runs: the guest gets errors there, instead of waiting for ever.
 
 Nobody would answer what the guest asks of such a device, and each process that touches the mount would stand in the
-guest's kernel. So the device is unplugged, upon which whoever asks more hears ENOTCONN. What was asked in the very moment
-and has no answer waits until the machine ends: virtiofs has no way to give up a request (fs/fuse/virtio_fs.c,
-`no_control`; seen with a server that was stopped, asked and killed).
+guest's kernel. So the device is unplugged, and then whoever asks more hears ENOTCONN. What was asked before that waits
+until the machine ends: virtiofs has no way to give up a request (`no_control` in fs/fuse/virtio_fs.c; seen with a
+server that was stopped, asked and killed).
 """
 
 from __future__ import annotations
