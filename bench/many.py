@@ -137,8 +137,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured there as well")
     options = parser.parse_args()
     facts = machine_facts()
-    with prepare() as bench:
-        found = measure(bench, options.most)
+    try:
+        with prepare() as bench:
+            found = measure(bench, options.most)
+    except KeyboardInterrupt:
+        return 130  # those that ran are down
     sizes = {int(number): size["pss"] for number, size in found["memory"].items()}
     first, last = min(sizes), max(sizes)
     print(f"up: the first {found['seconds'][0]:.2f} s, the last {found['seconds'][-1]:.2f} s")
