@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from engine.cache.disk_space import explain_full_disk
 from engine.files import make_private, read_json, write_json
 from engine.state.keys import bytes_key
 from engine.state.layout import Layout
+from engine.state.locks import is_locked, locked
 
 
 @dataclass
@@ -68,24 +70,16 @@ def hold_entries(layout: Layout) -> Iterator[Hold]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def removal_lock(layout: Layout) -> Iterator[None]:
+def removal_lock(layout: Layout) -> AbstractContextManager[None]:
     """Held while a hold is written, and while entries are taken out of the cache: for milliseconds, so it waits."""
-    path = layout.removal_lock
-    make_private(path.parent)
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return locked(layout.removal_lock)
 
 
 def held_entries(layout: Layout) -> dict[str, list[int]]:
     """The names of the entries that processes hold, and the numbers of those processes. Forgets those that ended."""
     found: dict[str, list[int]] = {}
     for path in layout.holds():
-        if _is_alive(path):
+        if is_locked(path, remove=True):  # else the process that wrote it has ended
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 record = read_json(path)
                 for name in record["entries"]:
@@ -111,19 +105,3 @@ def _note_state(layout: Layout) -> None:
     path = layout.noted_state(bytes_key(os.fsencode(state))[:16])
     if not path.exists():
         write_json(path, {"state": str(state)})
-
-
-def _is_alive(path: Path) -> bool:
-    """Whether the process that wrote the hold still runs; otherwise its file is removed."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)

@@ -12,11 +12,13 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from engine.files import make_private
 from engine.state.instance_paths import ForkPaths
 from engine.state.layout import Layout
+from engine.state.locks import is_locked, locked
 from engine.state.trees import remove_tree
 
 LAYERS_MOST = 64  # disks below a disk
@@ -47,7 +49,7 @@ def sweep_forks(layout: Layout) -> None:
         with forks_locked(layout):
             forks = [ForkPaths(directory) for directory in layout.forks.iterdir()]
             # First who holds one, once, and then the disks: who lets go has made the disk that needs the fork.
-            held = [fork for fork in forks if is_held(fork.held)]
+            held = [fork for fork in forks if is_locked(fork.held)]
             needed = {name for disk in disks(layout) for name in _forks_below(layout, disk)}
             for fork in held:
                 needed |= set(_forks_below(layout, fork.disk))
@@ -105,29 +107,6 @@ def below(disk: Path) -> Iterator[Path]:
             return
 
 
-def is_held(path: Path) -> bool:
-    """Whether a process needs what is beside the file."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def forks_locked(layout: Layout) -> Iterator[None]:
+def forks_locked(layout: Layout) -> AbstractContextManager[None]:
     """Within the block nobody makes, names or removes a fork. Waits for those who do."""
-    path = layout.forks_lock
-    make_private(path.parent)
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return locked(layout.forks_lock)

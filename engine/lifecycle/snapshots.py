@@ -20,11 +20,12 @@ from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
 from engine.lifecycle.fork import forkable, write_fork
-from engine.lifecycle.forks import below, disks, forks_locked, is_held, new_fork, sweep_forks
+from engine.lifecycle.forks import below, disks, forks_locked, new_fork, sweep_forks
 from engine.lifecycle.from_fork import copy_bases, launch_of, own_ports, read_launch, start_there, taken_ports
 from engine.resolve.host_ports import port_is_free
 from engine.state.configuration import Running, load_running, recorded
 from engine.state.instances import Instance, claim, hold_name
+from engine.state.locks import is_locked
 from engine.state.trees import disk_usage, remove_tree, sync, sync_tree
 from vmm.spec import HostForward
 
@@ -108,7 +109,7 @@ def remove_snapshot(layout: Layout, label: str) -> Kept:
     kept = layout.snapshot(label)
     _check_there(layout, label)
     with forks_locked(layout):
-        starting = is_held(kept.held)  # before the disks: who lets go has made its own
+        starting = is_locked(kept.held)  # before the disks: who lets go has made its own
         users = {disk.parent.name for disk in disks(layout) if kept.disk.resolve() in below(disk)}
         if users or starting:
             who = ", ".join(sorted(users)) or "a sandbox that is starting"
