@@ -63,8 +63,8 @@ def test_interrupting_up_leaves_nothing_and_the_next_one_goes_on(
     else:
         pytest.fail(f"{phase!r} never came: {seen}")
     process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode in (130, -number, 1, 143)
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode in (130, -number, 1, 143), rest.decode()[-4000:]
     wait_until(world.processes, lambda found: not found, f"processes are left after {number.name}")
     for row in world.listed(project):
         assert row["status"] in ("dead", "failed"), row
