@@ -51,6 +51,7 @@ mounts:
   - {{source: ./own, target: /own, local: [node_modules]}}
   - {{source: ./copied, target: /copied, mode: clone}}
 """
+PLACES = {"live mount": "/live", "local directory": "/own", "clone": "/copied"}
 # In the guest: seconds of one command, and what it said, as JSON.
 TIMED = """
 import json, subprocess, sys, time
@@ -126,9 +127,9 @@ def measure_status(bench: Bench) -> Iterator[Comparison]:
     yield Comparison(here.what, here, peer)
 
 
-def measure_npm(bench: Bench) -> Iterator[Comparison]:
-    """`npm ci` through the gateway, without a cache."""
-    places = {"live mount": "/live", "local directory": "/own", "clone": "/copied", "guest's disk": DISK}
+def measure_npm(bench: Bench, chosen: list[str]) -> Iterator[Comparison]:
+    """`npm ci` through the gateway, without a cache; the guest's disk is always among the places."""
+    places = {title: where for title, where in PLACES.items() if title in chosen} | {"guest's disk": DISK}
     bench.call("exec", NAME, "--", "mkdir", "-p", DISK)
     bench.call("exec", NAME, "--", "cp", "/live/package.json", "/live/package-lock.json", DISK)
     series = {title: Series(f"npm ci, {title}") for title in places}
@@ -146,6 +147,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="how often each thing is measured (default 5)")
     parser.add_argument("--only", choices=("status", "npm"), help="this alone")
+    parser.add_argument("--npm-in", nargs="+", choices=PLACES, default=list(PLACES), help="`npm ci` not in all places")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured there as well")
     options = parser.parse_args()
     facts = machine_facts()
@@ -168,7 +170,7 @@ def main() -> int:
             comparisons += measure_status(bench)
             bench.call("exec", NAME, "--", "rm", "-rf", DISK, timeout_s=TASK_S)
         if options.only != "status":
-            comparisons += measure_npm(bench)
+            comparisons += measure_npm(bench, options.npm_in)
     facts |= {"accelerator": known_accelerator(dict(os.environ)), "load_after": load_average()}
     report(facts, comparisons, options.json)
     return 0
