@@ -37,11 +37,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _leave(code: int) -> None:
-    """End this process, unless there is something to say about its streams.
+    """End this process at once, unless a thread still works or there is something to say about its streams.
 
-    Nothing waits for its end: there is no thread, and nothing that is to be called at exit. Python would still free
-    every module, one after the other, which takes 5 ms of the 50 of `exec`.
+    The usual end frees every module, one after the other: 5 ms of the 50 that `exec` takes.
     """
+    threading = sys.modules.get("threading")
+    if threading and threading.active_count() > 1:
+        return
     try:
         sys.stdout.flush()
         sys.stderr.flush()
