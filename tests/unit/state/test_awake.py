@@ -101,6 +101,16 @@ def test_a_damaged_record_is_for_those_who_say_so(layout: Layout, here: Path, te
     assert quick("cart") is not None
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"process": "another"}, {"pid": None}, {"process": None}, {"state": "paused"}, {"state": "starting"}],
+    ids=str,
+)
+def test_one_that_does_not_run_is_for_those_who_say_so(layout: Layout, here: Path, changes: dict[str, Any]) -> None:
+    write(layout, "shop", here.parent, **changes)
+    assert quick("shop") is quick(None) is None
+
+
 @pytest.mark.parametrize("root", ["cache", "state", "runtime"])
 def test_a_root_that_others_can_enter_is_for_those_who_say_so(layout: Layout, here: Path, root: str) -> None:
     write(layout, "shop", here.parent)
