@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cold_boot import ColdBoot, known_accelerator
+from exec_open import seconds_of_execs
 from exec_start import NAME as LISTENING
 from exec_start import start_listening
 from gateway_speed import SIZE, gateway_downloads
@@ -42,6 +43,7 @@ BUILD_S = 3600.0  # a cold cache, under emulation
 CALL_S = 300.0
 SMALL_FILES = 100
 NAME = "bench"
+GUEST_USER = "agent"
 PASS = [sys.executable, "-c", "pass"]
 
 
@@ -160,6 +162,7 @@ def measure_running(bench: Bench) -> Iterator[Comparison]:
     python = ("python -c pass", bench.seconds(PASS))
     exec_true = bench.sandbox("exec", NAME, "--", "true")
     yield alternate("sandbox exec -- true", bench.runs, ("exec -- true", bench.seconds(exec_true)), python)
+    yield from measure_open(bench)
     # By turns, in the guest, so that the way in does not count.
     places = ["/workspace", "/home/agent"]
     script = (Path(__file__).parent / "files_in_guest.py").read_text()
@@ -169,6 +172,18 @@ def measure_running(bench: Bench) -> Iterator[Comparison]:
     found = json.loads(said)
     name = f"{SMALL_FILES} small files, live mount"
     yield Comparison(name, Series("virtiofs", found[places[0]]), Series("guest's own disk", found[places[1]]))
+
+
+def measure_open(bench: Bench) -> Iterator[Comparison]:
+    """`true` as a user of the guest, over a connection that is open, beside what starting it takes in the guest."""
+    script = (Path(__file__).parent / "spawn_in_guest.py").read_text()
+    python = ["python3", "-I", "-S", "-B", "-", GUEST_USER, str(bench.runs)]
+    own = json.loads(bench.call("exec", "-i", "-u", "root", NAME, "--", *python, stdin=script))
+    ours = Series("exec, open connection", seconds_of_execs(bench.env, NAME, GUEST_USER, bench.runs))
+    for what, seconds in own.items():
+        found = Comparison("exec of true, open connection", ours, Series(what, seconds))
+        yield found
+        yield Comparison("... without the guest's own", found.surplus(), found.peer)
 
 
 SUITES = {"cli": measure_cli, "gateway": measure_gateway, "machine": measure_machine}

@@ -20,7 +20,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from engine.state import layout
+from engine.state import roots
 
 # No timed asserts: on a busy machine an example takes as long as it takes.
 hypothesis.settings.register_profile("sandbox", deadline=None)
@@ -56,7 +56,7 @@ def isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     # tmp_path is too long for a unix socket (108 bytes)
     runtime = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
     shares = request.node.get_closest_marker("real_cache") is not None
-    cache = layout.platform_root("cache") if shares else tmp_path / "cache"
+    cache = Path(roots.platform_root("cache")) if shares else tmp_path / "cache"
     if not shares or "SANDBOX_CACHE_DIR" not in os.environ:
         monkeypatch.setenv("SANDBOX_CACHE_DIR", str(cache))
     monkeypatch.setenv("SANDBOX_CACHE_SIZE", "none")  # no test prunes what the user has built
@@ -69,7 +69,7 @@ def isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("HOME", str(home))
     for variable in [name for name in os.environ if name.startswith("XDG_")]:
         monkeypatch.delenv(variable)
-    monkeypatch.setattr(layout, "platform_root", _refuse_root)
+    monkeypatch.setattr(roots, "platform_root", _refuse_root)
     if not shares:
         monkeypatch.setattr(socket.socket, "connect", _guard(socket.socket.connect))
         monkeypatch.setattr(socket.socket, "connect_ex", _guard(socket.socket.connect_ex))
@@ -80,7 +80,7 @@ def isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         shutil.rmtree(runtime, ignore_errors=True)
 
 
-def _refuse_root(root: str) -> Path:
+def _refuse_root(root: str) -> str:
     pytest.fail(f"a test asked for the user's own {root} directory")
 
 

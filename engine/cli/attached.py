@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from vmm.channel.guest import GuestChannel
 
 
 def run_attached(
-    control: Path,
+    control: Path | str,
     argv: Sequence[str],
     *,
     user: str,
@@ -36,6 +36,7 @@ async def run_within(channel: GuestChannel, argv: Sequence[str], *, user: str, c
     import asyncio
     import signal
     import tempfile
+    from pathlib import Path
 
     from vmm.channel.attach import Attachment
     from vmm.channel.relay import Relay

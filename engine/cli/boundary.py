@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
 
-from engine.cli.json_errors import is_json_wanted, note_unread, of_error, of_file
-from engine.cli.showing.emphasis import emphasize
+# What shows an error is imported when there is one: `exec` hardly ever has any.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 FAILED, BAD_USAGE, OUR_BUG, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 130, 141
 
@@ -49,6 +50,8 @@ def show(error: BaseException) -> int:
         if isinstance(error, click.exceptions.Exit):
             return int(error.exit_code)
         if isinstance(error, click.ClickException):
+            from engine.cli.json_errors import note_unread
+
             context = getattr(error, "ctx", None)
             note_unread(context)
             _tell(error.format_message(), None, f"`{context.command_path} --help`" if context else None)
@@ -61,8 +64,8 @@ def show(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
     if hasattr(error, "diagnostics"):  # a bad file: each problem with its place, line and caret
-        if is_json_wanted():
-            _print_document(of_file(error.diagnostics))
+        if json_errors := _wanted_json():
+            _print_document(json_errors.of_file(error.diagnostics))
         else:
             print(_redacted(str(error)), file=sys.stderr)
         return BAD_USAGE
@@ -83,12 +86,13 @@ def show(error: BaseException) -> int:
 
 def _tell(brief: str, details: object, hint: str | None) -> None:
     try:
+        from engine.cli.showing.emphasis import emphasize
         from engine.report.text import clean_line
     except (OSError, ImportError, MemoryError):  # what there is too little of may be descriptors
         print(f"error: {ascii(_redacted(brief))[1:-1]}", file=sys.stderr)
         return
-    if is_json_wanted():
-        _print_document(of_error(brief, details, hint))
+    if json_errors := _wanted_json():
+        _print_document(json_errors.of_error(brief, details, hint))
     # Details are often the last words of a guest, which must not steer this terminal.
     print(f"{emphasize('error:', 'red', sys.stderr)} {clean_line(_redacted(brief))}", file=sys.stderr)
     for line in _redacted(str(details or "")).splitlines():
@@ -105,6 +109,12 @@ def _print_document(text: str) -> None:
         raise
     except OSError:
         _discard_output()
+
+
+def _wanted_json() -> Any:
+    """The module engine.cli.json_errors if whoever called the command reads JSON: the option itself has imported it."""
+    module = sys.modules.get("engine.cli.json_errors")
+    return module if module and module.is_json_wanted() else None
 
 
 def _show_bug(error: BaseException) -> int:

@@ -9,28 +9,42 @@ from __future__ import annotations
 import getopt
 import os
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from engine.cli.attached import run_attached
-from engine.cli.waking import choose_awake
-from engine.lifecycle.selection import open_layout
+from engine.state.awake import Awake, find_awake
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 USER = "agent"
 _LONG = ["interactive", "tty", "name=", "workdir=", "env=", "user="]
 _KNOWN = {f"--{name.rstrip('=')}" for name in _LONG}
 
 
-class ExecCall(NamedTuple):
+class ExecCall:
     """The options and the command of one call. `variables` are `K=V`, or `K` for the value of K in our environment."""
 
-    command: tuple[str, ...]
-    name: str | None = None
-    interactive: bool = False
-    tty: bool = False
-    workdir: str | None = None
-    variables: tuple[str, ...] = ()
-    user: str = USER
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        name: str | None = None,
+        interactive: bool = False,
+        tty: bool = False,
+        workdir: str | None = None,
+        variables: tuple[str, ...] = (),
+        user: str = USER,
+    ) -> None:
+        self.command = command
+        self.name = name
+        self.interactive = interactive
+        self.tty = tty
+        self.workdir = workdir
+        self.variables = variables
+        self.user = user
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ExecCall) and vars(self) == vars(other)
 
 
 def read_call(arguments: Sequence[str]) -> ExecCall | None:
@@ -53,21 +67,21 @@ def read_call(arguments: Sequence[str]) -> ExecCall | None:
     for option, value in options:
         match option:
             case "-i" | "--interactive":
-                call = call._replace(interactive=True)
+                call.interactive = True
             case "-t" | "--tty":
-                call = call._replace(tty=True)
+                call.tty = True
             case "-n" | "--name":
-                call = call._replace(name=value)
+                call.name = value
             case "-w" | "--workdir":
-                call = call._replace(workdir=value)
+                call.workdir = value
             case "-e" | "--env":
-                call = call._replace(variables=(*call.variables, value))
+                call.variables += (value,)
             case "-u" | "--user":
-                call = call._replace(user=value)
+                call.user = value
     if len(words) > 1 or (words and call.name):
         return None
     if words:
-        call = call._replace(name=words[0])
+        call.name = words[0]
     return None if find_mistake(call) else call
 
 
@@ -88,16 +102,25 @@ def find_mistake(call: ExecCall) -> tuple[str, str | None] | None:
 
 def run_call(call: ExecCall) -> int:
     """Run the command of a call that has no mistakes; return its exit code. Raises EngineError and GuestError."""
-    instance, control = choose_awake(open_layout(), call.name)
+    sandbox = find_awake(os.environ, call.name) or _choose(call.name)
     return run_attached(
-        control,
+        sandbox.control,
         call.command,
         tty=call.tty,
         interactive=call.interactive,
         user=call.user,
-        cwd=call.workdir or instance.working_directory,
+        cwd=call.workdir or sandbox.working_directory,
         env=dict(_variable(text) for text in call.variables),
     )
+
+
+def _choose(name: str | None) -> Awake:
+    """By all that is known: it is woken, or what keeps it from running a command is said. Raises EngineError."""
+    from engine.cli.waking import choose_awake
+    from engine.lifecycle.selection import open_layout
+
+    instance, control = choose_awake(open_layout(), name)
+    return Awake(str(control), instance.working_directory)
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import EngineError
-
-# Bytes of a socket's path that every system allows. vmm.unix_socket has the same limit, but `ls` must not import it.
-SOCKET_PATH_MAX = 103
+from engine.state.roots import CONTROL, RECORD, SOCKET_PATH_MAX
 
 
 class Sockets:
@@ -20,7 +18,7 @@ class Sockets:
 
     @property
     def control(self) -> Path:
-        return self._socket("control.sock")
+        return self._socket(CONTROL)
 
     def mount(self, number: int) -> Path:
         return self._socket(f"mount-{number}.sock")
@@ -132,7 +130,7 @@ class InstancePaths(NamedTuple):
 
     @property
     def record(self) -> Path:
-        return self.directory / "instance.json"
+        return self.directory / RECORD
 
     @property
     def configuration(self) -> Path:

@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
+from engine.state.awake import VERSION
 from engine.state.layout import Layout
 from engine.state.processes import is_same_process
 
-VERSION = 1
 ANSWER_S = 1.0  # an idle supervisor answers in milliseconds; one that takes longer than this counts as unresponsive
 
 State = Literal["starting", "running", "failed", "stopped", "paused"]

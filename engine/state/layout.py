@@ -9,24 +9,18 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import EngineError
 from engine.state.instance_paths import ForkPaths, InstancePaths, Sockets
+from engine.state.roots import INSTANCES, NAME, digest, is_private, root_of, shorten
 
-APP = "sandbox"
 ROOTS = ("cache", "state", "runtime")
-_XDG = {
-    "cache": ("XDG_CACHE_HOME", ".cache"),
-    "config": ("XDG_CONFIG_HOME", ".config"),
-    "state": ("XDG_STATE_HOME", ".local/state"),
-}
 TMP, LOCKS = "tmp", "locks"  # reserved: no kind of entry is called so
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NAME = re.compile(NAME)
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _KEY = re.compile(r"[0-9a-f]{8,64}")
 
@@ -53,17 +47,8 @@ class Layout(NamedTuple):
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Layout:
-        """The roots that `env` asks for; they exist afterwards (`prepare`). Raises EngineError.
-
-        SANDBOX_CACHE_DIR, SANDBOX_STATE_DIR, SANDBOX_RUNTIME_DIR and SANDBOX_CONFIG_DIR override; else the platform's
-        places for the user that runs this process. Raises EngineError.
-        """
-        layout = cls(
-            cache=_override(env, "SANDBOX_CACHE_DIR") or platform_root("cache"),
-            state=_override(env, "SANDBOX_STATE_DIR") or platform_root("state"),
-            runtime=_override(env, "SANDBOX_RUNTIME_DIR") or _default_runtime(env),
-            config=_override(env, "SANDBOX_CONFIG_DIR") or platform_root("config"),
-        )
+        """The roots that `env` asks for (`root_of`); they exist afterwards (`prepare`). Raises EngineError."""
+        layout = cls(*(Path(root_of(root, env)) for root in (*ROOTS, "config")))
         layout.prepare()
         return layout
 
@@ -156,12 +141,12 @@ class Layout(NamedTuple):
 
     @property
     def instances(self) -> Path:
-        return self.state / "instances"
+        return self.state / INSTANCES
 
     def instance(self, name: str) -> InstancePaths:
         """The paths of the sandbox `name`. Raises EngineError for a name that is not one plain path component."""
         checked = _checked(_NAME, name, "sandbox name")
-        return InstancePaths(self.instances / checked, Sockets(self.runtime / _shorten(checked)))
+        return InstancePaths(self.instances / checked, Sockets(self.runtime / shorten(checked)))
 
     @property
     def forks(self) -> Path:
@@ -189,7 +174,7 @@ class Layout(NamedTuple):
 
     def waker(self, name: str) -> Path:
         """Where the process is asked that listens for the paused sandbox `name`."""
-        return self.runtime / f".wake-{_shorten(_checked(_NAME, name, 'sandbox name'))}"
+        return self.runtime / f".wake-{shorten(_checked(_NAME, name, 'sandbox name'))}"
 
     def build_sockets(self, random: str) -> Sockets:
         """The sockets of a machine that builds a cache entry. No sandbox's name can begin with the dot."""
@@ -213,7 +198,7 @@ class Layout(NamedTuple):
 
     def approval(self, file: Path) -> Path:
         """The record of the approval of `file`, a real path. The stem of the record's name is its id."""
-        return self.trust / f"{_digest(os.fsencode(file))[:16]}.json"
+        return self.trust / f"{digest(os.fsencode(file))[:16]}.json"
 
     @property
     def secrets(self) -> Path:
@@ -250,52 +235,17 @@ class Layout(NamedTuple):
         return sorted(self._project(project).glob("kept-*.tar"))
 
     def _project(self, project: Path) -> Path:
-        return self.state / "projects" / _digest(os.fsencode(project.resolve()))[:16]
+        return self.state / "projects" / digest(os.fsencode(project.resolve()))[:16]
 
 
 def habits_file(env: Mapping[str, str]) -> Path:
     """Where the user says how they like it. It need not exist. Raises EngineError."""
-    return (_override(env, "SANDBOX_CONFIG_DIR") or platform_root("config")) / "config.yaml"
+    return Path(root_of("config", env), "config.yaml")
 
 
 def own_agents(env: Mapping[str, str]) -> Path:
     """The directory with the user's own definitions of agents. It need not exist. Raises EngineError."""
-    return (_override(env, "SANDBOX_CONFIG_DIR") or platform_root("config")) / "agents"
-
-
-def platform_root(root: str) -> Path:
-    """The platform's default directory for the user who runs this process. Tests make this function raise."""
-    home = os.environ.get("HOME", "")
-    if sys.platform == "linux" and home.startswith("/"):
-        # What platformdirs says there (a test compares), without the time that its import would add to each `exec`.
-        variable, default = _XDG[root]
-        given = os.environ.get(variable, "")
-        return (Path(given) if given.startswith("/") else Path(home, default)) / APP
-    import platformdirs
-
-    ask = {"cache": platformdirs.user_cache_path, "config": platformdirs.user_config_path}
-    return ask.get(root, platformdirs.user_state_path)(APP, appauthor=False)
-
-
-def _default_runtime(env: Mapping[str, str]) -> Path:
-    # After `su`, XDG_RUNTIME_DIR still names the directory of the other user: use it only if this user owns it.
-    given = env.get("XDG_RUNTIME_DIR", "")
-    if given.startswith("/"):
-        try:
-            if Path(given).stat().st_uid == os.getuid():
-                return Path(given) / APP
-        except OSError:
-            pass
-    return Path("/tmp") / f"{APP}-{os.getuid()}"
-
-
-def _override(env: Mapping[str, str], variable: str) -> Path | None:
-    value = env.get(variable, "")
-    if not value:
-        return None
-    if not Path(value).is_absolute():
-        raise EngineError(f"{variable} must be an absolute path, not {value!r}")
-    return Path(value)
+    return Path(root_of("config", env), "agents")
 
 
 def _close(directory: Path, variable: str) -> None:
@@ -304,6 +254,8 @@ def _close(directory: Path, variable: str) -> None:
     The directory may be a link, as of a cache that was moved to a larger disk. Then the target of the link is checked.
     """
     status = directory.stat()
+    if is_private(status):
+        return
     if status.st_uid != os.getuid():
         where = f", through the link {directory}" if directory.is_symlink() else ""
         raise EngineError(
@@ -311,42 +263,29 @@ def _close(directory: Path, variable: str) -> None:
             details="they could read the memory of your sandboxes there, and change the programs that run them",
             hint=f"remove it, or set {variable} to a directory of your own",
         )
-    if status.st_mode & 0o077:
-        directory.chmod(0o700)  # an older version, or another program, has left it open
-        if directory.stat().st_mode & 0o077:
-            raise EngineError(
-                f"{directory.resolve()} can be entered by others, and its file system does not let us change that",
-                details="others could read the memory of your sandboxes there",
-                hint=f"set {variable} to a directory on a file system with modes",
-            )
+    directory.chmod(0o700)  # an older version, or another program, has left it open
+    if not is_private(directory.stat()):
+        raise EngineError(
+            f"{directory.resolve()} can be entered by others, and its file system does not let us change that",
+            details="others could read the memory of your sandboxes there",
+            hint=f"set {variable} to a directory on a file system with modes",
+        )
 
 
 def _check_private(directory: Path) -> None:
     status = directory.lstat()
+    if is_private(status):
+        return
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise EngineError(
             f"{directory} is not a directory of yours",
             details="somebody else who owns it could answer in the place of a sandbox",
             hint="remove it, or set SANDBOX_RUNTIME_DIR to a directory that only you can enter",
         )
-    if status.st_mode & 0o077:
-        raise EngineError(
-            f"{directory} can be entered by others (mode {stat.S_IMODE(status.st_mode):o})",
-            hint=f"chmod 700 {directory}",
-        )
-
-
-def _shorten(name: str) -> str:
-    """The name, or its beginning and a hash: below some runtime directories a long name exceeds a socket's path."""
-    if len(name) <= 24:
-        return name
-    return f"{name[:15]}-{_digest(name.encode())[:8]}"
-
-
-def _digest(data: bytes) -> str:
-    import hashlib  # here, since `exec` hardly ever needs it
-
-    return hashlib.sha256(data).hexdigest()
+    raise EngineError(
+        f"{directory} can be entered by others (mode {stat.S_IMODE(status.st_mode):o})",
+        hint=f"chmod 700 {directory}",
+    )
 
 
 def _checked(pattern: re.Pattern[str], text: str, what: str, forbidden: tuple[str, ...] = ()) -> str:

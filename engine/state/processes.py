@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 PS_S = 5.0
 
@@ -12,7 +12,7 @@ def describe_process(pid: int) -> str | None:
 
     On Linux the text is the id of the boot and the start time in ticks; elsewhere it is what `ps` prints within PS_S.
     """
-    if Path("/proc/self/stat").exists():
+    if os.path.exists("/proc/self/stat"):
         return _describe_by_proc(pid)
     return _describe_by_ps(pid)
 
@@ -24,8 +24,8 @@ def is_same_process(pid: int, described: str) -> bool:
 
 def _describe_by_proc(pid: int) -> str | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        with open(f"/proc/{pid}/stat", errors="replace") as stat, open("/proc/sys/kernel/random/boot_id") as boot_id:
+            text, boot = stat.read(), boot_id.read().strip()
     except (OSError, ValueError):
         return None
     # The name may hold spaces and parentheses, so fields are counted after the last one. Field 3 is the state, field 22

@@ -19,7 +19,8 @@ SHIPPED = ("sandboxfile", "vmm", "engine")
 AROUND = ("tests", "bench", "scripts")
 SHARED = ROOT / "tests" / "support"
 PART_OF = {"pydantic-core": "pydantic"}  # which pins it to one version
-IN_THE_GUEST = ("engine/build/image/clients.py", "tests/e2e/clients", "tests/projects")  # run there, with what is there
+# run there, with what is there
+IN_THE_GUEST = ("bench/spawn_in_guest.py", "engine/build/image/clients.py", "tests/e2e/clients", "tests/projects")
 
 
 def third_party(source: str) -> Iterator[str]:

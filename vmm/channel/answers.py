@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
 
 from vmm.channel.errors import GuestError
 
-T = TypeVar("T", str, bool, int)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T", str, bool, int)
+
 LONGEST = 1 << 16  # characters of a text
 LARGEST = 2**63 - 1
 NAMES: dict[type, str] = {str: "a text", bool: "a yes or no", int: "a number"}

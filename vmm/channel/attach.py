@@ -11,17 +11,12 @@ import select
 import signal
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from types import FrameType
-from typing import Any, ClassVar, Self
 
 from vmm.channel.answers import exit_code
 from vmm.channel.conversation import Conversation
 from vmm.channel.dial import READ_SIZE, dial
 from vmm.channel.errors import GuestError
 from vmm.channel.patience import Patience
-from vmm.channel.screen import Screen
 from vmm.channel.terminal import raw_terminal, terminal_size
 from vmm.guest.guestd.wire import (
     DATA,
@@ -38,6 +33,15 @@ from vmm.guest.guestd.wire import (
     encode_request,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import FrameType
+    from typing import Any, ClassVar, Self
+
+    from vmm.channel.screen import Screen
+
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PIPE_BROKEN = 128 + signal.SIGPIPE
 STREAM = 1  # the command's; those of questions whether the guest is there have the numbers after it
@@ -46,7 +50,7 @@ INTERRUPT_KEY = b"\x03"
 
 
 def attach(
-    control: Path,
+    control: Path | str,
     argv: Sequence[str],
     *,
     tty: bool = False,
@@ -83,7 +87,7 @@ class Attachment:
 
     def __init__(
         self,
-        control: Path,
+        control: Path | str,
         argv: Sequence[str],
         *,
         tty: bool = False,
@@ -112,7 +116,7 @@ class Attachment:
         self._patience = Patience()
         self._asked = STREAM
         self._own = b""  # what `_aside` has said and nobody has written yet
-        self._screen = Screen()
+        self._screen = _screen() if tty else None
         self._words = ""
         self._code: int | None = None  # of what ended us before the command's own
         self._socket = dial(control, self._decoder)
@@ -146,7 +150,7 @@ class Attachment:
                     self._step()
             code = self._exit_code()
         finally:
-            if self.tty and self._must_restore(code):
+            if self._screen and self._must_restore(code):
                 self._screen.restore(1)
             if self._words:
                 _say(self._words)
@@ -259,7 +263,7 @@ class Attachment:
             self._patience.end()
         elif frame.stream == STREAM:
             self._queue += self._command.accept(frame)
-            if frame.kind == DATA and self.tty and not self._command.ended:
+            if frame.kind == DATA and self._screen and not self._command.ended:
                 self._screen.saw(frame.payload)
 
     # our own streams
@@ -312,6 +316,12 @@ class Attachment:
         self._passed(self._command.backlog.peek(count))
         self._command.backlog.drop(count)
         self._queue += self._command.consumed(count)
+
+
+def _screen() -> Screen:
+    from vmm.channel.screen import Screen  # here, since it compiles patterns, and most commands have no terminal
+
+    return Screen()
 
 
 def _say(words: str) -> None:

@@ -5,8 +5,6 @@ The guest is not trusted. Whatever it sends and however long our side stands sti
 
 from __future__ import annotations
 
-from typing import Any
-
 from vmm.channel.errors import GuestError
 from vmm.guest.guestd.wire import (
     CREDIT,
@@ -22,6 +20,10 @@ from vmm.guest.guestd.wire import (
     credit_of,
     decode_object,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ANSWER_LIMIT = 1 << 20  # of a RESULT over all its frames: no operation of the guest needs a tenth of it
 

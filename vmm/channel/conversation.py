@@ -6,7 +6,6 @@ What h11 is for HTTP: the streams of asyncio and the poll(2) loop of `sandbox ex
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from vmm.channel.backlog import Backlog
 from vmm.channel.conduct import Conduct, read_result
@@ -26,6 +25,10 @@ from vmm.guest.guestd.wire import (
     encode_message,
     encode_request,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Conversation:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import time
-from pathlib import Path
 
 from vmm.channel.errors import GuestError
 from vmm.channel.greeting import read_hello
 from vmm.guest.guestd.wire import HELLO, HELLO_OK, NONCE_SIZE, Decoder, encode_frame
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
 HELLO_S = 5.0
 READ_SIZE = 1 << 18
 
 
-def dial(control: Path, decoder: Decoder, hello_s: float = HELLO_S) -> socket.socket:
+def dial(control: Path | str, decoder: Decoder, hello_s: float = HELLO_S) -> socket.socket:
     """A connection to the relay at `control`, not blocking; whatever comes next goes to `decoder`.
 
     Waits up to `hello_s` for its hello; raises GuestError when nobody answers there.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vmm.errors import VmmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LONGEST = 2000  # characters of a brief or a hint, which are lines
 LONGEST_DETAILS = 1 << 16

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vmm.channel.answers import read
 from vmm.channel.errors import GuestError
 from vmm.guest.guestd.wire import PROTOCOL, decode_object
@@ -11,14 +9,15 @@ from vmm.guest.guestd.wire import PROTOCOL, decode_object
 __all__ = ["Hello", "read_hello"]
 
 
-class Hello(NamedTuple):
+class Hello:
     """Who answers. `boot_id` differs after a reboot, not after a restore."""
 
-    version: str
-    protocol: int
-    boot_id: str
-    kernel: str
-    hostname: str
+    def __init__(self, version: str, protocol: int, boot_id: str, kernel: str, hostname: str) -> None:
+        self.version = version
+        self.protocol = protocol
+        self.boot_id = boot_id
+        self.kernel = kernel
+        self.hostname = hostname
 
 
 def read_hello(payload: bytes) -> Hello:

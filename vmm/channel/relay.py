@@ -183,7 +183,7 @@ class Client:
         """Whether it is for the guest."""
         if frame.kind == HELLO:
             peer = self._relay.guest.peer if self._relay.guest else None
-            answer = json.dumps((peer or NOBODY)._asdict()).encode()
+            answer = json.dumps(vars(peer or NOBODY)).encode()
             self.writer.write(encode_frame(0, HELLO_OK, 0, frame.payload[:NONCE_SIZE] + answer))
         elif stream := self.streams.get(frame.stream):
             stream.to_answerer(frame)

@@ -36,7 +36,7 @@ from vmm.guest.guestd.wire import (
 )
 
 T = 20
-GREETING = json.dumps(Hello("1", PROTOCOL, "", "", "")._asdict()).encode()
+GREETING = json.dumps(vars(Hello("1", PROTOCOL, "", "", ""))).encode()
 
 PROGRAM = """
 import os, sys

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pexpect
 import pytest
@@ -111,3 +113,33 @@ def test_directories_that_cannot_be_used(sandbox: CommandLine, tmp_path: Path) -
     assert ran.code == 1 and "hint: SANDBOX_CACHE_DIR" in ran.err
     ran = sandbox("ls", SANDBOX_STATE_DIR="relative")
     assert ran.code == 1 and "must be an absolute path" in ran.err
+
+
+LEAVE = """
+import sys, threading
+from engine.cli.main import _leave
+tried = threading.Event()
+sys.stdout.write("kept\\n")
+if "thread" in sys.argv:
+    threading.Thread(target=lambda: (tried.wait(), print("worked"))).start()
+_leave(7)
+tried.set()
+sys.stderr.write("the usual end\\n")
+sys.exit(7)
+"""
+
+
+def left(*argv: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", LEAVE, *argv]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(program, env=env, stdout=out, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S)
+
+
+def test_leaving_at_once_loses_nothing() -> None:
+    done = left()
+    assert (done.returncode, done.stdout, done.stderr) == (7, "kept\n", "")
+    done = left("thread")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "kept\nworked\n", "the usual end\n")
+    with Path("/dev/full").open("w") as full:
+        done = left(out=full)
+    assert done.returncode == 120 and done.stderr.startswith("the usual end\n") and "No space left" in done.stderr

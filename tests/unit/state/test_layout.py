@@ -11,9 +11,9 @@ import pytest
 
 from engine.errors import EngineError
 from engine.gateway.doors import Door
-from engine.state import layout as layout_module
-from engine.state.instance_paths import SOCKET_PATH_MAX
-from engine.state.layout import Layout, habits_file, platform_root
+from engine.state import roots
+from engine.state.layout import Layout, habits_file
+from engine.state.roots import SOCKET_PATH_MAX, platform_root, root_of
 from engine.state.state_page import PATHS, with_rows
 from vmm.spec import LAST_OWN_ADDRESS
 from vmm.unix_socket import PATH_MAX
@@ -34,7 +34,7 @@ def test_default_roots_raise_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_roots_come_from_the_platform_without_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout_module, "platform_root", lambda root: tmp_path / f"platform-{root}")
+    monkeypatch.setattr(roots, "platform_root", lambda root: f"{tmp_path}/platform-{root}")
     (tmp_path / "run").mkdir(mode=0o700)
     layout = Layout.from_environment({"XDG_RUNTIME_DIR": str(tmp_path / "run")})
     assert layout.cache == tmp_path / "platform-cache"
@@ -53,15 +53,13 @@ def test_the_platforms_places_are_those_of_platformdirs(
         monkeypatch.delenv(variable, raising=False)
         if given is not None:
             monkeypatch.setenv(variable, given)
-    assert platform_root("cache") == platformdirs.user_cache_path("sandbox", appauthor=False)
-    assert platform_root("state") == platformdirs.user_state_path("sandbox", appauthor=False)
-    assert platform_root("config") == platformdirs.user_config_path("sandbox", appauthor=False)
+    assert Path(platform_root("cache")) == platformdirs.user_cache_path("sandbox", appauthor=False)
+    assert Path(platform_root("state")) == platformdirs.user_state_path("sandbox", appauthor=False)
+    assert Path(platform_root("config")) == platformdirs.user_config_path("sandbox", appauthor=False)
 
 
 def test_a_runtime_directory_that_is_not_there_is_not_used(tmp_path: Path) -> None:
-    assert layout_module._default_runtime({"XDG_RUNTIME_DIR": str(tmp_path / "gone")}) == Path(
-        f"/tmp/sandbox-{os.getuid()}"
-    )
+    assert root_of("runtime", {"XDG_RUNTIME_DIR": str(tmp_path / "gone")}) == f"/tmp/sandbox-{os.getuid()}"
 
 
 def test_overrides_must_be_absolute() -> None:
