@@ -17,8 +17,8 @@ def test_who_uses_a_mount_without_its_server_gets_an_error(world: World) -> None
     server, _ = sorted(pid for pid, command in world.processes().items() if "vmm.fileserver" in command)
     os.kill(server, signal.SIGSTOP)
     asking = world.start("exec", "-w", "/", "--", "cat", "/workspace/marker", cwd=project)
-    asked = "grep -qs '(cat) D' /proc/[0-9]*/stat"  # its kernel waits for an answer
-    wait_until(lambda: world.run(project, asked, "-w", "/").code, lambda code: code == 0, "nobody has asked")
+    waits = ("exec", "-u", "root", "-w", "/", "--", "sh", "-c", "grep -qs request_wait_answer /proc/[0-9]*/wchan")
+    wait_until(lambda: world.sandbox(*waits, cwd=project).code, lambda code: code == 0, "nobody has asked")
     os.kill(server, signal.SIGKILL)
     # What was asked before that has an answer from its stand-in: so the kernel lets the device go.
     said, _ = asking.communicate(timeout=60)
