@@ -31,11 +31,11 @@ SETTLED_S, SETTLED_BYTES, LONGEST_S = 5.0, 4 << 20, 120.0
 KIB = 1024
 
 
-def copy_as_clone(project: Path) -> None:
-    """A copy of the quickstart in the directory `project`, named after it, as a clone and without a fixed port."""
+def copy_as_clone(project: Path, name: str) -> None:
+    """A copy of the quickstart in the directory `project`, as a clone and without a fixed port."""
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("RESULT.md"), dirs_exist_ok=True)
     file = project / "Sandboxfile.yaml"
-    text = file.read_text().replace("name: quickstart", f"name: {project.name}").replace('"8080:8080"', '"8080"')
+    text = file.read_text().replace("name: quickstart", f"name: {name}").replace('"8080:8080"', '"8080"')
     mount = "{source: ./workspace, target: /workspace, mode: clone}"
     file.write_text(text.replace("  - ./workspace:/workspace\n", f"  - {mount}\n"))
 
@@ -49,7 +49,7 @@ def prepare() -> Iterator[Bench]:
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         env["PYTHONPYCACHEPREFIX"] = str(base / "bytecode")
         project = base / "many"
-        copy_as_clone(project)
+        copy_as_clone(project, "many")
         bench = Bench(project, env, 1, 0)
         try:
             yield bench

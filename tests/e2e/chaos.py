@@ -29,7 +29,7 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from chaos_faults import Fault, SmallDisk, choose_fault, strike
-from own_place import UP, Place, Wrong, commit, place, user_cache
+from own_place import UP, Place, Wrong, commit, end_in_order, place, user_cache
 
 FILE = """\
 version: "1"
@@ -71,6 +71,7 @@ class Found:
     struck: Counter[str] = field(default_factory=Counter)
     missed: int = 0
     failed_and_told: int = 0
+    too_late: int = 0
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -79,14 +80,16 @@ class Found:
         self.struck += other.struck
         self.missed += other.missed
         self.failed_and_told += other.failed_and_told
+        self.too_late += other.too_late
         self.wrong += other.wrong
         self.seconds += other.seconds
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.struck.items()))
         return (
-            f"{self.rounds} rounds: {kinds}, {self.missed} too late; {self.failed_and_told} commands failed and said"
-            f" why; {len(self.wrong)} rounds in which something was wrong"
+            f"{self.rounds} rounds: {kinds}, {self.missed} missed; {self.failed_and_told} commands failed and said"
+            f" why; {self.too_late} other starts were too slow, on a busy host; {len(self.wrong)} rounds in which"
+            " something was wrong"
         )
 
 
@@ -129,7 +132,7 @@ class Chaos:
 
     def bring_to(self, state: str) -> None:
         if state != "down":
-            self.place.must(*UP)
+            self.place.up()
         if state == "paused":
             self.place.must("pause")
 
@@ -166,6 +169,7 @@ def run_seed(seed: int, told: argparse.Namespace) -> Found:
         finally:
             chaos.clear()
             chaos.disk.close()
+    chaos.found.too_late = chaos.place.too_late
     chaos.found.seconds = time.monotonic() - began
     return chaos.found
 
@@ -194,6 +198,7 @@ def main() -> int:
     parser.add_argument("--verify", action="store_true", help="verify the whole cache at the end")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write what was found there as well")
     told = parser.parse_args()
+    end_in_order()
     if INSIDE in os.environ:
         found = run_seed(int(os.environ[INSIDE]), told)
         Path(os.environ[RESULT]).write_text(json.dumps(vars(found)))
