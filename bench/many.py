@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,11 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from run import BUILD_S, EXAMPLE, Bench, say
-from series import load_average, machine_facts, run_command, time_command
+from series import load_average, machine_facts, time_command
 
 STEPS = (1, 2, 5, 10, 15, 20, 30, 50)
 SETTLED_S, SETTLED_BYTES, LONGEST_S = 5.0, 4 << 20, 120.0
 KIB = 1024
+
+
+def copy_as_clone(project: Path, name: str) -> None:
+    """A copy of the quickstart in the directory `project`, as a clone and without a fixed port."""
+    shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("RESULT.md"), dirs_exist_ok=True)
+    file = project / "Sandboxfile.yaml"
+    text = file.read_text().replace("name: quickstart", f"name: {name}").replace('"8080:8080"', '"8080"')
+    mount = "{source: ./workspace, target: /workspace, mode: clone}"
+    file.write_text(text.replace("  - ./workspace:/workspace\n", f"  - {mount}\n"))
 
 
 @contextlib.contextmanager
@@ -39,11 +49,7 @@ def prepare() -> Iterator[Bench]:
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         env["PYTHONPYCACHEPREFIX"] = str(base / "bytecode")
         project = base / "many"
-        run_command(["cp", "-r", str(EXAMPLE), str(project)], cwd=base, env=env, timeout_s=60)
-        file = project / "Sandboxfile.yaml"
-        text = file.read_text().replace("name: quickstart", "name: many").replace('"8080:8080"', '"8080"')
-        mount = "{source: ./workspace, target: /workspace, mode: clone}"
-        file.write_text(text.replace("  - ./workspace:/workspace\n", f"  - {mount}\n"))
+        copy_as_clone(project, "many")
         bench = Bench(project, env, 1, 0)
         try:
             yield bench

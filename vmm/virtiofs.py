@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vmm.errors import VmmError
-from vmm.fileserver import READY, quota
+from vmm.fileserver import ANSWERED, READY, quota
 from vmm.last_words import LastWords
 from vmm.process import IN_A_LINE, spawn
 from vmm.unix_socket import bind_private
@@ -26,6 +26,7 @@ START = IN_A_LINE + "sys.path.insert(0, sys.argv.pop(1)); from vmm.fileserver.ma
 NOBODY = -1  # hears of changes
 REPORT_S = 30.0  # a tenth of a second, on a busy machine one
 LAST_WORDS_S = 0.2
+ANSWERED_S = 3.0  # for a stand-in to answer what a dead server was asked
 ROOM_S = 1.0  # between two words about the room for the guest
 
 
@@ -78,7 +79,8 @@ async def serve_directory(
 ) -> AsyncIterator[str]:
     """Serve `shared` on the unix socket `server` (made here, removed after) for the length of the block.
 
-    `on_end` is told the server's last words when it ends within the block: nobody serves the mount any more then.
+    `on_end` is told the server's last words when it ends within the block: nobody serves the mount any more then, and
+    what the guest had asked has an error for an answer, unless the server's stand-in is gone, too; waits ANSWERED_S.
     `on_change` gets paths that the host has changed where the guest has looked (vmm/fileserver/watching.py); until it
     returns, further ones are gathered. `on_room` hears what has no room (DISK, FILES, LIMIT of
     vmm/fileserver/quota.py), and ROOM when there is some again; at most once in ROOM_S.
@@ -100,10 +102,10 @@ async def serve_directory(
         stack.callback(_remove, place)
         theirs = await stack.enter_async_context(_hearing(on_change)) if on_change is not None else None
         started = _started(shared, place, listener, theirs, on_room, stderr=errors)
-        process, holds = await stack.enter_async_context(started)
+        process, holds, answered = await stack.enter_async_context(started)
         # The server has the only copy now: when it is gone, QEMU is refused instead of waiting for ever.
         listener.close()
-        watching = asyncio.create_task(_watch(process, errors, on_end))
+        watching = asyncio.create_task(_watch(process, errors, answered, on_end))
         stack.callback(watching.cancel)
         try:
             yield holds
@@ -136,8 +138,12 @@ async def _hearing(on_change: OnChange) -> AsyncIterator[socket.socket]:
         writer.close()
 
 
-async def _watch(process: asyncio.subprocess.Process, errors: LastWords, on_end: Callable[[str], None]) -> None:
+async def _watch(
+    process: asyncio.subprocess.Process, errors: LastWords, answered: asyncio.Event, on_end: Callable[[str], None]
+) -> None:
     if await process.wait() != 0:  # 0: QEMU has closed the connection
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(answered.wait(), ANSWERED_S)
         on_end(errors.text(2000))
 
 
@@ -157,8 +163,8 @@ async def _started(
     changes: socket.socket | None,
     on_room: OnRoom,
     **options: Any,
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """The server, shut in, and what holds it."""
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, asyncio.Event]]:
+    """The server, shut in, what holds it, and whether its stand-in has answered for it."""
     uid, gid = host_owner(shared.source)
     descriptor, writer = os.pipe()
     with (
@@ -198,9 +204,10 @@ async def _started(
             word, _, holds = answer.partition(" ")
             if word != READY:
                 raise _refusal(answer, shared.source, await _words(process, options["stderr"]))
-            hearing = asyncio.create_task(_hear_of_room(reader, on_room))
+            answered = asyncio.Event()
+            hearing = asyncio.create_task(_hear(reader, on_room, answered))
             try:
-                yield process, holds
+                yield process, holds, answered
             finally:
                 hearing.cancel()
                 await asyncio.gather(hearing, return_exceptions=True)
@@ -214,10 +221,12 @@ async def _reading(pipe: Any) -> tuple[asyncio.StreamReader, asyncio.ReadTranspo
     return reader, transport
 
 
-async def _hear_of_room(reader: asyncio.StreamReader, on_room: OnRoom) -> None:
-    """The guest decides how often there is something to say: of many words in a moment, the last one counts."""
+async def _hear(reader: asyncio.StreamReader, on_room: OnRoom, answered: asyncio.Event) -> None:
+    """The guest decides how often there is something to say of room: of many words in a moment, the last one counts."""
     while words := (await reader.read(1 << 16)).split():
-        if (word := words[-1].decode(errors="replace")) in quota.WORDS:
+        if ANSWERED.encode() in words:
+            answered.set()
+        elif (word := words[-1].decode(errors="replace")) in quota.WORDS:
             on_room(word)
         await asyncio.sleep(ROOM_S)
 

@@ -66,10 +66,10 @@ PROCESSES = (
         tests="`tests/contract/vmm/test_hostile_qemu.py`",
     ),
     Held(
-        "file server, one for each mount",
+        "file server, one for each mount, and its stand-in",
         ("vmm.fileserver",),
         "its directory is its root; nothing else (mount namespace, Landlock)",
-        "no sockets but the one to QEMU; an empty network",
+        "no sockets but the one to QEMU and one between the two; an empty network",
         "none, no process; no signals",
         frozenset({"mnt", "net", "ipc", "uts"}),
         (*PIPES, *EVENTS, WATCHES, MEMORY, SHARE),

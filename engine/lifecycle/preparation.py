@@ -49,6 +49,7 @@ async def start_whole(
     try:
         return await start(built)
     except EngineError:
+        reporter.note("reading what it was started from, which may be damaged")  # a busy host takes minutes for that
         damages = await asyncio.to_thread(discard_damaged, built.blueprint)
         if not damages:
             raise

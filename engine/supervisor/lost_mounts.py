@@ -1,9 +1,8 @@
 """Mounts whose file server has ended while the sandbox runs: the guest gets errors there, instead of waiting for ever.
 
-Nobody would answer what the guest asks of such a device, and each process that touches the mount would stand in the
-guest's kernel. So the device is unplugged, and then whoever asks more hears ENOTCONN. What was asked before that waits
-until the machine ends: virtiofs has no way to give up a request (`no_control` in fs/fuse/virtio_fs.c; seen with a
-server that was stopped, asked and killed).
+What it had asked is answered by the server's stand-in (vmm/fileserver/stand_in.py) before we hear of the end. Then the
+device is unplugged, and the guest's kernel itself says ENOTCONN to whoever asks more. Where the stand-in is gone as
+well, those who have asked wait until the machine ends, and the kernel does not let the device go.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from own_place import processes
+
 # Words of a command line, by what the process is.
 VICTIMS = {
     "command": ("engine.cli.main",),
@@ -26,6 +28,8 @@ VICTIMS = {
 KINDS = ("killed", "stopped", "without disk", "without descriptors", "without memory")
 SPARE = 2 << 20  # bytes that a process without memory may still have
 STEP_S = 0.02
+LONG_S = 45.0  # of a stop that is longer than most of what waits here
+AFTER_S = 0.5  # of the fault, when the command has ended
 
 
 @dataclass(frozen=True)
@@ -43,24 +47,12 @@ class Fault:
         return f"{who} {self.kind} after {self.delay_s:.2f} s{lasts}"
 
 
-def choose_fault(random: Random, typical_s: float) -> Fault:
-    """A fault at some moment of a command that takes about `typical_s`."""
+def choose_fault(random: Random, typical_s: float, long: float) -> Fault:
+    """A fault at some moment of a command that takes about `typical_s`; of the stops, the share `long` lasts LONG_S."""
     kind = random.choices(KINDS, (5, 3, 2, 2, 2))[0]
     victim = random.choices(tuple(VICTIMS), (3, 4, 3, 2, 2, 1))[0]
-    lasts_s = 45.0 if kind == "stopped" and random.random() < 0.02 else random.uniform(0.2, 5.0)
+    lasts_s = LONG_S if kind == "stopped" and random.random() < long else random.uniform(0.2, 5.0)
     return Fault(kind, victim, random.uniform(0, typical_s * 1.2), lasts_s)
-
-
-def processes(marks: Sequence[str]) -> dict[int, str]:
-    """Every live process with one of these texts in its environment or arguments, but for this one: its arguments."""
-    found = {}
-    for directory in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (directory / "cmdline").read_bytes()
-            known = command + (directory / "environ").read_bytes()
-            if command and int(directory.name) != os.getpid() and any(mark.encode() in known for mark in marks):
-                found[int(directory.name)] = command.replace(b"\0", b" ").decode(errors="replace")
-    return found
 
 
 def find_victim(kind: str, marks: Sequence[str]) -> int | None:
@@ -97,10 +89,13 @@ class SmallDisk:
 
 
 def strike(fault: Fault, marks: Sequence[str], disk: SmallDisk, running: Callable[[], bool]) -> bool:
-    """Let it happen, now. False where the victim was not there before the command had ended."""
+    """Let it happen, now. False where the victim was not there before the command had ended.
+
+    It is over when it has lasted as long as it should, or AFTER_S after the command has ended.
+    """
     if fault.kind == "without disk":
         with disk.taken():
-            time.sleep(fault.lasts_s)
+            _last(fault, running)
         return True
     while (pid := find_victim(fault.victim, marks)) is None:
         if not running():
@@ -112,14 +107,24 @@ def strike(fault: Fault, marks: Sequence[str], disk: SmallDisk, running: Callabl
             os.kill(pid, signal.SIGKILL)
         elif fault.kind == "stopped":
             os.kill(pid, signal.SIGSTOP)
-            time.sleep(fault.lasts_s)
+            _last(fault, running)
             os.kill(pid, signal.SIGCONT)
         else:
-            _starve(pid, fault)
+            _starve(pid, fault, running)
     return True
 
 
-def _starve(pid: int, fault: Fault) -> None:
+def _last(fault: Fault, running: Callable[[], bool]) -> None:
+    now = time.monotonic()
+    end = now + fault.lasts_s
+    while now < end:
+        if not running():
+            end = min(end, now + AFTER_S)
+        time.sleep(STEP_S)
+        now = time.monotonic()
+
+
+def _starve(pid: int, fault: Fault, running: Callable[[], bool]) -> None:
     if fault.kind == "without descriptors":
         which, most = resource.RLIMIT_NOFILE, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     else:
@@ -128,7 +133,7 @@ def _starve(pid: int, fault: Fault) -> None:
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
     resource.prlimit(pid, which, (most, hard))
-    time.sleep(fault.lasts_s)
+    _last(fault, running)
     _, hard = resource.prlimit(pid, which)  # it may have given up some of that meanwhile
     if hard != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > hard):
         soft = hard

@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from world import World
+from world import World, wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -14,9 +14,15 @@ pytestmark = pytest.mark.timeout(400)
 def test_who_uses_a_mount_without_its_server_gets_an_error(world: World) -> None:
     project = world.project("name: loser\nmounts: [.:/workspace]\n", {"marker": "here\n"})
     world.up(project)
-    (server,) = [pid for pid, command in world.processes().items() if "vmm.fileserver" in command]
+    server, _ = sorted(pid for pid, command in world.processes().items() if "vmm.fileserver" in command)
+    os.kill(server, signal.SIGSTOP)
+    asking = world.start("exec", "-w", "/", "--", "cat", "/workspace/marker", cwd=project)
+    waits = ("exec", "-u", "root", "-w", "/", "--", "sh", "-c", "grep -qs request_wait_answer /proc/[0-9]*/wchan")
+    wait_until(lambda: world.sandbox(*waits, cwd=project).code, lambda code: code == 0, "nobody has asked")
     os.kill(server, signal.SIGKILL)
-    # Nothing was asked in that moment, for which there would never be an answer: so the kernel lets the device go.
+    # What was asked before that has an answer from its stand-in: so the kernel lets the device go.
+    said, _ = asking.communicate(timeout=60)
+    assert asking.returncode and b"Transport endpoint is not connected" in said
     world.run(project, "while ls -d /sys/bus/virtio/drivers/virtiofs/virtio*; do :; done", "-w", "/").ok()
     read = world.run(project, "cat /workspace/marker", "-w", "/")
     assert read.code == 1 and "Transport endpoint is not connected" in read.err

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from own_place import processes
+
 UP_S = 1800.0  # a cold cache under emulation, on a busy machine
 CALL_S = 300.0
 DEADLINE_S = 60.0
@@ -99,19 +101,8 @@ class World:
 
     def processes(self) -> dict[int, str]:
         """Every live process that was started for this world: its directories are in the environment or arguments."""
-        found = {}
-        marks = (os.environ["SANDBOX_STATE_DIR"].encode(), os.environ["SANDBOX_RUNTIME_DIR"].encode())
-        mine = {os.getpid(), os.getppid()}
-        for directory in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (directory / "cmdline").read_bytes()
-                known = command + (directory / "environ").read_bytes()
-                pid = int(directory.name)
-                if command and pid not in mine and any(mark in known for mark in marks):
-                    found[pid] = command.replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-        return found
+        marks = (os.environ["SANDBOX_STATE_DIR"], os.environ["SANDBOX_RUNTIME_DIR"])
+        return processes(marks, besides={os.getppid()})
 
     def close(self) -> None:
         """End what the test left and prove that nothing remains."""

@@ -24,6 +24,7 @@ PROGRAMS = (
     "vmm/leash.py",
     "vmm/fileserver/main.py",
     "vmm/fileserver/server.py",
+    "vmm/fileserver/stand_in.py",
     "sandboxfile/pages/schema.py",
     "sandboxfile/pages/reference.py",
 )

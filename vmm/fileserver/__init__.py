@@ -11,3 +11,4 @@ Standard library only: it runs as `python -I -S`, and everything it needs is loa
 """
 
 READY = "ready"  # what the process reports once it has shut itself in
+ANSWERED = "answered"  # what its stand-in reports once nothing is open that it was asked (stand_in.py)

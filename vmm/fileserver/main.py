@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from vmm import confine, system_calls
-from vmm.fileserver import READY
+from vmm.fileserver import READY, stand_in
 from vmm.fileserver.files import Files
 from vmm.fileserver.filesystem import Share
 from vmm.fileserver.guest_memory import OutsideMemory
@@ -139,15 +139,17 @@ def main() -> None:
     sys.path_importer_cache.clear()
     os.write(report, f"{READY} {', '.join(holds)}\n".encode())
     os.set_blocking(report, False)  # who starts us listens, and what the guest makes us say has to fit the pipe
+    heir, records = stand_in.start(report)
     connection, _ = listener.accept()
     listener.close()
     system_calls.refuse()
-    device = Device(connection)
+    device = Device(connection, records, heir)
     try:
         Server(device, files, watching).run()
     except (OSError, VhostError, BrokenRing, OutsideMemory) as error:
         print(f"the file server ends: {error}", file=sys.stderr)
         os._exit(1)
+    stand_in.release(heir)
     os._exit(0)  # without the threads
 
 

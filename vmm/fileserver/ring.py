@@ -17,6 +17,8 @@ from vmm.fileserver.guest_memory import GuestMemory
 DESCRIPTOR = struct.Struct("<QIHH")
 NEXT, WRITABLE, INDIRECT = 1, 2, 4
 USED = struct.Struct("<II")
+MAX_ENTRIES = 32768
+RECORD = 4 + MAX_ENTRIES  # bytes of a ring's record: two indexes, and whether each head is taken
 MAX_SEGMENTS = 2048  # of one request: more than the largest that a kernel of ours makes (1 MiB in pages, and headers)
 
 
@@ -35,11 +37,16 @@ class DescriptorChain:
 
 
 class Ring:
-    """One queue. `pop` is for one thread, `push` for any."""
+    """One queue. `pop` is for one thread, `push` for any.
 
-    def __init__(self) -> None:
+    `record` says, at every moment, which requests were taken and are not answered: who shares it can answer for a
+    process that is no more (`orphans`). It is written so that each of them is in it wherever that process ends.
+    """
+
+    def __init__(self, record: memoryview | None = None) -> None:
         self.size = 0
-        self.last = 0  # of the available entries, the next that we take
+        record = memoryview(bytearray(RECORD)) if record is None else record
+        self._indexes, self._marks = record[:4].cast("H"), record[4:]
         self.kick = -1
         self.call = -1
         self.enabled = False
@@ -56,15 +63,24 @@ class Ring:
 
     def place(self, memory: GuestMemory, descriptors: int, available: int, used: int) -> None:
         """Where it lies, by QEMU's addresses. Raises OutsideMemory, BrokenRing."""
-        if not 0 < self.size <= 32768 or self.size & (self.size - 1):
+        if not 0 < self.size <= MAX_ENTRIES or self.size & (self.size - 1):
             raise BrokenRing(f"a queue of {self.size} entries")
         with self._lock:
             self._descriptors = memory.at_user(descriptors, DESCRIPTOR.size * self.size)
             self._available = memory.at_user(available, 4 + 2 * self.size).cast("H")
             self._used = memory.at_user(used, 4 + USED.size * self.size)
             self._used_words = self._used.cast("H")
-            self._used_index = self._used_words[1]
+            self._used_index = self._indexes[1] = self._used_words[1]
             self._memory = memory
+
+    @property
+    def last(self) -> int:
+        """Of the available entries, the next that we take."""
+        return self._indexes[0]
+
+    @last.setter
+    def last(self, value: int) -> None:
+        self._indexes[0] = value
 
     @property
     def ready(self) -> bool:
@@ -72,18 +88,36 @@ class Ring:
 
     def pop(self) -> DescriptorChain | None:
         """The next request, None when there is none. Raises BrokenRing, OutsideMemory."""
-        available = self._available[1]
-        if available == self.last:
+        available, last = self._available[1], self._indexes[0]
+        if available == last:
             return None
-        offered = (available - self.last) & 0xFFFF
+        offered = (available - last) & 0xFFFF
         if offered + self._taken > self.size:  # a driver offers none again that is not answered
             raise BrokenRing(f"{offered + self._taken} requests in a queue of {self.size}")
         with self._barrier:  # the entry is read after the index that says that it is there
-            head = self._available[2 + self.last % self.size]
-        self.last = (self.last + 1) & 0xFFFF
+            head = self._available[2 + last % self.size]
+        if head >= self.size:
+            raise BrokenRing(f"descriptor {head} of {self.size}")
+        self._marks[head] = 1
+        self._indexes[0] = (last + 1) & 0xFFFF
         with self._lock:
             self._taken += 1
         return self._chain(head)
+
+    def orphans(self, record: memoryview) -> list[DescriptorChain]:
+        """What a process that is no more had taken from this ring, by its `record`, and not answered; from now on this
+        one is the ring's. Raises BrokenRing, OutsideMemory."""
+        if not self.ready:
+            return []
+        indexes, marks = record[:4].cast("H"), record[4:]
+        heads = {head for head in range(self.size) if marks[head]}
+        self._used_index, self.last = self._used_words[1], indexes[0]
+        if self._used_index != indexes[1]:  # it had just answered this one
+            heads.discard(USED.unpack_from(self._used, 4 + USED.size * (indexes[1] % self.size))[0])
+        if self._available[1] != self.last:  # it was just taking this one, so it is still there
+            heads.discard(self._available[2 + self.last % self.size])
+        self._taken = len(heads)
+        return [self._chain(head) for head in sorted(heads)]
 
     def _chain(self, head: int) -> DescriptorChain:
         memory = self._memory
@@ -127,6 +161,8 @@ class Ring:
             self._used_index = (self._used_index + 1) & 0xFFFF
             with self._barrier:  # the entry is written before the index that says that it is there
                 self._used_words[1] = self._used_index
+            self._marks[chain.head] = 0
+            self._indexes[1] = self._used_index
             # Always, although a driver may say that it looks by itself: to trust that takes a barrier that we have not.
             self._tell()
 
@@ -141,6 +177,7 @@ class Ring:
             self._memory = None
             self._run += 1
             self._taken = 0
+            self._marks[: self.size] = bytes(self.size)
             self._descriptors = self._used = memoryview(b"")
             self._available = self._used_words = self._used.cast("H")
         self.replace("kick", -1)

@@ -9,10 +9,11 @@ gets no further than an ended process.
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from vmm.fileserver.guest_memory import GuestMemory
@@ -39,10 +40,17 @@ class VhostMessage:
 
 VERSION, REPLY, NEED_REPLY = 1, 1 << 2, 1 << 3
 NO_DESCRIPTOR = 1 << 8
+# What says where memory and rings are.
+PLACES = {
+    VhostMessage.SET_FEATURES, VhostMessage.SET_MEM_TABLE, VhostMessage.SET_VRING_NUM, VhostMessage.SET_VRING_ADDR,
+    VhostMessage.SET_VRING_BASE, VhostMessage.GET_VRING_BASE, VhostMessage.SET_VRING_KICK,
+    VhostMessage.SET_VRING_CALL, VhostMessage.SET_VRING_ENABLE,
+}  # fmt: skip
 
 F_PROTOCOL_FEATURES, F_VERSION_1, F_INDIRECT, F_LOG_ALL = 1 << 30, 1 << 32, 1 << 28, 1 << 26
 P_MQ, P_LOG_SHMFD, P_REPLY_ACK, P_DEVICE_STATE = 1 << 0, 1 << 1, 1 << 3, 1 << 19
 SAVE, LOAD = 0, 1
+QUEUES = 2
 
 
 class VhostError(Exception):
@@ -64,11 +72,20 @@ class Served(Protocol):
 
 
 class Device:
-    """One connection, its memory and its queues: the first is for FORGET, the others for requests."""
+    """One connection, its memory and its queues: the first is for FORGET, the others for requests.
 
-    def __init__(self, connection: socket.socket, queues: int = 2) -> None:
+    `records` are those of the queues, and `told` gets what QEMU says of its PLACES, where another process is to know.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        records: Sequence[memoryview | None] = (None,) * QUEUES,
+        told: socket.socket | None = None,
+    ) -> None:
         self.connection = connection
-        self.rings = [Ring() for _ in range(queues)]
+        self.rings = [Ring(record) for record in records]
+        self._told = told
         self.memory: GuestMemory | None = None
         self.served: Served | None = None
         self._placed: dict[int, tuple[int, int, int]] = {}
@@ -80,15 +97,11 @@ class Device:
 
         Raises VhostError, OSError, OutsideMemory, BrokenRing.
         """
-        received = self._receive()
-        if received is None:
+        if (received := self._receive()) is None:
             return False
         request, flags, payload, descriptors = received
-        try:
-            answer = self._do(request, payload, descriptors)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)  # those that were taken are no longer in the list
+        with self._passing_on(request, payload, descriptors):
+            answer = self._act(request, payload, descriptors)
         if answer is None and flags & NEED_REPLY:
             answer = U64.pack(0)
         if answer is not None:
@@ -97,6 +110,47 @@ class Device:
             work, self._transfer = self._transfer, None
             self._transferred = work()
         return True
+
+    def follow(self) -> bool:
+        """Read one message that another process has passed on and do it; False when there is none any more.
+
+        Raises as `handle` does.
+        """
+        if (received := self._receive()) is None:
+            return False
+        request, _, payload, descriptors = received
+        self._act(request, payload, descriptors)
+        return True
+
+    @contextlib.contextmanager
+    def _passing_on(self, request: int, payload: bytes, descriptors: Sequence[int]) -> Iterator[None]:
+        """Tell the other process, if there is one, once the block has taken it for right."""
+        if self._told is None or request not in PLACES:
+            yield
+            return
+        copies = array.array("i", [os.dup(descriptor) for descriptor in descriptors])
+        try:
+            yield
+            self._pass_on(HEADER.pack(request, VERSION, len(payload)) + payload, copies)
+        finally:
+            for copy in copies:
+                os.close(copy)
+
+    def _pass_on(self, message: bytes, descriptors: array.array[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
+        assert self._told is not None
+        try:
+            self._told.sendmsg([message], rights, socket.MSG_DONTWAIT)
+        except OSError:  # it is gone, or does not listen: we do without
+            self._told.close()
+            self._told = None
+
+    def _act(self, request: int, payload: bytes, descriptors: list[int]) -> bytes | None:
+        try:
+            return self._do(request, payload, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)  # those that were taken are no longer in the list
 
     def close(self) -> None:
         for ring in self.rings:

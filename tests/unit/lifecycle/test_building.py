@@ -137,6 +137,9 @@ def test_what_is_pruned_before_it_is_held_is_built_again(
 # --- a start that fails
 
 
+LOOKING = "reading what it was started from, which may be damaged"
+
+
 def start_twice(loaded: Loaded, layout: Layout, damage: Callable[[Path], None]) -> tuple[list[Path], list[str]]:
     """A start that fails once, after `damage` to its snapshot: what each start was from, and what was said."""
     starts, notes = [], []
@@ -168,6 +171,7 @@ def test_a_start_from_damaged_bytes_is_said_and_tried_again_from_new_ones(loaded
     starts, notes = start_twice(loaded, layout, flip)
     assert len(starts) == 2 and (starts[1] / "file").read_text() == "x"
     assert notes == [
+        LOOKING,
         "damaged in the cache, and built again: setup (file has other bytes than it was made with)",
     ]
 
