@@ -9,13 +9,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 
 # linux/ptrace.h, sys/wait.h
-GET_REGISTERS, SET_REGISTERS, STEP, DETACH, SEIZE, INTERRUPT = 12, 13, 9, 17, 0x4206, 0x4207
+CONTINUE, GET_REGISTERS, SET_REGISTERS, STEP, DETACH, SEIZE, INTERRUPT = 7, 12, 13, 9, 17, 0x4206, 0x4207
 WAIT_ALL = 0x40000000
-NUMBERS = {"close": 3, "socket": 41, "kill": 62, "getpid": 39, "openat": 257}
+NUMBERS = {"close": 3, "getpid": 39, "socket": 41, "connect": 42, "sendto": 44, "fork": 57, "execve": 59, "kill": 62}
+NUMBERS |= {"ptrace": 101, "openat": 257}
 AT_FDCWD = -100
 SYSCALL = b"\x0f\x05"
 BELOW = 4096  # bytes below its stack, further than a function without a frame of its own writes
@@ -40,12 +42,17 @@ def can_ask() -> bool:
     return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
+class Ended(OSError):
+    """The kernel killed the process instead of answering: `errno` is its exit code, negative for a signal."""
+
+
 class Asked:
     """A process that stands still in a system call for the length of the block, and then goes on with it."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._before = Registers()
+        self._ended, self._goes_on = False, True
         self._memory_file = Path(f"/proc/{pid}/mem")
 
     def __enter__(self) -> Asked:
@@ -62,43 +69,59 @@ class Asked:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._trace(SET_REGISTERS, ctypes.addressof(self._before))
-        self._trace(DETACH)
+        if self._goes_on:
+            self._trace(SET_REGISTERS, ctypes.addressof(self._before))
+        if not self._ended:
+            self._trace(DETACH)
 
-    def call(self, name: str, *arguments: int) -> int:
-        """What the call returns to it: a negative number is that of an error. Raises OSError."""
+    def call(self, name: str, *arguments: int | bytes) -> int:
+        """What the call returns to it: a negative number is that of an error. Bytes are a place in its memory.
+
+        Raises Ended when it was killed for it, OSError.
+        """
         registers = Registers.from_buffer_copy(self._before)
         registers.rip -= len(SYSCALL)
         registers.rax, registers.orig_rax = NUMBERS[name], ctypes.c_ulonglong(-1).value
-        for register, value in zip(("rdi", "rsi", "rdx", "r10"), arguments, strict=False):
+        at = (self._before.rsp - BELOW) & ~15
+        kept: list[tuple[int, bytes]] = []
+        for register, value in zip(("rdi", "rsi", "rdx", "r10", "r8", "r9"), arguments, strict=False):
+            if isinstance(value, bytes):
+                at -= (len(value) + 15) & ~15
+                kept.append((at, self._memory(at, len(value))))
+                self._write(at, value)
+                value = at
             setattr(registers, register, ctypes.c_ulonglong(value).value)
         self._trace(SET_REGISTERS, ctypes.addressof(registers))
         self._trace(STEP)
         _, status = os.waitpid(self._pid, WAIT_ALL)
+        if os.WIFSTOPPED(status) and os.WSTOPSIG(status) != signal.SIGTRAP:  # what it would be killed for comes next
+            self._trace(CONTINUE, os.WSTOPSIG(status))
+            _, status = os.waitpid(self._pid, WAIT_ALL)
         if not os.WIFSTOPPED(status):
-            raise OSError(f"process {self._pid} was ended for {name}")
+            self._ended, self._goes_on = True, False
+            raise Ended(os.waitstatus_to_exitcode(status), f"process {self._pid} was ended for {name}")
         self._trace(GET_REGISTERS, ctypes.addressof(registers))
-        return ctypes.c_longlong(registers.rax).value
+        result = ctypes.c_longlong(registers.rax).value
+        if name == "execve" and result >= 0:  # it is another program by now
+            self._goes_on = False
+            return result
+        for place, before in kept:
+            self._write(place, before)
+        return result
 
-    def open(self, path: Path) -> int:
-        """What comes of opening a file for reading: a descriptor, or the negative number of an error."""
-        text = os.fsencode(path) + b"\0"
-        at = (self._before.rsp - BELOW) & ~15
-        with self._memory_file.open("r+b", buffering=0) as memory:
-            memory.seek(at)
-            kept = memory.read(len(text))
-            memory.seek(at)
-            memory.write(text)
-            try:
-                return self.call("openat", AT_FDCWD, at, os.O_RDONLY)
-            finally:
-                memory.seek(at)
-                memory.write(kept)
+    def open(self, path: Path, flags: int = os.O_RDONLY) -> int:
+        """What comes of opening a file: a descriptor, or the negative number of an error."""
+        return self.call("openat", AT_FDCWD, os.fsencode(path) + b"\0", flags, 0o600)
 
     def _memory(self, at: int, size: int) -> bytes:
         with self._memory_file.open("rb", buffering=0) as memory:
             memory.seek(at)
             return memory.read(size)
+
+    def _write(self, at: int, data: bytes) -> None:
+        with self._memory_file.open("r+b", buffering=0) as memory:
+            memory.seek(at)
+            memory.write(data)
 
     def _trace(self, request: int, data: int | None = None) -> None:
         if libc.ptrace(request, self._pid, None, data) < 0:

@@ -52,7 +52,7 @@ async def _show(layout: Any, names: tuple[str, ...], follow: bool, as_json: bool
         elif not rows:
             click.echo("no sandbox runs; `sandbox up` starts the one of this project", err=True)
         else:
-            text = _table(rows)
+            text = table(rows)
             if lines and sys.stdout.isatty():  # over what was there
                 text = f"\x1b[{lines}F\x1b[J{text}"
             click.echo(text)
@@ -68,7 +68,7 @@ def to_json(row: Measured) -> dict[str, Any]:
     return {"name": row.name, **usage, "cpu_weight": row.cpu_weight, "problem": row.problem}
 
 
-def _table(rows: list[Measured]) -> str:
+def table(rows: list[Measured]) -> str:
     from engine.report.columns import align
     from engine.report.sizes import size
     from engine.report.text import clean_line
