@@ -25,6 +25,7 @@ MEMORY = "/memfd:sandbox-ram"
 DISKS, DISK, SHARE, CODE = "its disks", "its disk", "its share", "its code"
 # Of what a process is started with (`vmm.environment`): no proxy, which may hold credentials, and no token.
 VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_", "USER", "LOGNAME", "SANDBOX_")
+LOOPBACK = ("127.0.0.1:", "::1:")
 SUPERVISORS = (*VARIABLES, "XDG_RUNTIME_DIR", "VIRTUAL_ENV", "SSL_CERT_")
 DESCRIPTORS, MEMORY_OF_ITS_OWN, FILE_SIZE = "Max open files", "Max data size", "Max file size"  # as /proc/PID/limits
 PARTS_S = 20.0
@@ -120,7 +121,7 @@ PROCESSES = (
         "listens on the published ports, and accepts nothing that is served",
         "`sandbox resume` of the one sandbox",
         starts=("resume",),
-        listens=("127.0.0.1:",),
+        listens=LOOPBACK,
         variables=SUPERVISORS,
         calls=0,
         confined=False,
@@ -133,7 +134,7 @@ PROCESSES = (
         "the user's: it connects to allowed hosts",
         "those of this table; commands of the user's own configuration that print a secret",
         starts=("qemu-system", "vmm.fileserver", "passt", "guard.py"),
-        listens=("127.0.0.1:",),
+        listens=LOOPBACK,
         variables=SUPERVISORS,
         calls=0,
         confined=False,
