@@ -17,7 +17,7 @@ from test_quickstart import EXAMPLE
 from world import World
 
 from engine.lifecycle.confinement import CODE, DISK, DISKS, PROCESSES, SHARE
-from engine.resolve.host_ports import pick_port
+from engine.resolve.host_ports import pick_port, port_is_free
 
 CACHE = Path(os.environ.get("SANDBOX_CACHE_DIR", Path.home() / ".cache" / "sandbox"))
 PYTHONS = (sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parents[1]))
@@ -29,7 +29,8 @@ def project(world: World) -> Path:
     project = world.base / "quickstart"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("RESULT.md"))
     file = project / "Sandboxfile.yaml"
-    file.write_text(file.read_text().replace("8080:8080", f"{pick_port()}:8080"))
+    if not port_is_free(8080):  # with its own port its snapshot is cached
+        file.write_text(file.read_text().replace("8080:8080", f"{pick_port()}:8080"))
     world.up(project)
     return project
 

@@ -244,7 +244,7 @@ tries = {
     "up from proc": lambda: os.open("../environ", os.O_RDONLY, dir_fd=own),
     "up from proc to root": lambda: os.open("../root/etc/passwd", os.O_RDONLY, dir_fd=own),
     "all processes": lambda: os.listdir("/proc"),
-    "all processes, by descriptor": lambda: os.open("../..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=own),
+    "another process, by descriptor": lambda: os.open(f"../../{parent}/environ", os.O_RDONLY, dir_fd=own),
     "memory of the parent": lambda: call("process_vm_readv", parent, room, 1, room, 1, 0),
     "priority of the parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, 5),
     "devices": lambda: os.open("/dev/zero", os.O_RDONLY),
