@@ -56,7 +56,7 @@ from vmm.channel.relay import Relay
 from vmm.errors import VmmError
 from vmm.private import private
 from vmm.process import guarded_directory
-from vmm.processor_share import ProcessorShare
+from vmm.processor_share import DEFAULT, ProcessorShare
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import serve_directory
 
@@ -332,7 +332,8 @@ async def _live(
             share = stack.enter_context(contextlib.closing(ProcessorShare(layout.group(launch.name))))
             sandbox = await stack.enter_async_context(start_sandbox(launch, paths, events, begun, resumption, starting))
             # All of its processes are there by now: the kernel weighs each session of them by itself.
-            if (weaker := await asyncio.to_thread(share.set, launch.cpu_weight)) is not None:
+            weight = launch.cpu_weight
+            if weight != DEFAULT and (weaker := await asyncio.to_thread(share.set, weight)) is not None:
                 events.warn(weaker)
             # Those that go on are as they were: to ask would take longer than all the rest.
             stays = resumption is not None and resumption.stays

@@ -60,7 +60,7 @@ def test_each_process_is_held_as_the_table_says(world: World, project: Path) -> 
         said += complaints(seen, held, host)
         rows.add(held.name)
         asked |= {held.name} if seen.tried is not None else set()
-    assert said == []
+    assert said == [], "\n".join(": ".join(one) for one in said)
     # The waker is there while a sandbox is paused: test_woken_by_a_port.py.
     assert rows == {held.name for held in PROCESSES if not held.name.startswith("waker")}
     assert asked <= {held.name for held in PROCESSES if held.landlocked}
