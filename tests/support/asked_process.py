@@ -45,8 +45,10 @@ libc.ptrace.restype = ctypes.c_long
 
 
 def can_ask() -> bool:
-    """Whether this is a system whose registers and numbers we know."""
-    return sys.platform == "linux" and platform.machine() == "x86_64"
+    """Whether this is a system whose registers and numbers we know, and that lets this user ask."""
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    closed = os.geteuid() != 0 and scope.exists() and scope.read_text().strip() != "0"
+    return sys.platform == "linux" and platform.machine() == "x86_64" and not closed
 
 
 class Ended(OSError):

@@ -20,7 +20,7 @@ from asked_passt import TRIES
 from asked_process import can_ask
 from test_packets import carried, dialled, is_child, run
 
-pytestmark = pytest.mark.skipif(not can_ask(), reason="its registers are those of Linux on x86-64")
+pytestmark = pytest.mark.skipif(not can_ask(), reason="this system, or its rules, do not let us ask")
 # What a program of the user's that only waits can do at once: else the attempts would prove nothing.
 WORK_ELSEWHERE = set(TRIES) - {"UDP to this host", "TCP to another host", "trace"}
 T = 120.0
