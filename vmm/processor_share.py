@@ -22,6 +22,7 @@ DEFAULT = 100  # of every group, and of whoever has none
 # kernel/sched/core.c, sched_prio_to_weight: what nice 0 to 19 weigh. Nice 0 is as much as a group of weight 100.
 NICE_WEIGHTS = (1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15)
 PREFIX = "sandbox-"
+NICE_MOST = 19
 TRIES = 3
 LOOKS_MOST = 100  # at a family that grows meanwhile
 AGAIN, AGAIN_S = 40, 0.05  # the kernel takes a priority of a session from an ordinary user ten times a second
@@ -128,6 +129,7 @@ class ProcessorShare:
         self._proc = proc
         self._place: Place | None = None
         self._nice = 0
+        self._base = os.getpriority(os.PRIO_PROCESS, 0)  # what we were started with stays, and ours comes on top
         self._why = ""  # there is no group, for as long as this lives
 
     def set(self, weight: int) -> str | None:
@@ -194,7 +196,7 @@ class ProcessorShare:
             while new := set(_entries(self._proc / f"{pid}/task")) - done:  # a thread may begin meanwhile
                 for thread in new:
                     with contextlib.suppress(ProcessLookupError):
-                        os.setpriority(os.PRIO_PROCESS, thread, nice)
+                        os.setpriority(os.PRIO_PROCESS, thread, min(NICE_MOST, self._base + nice))
                 done |= new
             _lower_session(self._proc / f"{pid}/autogroup", nice, sessions)
 

@@ -25,7 +25,8 @@ def weights(pid: int) -> set[str]:
             found.add(f"group {Path(f'{place}{own}/cpu.weight').read_text().strip()}")
             continue
         threads = [int(task.name) for task in Path(f"/proc/{one}/task").iterdir()]
-        found |= {f"nice {os.getpriority(os.PRIO_PROCESS, thread)}" for thread in threads}
+        begun = os.getpriority(os.PRIO_PROCESS, 0)  # with which we have started it
+        found |= {f"nice {os.getpriority(os.PRIO_PROCESS, thread) - begun}" for thread in threads}
         session = Path(f"/proc/{one}/autogroup")
         if session.exists() and (words := session.read_text().split()):
             found.add(" ".join(words[-2:]))

@@ -53,6 +53,7 @@ def tree(tmp_path: Path) -> Tree:
 def priority(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What would have become of our own priority."""
     asked: list[int] = []
+    monkeypatch.setattr(os, "getpriority", lambda which, who: 0)
     monkeypatch.setattr(os, "setpriority", lambda which, who, nice: asked.append(nice))
     return asked
 
@@ -213,6 +214,17 @@ def test_the_nearest_priority() -> None:
     assert len(NICE_WEIGHTS) == 20 and sorted(NICE_WEIGHTS, reverse=True) == list(NICE_WEIGHTS)
 
 
+@pytest.mark.parametrize(("begun", "expected"), [(5, 8), (18, 19)])
+def test_a_priority_comes_on_top_of_the_one_that_it_was_started_with(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, priority: list[int], begun: int, expected: int
+) -> None:
+    (tree.proc / f"{os.getpid()}/task/77").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "getpriority", lambda which, who: begun)
+    tree.share().set(50)
+    assert priority == [expected]
+
+
 def test_a_priority_is_raised_by_nobody_but_root(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     (tree.proc / f"{os.getpid()}/task/77").mkdir(parents=True)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -240,9 +252,10 @@ def seen():
     found = []
     for pid in (os.getpid(), child.pid):
         session = Path(f"/proc/{pid}/autogroup")
-        nice = os.getpriority(os.PRIO_PROCESS, pid)
+        nice = os.getpriority(os.PRIO_PROCESS, pid) - base
         found.append((nice, session.read_text().split()[-1] if session.exists() else str(nice)))
     return found
+base = os.getpriority(os.PRIO_PROCESS, 0)
 before = seen()
 share.set(50)
 print(before, seen())
