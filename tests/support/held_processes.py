@@ -10,7 +10,7 @@ from typing import NamedTuple
 from seen_process import Opened, Seen
 
 from engine.lifecycle.confinement import CODE, HEAD, PROCESSES, Held
-from vmm.confine import NO_CORE
+from vmm.confine import NO_CORE, landlock_version
 from vmm.jail import SYSTEM_LIBRARIES
 from vmm.system_calls import ARCHITECTURES
 
@@ -38,6 +38,7 @@ class Host:
     is_root: bool
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     filtered: bool = platform.machine() in ARCHITECTURES
+    landlock: bool = landlock_version() > 1
 
     def spelled(self, words: tuple[str, ...]) -> tuple[str, ...]:
         """Beginnings of targets, each with a line's end where it is all of one."""
@@ -67,8 +68,11 @@ def _files(seen: Seen, held: Held, host: Host) -> Iterator[str]:
                 yield f"open for writing: {one.target}"
     if held.root and seen.mounts != ("/",):
         yield f"its root is not the only mount that it sees: {seen.mounts}"
-    if held.landlocked and seen.tried is not None and seen.tried["open"] not in ("EACCES", "ENOENT"):
-        yield f"it opens a file of the user's: {seen.tried['open'] or 'done'}"
+    if held.landlocked and seen.tried is not None:
+        if seen.tried["open"] not in ("EACCES", "ENOENT"):
+            yield f"it opens a file of the user's: {seen.tried['open'] or 'done'}"
+        if held.root and host.landlock and seen.tried["beside"] != "EACCES":
+            yield f"it opens what it holds beside its share: {seen.tried['beside'] or 'done'}"
     yield from _shared(seen, held, host, {"mnt"})
 
 
@@ -184,5 +188,11 @@ def as_told(held: Held, host: Host) -> Seen:
         routes=0 if "net" in held.namespaces else 2,
         listening=frozenset(f"{beginning}1:80" for beginning in held.listens),
         starts=held.starts,
-        tried={"open": "EACCES", "socket": "EPERM", "signal": "EPERM"} if held.landlocked else None,
+        tried={"open": "EACCES", "socket": "EPERM", "signal": "EPERM", "beside": "EACCES" if held.root else ""}
+        if held.landlocked
+        else None,
     )
+
+
+def _refused(held: Held) -> dict[str, str]:
+    return {"open": "EACCES", "socket": "EPERM", "signal": "EPERM", "beside": "EACCES" if held.root else ""}

@@ -79,18 +79,31 @@ def read_process(pid: int, ours: Mapping[str, str] | None = None, probe: Path | 
 
 
 def attempts(pid: int, probe: Path) -> dict[str, str]:
-    """What comes of system calls of the process itself: it opens a file, makes a socket, and signals its starter."""
+    """What comes of system calls of the process itself: it opens files, makes a socket, and signals its starter."""
     starter = int(dict(_colon(line) for line in Path(f"/proc/{pid}/status").read_text().splitlines())["PPid"])
     with Asked(pid) as asked:
+        # The directories that it holds: its share it may open, and what it holds beside it is up to Landlock.
+        held = [asked.call("openat", number, b".\0", os.O_DIRECTORY) for number in _held(pid)]
         results = {
             "open": asked.open(probe),
             "socket": asked.call("socket", socket.AF_INET, socket.SOCK_STREAM, 0),
             "signal": asked.call("kill", starter, 0),
+            "beside": min(held, default=0),
         }
-        for word in ("open", "socket"):
-            if results[word] >= 0:
-                asked.call("close", results[word])
+        for opened in (results["open"], results["socket"], *held):
+            if opened >= 0:
+                asked.call("close", opened)
     return {word: "" if result >= 0 else errno.errorcode[-result] for word, result in results.items()}
+
+
+def _held(pid: int) -> list[int]:
+    """Its descriptors that are places, and no more (O_PATH)."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if int(re.findall(r"flags:\s+(\d+)", entry.read_text())[0], 8) & os.O_PATH:
+                found.append(int(entry.name))
+    return found
 
 
 def command_of(pid: int) -> str:

@@ -37,7 +37,7 @@ WORDS = {
     SHARE: ("/\n", "/home/me/project"),
     CODE: ("/cache/",),
 }
-ROOT = Host(OURS, True, WORDS, filtered=True)
+ROOT = Host(OURS, True, WORDS, filtered=True, landlock=True)
 USER = replace(ROOT, is_root=False)
 # Rows that promise nothing there, and say so.
 NO_PROMISE = ("the user's", "all")
@@ -106,6 +106,9 @@ BREAKS: dict[str, dict[str, Break]] = {
         "no mount namespace": shares("mnt"),
         "no Landlock": tries("open", ""),
         "another error": tries("open", "EMFILE"),
+        "no Landlock behind the namespaces": lambda seen, held: (
+            replace(seen, tried={**(seen.tried or {}), "beside": ""}) if held.root and held.landlocked else None
+        ),
     },
     NETWORK: {
         "no network namespace": shares("net"),
