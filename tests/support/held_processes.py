@@ -188,9 +188,7 @@ def as_told(held: Held, host: Host) -> Seen:
         routes=0 if "net" in held.namespaces else 2,
         listening=frozenset(f"{beginning}1:80" for beginning in held.listens),
         starts=held.starts,
-        tried={"open": "EACCES", "socket": "EPERM", "signal": "EPERM", "beside": "EACCES" if held.root else ""}
-        if held.landlocked
-        else None,
+        tried=_refused(held) if held.landlocked else None,
     )
 
 
