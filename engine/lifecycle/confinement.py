@@ -21,8 +21,13 @@ PIPES = ("/dev/null", "pipe:", "socket:")
 EVENTS = ("anon_inode:[eventfd]", "anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[timerfd]")
 WATCHES = "anon_inode:inotify"  # of a file server that tells its guest what the host has changed
 MEMORY = "/memfd:sandbox-ram"
-# What the words of `descriptors` stand for is known when a sandbox runs.
-DISKS, SHARE = "its disks", "its share"
+# What these words of a row stand for is known when a sandbox runs. CODE is what programs of ours are loaded from.
+DISKS, DISK, SHARE, CODE = "its disks", "its disk", "its share", "its code"
+# Of what a process is started with (`vmm.environment`): no proxy, which may hold credentials, and no token.
+VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_", "USER", "LOGNAME", "SANDBOX_")
+LOOPBACK = ("127.0.0.1:", "::1:")
+SUPERVISORS = (*VARIABLES, "XDG_RUNTIME_DIR", "VIRTUAL_ENV", "SSL_CERT_")
+DESCRIPTORS, MEMORY_OF_ITS_OWN, FILE_SIZE = "Max open files", "Max data size", "Max file size"  # as /proc/PID/limits
 PARTS_S = 20.0
 # As `vmm/shut_in.py` names what it has put in force, and what stands for it where a kernel does not have it.
 PARTS = {
@@ -38,7 +43,11 @@ class Held:
     """One kind of process. `marks` are words of its command line; the texts are for the reader.
 
     `namespaces` are those of its own, beside the user namespace that an ordinary user needs for them. `descriptors` are
-    beginnings of what it may have open; None: as it needs. `root` says that its root directory is not the host's.
+    beginnings of what it may have open, and `writes` of the files among them that it may write; None: as it needs.
+    `root` says that its root directory is not the host's. `starts` are marks of its children. `listens` are beginnings
+    of the addresses that it may listen on. `variables` are beginnings of the names in its environment. `limits` are
+    those that the kernel holds it to, at most so much (None: as much as its sandbox needs). `landlocked` says that no
+    file opens for it but its own, `calls` how many filters of system calls it has at least.
     """
 
     name: str
@@ -48,7 +57,14 @@ class Held:
     programs: str
     namespaces: frozenset[str] = NO_NAMESPACE
     descriptors: tuple[str, ...] | None = None
+    writes: tuple[str, ...] | None = None
     root: bool = False
+    starts: tuple[str, ...] = ()
+    listens: tuple[str, ...] = ()
+    variables: tuple[str, ...] = VARIABLES
+    limits: tuple[tuple[str, int | None], ...] = ()
+    landlocked: bool = False
+    calls: int = 1
     confined: bool = True
     tests: str = ""
 
@@ -63,6 +79,11 @@ PROCESSES = (
         "none, no process; signals itself only",
         frozenset({"net", "ipc"}),
         (*PIPES, *EVENTS, "anon_inode:[io_uring]", MEMORY, DISKS),
+        writes=(DISK,),
+        variables=(*VARIABLES, "QEMU_MODULE_DIR"),
+        limits=((DESCRIPTORS, 4096), (MEMORY_OF_ITS_OWN, None), (FILE_SIZE, None)),
+        landlocked=True,
+        calls=2,
         tests="`tests/contract/vmm/test_hostile_qemu.py`",
     ),
     Held(
@@ -73,7 +94,10 @@ PROCESSES = (
         "none, no process; no signals",
         frozenset({"mnt", "net", "ipc", "uts"}),
         (*PIPES, *EVENTS, WATCHES, MEMORY, SHARE),
+        writes=(SHARE,),
         root=True,
+        limits=((MEMORY_OF_ITS_OWN, 2 << 30),),
+        landlocked=True,
         tests="`tests/contract/fileserver/test_fileserver_confinement.py`",
     ),
     Held(
@@ -84,7 +108,10 @@ PROCESSES = (
         "none",
         frozenset({"mnt", "net", "ipc", "uts"}),
         (*PIPES, *EVENTS),
+        writes=(),
         root=True,
+        listens=("10.0.2.",),
+        limits=((MEMORY_OF_ITS_OWN, 1 << 30),),
         tests="`tests/vm/test_packets.py`",
     ),
     Held(
@@ -93,6 +120,10 @@ PROCESSES = (
         "the user's; it gets no input but that of its own supervisors, and reads no byte of a connection",
         "listens on the published ports, and accepts nothing that is served",
         "`sandbox resume` of the one sandbox",
+        starts=("resume",),
+        listens=LOOPBACK,
+        variables=SUPERVISORS,
+        calls=0,
         confined=False,
         tests="`tests/unit/supervisor/test_waker.py`",
     ),
@@ -102,6 +133,10 @@ PROCESSES = (
         "the user's",
         "the user's: it connects to allowed hosts",
         "those of this table; commands of the user's own configuration that print a secret",
+        starts=("qemu-system", "vmm.fileserver", "passt", "guard.py"),
+        listens=LOOPBACK,
+        variables=SUPERVISORS,
+        calls=0,
         confined=False,
         tests="`tests/unit/secrets/test_vault.py`",
     ),
@@ -112,20 +147,26 @@ PROCESSES = (
         "the user's",
         "none",
         descriptors=PIPES,
+        writes=(),
+        calls=0,
         confined=False,
     ),
 )
-_HEAD = ("process", "files", "network", "programs and processes", "capabilities", "system calls", "tried by")
+HEAD = ("process", "files", "network", "programs and processes", "capabilities", "system calls", "tried by")
 
 
 def table() -> str:
     """The table as Markdown."""
-    rows = [_HEAD, ("---",) * len(_HEAD)]
-    for held in PROCESSES:
-        rights = "none, and it can get none" if held.confined else "the user's"
-        calls = "filtered" if held.confined else "all"
-        rows.append((held.name, held.files, held.network, held.programs, rights, calls, held.tests))
+    rows = [HEAD, ("---",) * len(HEAD)]
+    rows += [(held.name, *cells(held).values(), held.tests) for held in PROCESSES]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def cells(held: Held) -> dict[str, str]:
+    """What the table says of one kind, by the heads of its columns."""
+    rights = "none, and it can get none" if held.confined else "the user's"
+    calls = "filtered" if held.confined else "all"
+    return dict(zip(HEAD[1:-1], (held.files, held.network, held.programs, rights, calls), strict=True))
 
 
 class MachineJail(NamedTuple):

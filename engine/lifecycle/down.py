@@ -18,6 +18,7 @@ from engine.supervisor.held_ports import end_waker
 from vmm.channel.client import connect
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
+from vmm.processor_share import sweep
 
 ASK_S = 2.0  # how long the supervisor may take to answer; after that it gets a signal
 KEEP_S = 20.0  # how long it may take to save what is kept of its agent
@@ -43,7 +44,7 @@ async def bring_down(layout: Layout, name: str, *, volumes: bool = False) -> str
         # That sandbox is not the one to remove.
         if look_up(layout, name).liveness not in ("starting", "running"):
             forget_instance(layout, name)
-            _forget_forks(layout)
+            _forget_shared(layout)
     return lost
 
 
@@ -56,12 +57,13 @@ async def take_down(layout: Layout, listed: Listed) -> str | None:
     end_waker(layout.waker(listed.name))
     lost = await _end_supervisor(layout, listed)
     forget_instance(layout, listed.name)
-    _forget_forks(layout)
+    _forget_shared(layout)
     return lost
 
 
-def _forget_forks(layout: Layout) -> None:
-    """What a sandbox that is gone had in common with another one, if nobody else needs it."""
+def _forget_shared(layout: Layout) -> None:
+    """What a sandbox that is gone had in common with another one, or its group, if nobody else needs it."""
+    sweep(layout.group())
     if layout.forks.is_dir():
         from engine.lifecycle.forks import sweep_forks
 

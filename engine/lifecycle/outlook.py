@@ -16,6 +16,7 @@ from engine.resolve.mounts_and_ports import wanted_mounts
 from engine.state.instances import check_owner, look_up
 from engine.workspaces.mount_point import MountPoint
 from sandboxfile.quantities import format_size
+from vmm.processor_share import DEFAULT, look
 
 if TYPE_CHECKING:
     from engine.lifecycle.members import Member
@@ -36,6 +37,7 @@ class Outlook:
     changes: tuple[Change, ...] | None
     agent: AgentOutlook | None = None
     mounts: tuple[MountPoint, ...] = ()
+    weight: int = DEFAULT
 
     def to_json(self) -> dict[str, Any]:
         running = None
@@ -46,12 +48,13 @@ class Outlook:
             "agent": self.agent.to_json() if self.agent is not None else None,
             "running": running,
             "mounts": [dataclasses.asdict(mount) for mount in self.mounts],
+            "cpu_weight": {"weight": self.weight, **look(self.weight)._asdict()},
         }
 
     def render(self) -> str:
         """The plan, the agent, the mounts, and what `up` will change about the running sandbox."""
         agent = f"{self.agent.render()}\n" if self.agent is not None else ""
-        parts = (agent, self._mounts(), self._running())
+        parts = (agent, self._mounts(), self._processors(), self._running())
         return self.plan.render() + "".join(f"\n{part}" for part in parts if part)
 
     def _mounts(self) -> str:
@@ -65,6 +68,13 @@ class Outlook:
             if words := "; ".join(filter(None, (hidden, local, limit, kept))):
                 lines.append(clean_line(f"{mount.target}  {words}") + "\n")
         return "".join(lines)
+
+    def _processors(self) -> str:
+        """By what its share of the processors is kept; nothing for the share of everybody."""
+        if self.weight == DEFAULT:
+            return ""
+        kept = look(self.weight)
+        return f"{kept.warning or f'processors  weight {self.weight}, in a control group of its own'}\n"
 
     def _running(self) -> str:
         if self.changes is None:
@@ -87,7 +97,9 @@ def look_ahead(member: Member, layout: Layout) -> Outlook:
     runs = listed.liveness in ("running", "unresponsive")
     changes = compare_running(blueprint, member.name).changes if runs else None
     agent = look_at_agent(member.loaded, blueprint)
-    return Outlook(member.name, blueprint.plan, changes, agent, _mounts(member))
+    return Outlook(
+        member.name, blueprint.plan, changes, agent, _mounts(member), member.loaded.sandbox.machine.cpu_weight
+    )
 
 
 def _mounts(member: Member) -> tuple[MountPoint, ...]:

@@ -164,4 +164,5 @@ def _launch(
         proxies=host_proxies(),
         clones=wanted_clones(loaded),
         network_rate=sandbox.machine.network_rate,
+        cpu_weight=sandbox.machine.cpu_weight,
     )

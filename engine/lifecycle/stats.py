@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import EngineError
 from vmm.channel.errors import GuestError
+from vmm.processor_share import DEFAULT
 
 if TYPE_CHECKING:
     from engine.state.layout import Layout
@@ -54,11 +55,15 @@ class Usage(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A sandbox and what it uses; None where its guest gave no answer, and `problem` says why."""
+    """A sandbox and what it uses; None where its guest gave no answer, and `problem` says why.
+
+    `cpu_weight` is its share of this host's processors, as its file has it.
+    """
 
     name: str
     usage: Usage | None
     problem: str | None = None
+    cpu_weight: int = DEFAULT
 
 
 async def measure(layout: Layout, names: Sequence[str]) -> AsyncIterator[list[Measured]]:
@@ -84,15 +89,22 @@ async def measure(layout: Layout, names: Sequence[str]) -> AsyncIterator[list[Me
         rows = []
         for (name, _), answer in zip(controls, answers, strict=True):
             if isinstance(answer, str):
-                rows.append(Measured(name, None, answer))
+                rows.append(Measured(name, None, answer, _weight(layout, name)))
             elif name in known:
-                rows.append(Measured(name, usage_between(known[name], answer)))
+                rows.append(Measured(name, usage_between(known[name], answer), None, _weight(layout, name)))
             else:
-                rows.append(Measured(name, None, "answered only now"))
+                rows.append(Measured(name, None, "answered only now", _weight(layout, name)))
         before = {
             name: answer for (name, _), answer in zip(controls, answers, strict=True) if not isinstance(answer, str)
         }
         yield rows
+
+
+def _weight(layout: Layout, name: str) -> int:
+    from engine.state.configuration import load_running
+
+    running = load_running(layout, name)
+    return int(running.configuration.sandbox.get("machine", {}).get("cpu_weight", DEFAULT)) if running else DEFAULT
 
 
 def _running(layout: Layout) -> list[str]:

@@ -25,6 +25,7 @@ from sandboxfile import Endpoint
 from sandboxfile.names import GROUPS
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.quantities import format_duration, format_rate, format_size
+from vmm.processor_share import DEFAULT
 
 How = Literal["live", "new machine"]
 
@@ -51,6 +52,7 @@ FIELDS: Mapping[str, Part | Literal["new machine"] | None] = {
     "machine.disk": NEW,
     "machine.idle": "record",
     "machine.network_rate": "record",
+    "machine.cpu_weight": "record",
     "packages": NEW,
     "setup": NEW,
     "mounts": NEW,
@@ -203,6 +205,9 @@ def _compare_field(path: KeyPath, old: Any, new: Any) -> Iterator[Difference]:
                 yield Difference(path, f"{_idle(old)} -> {_idle(new)}")
         case ("machine", "network_rate"):
             yield Difference(path, f"{_rate(old)} -> {_rate(new)}")
+        case ("machine", "cpu_weight"):
+            if (before := old or DEFAULT) != new:  # the record of an older version has none
+                yield Difference(path, f"{before} -> {new}")
         case ("packages",):
             yield from compare_items(path, sorted(set(old)), sorted(set(new)), str)
         case ("ports",):

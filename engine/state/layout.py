@@ -6,6 +6,7 @@ A fourth, the configuration, is the user's own: it is read, and never written.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -175,6 +176,11 @@ class Layout(NamedTuple):
     def waker(self, name: str) -> Path:
         """Where the process is asked that listens for the paused sandbox `name`."""
         return self.runtime / f".wake-{shorten(_checked(_NAME, name, 'sandbox name'))}"
+
+    def group(self, name: str = "") -> str:
+        """What the control group of a sandbox is called; without a name, what those of this state begin with."""
+        mark = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:8]
+        return f"{mark}-{name and _checked(_NAME, name, 'sandbox name')}"
 
     def build_sockets(self, random: str) -> Sockets:
         """The sockets of a machine that builds a cache entry. No sandbox's name can begin with the dot."""

@@ -56,6 +56,7 @@ from vmm.channel.relay import Relay
 from vmm.errors import VmmError
 from vmm.private import private
 from vmm.process import guarded_directory
+from vmm.processor_share import DEFAULT, ProcessorShare
 from vmm.snapshot import load_snapshot
 from vmm.virtiofs import serve_directory
 
@@ -332,13 +333,19 @@ async def _live(
     record = load_instance(layout, launch.name)
     assert record is not None, "`up` writes the record before it starts us"
     try:
-        async with start_sandbox(launch, paths, events, begun, resumption, starting) as sandbox:
+        async with contextlib.AsyncExitStack() as stack:
+            share = stack.enter_context(contextlib.closing(ProcessorShare(layout.group(launch.name))))
+            sandbox = await stack.enter_async_context(start_sandbox(launch, paths, events, begun, resumption, starting))
+            # All of its processes are there by now: the kernel weighs each session of them by itself.
+            weight = launch.cpu_weight
+            if weight != DEFAULT and (weaker := await asyncio.to_thread(share.set, weight)) is not None:
+                events.warn(weaker)
             # Those that go on are as they were: to ask would take longer than all the rest.
             stays = resumption is not None and resumption.stays
             services = record.services if stays else {row["name"]: row for row in sandbox.services}
             record = update_record(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
-            adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports, sandbox.busy)
+            adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports, sandbox.busy, share.set)
             keeper = Keeper(layout, record, sandbox.guest.channel)
             temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
             pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary, sandbox.lost)

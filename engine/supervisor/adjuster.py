@@ -38,17 +38,25 @@ from engine.supervisor.ports import OpenPorts
 from engine.supervisor.vaults import open_vault
 from vmm.channel.stream import LocalStream
 from vmm.errors import VmmError
+from vmm.processor_share import DEFAULT
 
 FILES_S = 60.0
 
 Log = Callable[[str], None]
+Weigh = Callable[[int], str | None]  # has a weight from now on, and says why not
 
 
 class Adjuster:
     """Adjusts the sandbox `name` of this process, one request at a time."""
 
     def __init__(
-        self, layout: Layout, name: str, guest: Guest, ports: OpenPorts, busy: asyncio.Lock | None = None
+        self,
+        layout: Layout,
+        name: str,
+        guest: Guest,
+        ports: OpenPorts,
+        busy: asyncio.Lock | None = None,
+        weigh: Weigh = lambda weight: None,
     ) -> None:
         self.changed: dict[str, Any] = {}  # what is another one by now in the sandbox's Launch
         self._identity: dict[str, Any] = {}  # the same of the guest's identity
@@ -57,6 +65,7 @@ class Adjuster:
         self._guest = guest
         self._ports = ports
         self.busy = busy or asyncio.Lock()
+        self._weigh = weigh
         self._arming = asyncio.Lock()
         self.on_endpoints: Callable[[], None] = lambda: None  # called when those of the file have changed
 
@@ -100,9 +109,13 @@ class Adjuster:
                 await self._apply_services(adjustment, log)
             case "record":
                 self._record(agent=adjustment.agent, keeps=adjustment.keeps)
-                rate = adjustment.configuration.sandbox.get("machine", {}).get("network_rate")
-                self.changed["network_rate"] = rate
-                self._guest.gateway.pace(rate)
+                machine = adjustment.configuration.sandbox.get("machine", {})
+                self.changed |= {"network_rate": machine.get("network_rate")}
+                self._guest.gateway.pace(machine.get("network_rate"))
+                weight = int(machine.get("cpu_weight", DEFAULT))
+                self.changed |= {"cpu_weight": weight}
+                if (why := await asyncio.to_thread(self._weigh, weight)) is not None:
+                    log(why)
 
     async def _apply_endpoints(self, adjustment: Adjustment, log: Log) -> None:
         log("changing what it may reach")

@@ -15,6 +15,7 @@ from engine.guest.identity import Identity
 from engine.secrets.places import SecretPlaces
 from engine.workspaces.clone_point import ClonePoint
 from engine.workspaces.mount_point import MountPoint
+from vmm.processor_share import DEFAULT
 from vmm.snapshot import Shape
 from vmm.spec import HostForward
 from vmm.tools import load_tools
@@ -32,7 +33,7 @@ class Launch:
     that names have in a guest that goes on.
     With `resume`, the sandbox goes on where it was paused; with `boot`, it boots the disk that it was stopped with.
     With `forked`, `snapshot` is the directory of what a running sandbox was at one moment (ForkPaths): what is in its
-    guest is not brought there once more. `network_rate` is in bytes per second.
+    guest is not brought there once more. `network_rate` is in bytes per second. `cpu_weight` is a control group's.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Launch:
     forked: bool = False
     boot: bool = False
     network_rate: int | None = None
+    cpu_weight: int = DEFAULT
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

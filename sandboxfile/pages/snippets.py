@@ -32,7 +32,7 @@ agents:
     machine: {memory: 4GiB}
 """,
     "machine": """\
-machine: {cpus: 2, memory: 4GiB, disk: 20GiB, idle: 8h, network_rate: 20MiB/s}
+machine: {cpus: 2, memory: 4GiB, disk: 20GiB, idle: 8h, network_rate: 20MiB/s, cpu_weight: 50}
 """,
     "packages": """\
 packages: [ripgrep, postgresql-client]

@@ -70,6 +70,12 @@ class Machine(Part):
         default=None,
         description="How much it may send and receive in a second, both together, such as 10MiB/s. Default: no limit.",
     )
+    cpu_weight: Annotated[int, Strict()] = Field(
+        default=100,
+        ge=1,
+        le=10000,
+        description="Its share of this host's processors when others want them, too: 50 is half of what 100 gets.",
+    )
 
 
 PackageName = Annotated[

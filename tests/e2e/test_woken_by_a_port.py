@@ -6,6 +6,8 @@ import os
 import urllib.request
 from pathlib import Path
 
+from held_processes import Host, complaints, kind_of
+from seen_process import read_process
 from world import World, wait_until
 
 from engine.resolve.host_ports import pick_port
@@ -44,8 +46,10 @@ def test_a_connection_wakes_it_and_is_served(world: World) -> None:
     wait_until(lambda: answer(port), lambda found: found == "here", "it does not serve")
 
     world.sandbox("pause", cwd=project).ok()
-    (command,) = world.processes().values()
+    ((pid, command),) = world.processes().items()
     assert "engine.supervisor.waker napper" in command, "one process is left, which listens"
+    waker, host = kind_of(command), Host(read_process(os.getpid()).namespaces or {}, os.geteuid() == 0)
+    assert waker is not None and list(complaints(read_process(pid), waker, host)) == []
     assert ask(port) == "here", "the first connection is served, and not lost"
     assert status(world, project) == "running"
     wait_until(lambda: wakers(world), lambda found: not found, "the waker is left")

@@ -44,7 +44,7 @@ FLOORS = (
     "vmm.empty_network vmm.fileserver vmm.memory vmm.place vmm.process vmm.qemu_args vmm.qmp vmm.rotated_log"
     " vmm.unix_socket vmm.walk",
     "vmm.jail vmm.leash",
-    "vmm.qcow2 vmm.shut_in vmm.tools",
+    "vmm.processor_share vmm.qcow2 vmm.shut_in vmm.tools",
     "vmm.beneath vmm.confine vmm.connection vmm.environment vmm.errors vmm.guest vmm.last_words vmm.guard"
     " vmm.lines vmm.private vmm.session vmm.snapshot_files vmm.spec vmm.system_calls",
 )

@@ -33,6 +33,7 @@ def command(names: tuple[str, ...], follow: bool, as_json: bool) -> None:
 
     Of the processors it is the last second: 100% is one of them. Network is what came in and went out since the machine
     started. The numbers are those of the guest itself; what a sandbox costs this host is at most what `machine` says.
+    `weight` is its `machine.cpu_weight`, where that is not 100.
     """
     from engine.lifecycle.selection import open_layout
 
@@ -51,7 +52,7 @@ async def _show(layout: Any, names: tuple[str, ...], follow: bool, as_json: bool
         elif not rows:
             click.echo("no sandbox runs; `sandbox up` starts the one of this project", err=True)
         else:
-            text = _table(rows)
+            text = table(rows)
             if lines and sys.stdout.isatty():  # over what was there
                 text = f"\x1b[{lines}F\x1b[J{text}"
             click.echo(text)
@@ -63,23 +64,26 @@ async def _show(layout: Any, names: tuple[str, ...], follow: bool, as_json: bool
 
 def to_json(row: Measured) -> dict[str, Any]:
     """A sandbox as a JSON value; without numbers where its guest gave no answer, and `problem` says why."""
-    return {"name": row.name, **(row.usage._asdict() if row.usage else {}), "problem": row.problem}
+    usage = row.usage._asdict() if row.usage else {}
+    return {"name": row.name, **usage, "cpu_weight": row.cpu_weight, "problem": row.problem}
 
 
-def _table(rows: list[Measured]) -> str:
+def table(rows: list[Measured]) -> str:
     from engine.report.columns import align
     from engine.report.sizes import size
     from engine.report.text import clean_line
+    from vmm.processor_share import DEFAULT
 
     cells = []
     for row in rows:
         if (used := row.usage) is None:
             cells.append((row.name, clean_line(f"- ({row.problem})"), "-", "-", "-", "-"))
             continue
+        weight = f", weight {row.cpu_weight}" if row.cpu_weight != DEFAULT else ""
         cells.append(
             (
                 row.name,
-                f"{used.cpu:.1f}% of {100 * used.processors}%",
+                f"{used.cpu:.1f}% of {100 * used.processors}%{weight}",
                 f"{size(used.memory_used)} of {size(used.memory)}",
                 f"{size(used.disk_used)} of {size(used.disk)}",
                 size(used.received),

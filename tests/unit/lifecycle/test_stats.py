@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from engine.cli.commands.stats import table, to_json
 from engine.errors import EngineError
-from engine.lifecycle.stats import read_counters, usage_between
+from engine.lifecycle.stats import Measured, read_counters, usage_between
 
 ANSWER = """\
 8.04 11.80
@@ -50,3 +51,11 @@ def test_an_answer_that_makes_no_sense(there: str, instead: str) -> None:
     assert read_counters(text).processors == 1 and there in text
     with pytest.raises(EngineError, match="not to be understood"):
         read_counters(text.replace(there, instead))
+
+
+def test_a_weight_of_its_own_is_shown() -> None:
+    usage = usage_between(first := read_counters(ANSWER.format(busy=100, idle=800, wait=50)), first)
+    rows = [Measured("one", usage, None, 50), Measured("two", usage), Measured("three", None, "no answer", 50)]
+    assert [to_json(row)["cpu_weight"] for row in rows] == [50, 100, 50]
+    lines = table(rows).splitlines()
+    assert "0.0% of 200%, weight 50" in lines[1] and "weight" not in lines[2]

@@ -88,7 +88,7 @@ def test_what_needs_a_new_machine() -> None:
     live = {path for path, kind in FIELDS.items() if kind not in (NEW, None)}
     assert {path for path in live if "." in path} == {
         f"agent.{key}" for key in ("command", "args", "env", "user", "note", "keep")
-    } | {"machine.idle", "machine.network_rate"}
+    } | {"machine.idle", "machine.network_rate", "machine.cpu_weight"}
 
 
 def test_the_parts_have_all_live_sections() -> None:
@@ -114,6 +114,7 @@ PAIRS: dict[str, tuple[str, str, str]] = {
     "machine.disk": ("machine: {disk: 20GiB}", "machine: {disk: 30GiB}", "20GiB -> 30GiB"),
     "machine.idle": ("machine: {idle: 8h}", "machine: {idle: {after: 90m, do: pause}}", "8h -> 1h30m, then pause"),
     "machine.network_rate": ("", "machine: {network_rate: 10MiB/s}", "no limit -> 10MiB/s"),
+    "machine.cpu_weight": ("", "machine: {cpu_weight: 50}", "100 -> 50"),
     "packages": ("packages: [jq, curl]", "packages: [curl, ripgrep]", "- jq"),
     "setup": ("setup: [one, two]", "setup: [one, three]", "two -> three"),
     "mounts": ("mounts: [.:/workspace]", "mounts: [.:/workspace:ro]", "rw -> ro"),

@@ -25,7 +25,7 @@ from engine.secrets.sources import Source
 from engine.state.configuration import Configuration, Part, Running, load_running, save_running
 from engine.state.instances import AgentCall, Instance, load_instance, save_instance
 from engine.state.layout import Layout
-from engine.supervisor.adjuster import Adjuster
+from engine.supervisor.adjuster import Adjuster, Weigh
 from engine.supervisor.adjustment import Adjustment
 from engine.supervisor.held_lines import LIMIT
 from engine.supervisor.ports import OpenPorts
@@ -134,7 +134,9 @@ def request(*parts: Part, **changes: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(json.dumps(Adjustment(**{**values, **changes}).to_json())))
 
 
-def adjust(layout: Layout, fake: Fake, *requests: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+def adjust(
+    layout: Layout, fake: Fake, *requests: dict[str, Any], weigh: Weigh = lambda weight: None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The answers, and the lines that the client got."""
     sent = bytearray()
 
@@ -142,7 +144,7 @@ def adjust(layout: Layout, fake: Fake, *requests: dict[str, Any]) -> tuple[list[
 
     async def main() -> list[dict[str, Any]]:
         guest = cast("Guest", type("", (), {"channel": fake, "gateway": fake, "machine": fake}))
-        adjuster = Adjuster(layout, "shop", guest, cast("OpenPorts", fake))
+        adjuster = Adjuster(layout, "shop", guest, cast("OpenPorts", fake), weigh=weigh)
         return [await adjuster.handle(one, LocalStream(1, sent.extend, drain)) for one in requests]
 
     answers = asyncio.run(main())
@@ -207,6 +209,20 @@ def test_a_credential_that_is_gone_changes_nothing(layout: Layout) -> None:
     ((answer,), _) = adjust(layout, fake, request("endpoints", secrets=places))
     assert answer["applied"] == [] and "the secret anthropic has no value" in answer["failed"]["brief"]
     assert fake.policy is None
+
+
+def test_a_weight_is_had_at_once_and_said_where_it_is_not(layout: Layout) -> None:
+    weights: list[int] = []
+
+    def weigh(weight: int) -> str | None:
+        weights.append(weight)
+        return "it needs a new machine" if weight == 200 else None
+
+    changed = [replace(configuration(NEW), sandbox={**NEW, "machine": {"cpu_weight": weight}}) for weight in (50, 200)]
+    requests = [request("record", configuration=one) for one in changed]
+    _, lines = adjust(layout, Fake(), request("record"), *requests, request("ports"), weigh=weigh)
+    assert weights == [100, 50, 200], "a file of an older version names none"
+    assert "it needs a new machine" in lines
 
 
 def test_an_agent_that_is_gone_is_gone_from_the_record(layout: Layout) -> None:
