@@ -31,7 +31,9 @@ def run(order: dict[str, Any]) -> None:
     for number, case in enumerate(order["cases"]):
         with contextlib.suppress(OSError):  # a journal without it shows that
             talk.http(talk.ask("GET", "/", host=f"attempt-{number}.bookmark.invalid"))
-        json.dump({"label": case["label"], "said": _attempt(case, order["stage"])}, sys.stdout)
+        began, said = time.monotonic(), _attempt(case, order["stage"])
+        answer = {"label": case["label"], "said": said, "seconds": round(time.monotonic() - began, 1)}
+        json.dump(answer, sys.stdout)
         sys.stdout.write("\n")
         sys.stdout.flush()
     with contextlib.suppress(OSError):

@@ -97,7 +97,7 @@ def command(
 def _attack(
     groups: tuple[str, ...], states: tuple[str, ...], as_json: bool, page: Path | None, earlier: tuple[Path, ...]
 ) -> None:
-    from engine.attacks.trial import STATES
+    from engine.attacks.states import STATES
     from engine.cli.attacking import run_attack
 
     if unknown := sorted(set(states) - set(STATES)):
