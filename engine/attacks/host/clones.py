@@ -36,8 +36,7 @@ def pool(trial: Trial) -> Iterator[str]:
 
     What it drew before is the same in both, with its time; the same number at another time was drawn twice.
     """
-    both = [dict(reversed(line.split()) for line in text.splitlines()) for text in _drawn(trial)]
-    of_source, of_clone = both
+    of_source, of_clone = (_by_number(text) for text in (source(trial, _DRAWN), trial.root(_DRAWN).ok().out))
     before = {number for number in of_clone if of_source.get(number) == of_clone[number]}
     if not before or not of_clone.keys() - before:
         yield f"the control: {len(before)} numbers were drawn before, and {len(of_clone)} in all"
@@ -47,9 +46,10 @@ def pool(trial: Trial) -> Iterator[str]:
         yield f"both drew the same number {len(twice)} times, {since:.0f} to {until:.0f} ms after the last common one"
 
 
-def _drawn(trial: Trial) -> tuple[str, str]:
-    """What was drawn in the source, and in the clone."""
-    return source(trial, _DRAWN), trial.root(_DRAWN).ok().out
+def _by_number(text: str) -> dict[str, str]:
+    """When each number was drawn, in nanoseconds of the machine's time."""
+    lines = (line.split() for line in text.splitlines())
+    return {words[1]: words[0] for words in lines if len(words) == 2}
 
 
 def gateway(trial: Trial) -> Iterator[str]:

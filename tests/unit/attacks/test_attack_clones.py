@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,16 +107,22 @@ def test_what_is_set_aside_is_not_counted(tmp_path: Path) -> None:
     variables = {f"SANDBOX_{name}_DIR": str(tmp_path / name) for name in ("STATE", "RUNTIME")}
     one = Room(tmp_path, variables)
     (tmp_path / "RUNTIME/source").mkdir(parents=True)
-    with subprocess.Popen(["cat", f"{tmp_path}/STATE", "-"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as cat:
-        assert cat.pid in one.processes()
+    with running(f"{tmp_path}/STATE") as source:
+        assert source in one.processes()
         one.set_aside()
         assert one.processes() == {} and one.left() == []
         (tmp_path / "RUNTIME/clone").mkdir()
-        with subprocess.Popen(
-            ["cat", f"{tmp_path}/STATE", "-"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as two:
-            assert list(one.processes()) == [two.pid]
-            assert two.stdin is not None
-            two.stdin.close()
-        assert cat.stdin is not None
-        cat.stdin.close()
+        with running(f"{tmp_path}/STATE") as clone:
+            assert list(one.processes()) == [clone]
+
+
+@contextmanager
+def running(word: str) -> Iterator[int]:
+    """A process whose command line has this word."""
+    program = "import sys; print(); sys.stdin.read()"
+    argv = [sys.executable, "-S", "-c", program, word]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        yield process.pid
+        process.stdin.close()
