@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.attacks.batch import COMMAND, make_order, read_answers, read_times
 from engine.attacks.case import Case, load_cases, share
-from engine.attacks.host import channel, clones, ends, growth, surroundings, tools, values
+from engine.attacks.host import channel, clones, ends, growth, liar, surroundings, tools, values
 from engine.attacks.host.check import Check, NotTried
 from engine.attacks.judgement import NOT_TRIED, Outcome, judge
 from engine.attacks.project import REAL, ROTATED, SETTING, inward_names
@@ -29,8 +29,8 @@ SHARES, HOST_SHARES = 3, 6
 SLOW_S = 20.0  # what takes longer is told
 # In this order: what may end the sandbox comes late, and what is around it is looked at when all has been tried.
 CHECKS: tuple[Check, ...] = (
-    *tools.CHECKS, *growth.CHECKS, *values.CHECKS, *ends.ALIVE, *clones.CHECKS, *channel.CHECKS, *ends.CHECKS,
-    *surroundings.CHECKS,
+    *tools.CHECKS, *growth.CHECKS, *values.CHECKS, *ends.ALIVE, *clones.CHECKS, *channel.CHECKS, *liar.CHECKS,
+    *ends.CHECKS, *surroundings.CHECKS,
 )  # fmt: skip
 NOT_ASKED = "not asked for"
 TRANSITIONS = "states"  # the group of what must be so after a change of the state

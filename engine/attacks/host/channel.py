@@ -75,7 +75,7 @@ def frames(what: str, trial: Trial) -> Iterator[str]:
         yield f"`exec` does not end in {_END_S:.0f} s"
     elif ran.code == 3 or "Traceback" in ran.err:
         yield f"`exec` ended as by a bug: {ran.err[-300:]!r}"
-    yield from _size(supervisor)
+    yield from size_of(supervisor)
     if ran.code != 0:
         yield from anew(trial)
 
@@ -88,7 +88,7 @@ def anew(trial: Trial) -> Iterator[str]:
     trial.renew()
 
 
-def _size(pid: int) -> Iterator[str]:
+def size_of(pid: int) -> Iterator[str]:
     with contextlib.suppress(FileNotFoundError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         most = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
@@ -108,7 +108,7 @@ def unread(trial: Trial) -> Iterator[str]:
                 running.stdout.close()
     if trial.call("exec", "--", "true", timeout_s=60).code != 0:
         yield "no other command runs afterwards"
-    yield from _size(trial.supervisor())
+    yield from size_of(trial.supervisor())
 
 
 CHECKS = (
