@@ -14,7 +14,7 @@ from typing import Any
 from engine.attacks.case import Case
 from engine.errors import EngineError
 
-_MODULES = ("talk", "packets", "fuse", "runner")  # in the order in which they import each other
+_MODULES = ("talk", "packets", "fuse", "containers", "runner")  # in the order in which they import each other
 # Imports of the guest's modules name them as they are called here; there they come out of this text.
 _START = """\
 import json, sys, types
