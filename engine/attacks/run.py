@@ -19,7 +19,7 @@ from engine.attacks.project import REAL, ROTATED, SETTING, inward_names
 from engine.attacks.room import enter_stage, open_room, why_not
 from engine.attacks.states import FRESH, STATES, why_left_out
 from engine.attacks.transitions import enter_state
-from engine.attacks.trial import Trial, build, prepare
+from engine.attacks.trial import Trial, build, prepare, words_of
 from engine.errors import EngineError
 
 RUN_S = 1800.0
@@ -32,7 +32,7 @@ CHECKS: tuple[Check, ...] = (
     *tools.CHECKS, *growth.CHECKS, *values.CHECKS, *ends.ALIVE, *clones.CHECKS, *channel.CHECKS, *liar.CHECKS,
     *ends.CHECKS, *surroundings.CHECKS,
 )  # fmt: skip
-NOT_ASKED = "not asked for"
+NOT_ASKED, ENDED = "not asked for", "the run was ended before"
 TRANSITIONS = "states"  # the group of what must be so after a change of the state
 Tell = Callable[[str], None]
 
@@ -100,9 +100,10 @@ def _whole(state: str, wanted: Wanted) -> bool:
 
 
 def run_attacks(wanted: Wanted, environment: Mapping[str, str], cache: Path, tell: Tell) -> Result:
-    """Try it. It takes minutes, under emulation a quarter of an hour; `tell` hears how far it is.
+    """Try it. It takes minutes, under emulation the better part of an hour; `tell` hears how far it is.
 
-    Raises EngineError if this host has no way to it, or the sandbox does not start.
+    Whoever ends it gets what has been tried in whole states. Raises EngineError if this host has no way to it, or the
+    sandbox does not start.
     """
     if why := why_not():
         raise EngineError(why, hint="they can be tried as root, or where ordinary users may make namespaces")
@@ -113,8 +114,13 @@ def run_attacks(wanted: Wanted, environment: Mapping[str, str], cache: Path, tel
         trial = prepare(room, loose=wanted.loose)
         build(trial)
         with enter_stage(room, inward_names(load_cases())):
-            for state in STATES:
-                _visit(state, trial, wanted, result, tell)
+            try:
+                for state in STATES:
+                    _visit(state, trial, wanted, result, tell)
+            except (KeyboardInterrupt, SystemExit):
+                if not result.outcomes:
+                    raise
+                result.skipped |= {state: ENDED for state in STATES if state not in {*result.outcomes, *result.skipped}}
     result.seconds = time.monotonic() - began
     return result
 
@@ -138,16 +144,21 @@ def _visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Tell)
     outcomes = _transition(state, trial.problems[known:], wanted)
     outcomes += _in_guest(state, trial, wanted)
     tell(f"  tried in the guest: {len(outcomes)}, after {time.monotonic() - began:.0f} s")
+    for outcome in outcomes:
+        _tell_one(outcome, tell)
     for check in checks_for(state, wanted):
         outcomes.append(look(check, trial))
-    for outcome in outcomes:
-        if outcome.complaints:
-            tell(f"  {outcome.verdict}: {outcome.case.label}: {outcome.complaints[0]}")
-        if outcome.seconds > SLOW_S:
-            tell(f"  {outcome.seconds:.0f} s: {outcome.case.label}")
+        _tell_one(outcomes[-1], tell)
     result.outcomes[state] = outcomes
     held = sum(not one.complaints for one in outcomes)
     tell(f"{state}: {held} of {len(outcomes)} held, after {time.monotonic() - began:.0f} s")
+
+
+def _tell_one(outcome: Outcome, tell: Tell) -> None:
+    if outcome.complaints:
+        tell(f"  {outcome.verdict}: {words_of(outcome.case.label)}: {words_of(outcome.complaints[0])}")
+    if outcome.seconds > SLOW_S:
+        tell(f"  {outcome.seconds:.0f} s: {outcome.case.label}")
 
 
 def _transition(state: str, problems: Sequence[str], wanted: Wanted) -> list[Outcome]:

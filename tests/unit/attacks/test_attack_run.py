@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,18 +46,21 @@ def kinds(cases: Iterable[Case]) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("state", STATES)
 def test_each_control_is_tried_in_each_state_but_where_a_reason_is_written(state: str) -> None:
-    untried = [case for case in all_cases() if (case.group, case.kind) not in kinds(tried(state))]
+    made, everything = tried(state), all_cases()
+    known = kinds(made)
+    untried = [case for case in everything if (case.group, case.kind) not in known]
     assert [case.label for case in untried if case.is_for(state) and not why_left_out(state, case)] == []
-    assert not [case.label for case in tried(state) if why_left_out(state, case)]
-    assert len(tried(FRESH)) > 2 * len(tried(state)) > 200 or state == FRESH
+    assert not [case.label for case in made if why_left_out(state, case)]
+    assert len(everything) > 2 * len(made) > 200 or state == FRESH
 
 
 def test_what_is_left_out_somewhere_is_on_the_page_and_tried_elsewhere() -> None:
+    page, everything = render_page([to_json(result())]), all_cases()
     for states, names, why in left_out():
-        assert f"| {states} | {names} | {why} |" in render_page([to_json(result())])
+        assert f"| {states} | {names} | {why} |" in page
         for name in names.split(", "):
-            assert [case for case in all_cases() if name in (case.group, f"{case.group}: {case.kind}")], name
-    assert not [case.label for case in all_cases() if why_left_out(FRESH, case)]
+            assert [case for case in everything if name in (case.group, f"{case.group}: {case.kind}")], name
+    assert not [case.label for case in everything if why_left_out(FRESH, case)]
 
 
 def test_what_was_asked_for_is_tried_and_nothing_else() -> None:
@@ -269,6 +273,28 @@ def test_a_replaced_value_that_is_not_used_is_seen(trial: Trial) -> None:
         log.unlink(missing_ok=True)
         room(trial).answer = asked(*heads)
         assert (list(values.rotated(trial)) == []) is good
+
+
+def test_a_run_that_is_ended_tells_of_the_states_that_are_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Callable[[str], None]) -> None:
+        if state == ends_at:
+            raise KeyboardInterrupt
+        result.outcomes[state] = []
+
+    for name, fake in (("why_not", lambda: ""), ("prepare", lambda room, loose: None), ("build", lambda trial: None)):
+        monkeypatch.setattr(run, name, fake)
+    monkeypatch.setattr(run, "open_room", lambda environment, cache: nullcontext())
+    monkeypatch.setattr(run, "enter_stage", lambda room, inward: nullcontext())
+    monkeypatch.setattr(run, "_visit", visit)
+    ends_at = "started"
+    ended = run.run_attacks(Wanted(), {}, tmp_path, print)
+    assert list(ended.outcomes) == ["fresh", "resumed"] and set(ended.skipped) == set(STATES) - {"fresh", "resumed"}
+    assert "- the state *started* was not run: the run was ended before" in render_page([to_json(ended)])
+    ends_at = "fresh"
+    with pytest.raises(KeyboardInterrupt):
+        run.run_attacks(Wanted(), {}, tmp_path, print)
 
 
 # What is told of it.

@@ -117,7 +117,13 @@ def test_one_table_makes_an_attempt_of_each_value() -> None:
 
 def test_the_order_is_whole_and_answers_are_read() -> None:
     order = json.loads(make_order([ONE], {"gateway": {}}))
-    assert [name.rpartition(".")[2] for name, _ in order["sources"]] == ["talk", "packets", "fuse", "containers", "runner"]
+    assert [name.rpartition(".")[2] for name, _ in order["sources"]] == [
+        "talk",
+        "packets",
+        "fuse",
+        "containers",
+        "runner",
+    ]
     assert order["cases"] == [{"label": "http: one", "attack": "say(1)", "value": ""}]
     assert read_answers('{"label": "a", "said": "b"}\n') == {"a": "b"}
     for broken in ("no JSON", "[]", '{"label": "a"}'):
