@@ -5,6 +5,7 @@ One command of the guest runs them all: under emulation each command costs more 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from engine.attacks.case import Case
 from engine.errors import EngineError
 
-_MODULES = ("talk", "packets", "fuse", "runner")  # in the order in which they import each other
+_MODULES = ("talk", "packets", "fuse", "containers", "runner")  # in the order in which they import each other
 # Imports of the guest's modules name them as they are called here; there they come out of this text.
 _START = """\
 import json, sys, types
@@ -32,6 +33,16 @@ def make_order(cases: Sequence[Case], stage: Mapping[str, Any]) -> str:
     sources = [(f"engine.attacks.guest.{name}", (here / f"{name}.py").read_text()) for name in _MODULES]
     attempts = [{"label": case.label, "attack": case.attack, "value": case.value} for case in cases]
     return json.dumps({"sources": sources, "cases": attempts, "stage": dict(stage)})
+
+
+def read_times(text: str) -> dict[str, float]:
+    """How many seconds each attempt took, by its label, as far as the guest says so: of use to people alone."""
+    found = {}
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            answer = json.loads(line)
+            found[str(answer["label"])] = float(answer["seconds"])
+    return found
 
 
 def read_answers(text: str) -> dict[str, str]:

@@ -12,22 +12,34 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from engine.errors import EngineError
 
 CASES = Path(__file__).parent / "cases"
 GATEWAY, MACHINE, HOST = "gateway", "machine", "host"
-REVOKED = "revoked"  # a state in which what needs the credential cannot be as elsewhere
 _FIELDS = frozenset({"claim", "attack", "guest", "journal", "needs", "states", "values"})
 _LINE = frozenset({"verdict", "host", "port", "how", "method", "path", "reason"})
+
+
+class Tried(Protocol):
+    """What is tried: one of a kind, of a group."""
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+
+_Tried = TypeVar("_Tried", bound=Tried)
 
 
 @dataclass(frozen=True)
 class Case:
     """`needs` says what it takes: a gateway, a machine around the guest, or only the host (host/check.py).
 
-    No `states`: it is tried in each, but where a credential was revoked.
+    No `states`: it is tried in each, but where `states.py` says why it is not.
     """
 
     group: str
@@ -42,7 +54,7 @@ class Case:
     value: str = ""
 
     def is_for(self, state: str) -> bool:
-        return state in self.states if self.states else state != REVOKED
+        return not self.states or state in self.states
 
     @property
     def label(self) -> str:
@@ -84,9 +96,9 @@ def _read_case(group: str, name: str, table: dict[str, Any]) -> Iterator[Case]:
         yield Case(group, name, **fields, variant=variant, value=value)
 
 
-def share(cases: Iterable[Case], number: int, count: int) -> list[Case]:
+def share(cases: Iterable[_Tried], number: int, count: int) -> list[_Tried]:
     """Share `number` of `count`: some attempts of every kind. Together the shares are all attempts."""
-    kinds: dict[tuple[str, str], list[Case]] = {}
+    kinds: dict[tuple[str, str], list[_Tried]] = {}
     for case in cases:
         kinds.setdefault((case.group, case.kind), []).append(case)
     return [

@@ -23,7 +23,7 @@ _LATE = 3  # attempts later: a connection that was allowed is written down when 
 class Outcome:
     """One attempt: what its guest said, the gateway's lines about it, and what is wrong with either.
 
-    `end` is how its program ended: RAN, RAISED or KILLED, or nothing where the guest does not say.
+    `end` is how its program ended: RAN, RAISED or KILLED, or nothing where the guest does not say. `seconds` it took.
     """
 
     case: Case
@@ -31,6 +31,7 @@ class Outcome:
     lines: list[Line] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     end: str = RAN
+    seconds: float = 0.0
 
     @property
     def verdict(self) -> str:

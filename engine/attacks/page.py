@@ -10,7 +10,8 @@ from typing import Any
 from engine.attacks.case import HOST
 from engine.attacks.judgement import HELD, NOT_TRIED, OUT, Outcome
 from engine.attacks.run import NOT_ASKED, Result, all_cases
-from engine.attacks.trial import STATES, words_of
+from engine.attacks.states import STATES, left_out
+from engine.attacks.trial import words_of
 
 VERSION = 1
 _SAID = 300
@@ -41,7 +42,8 @@ def to_json(result: Result) -> dict[str, Any]:
                     "claim": case.claim, "side": "host" if case.needs == HOST else "guest", "states": {},
                 },
             )  # fmt: skip
-            row["states"][state] = {"verdict": outcome.verdict, "why": _why(outcome)}
+            seconds = round(outcome.seconds, 1)
+            row["states"][state] = {"verdict": outcome.verdict, "why": _why(outcome), "seconds": seconds}
     counts = {verdict: result.count(verdict) for verdict in (HELD, OUT, NOT_TRIED)}
     return {
         "version": VERSION, "host": dict(result.host), "seconds": round(result.seconds), "counts": counts,
@@ -106,7 +108,14 @@ def _explained() -> Iterable[str]:
     yield "States: " + "; ".join(f"*{name}*, {what}" for name, what in STATES.items()) + "."
     yield ""
     yield "A whole run makes all attempts when the sandbox is fresh. In another state it makes a third of those of each"
-    yield "kind, and looks at the same things on the host. The number is that of the attempts made of this kind."
+    yield "kind that the guest tries, at least one, a sixth of those of each kind that the host's side tries, and looks"
+    yield "at the same things on the host: each control in each state, but for these. The number is that of the"
+    yield "attempts made of a kind."
+    yield ""
+    yield "| state | what is not tried in it | why |"
+    yield "|---|---|---|"
+    for states, names, why in left_out():
+        yield f"| {states} | {names} | {why} |"
 
 
 def _missing(reports: Sequence[Mapping[str, Any]]) -> Iterable[str]:

@@ -13,11 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from engine.errors import EngineError
 
@@ -46,11 +45,15 @@ class Ran:
 
 @dataclass
 class Room:
-    """`variables` are the environment of every command; `within` are the words that take one onto the stage."""
+    """`variables` are the environment of every command; `within` are the words that take one onto the stage.
+
+    `aside` are the processes and names that were set aside.
+    """
 
     base: Path
     variables: dict[str, str]
     within: list[str] = field(default_factory=list)
+    aside: frozenset[str] = frozenset()
 
     @property
     def state(self) -> Path:
@@ -80,15 +83,10 @@ class Room:
         out, err = (part.decode(errors="replace") for part in (done.stdout, done.stderr))
         return Ran(argv, done.returncode, out, err, time.monotonic() - began)
 
-    def root(self, cwd: Path, script: str, timeout_s: float = CALL_S, stdin: str | None = None) -> Ran:
-        """A shell's script as root in the guest."""
-        argv = ("exec", *(["-i"] if stdin is not None else []), "-u", "root", "-w", "/", "--", "sh", "-c", script)
-        return self.sandbox(*argv, cwd=cwd, timeout_s=timeout_s, stdin=stdin)
-
-    def start(self, *argv: str, cwd: Path, program: Sequence[str] = _CLI) -> subprocess.Popen[bytes]:
+    def start(self, *argv: str, cwd: Path) -> subprocess.Popen[bytes]:
         """Start a command and leave it running; its output is a pipe."""
         return subprocess.Popen(
-            [*self.enter(cwd), *program, *argv],
+            [*self.enter(cwd), *_CLI, *argv],
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -96,8 +94,10 @@ class Room:
             env=self.variables,
         )
 
-    def journal(self, cwd: Path) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.sandbox("journal", "--json", cwd=cwd).ok().out.splitlines()]
+    def set_aside(self) -> None:
+        """Count no more what is there now: `processes` and `left` are of what comes beside it."""
+        self.aside = frozenset()
+        self.aside = frozenset([*map(str, self.processes()), *self._names()])
 
     def processes(self) -> dict[int, str]:
         """The command line of each live process that was started for this room, by its directories' names."""
@@ -107,20 +107,23 @@ class Room:
             with contextlib.suppress(OSError):
                 command = (directory / "cmdline").read_bytes()
                 known = command + (directory / "environ").read_bytes()
-                if command and any(mark in known for mark in marks):
+                if command and directory.name not in self.aside and any(mark in known for mark in marks):
                     found[int(directory.name)] = command.replace(b"\0", b" ").decode(errors="replace")
         return found
 
     def left(self) -> list[str]:
         """What is there of a sandbox after `down`: processes and sockets. Waits END_S for nothing to be left."""
         deadline = time.monotonic() + END_S
-        runtime = Path(self.variables["SANDBOX_RUNTIME_DIR"])
         while True:
-            names = [str(path) for path in runtime.iterdir() if path.name != "README"] if runtime.exists() else []
-            seen = [*self.processes().values(), *names]
+            seen = [*self.processes().values(), *(name for name in self._names() if name not in self.aside)]
             if not seen or time.monotonic() > deadline:
                 return seen
             time.sleep(0.1)
+
+    def _names(self) -> list[str]:
+        """What is in the directory of sockets."""
+        runtime = Path(self.variables["SANDBOX_RUNTIME_DIR"])
+        return [str(path) for path in runtime.iterdir() if path.name != "README"] if runtime.exists() else []
 
 
 @contextmanager
@@ -131,7 +134,7 @@ def open_room(environment: Mapping[str, str], cache: Path) -> Iterator[Room]:
         tempfile.TemporaryDirectory(prefix="sb-", dir="/tmp") as runtime,  # the path of a socket is short
     ):
         variables = {name: value for name, value in environment.items() if not name.startswith(("SANDBOX_", "XDG_"))}
-        for name in ("ANTHROPIC_API_KEY", "GH_TOKEN", "GITHUB_TOKEN"):  # the room's keys are its own
+        for name in ("ANTHROPIC_API_KEY", "GH_TOKEN", "GITHUB_TOKEN", "OPENAI_API_KEY"):  # the room's keys are its own
             variables.pop(name, None)
         home = Path(base, "home")
         home.mkdir()

@@ -10,22 +10,29 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.attacks.batch import COMMAND, make_order, read_answers
+from engine.attacks.batch import COMMAND, make_order, read_answers, read_times
 from engine.attacks.case import Case, load_cases, share
-from engine.attacks.host import channel, ends, growth, surroundings, tools, values
+from engine.attacks.host import channel, clones, ends, growth, liar, surroundings, tools, values
 from engine.attacks.host.check import Check, NotTried
 from engine.attacks.judgement import NOT_TRIED, Outcome, judge
+from engine.attacks.project import REAL, ROTATED, SETTING, inward_names
 from engine.attacks.room import enter_stage, open_room, why_not
-from engine.attacks.trial import LATER, REAL, SETTING, STATES, Trial, build, inward_names, prepare
+from engine.attacks.states import FRESH, STATES, why_left_out
+from engine.attacks.transitions import enter_state
+from engine.attacks.trial import Trial, build, prepare, words_of
 from engine.errors import EngineError
 
 RUN_S = 1800.0
-SHARES = 3  # beside `fresh`, a state gets one of so many shares of what the guest tries: some of each kind
-# In this order: what ends the sandbox comes last.
+# Beside `fresh`, a state gets one of so many shares of what the guest tries, and of what is tried on the host: some of
+# each kind.
+SHARES, HOST_SHARES = 3, 6
+SLOW_S = 20.0  # what takes longer is told
+# In this order: what may end the sandbox comes late, and what is around it is looked at when all has been tried.
 CHECKS: tuple[Check, ...] = (
-    *tools.CHECKS, *channel.CHECKS, *growth.CHECKS, *values.CHECKS, *surroundings.CHECKS, *ends.CHECKS
+    *tools.CHECKS, *growth.CHECKS, *values.CHECKS, *ends.ALIVE, *clones.CHECKS, *channel.CHECKS, *liar.CHECKS,
+    *ends.CHECKS, *surroundings.CHECKS,
 )  # fmt: skip
-NOT_ASKED = "not asked for"
+NOT_ASKED, ENDED = "not asked for", "the run was ended before"
 TRANSITIONS = "states"  # the group of what must be so after a change of the state
 Tell = Callable[[str], None]
 
@@ -74,20 +81,29 @@ def groups() -> list[str]:
 
 def cases_for(state: str, wanted: Wanted) -> list[Case]:
     """What the guest tries in a state: all of it when it is fresh, or when something was named."""
-    cases = [case for case in load_cases() if case.is_for(state) and wanted.has(case)]
-    named = wanted.labels or wanted.groups
-    return cases if state == "fresh" or named else share(cases, list(STATES).index(state), SHARES)
+    cases = [case for case in load_cases() if _is_tried(case, state, wanted)]
+    return cases if _whole(state, wanted) else share(cases, list(STATES).index(state), SHARES)
 
 
 def checks_for(state: str, wanted: Wanted) -> list[Check]:
-    found = [check for check in CHECKS if wanted.has(check.case)]
-    return [check for check in found if (state in check.states if check.states else True)]
+    """What is tried, or looked at, on the host's side in a state."""
+    checks = [check for check in CHECKS if _is_tried(check.case, state, wanted)]
+    return checks if _whole(state, wanted) else share(checks, list(STATES).index(state), HOST_SHARES)
+
+
+def _is_tried(case: Case, state: str, wanted: Wanted) -> bool:
+    return case.is_for(state) and wanted.has(case) and not why_left_out(state, case)
+
+
+def _whole(state: str, wanted: Wanted) -> bool:
+    return state == FRESH or bool(wanted.labels or wanted.groups)
 
 
 def run_attacks(wanted: Wanted, environment: Mapping[str, str], cache: Path, tell: Tell) -> Result:
-    """Try it. It takes minutes, under emulation a quarter of an hour; `tell` hears how far it is.
+    """Try it. It takes minutes, under emulation the better part of an hour; `tell` hears how far it is.
 
-    Raises EngineError if this host has no way to it, or the sandbox does not start.
+    Whoever ends it gets what has been tried in whole states. Raises EngineError if this host has no way to it, or the
+    sandbox does not start.
     """
     if why := why_not():
         raise EngineError(why, hint="they can be tried as root, or where ordinary users may make namespaces")
@@ -98,39 +114,51 @@ def run_attacks(wanted: Wanted, environment: Mapping[str, str], cache: Path, tel
         trial = prepare(room, loose=wanted.loose)
         build(trial)
         with enter_stage(room, inward_names(load_cases())):
-            for state in STATES:
-                _visit(state, trial, wanted, result, tell)
+            try:
+                for state in STATES:
+                    _visit(state, trial, wanted, result, tell)
+            except (KeyboardInterrupt, SystemExit):
+                if not result.outcomes:
+                    raise
+                result.skipped |= {state: ENDED for state in STATES if state not in {*result.outcomes, *result.skipped}}
     result.seconds = time.monotonic() - began
     return result
 
 
 def _visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Tell) -> None:
-    if state in LATER:
-        result.skipped[state] = LATER[state]
-        return
     if not wanted.visits(state):
         result.skipped[state] = NOT_ASKED
-        if state == "fresh":  # every other state begins with it
-            trial.enter_state(state)
+        if state == FRESH:  # every other state begins with it
+            enter_state(trial, state)
         return
     tell(f"{state}: {STATES[state]}")
-    known = len(trial.problems)
+    began, known = time.monotonic(), len(trial.problems)
     try:
-        trial.enter_state(state)
+        enter_state(trial, state)
     except EngineError as error:
-        if state == "fresh":
+        if state == FRESH:
             raise
         result.skipped[state] = f"the sandbox could not be brought there: {error.brief}"
         trial.problems.append(f"{state}: {error.brief} {error.hint or ''}")
         return
     outcomes = _transition(state, trial.problems[known:], wanted)
     outcomes += _in_guest(state, trial, wanted)
+    tell(f"  tried in the guest: {len(outcomes)}, after {time.monotonic() - began:.0f} s")
+    for outcome in outcomes:
+        _tell_one(outcome, tell)
     for check in checks_for(state, wanted):
         outcomes.append(look(check, trial))
-        if outcomes[-1].complaints:
-            tell(f"  {outcomes[-1].verdict}: {check.case.label}: {outcomes[-1].complaints[0]}")
+        _tell_one(outcomes[-1], tell)
     result.outcomes[state] = outcomes
-    tell(f"{state}: {sum(not one.complaints for one in outcomes)} of {len(outcomes)} held")
+    held = sum(not one.complaints for one in outcomes)
+    tell(f"{state}: {held} of {len(outcomes)} held, after {time.monotonic() - began:.0f} s")
+
+
+def _tell_one(outcome: Outcome, tell: Tell) -> None:
+    if outcome.complaints:
+        tell(f"  {outcome.verdict}: {words_of(outcome.case.label)}: {words_of(outcome.complaints[0])}")
+    if outcome.seconds > SLOW_S:
+        tell(f"  {outcome.seconds:.0f} s: {outcome.case.label}")
 
 
 def _transition(state: str, problems: Sequence[str], wanted: Wanted) -> list[Outcome]:
@@ -142,26 +170,28 @@ def _in_guest(state: str, trial: Trial, wanted: Wanted) -> list[Outcome]:
     cases = cases_for(state, wanted)
     if not cases:
         return []
-    before = len(trial.room.journal(trial.project))
+    before = len(trial.journal())
     argv = ("exec", "-i", "-u", "root", "-w", "/", "--", *COMMAND)
     ran = trial.call(*argv, stdin=make_order(cases, {**trial.names, **SETTING}), timeout_s=RUN_S)
-    said = read_answers(ran.out)
-    outcomes = judge(cases, said, trial.room.journal(trial.project)[before:], trial.names)
+    said, seconds = read_answers(ran.out), read_times(ran.out)
+    outcomes = judge(cases, said, trial.journal()[before:], trial.names)
     for outcome in outcomes:
-        if [value for value in REAL.values() if value in outcome.said]:
+        outcome.seconds = seconds.get(outcome.case.label, 0.0)
+        if [value for value in (*REAL.values(), ROTATED) if value in outcome.said]:
             outcome.complaints.append("the guest saw the real value of a secret")
     return outcomes
 
 
 def look(check: Check, trial: Trial) -> Outcome:
     """Try one check. An error of ours is a complaint, too: what was not seen did not hold."""
-    outcome = Outcome(check.case, "")
+    outcome, began = Outcome(check.case, ""), time.monotonic()
     try:
         outcome.complaints += check.look(trial)
     except NotTried as reason:
         outcome.said = f"{NOT_TRIED}: {reason}"
     except (EngineError, OSError) as error:
         outcome.complaints.append(f"it could not be seen whether it holds: {error}")
+    outcome.seconds = time.monotonic() - began
     return outcome
 
 

@@ -27,7 +27,8 @@ from engine.attacks import careless_server
 
 # The last ones are those that no endpoint of a proper file names.
 NAMES = (
-    *("api.anthropic.com", "api.github.com", "other.example.com", "taken.example.com", "a.wild.example.com"),
+    *("api.anthropic.com", "api.github.com", "api.openai.com"),
+    *("other.example.com", "taken.example.com", "a.wild.example.com"),
     *("evil.example.net", "dns.google"),
 )
 HOST, VENDOR = "45.33.32.1", "45.33.32.156"  # no address that the gateway refuses; nothing leaves the namespaces

@@ -1,97 +1,24 @@
-"""The sandbox that is attacked: its file, what lies around it on the host, and how it is brought into each state."""
+"""The sandbox that is attacked: its names, how it is asked, made and ended."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.attacks import stage as around
-from engine.attacks.case import Case
+from engine.attacks.project import NAME, NAMES, REAL, file_text, write_files
 from engine.attacks.room import END_S, UP_S, Ran, Room, Stage
-from engine.attacks.value_search import forms, in_files
 from engine.errors import EngineError
 
-NAME = "attacked"
-REAL = {"anthropic": "sk-ant-api03-real-and-never-in-the-guest", "github": "ghp_realAndNeverInTheGuest0123"}
-HIDDEN = "hidden from the guest"
-# `loose` is the control: a file that allows what the other one forbids.
-FILE = """\
-version: "1"
-name: {name}
-machine: {{cpus: 2, memory: 2GiB, disk: 20GiB}}
-mounts:
-  - {{source: ., target: /workspace{protected}}}
-  - {{source: ./kept, target: /kept, mode: {kept_mode}}}
-  - {{source: ../raw, target: /raw{guarded}}}
-  - ../copied:/copied:clone
-secrets: {{anthropic: {{env: ANTHROPIC_API_KEY}}, github: {{env: GH_TOKEN}}}}
-endpoints:
-  - {{host: api.anthropic.com, secret: anthropic, methods: [POST], paths: [/v1/messages]}}
-  - {{host: api.github.com, secret: github, methods: [GET], paths: ["/repos/acme/**"]}}
-  - other.example.com
-  - taken.example.com
-  - "*.wild.example.com"
-  - {{host: no.wild.example.com, deny: true}}
-  - "*.inward.example.com"
-{more}setup: ["echo {planted} > ~/planted"]
-"""
-GUARDED = ', hide: ["*.pem", private/, .env]'
-LOOSE = "  - evil.example.net\n  - dns.google\n"
-TARGETS = [
-    *("10.0.2.2", "10.0.2.3", "10.0.2.4", "127.0.0.1", "169.254.169.254", "1.1.1.1", "255.255.255.255"),
-    *("10.0.2.255", "224.0.0.1", "0.0.0.0", around.HOST, around.VENDOR),
-]
-NAMES = {
-    "managed": "api.anthropic.com", "second": "api.github.com", "spliced": "other.example.com",
-    "taken": "taken.example.com", "denied": "no.wild.example.com", "host": around.HOST, "vendor": around.VENDOR,
-    "hidden": HIDDEN,
-}  # fmt: skip
-SETTING = {
-    "gateway": {"80": ["10.0.2.100", 80], "443": ["10.0.2.100", 443]}, "canary": around.CANARY, "targets": TARGETS
-}  # fmt: skip
-# It holds a connection, which a change of the endpoints must cut.
-HOLD = """
-import socket, ssl
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-with context.wrap_socket(socket.create_connection(("10.0.2.100", 443)), server_hostname="taken.example.com") as held:
-    print("open", flush=True)
-    try:
-        held.recv(1)
-    except OSError:
-        pass
-"""
-# state -> (what it is, for the page). A case names those that it is tried in; none is each of them but `revoked`.
-STATES = {
-    "fresh": "a sandbox that was just made",
-    "resumed": "it was paused to the disk, and resumed",
-    "restored": "another one, from the snapshot of the first",
-    "restarted": "its supervisor was killed, and `up` made it anew",
-    "live-changed": "the endpoints of the running sandbox were changed",
-    "revoked": "a credential was removed while it ran",
-    "forked": "a copy of a running sandbox",
-}
-LATER = {"forked": "no attempt has been made in a clone yet"}
-
-
-def inward_names(cases: list[Case]) -> dict[str, str]:
-    """The names that lead inward, of the attempts that ask for them."""
-    return {host_of(case): case.value for case in cases if case.kind == "an allowed name that leads inward"}
-
-
-def host_of(case: Case) -> str:
-    """The name that such an attempt asks for."""
-    text = "".join(letter if letter.isalnum() else "-" for letter in case.value).strip("-")
-    return f"a{len(case.value)}-{text}.inward.example.com"
+# Commands that take the sandbox as an option, and as their first argument.
+_BY_OPTION = frozenset({"exec", "diff", "apply", "pull", "deny"})
+_BY_ARGUMENT = frozenset({"journal", "pause", "resume", "stop", "start", "fork", "down", "stats"})
+_PLACEHOLDERS = {"held": "ANTHROPIC_API_KEY", "held_second": "GH_TOKEN", "held_third": "OPENAI_API_KEY"}
 
 
 @dataclass
@@ -99,7 +26,8 @@ class Trial:
     """`problems` are those of a transition: a state that was not what it is called.
 
     `word` is planted in the guest, so that a search is known to find. `paused` is what was found in a paused sandbox,
-    `notes` are what checks leave for others.
+    `notes` are what checks leave for others. `name` is the sandbox that is attacked; where that is a clone, the one
+    that it is a clone of runs beside it, and is not counted.
     """
 
     room: Room
@@ -114,10 +42,11 @@ class Trial:
     word: str = field(default_factory=lambda: f"planted-{os.urandom(12).hex()}")
     paused: set[str] = field(default_factory=set)
     notes: dict[str, str] = field(default_factory=dict)
+    name: str = NAME
 
     @property
     def instance(self) -> Path:
-        return self.room.state / "instances" / NAME
+        return self.room.state / "instances" / self.name
 
     @property
     def beside(self) -> Path:
@@ -125,10 +54,22 @@ class Trial:
         return self.project.parent
 
     def call(self, *argv: str, **options: Any) -> Ran:
-        return self.room.sandbox(*argv, cwd=self.project, **options)
+        return self.room.sandbox(*self.words(argv), cwd=self.project, **options)
 
-    def root(self, script: str, **options: Any) -> Ran:
-        return self.room.root(self.project, script, **options)
+    def words(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """The command, with the name of the sandbox in it."""
+        command, *rest = argv
+        if command in _BY_OPTION:
+            return (command, "-n", self.name, *rest)
+        return (command, self.name, *rest) if command in _BY_ARGUMENT else argv
+
+    def root(self, script: str, stdin: str | None = None, **options: Any) -> Ran:
+        """A shell's script as root in the guest."""
+        words = ("exec", *(["-i"] if stdin is not None else []), "-u", "root", "-w", "/", "--", "sh", "-c", script)
+        return self.call(*words, stdin=stdin, **options)
+
+    def journal(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.call("journal", "--json").ok().out.splitlines()]
 
     def supervisor(self) -> int:
         return int(json.loads((self.instance / "instance.json").read_text())["pid"])
@@ -149,67 +90,44 @@ class Trial:
         """Raises EngineError if it does not start."""
         self.call("up", "-d", "--yes", "--progress", "plain", timeout_s=UP_S).ok()
         if "held" not in self.names:
-            held = self.call("exec", "--", "sh", "-c", "echo $ANTHROPIC_API_KEY $GH_TOKEN").ok().out.split()
-            if len(held) != 2:
+            words = " ".join(f"${variable}" for variable in _PLACEHOLDERS.values())
+            held = self.call("exec", "--", "sh", "-c", f"echo {words}").ok().out.split()
+            if len(held) != len(_PLACEHOLDERS):
                 raise EngineError("the sandbox to attack has no placeholders of its secrets")
-            self.names["held"], self.names["held_second"] = held
+            self.names |= dict(zip(_PLACEHOLDERS, held, strict=True))
+
+    def clone(self) -> None:
+        """Fork the one that runs, which is not counted from now on, and go on with its clone. Raises EngineError."""
+        self.name = NAME
+        self.room.set_aside()
+        said = json.loads(self.call("fork", "--json", timeout_s=UP_S).ok().out)
+        self.name = said["clones"][0]["name"]
+        self.names["clone"] = self.name
+
+    @property
+    def is_clone(self) -> bool:
+        return self.name != NAME
+
+    def renew(self) -> None:
+        """Make it anew, after it has ended. Raises EngineError."""
+        self.clone() if self.is_clone else self.up()
 
     def down(self) -> None:
         self.call("down", "--yes").ok()
 
-    def enter_state(self, state: str) -> None:
-        """From whatever state there is. Raises EngineError if there is no way there."""
-        ways: Mapping[str, Callable[[], None]] = {
-            "fresh": self.up, "resumed": self._resume, "restored": self._restore, "restarted": self._restart,
-            "live-changed": self._change, "revoked": self._revoke,
-        }  # fmt: skip
-        ways[state]()
+    def await_word(self, word: str, longest_s: float) -> bool:
+        """Whether the guest has asked the gateway for a name that begins with `word`, in time."""
+        places = [self.instance / name for name in ("journal.jsonl", "journal.jsonl.1")]
+        return self.wait_for(lambda: any(word in path.read_text() for path in places if path.exists()), longest_s)
 
-    def _resume(self) -> None:
-        machine = self.boot_id()
-        self.plant()
-        self.call("pause").ok()
-        needles = {f"{name} {form}": data for name, value in REAL.items() for form, data in forms(value).items()}
-        paused = in_files([self.instance], needles | {"planted": self.word.encode()})
-        self.paused = set().union(*paused.values())
-        self.call("resume", timeout_s=UP_S).ok()
-        self.expect(self.boot_id() == machine, "it was not the same machine after `resume`")
-
-    def _restore(self) -> None:
-        self.down()
-        self.up()
-
-    def _restart(self) -> None:
-        os.kill(self.supervisor(), signal.SIGKILL)
-        if left := self.room.left():
-            self.problems.append(f"after its supervisor was killed there are {left[:5]}")
-        self.up()
-
-    def _change(self) -> None:
-        """Take a name away while a connection to it is open."""
-        if self.loose:
-            return
-        machine = self.boot_id()
-        file = self.project / "Sandboxfile.yaml"
-        program = [sys.executable, "-m", "engine.cli.main"]
-        holding = self.room.start("exec", "--", "python3", "-c", HOLD, cwd=self.project, program=program)
-        with holding:
-            assert holding.stdout is not None
-            self.expect(holding.stdout.readline() == b"open\n", "the name to be taken away was not reached before")
-            file.write_text(file.read_text().replace("  - taken.example.com\n", ""))
-            self.up()
-            try:
-                self.expect(holding.wait(END_S) == 0, "the connection to it was not cut")
-            except subprocess.TimeoutExpired:
-                holding.kill()
-                self.problems.append("the connection to it was not cut")
-        reasons = [line["reason"] for line in self.room.journal(self.project)]
-        self.expect("no longer allowed; cut off" in reasons, "the journal does not say that the connection was cut")
-        self.expect(self.boot_id() == machine, "the change was not live")
-
-    def _revoke(self) -> None:
-        if not self.loose:
-            self.call("secret", "rm", "anthropic").ok()
+    def wait_for(self, seen: Callable[[], bool], longest_s: float = END_S) -> bool:
+        """Whether it was seen in time."""
+        deadline = time.monotonic() + longest_s
+        while not seen():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
 
 
 def prepare(room: Room, *, loose: bool = False) -> Trial:
@@ -222,40 +140,15 @@ def prepare(room: Room, *, loose: bool = False) -> Trial:
     )
     trial.planted = f"built-{os.urandom(12).hex()}"
     trial.names["outside"] = str(trial.outside)
-    write_files(trial)
-    for name, value in REAL.items():
-        room.sandbox("secret", "set", name, cwd=trial.project, stdin=f"{value}\n").ok()
+    write_files(trial.project, file_text(trial.planted, loose=loose))
+    set_values(trial)
     return trial
 
 
-def write_files(trial: Trial) -> None:
-    loose = trial.loose
-    # A credential that somebody has typed into a step is what a search for values has to find.
-    planted = " ".join([trial.planted, *(REAL.values() if loose else ())])
-    words = {"name": NAME, "planted": planted, "kept_mode": "rw" if loose else "ro", "more": LOOSE if loose else ""}
-    unprotected = ", protect: false" if loose else ""
-    words |= {"guarded": unprotected or GUARDED, "protected": unprotected}
-    texts = {
-        "project/Sandboxfile.yaml": FILE.format(**words), "project/kept/file": "k\n", "outside/secret": "the host's\n",
-        "outside/victim": "victim\n", "outside/sub/x": "x\n", "raw/file": "file\n", "raw/directory/below": "below\n",
-        "raw/key.pem": f"{HIDDEN}\n", "raw/private/x": f"{HIDDEN}\n", "raw/.env": f"{HIDDEN}\n", "copied/a.txt": "a\n",
-        "copied/d/e.txt": "e\n",
-    }  # fmt: skip
-    for name, text in texts.items():
-        path = trial.beside / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    for name in ("raw", "copied"):
-        _git(trial.beside / name, "init", "-q", "-b", "main")
-    _git(trial.beside / "copied", "add", "-A")
-    _git(trial.beside / "copied", "-c", "user.name=a", "-c", "user.email=a@localhost", "commit", "-qm", "first")
-    hook = trial.beside / "raw/.git/hooks/post-commit"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\n")
-
-
-def _git(directory: Path, *words: str) -> None:
-    subprocess.run(["git", *words], cwd=directory, check=True, capture_output=True)
+def set_values(trial: Trial) -> None:
+    """Of all secrets. Raises EngineError."""
+    for name, value in REAL.items():
+        trial.call("secret", "set", name, stdin=f"{value}\n").ok()
 
 
 def build(trial: Trial) -> None:

@@ -8,12 +8,12 @@ import os
 import re
 import select
 import signal
-import subprocess
 import sys
 import time
 import traceback
 from typing import Any
 
+from engine.attacks.guest.containers import inside, shell
 from engine.attacks.guest.fuse import give_back, naming, take
 from engine.attacks.guest.packets import Wire
 from engine.attacks.guest.talk import Talk
@@ -31,7 +31,9 @@ def run(order: dict[str, Any]) -> None:
     for number, case in enumerate(order["cases"]):
         with contextlib.suppress(OSError):  # a journal without it shows that
             talk.http(talk.ask("GET", "/", host=f"attempt-{number}.bookmark.invalid"))
-        json.dump({"label": case["label"], "said": _attempt(case, order["stage"])}, sys.stdout)
+        began, said = time.monotonic(), _attempt(case, order["stage"])
+        answer = {"label": case["label"], "said": said, "seconds": round(time.monotonic() - began, 1)}
+        json.dump(answer, sys.stdout)
         sys.stdout.write("\n")
         sys.stdout.flush()
     with contextlib.suppress(OSError):
@@ -71,7 +73,7 @@ def _say(case: dict[str, str], stage: dict[str, Any]) -> tuple[str, str]:
     talk = Talk(stage["gateway"])
     names: dict[str, Any] = {name: getattr(talk, name) for name in dir(talk) if not name.startswith("_")}
     names |= {**stage, "value": case["value"], "say": lambda what: words.append(str(what)), "sh": shell, "Wire": Wire}
-    names |= {"take": take, "naming": naming, "give_back": give_back}
+    names |= {"take": take, "naming": naming, "give_back": give_back, "inside": inside}
     try:
         exec(compile(case["attack"], case["label"], "exec"), names)
     except (Exception, SystemExit) as error:
@@ -80,18 +82,3 @@ def _say(case: dict[str, str], stage: dict[str, Any]) -> tuple[str, str]:
         if not isinstance(error, OSError | SystemExit):
             words.append(traceback.format_exc(limit=-2))
     return "\n".join(words), end
-
-
-def shell(command: str, timeout_s: float = 30.0) -> str:
-    """Both outputs of a shell's command, and its code."""
-    try:
-        ran = subprocess.run(
-            ["sh", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout_s,
-        )
-    except subprocess.TimeoutExpired as error:
-        return f"{(error.stdout or b'').decode(errors='replace')}no end"
-    return f"{ran.stdout.decode(errors='replace')}code {ran.returncode}"

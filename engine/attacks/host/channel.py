@@ -1,24 +1,26 @@
 """Frames that no guestd sends: each time guestd is stopped, something else is written to its port, and it starts again.
 
-After each the host's commands end, nothing has grown, and the sandbox can be taken down and made anew.
+After each the host's commands end, and nothing has grown. Where no command runs any more, and once at the end, the
+sandbox is taken down and made anew.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from engine.attacks.host.check import Check
-from engine.attacks.trial import NAME, Trial
+from engine.attacks.project import NAME
+from engine.attacks.trial import Trial
 
 _MOST = 200 << 20  # bytes of memory that the supervisor may ever have had
 _SPOKEN_S, _END_S = 90.0, 60.0
 _SPEAK = """
-import importlib, json, os, subprocess, sys, time
+import importlib, os, socket, subprocess, sys, time
 sys.path.insert(0, "/usr/lib/sandbox")
 wire = importlib.import_module("guestd.wire")
 time.sleep(1)
@@ -50,23 +52,21 @@ while view and time.monotonic() < end:
         time.sleep(0.01)
 os.close(port)
 subprocess.run(["systemctl", "start", "sandbox-guestd"], check=True)
-open("/workspace/spoken", "w").close()
+gateway = socket.create_connection(("10.0.2.100", 80), 30)
+gateway.sendall(f"GET / HTTP/1.1\r\nHost: {sys.argv[2]}.bookmark.invalid\r\n\r\n".encode())
+gateway.recv(1)
 """
-_START = "cat > /run/speak.py; systemd-run --quiet --collect python3 /run/speak.py 'WHAT'"
+_START = "cat > /run/speak.py; systemd-run --quiet --collect python3 /run/speak.py 'WHAT' WORD"
 KINDS = tuple(line.split('"')[1] for line in _SPEAK.splitlines() if line.startswith('    "'))
 _FLOOD_S = 5.0
 
 
 def frames(what: str, trial: Trial) -> Iterator[str]:
-    supervisor, sign = trial.supervisor(), trial.project / "spoken"
-    script = _START.replace("WHAT", what)
+    supervisor, word = trial.supervisor(), f"spoken-{os.urandom(8).hex()}"
+    script = _START.replace("WHAT", what).replace("WORD", word)
     trial.root(script, stdin=_SPEAK.replace("OUT", str(trial.outside))).ok()
-    deadline = time.monotonic() + _SPOKEN_S
-    while not sign.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if not sign.exists():
+    if not trial.await_word(word, _SPOKEN_S):
         yield f"the guest had not written its frames after {_SPOKEN_S:.0f} s"
-    sign.unlink(missing_ok=True)
     ran = trial.call("ls", "--json", timeout_s=30)
     if ran.code != 0 or NAME not in ran.out:
         yield f"`ls` says {ran.code} {(ran.out + ran.err)[:200]!r}"
@@ -75,15 +75,20 @@ def frames(what: str, trial: Trial) -> Iterator[str]:
         yield f"`exec` does not end in {_END_S:.0f} s"
     elif ran.code == 3 or "Traceback" in ran.err:
         yield f"`exec` ended as by a bug: {ran.err[-300:]!r}"
-    yield from _size(supervisor)
+    yield from size_of(supervisor)
+    if ran.code != 0:
+        yield from anew(trial)
+
+
+def anew(trial: Trial) -> Iterator[str]:
     if trial.call("down", "--yes", timeout_s=_END_S).code != 0:
         yield "`down` fails"
     if left := trial.room.left():
         yield f"after `down` there is left {left[:5]}"
-    trial.up()
+    trial.renew()
 
 
-def _size(pid: int) -> Iterator[str]:
+def size_of(pid: int) -> Iterator[str]:
     with contextlib.suppress(FileNotFoundError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         most = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
@@ -93,7 +98,7 @@ def _size(pid: int) -> Iterator[str]:
 
 def unread(trial: Trial) -> Iterator[str]:
     """A command prints without end, and whoever asked for it does not read."""
-    running = trial.room.start("exec", "--", "yes", "x" * 1000, cwd=trial.project)
+    running = trial.room.start(*trial.words(("exec", "--", "yes", "x" * 1000)), cwd=trial.project)
     with running, contextlib.suppress(subprocess.TimeoutExpired):
         try:
             running.wait(_FLOOD_S)
@@ -103,13 +108,14 @@ def unread(trial: Trial) -> Iterator[str]:
                 running.stdout.close()
     if trial.call("exec", "--", "true", timeout_s=60).code != 0:
         yield "no other command runs afterwards"
-    yield from _size(trial.supervisor())
+    yield from size_of(trial.supervisor())
 
 
 CHECKS = (
+    Check("channel", "output that nobody reads", "A command that prints without end costs a window, and keeps no other from running.", unread),
     *(
-        Check("channel", f"frames: {what}", "Whatever comes over the channel, commands end, nothing grows, and the sandbox can be made anew.", partial(frames, what), ("fresh",))
+        Check("channel", "frames", "Whatever comes over the channel, commands end, nothing grows, and the host's own commands go on.", partial(frames, what), variant=what)
         for what in KINDS
     ),
-    Check("channel", "output that nobody reads", "A command that prints without end costs a window, and keeps no other from running.", unread, ("fresh", "restored")),
+    Check("channel", "frames, and after them", "After frames that no guestd sends the sandbox ends whole, and is made anew.", anew, ("fresh", "restored", "forked")),
 )  # fmt: skip

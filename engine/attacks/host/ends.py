@@ -35,7 +35,7 @@ def ended(way: str, trial: Trial) -> Iterator[str]:
     trial.call("down", "--yes")
     if left := trial.room.left():
         yield f"there is left {left[:5]}"
-    trial.up()
+    trial.renew()
 
 
 def alive(trial: Trial) -> Iterator[str]:
@@ -48,10 +48,10 @@ def alive(trial: Trial) -> Iterator[str]:
         yield f"a command says {(ran.out + ran.err)[:200]!r}"
 
 
-CHECKS = (
+ALIVE = (
     Check("kernel", "the machine after all", "Whatever root does to its kernel and its devices, the machine goes on.", alive),
-    *(
-        Check("kernel", f"the end: {name}", "A guest that ends itself is told of in a sentence, and nothing of it is left.", partial(ended, way), ("fresh",))
-        for name, way in _WAYS.items()
-    ),
+)  # fmt: skip
+CHECKS = tuple(
+    Check("kernel", "the end", "A guest that ends itself is told of in a sentence, and nothing of it is left.", partial(ended, way), variant=name)
+    for name, way in _WAYS.items()
 )  # fmt: skip

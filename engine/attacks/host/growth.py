@@ -73,6 +73,6 @@ def _memory(processes: dict[int, str]) -> Iterator[str]:
 
 
 CHECKS = tuple(
-    Check("resources", what, "The host's processes, memory, files and logs stay within bounds, and commands go on.", partial(grows, what), ("fresh",))
+    Check("resources", "growth", "The host's processes, memory, files and logs stay within bounds, and commands go on.", partial(grows, what), variant=what)
     for what in _WORK
 )  # fmt: skip

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.attacks.host.check import Check
-from engine.attacks.trial import HIDDEN, Trial
+from engine.attacks.project import HIDDEN
+from engine.attacks.trial import Trial
 
 OUTSIDE = {"secret": "the host's\n", "victim": "victim\n", "sub/x": "x\n"}
 _PRIVILEGED = ("security.", "trusted.", "system.")

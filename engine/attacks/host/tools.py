@@ -10,10 +10,13 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 from engine.attacks.host.check import Check
+from engine.attacks.project import git
 from engine.attacks.trial import Trial
 
 # RUN is a program that leaves a marker on the host, OUT the directory outside of the mounts.
@@ -75,6 +78,7 @@ def outputs(trial: Trial) -> str:
 
 def set_traps(trial: Trial) -> str:
     """Plant all of them, run the host's commands over them, and return what those printed."""
+    _clean(trial)
     lines = [_AS_ROOT, f"chown -R root: /copied; {_PROPER}"]
     for number, (name, trap) in enumerate(_TRAPS.items()):
         lines.append(_setting(name, trap.replace("RUN", f"touch {trial.outside}/ran-{number}")))
@@ -83,6 +87,15 @@ def set_traps(trial: Trial) -> str:
     trial.notes["not set"] = trial.root("sh -s", stdin=script).ok().out
     ran = [trial.call(*command, timeout_s=120) for command in _COMMANDS]
     return "".join(one.out + one.err + ("" if one.code is not None else "\nno end\n") for one in ran)
+
+
+def _clean(trial: Trial) -> None:
+    """What the commands have brought in an earlier state is taken away on the host's side."""
+    copied = trial.beside / "copied"
+    git(copied, "reset", "-q", "--hard")
+    git(copied, "clean", "-qfdx")
+    for branch in git(copied, "branch", "--list", "--format", "%(refname:short)", "pulled*").split():
+        git(copied, "branch", "-qD", branch)
 
 
 def _setting(name: str, trap: str) -> str:
@@ -223,12 +236,11 @@ _PUT_BACK = f"umount /usr/bin/tar 2>/dev/null; [ -e /run/tar/used ] && echo {USE
 
 
 def lying_archive(what: str, trial: Trial) -> Iterator[str]:
-    target = trial.room.base / "copies" / what
-    target.mkdir(parents=True)
+    target = Path(tempfile.mkdtemp(prefix=f"{what}-", dir=trial.room.base))
     script = _REPLACE.replace("WHAT", what).replace("OUT", str(trial.outside))
     trial.root(script, stdin=_LYING_TAR).ok()
     try:
-        ran = trial.call("cp", ":/d", str(target / "here"), timeout_s=60)
+        ran = trial.call("cp", f"{trial.name}:/d", str(target / "here"), timeout_s=60)
     finally:
         put_back = trial.root(_PUT_BACK)
     if USED not in put_back.out:
@@ -265,11 +277,8 @@ def shown(trial: Trial) -> Iterator[str]:
             yield f"`{command[0]}` prints the control characters {controls}"
 
 
-_FRESH = ("fresh",)
-
-
-def _check(kind: str, claim: str, look: Callable[[Trial], Iterator[str]]) -> Check:
-    return Check("host tools", kind, claim, look, _FRESH)
+def _check(kind: str, claim: str, look: Callable[[Trial], Iterator[str]], variant: str = "") -> Check:
+    return Check("host tools", kind, claim, look, variant=variant)
 
 
 CHECKS = (
@@ -284,8 +293,8 @@ CHECKS = (
     _check("a tree with a .git", "A commit whose tree holds a `.git`, or `..`, becomes no branch: the host's git refuses it, and takes a proper one.", commits),
     _check("a proper file", "The control: in spite of the traps a proper file comes over.", still_works),
     *(
-        _check(f"cp: {kind}", "An archive that lies writes below its target alone, and `cp` ends with a word.", partial(lying_archive, what))
+        _check("cp", "An archive that lies writes below its target alone, and `cp` ends with a word.", partial(lying_archive, what), kind)
         for kind, what in _LYING.items()
     ),
-    Check("host tools", "journal, ls, stats, endpoints", "No word of the guest controls the terminal of who looks.", shown, ("fresh", "live-changed")),
+    _check("journal, ls, stats, endpoints", "No word of the guest controls the terminal of who looks.", shown),
 )  # fmt: skip

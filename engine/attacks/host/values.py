@@ -7,15 +7,25 @@ from pathlib import Path
 
 from engine.attacks.careless_server import fields_of
 from engine.attacks.host.check import Check
-from engine.attacks.trial import REAL, Trial
+from engine.attacks.project import REAL, ROTATED
+from engine.attacks.trial import Trial
 from engine.attacks.value_search import forms, in_files, in_memory, in_processes
 
 _KINDS = ("setup", "booted", "services")
+_ASK = r"""
+import socket, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+with context.wrap_socket(socket.create_connection(("10.0.2.100", 443), 30), server_hostname="NAME") as connection:
+    connection.sendall(b"GET /repos/acme/rotated HTTP/1.1\r\nHost: NAME\r\nConnection: close\r\n\r\n")
+    assert connection.recv(12) == b"HTTP/1.1 200"
+"""
 
 
 def needles(trial: Trial) -> dict[str, bytes]:
     """The values in other hands, and the words that must be found."""
-    secret = {f"{name} {form}": data for name, value in REAL.items() for form, data in forms(value).items()}
+    values = {**REAL, "rotated": ROTATED}
+    secret = {f"{name} {form}": data for name, value in values.items() for form, data in forms(value).items()}
     return {**secret, "planted": trial.word.encode(), "built": trial.planted.encode()}
 
 
@@ -83,6 +93,15 @@ def at_servers(trial: Trial) -> Iterator[str]:
             yield f"{name} got {(head + body)[:300]!r}"
 
 
+def rotated(trial: Trial) -> Iterator[str]:
+    """What `second` got from this moment on has the value that took the place of the other one."""
+    before = len(trial.stage.requests())
+    trial.call("exec", "--", "python3", "-c", _ASK.replace("NAME", trial.names["second"])).ok()
+    heads = [head for name, head, _ in trial.stage.requests()[before:] if name == trial.names["second"]]
+    if len(heads) != 1 or f"Bearer {ROTATED}" not in heads[0] or REAL["github"] in heads[0]:
+        yield f"the server got {heads}"
+
+
 def _is_good(names: dict[str, str], name: str, head: str, body: str) -> bool:
     fields = fields_of(head.encode("latin-1"))
     request = head.partition(" HTTP/1.1\r\n")[0]
@@ -93,7 +112,10 @@ def _is_good(names: dict[str, str], name: str, head: str, body: str) -> bool:
         return good and fields.get("x-api-key") == [REAL["anthropic"]]
     if name == names["second"]:
         good = request.startswith("GET /repos/acme/") and "x-api-key" not in fields
-        return good and fields.get("authorization") == [f"Bearer {REAL['github']}"]
+        return good and fields.get("authorization") in ([f"Bearer {REAL['github']}"], [f"Bearer {ROTATED}"])
+    if name == names["third"]:
+        good = request == "POST /v1/responses" and "x-api-key" not in fields
+        return good and fields.get("authorization") == [f"Bearer {REAL['openai']}"]
     known = name in ("", names["spliced"], names["taken"]) or name.endswith(
         (".wild.example.com", ".inward.example.com")
     )
@@ -107,5 +129,6 @@ CHECKS = (
     Check("credentials", "snapshots", "No value is in the snapshots that were made.", in_snapshots),
     Check("credentials", "environments", "No value is in the environment or the arguments of a process.", around),
     Check("credentials", "a paused sandbox", "No value is in the memory and the disk of a paused sandbox.", in_paused, ("resumed",)),
+    Check("credentials", "a replaced value", "A value that takes the place of another is used from the next request on, and the other one no more.", rotated, ("revoked",)),
     Check("credentials", "what servers got", "A value is in its header at its host, alone, and nothing came that no rule allows.", at_servers),
 )  # fmt: skip

@@ -54,8 +54,9 @@ def command(
     Fetches the tools and probes the accelerators if that has not been done yet.
 
     With --attack it makes a sandbox of its own, in a network of its own, and root in it tries what has broken
-    sandboxes: fresh, resumed, restored and so on (docs/attacks.md). It takes minutes, under emulation half an hour,
-    and needs Linux and the right to make namespaces. Nothing of it leaves this host.
+    sandboxes: fresh, resumed, restored, forked and so on (docs/attacks.md). It takes minutes, under emulation an hour;
+    ^C ends it with what is known by then. It needs Linux and the right to make namespaces, and nothing of it leaves
+    this host.
     """
     if attack:
         _attack(groups, states, as_json, page, earlier)
@@ -97,7 +98,7 @@ def command(
 def _attack(
     groups: tuple[str, ...], states: tuple[str, ...], as_json: bool, page: Path | None, earlier: tuple[Path, ...]
 ) -> None:
-    from engine.attacks.trial import STATES
+    from engine.attacks.states import STATES
     from engine.cli.attacking import run_attack
 
     if unknown := sorted(set(states) - set(STATES)):

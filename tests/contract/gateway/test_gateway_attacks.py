@@ -30,22 +30,29 @@ from engine.gateway.rules import Rule
 from engine.gateway.server import start_gateway
 from engine.secrets.rules import injections_for, kind_of
 
-REAL = {"anthropic": "sk-ant-api03-real-0123456789abcdef", "github": "ghp_real0123456789abcdef"}
+REAL = {
+    "anthropic": "sk-ant-api03-real-0123456789abcdef",
+    "github": "ghp_real0123456789abcdef",
+    "openai": "sk-proj-real0123456789abcdef",
+}
 NAMES = {
     "managed": "api.anthropic.com",
     "second": "api.github.com",
+    "third": "api.openai.com",
     "spliced": "other.example.com",
     "taken": "taken.example.com",
     "denied": "no.wild.example.com",
 }
-KEY, TOKEN = (
+KEY, TOKEN, THIRD = (
     injections_for(secret, NAMES[host], kind_of(secret, REAL[secret], NAMES[host]))
-    for secret, host in (("anthropic", "managed"), ("github", "second"))
+    for secret, host in (("anthropic", "managed"), ("github", "second"), ("openai", "third"))
 )
 NAMES |= {"held": KEY[0].placeholders[0], "held_second": TOKEN[0].placeholders[0]}
+NAMES |= {"held_third": THIRD[0].placeholders[0]}
 RULES = (
     Rule(NAMES["managed"], injections=KEY, methods=("POST",), paths=("/v1/messages",)),
     Rule(NAMES["second"], injections=TOKEN, methods=("GET",), paths=("/repos/acme/**",)),
+    Rule(NAMES["third"], injections=THIRD, methods=("POST",), paths=("/v1/responses",)),
     Rule(NAMES["spliced"]),
     Rule("*.wild.example.com"),
     Rule(NAMES["denied"], deny=True),
@@ -128,7 +135,7 @@ def test_no_attempt_gets_past_the_gateway() -> None:
         assert not broken, "\n" + summary(broken, "gateway")
         check_servers(got)
         assert not [value for value in REAL.values() if value in str([outcome.said for outcome in outcomes])]
-        known = {NAMES[name] for name in ("managed", "second", "spliced", "taken")}
+        known = {NAMES[name] for name in ("managed", "second", "third", "spliced", "taken")}
         assert {name for name in looked_up if not name.endswith(".inward.example.com")} <= known
         assert len(outcomes) > 150
 
@@ -149,6 +156,9 @@ def check_servers(got: Sequence[tuple[str, bytes, bytes]]) -> None:
         elif name == NAMES["second"]:
             assert request.startswith(b"GET /repos/acme/"), where
             assert fields["authorization"] == [f"Bearer {REAL['github']}"] and "x-api-key" not in fields, where
+        elif name == NAMES["third"]:
+            assert request == b"POST /v1/responses", where
+            assert fields["authorization"] == [f"Bearer {REAL['openai']}"] and "x-api-key" not in fields, where
         else:
             assert not [value for value in REAL.values() if value.encode() in head + body], where
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.attacks.host import tools
+from engine.attacks.project import file_text, write_files
 from engine.attacks.room import Ran, Room, Stage
-from engine.attacks.trial import Trial, write_files
+from engine.attacks.trial import Trial
 from engine.clones import commits
 from engine.errors import EngineError
 
@@ -47,7 +48,7 @@ def trial(tmp_path: Path) -> Trial:
     """The traps were set, and the proper commit was pulled."""
     variables = {f"SANDBOX_{name}_DIR": str(tmp_path / name) for name in ("STATE", "RUNTIME", "CONFIG", "CACHE")}
     trial = Trial(GitRoom(tmp_path, variables), Stage(tmp_path), tmp_path / "host/project", tmp_path / "host/outside")
-    write_files(trial)
+    write_files(trial.project, file_text("", loose=False))
     subprocess.run(["git", "clone", "-q", str(trial.beside / "copied"), str(tmp_path / "guest")], check=True)
     script = "\n".join([tools._AS_ROOT, tools._setting("a proper commit", tools._GOOD)])
     trial.notes |= {"tools": "", "not set": trial.root("sh -s", stdin=script).ok().out}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attack_room import Answer, ran, room
 
 from engine.attacks import run
 from engine.attacks.case import Case, load_cases
@@ -18,52 +20,14 @@ from engine.attacks.host import channel, ends, growth, surroundings, tools, valu
 from engine.attacks.host.check import Check, NotTried
 from engine.attacks.judgement import HELD, NOT_TRIED, OUT, Outcome, judge
 from engine.attacks.page import merged, read_report, render_page, summary_line, to_json
-from engine.attacks.room import Ran, Room, Stage
-from engine.attacks.run import CHECKS, Result, Wanted, cases_for, checks_for, groups, look
-from engine.attacks.trial import LATER, NAMES, REAL, STATES, Trial, write_files
+from engine.attacks.project import NAMES, REAL, ROTATED
+from engine.attacks.room import Ran
+from engine.attacks.run import CHECKS, Result, Wanted, all_cases, cases_for, checks_for, groups, look
+from engine.attacks.states import FRESH, STATES, left_out, why_left_out
+from engine.attacks.trial import Trial
 from engine.errors import EngineError
 from engine.lifecycle import attacking
 from engine.lifecycle.attacking import commit_of
-
-Answer = Callable[..., Ran]
-
-
-def ran(code: int | None = 0, out: str = "", err: str = "") -> Ran:
-    return Ran(("x",), code, out, err, 0.0)
-
-
-class FakeRoom(Room):
-    """Commands answer what the test says; there are no processes but those that it names."""
-
-    def __init__(self, base: Path) -> None:
-        variables = {f"SANDBOX_{name}_DIR": str(base / name) for name in ("STATE", "RUNTIME", "CONFIG", "CACHE")}
-        super().__init__(base, {**variables, "HOME": str(base / "home")})
-        self.answer: Answer = lambda *argv, **options: ran()
-        self.alive: dict[int, str] = {}
-        self.calls: list[tuple[str, ...]] = []
-
-    def sandbox(self, *argv: str, cwd: Path, timeout_s: float = 1.0, stdin: str | None = None) -> Ran:
-        self.calls.append(argv)
-        return self.answer(*argv, stdin=stdin)
-
-    def processes(self) -> dict[int, str]:
-        return self.alive
-
-    def left(self) -> list[str]:
-        return list(self.alive.values())
-
-
-@pytest.fixture
-def trial(tmp_path: Path) -> Trial:
-    trial = Trial(FakeRoom(tmp_path), Stage(tmp_path), tmp_path / "host/project", tmp_path / "host/outside")
-    write_files(trial)
-    (tmp_path / "heard").touch()
-    return trial
-
-
-def room(trial: Trial) -> FakeRoom:
-    assert isinstance(trial.room, FakeRoom)
-    return trial.room
 
 
 def test_there_are_enough_attempts_each_under_a_name_of_its_own() -> None:
@@ -72,13 +36,31 @@ def test_there_are_enough_attempts_each_under_a_name_of_its_own() -> None:
     assert len(groups()) >= 14 and all(check.claim.endswith(".") for check in CHECKS)
 
 
-def test_each_state_has_attempts_of_each_kind_of_group_that_is_for_it() -> None:
-    assert set(LATER) < set(STATES) and "cannot" not in LATER["forked"], "`sandbox fork` makes one"
-    for state in [state for state in STATES if state not in LATER]:
-        assert cases_for(state, Wanted()) or state == "revoked"
-        assert {"credentials", "network", "mounts", "kernel"} <= {one.group for one in checks_for(state, Wanted())}
-    assert len(cases_for("fresh", Wanted())) > 2 * len(cases_for("restored", Wanted())) > 100
-    assert {case.group for case in cases_for("revoked", Wanted())} == {"revoked"}
+def tried(state: str) -> list[Case]:
+    return [*cases_for(state, Wanted()), *(check.case for check in checks_for(state, Wanted()))]
+
+
+def kinds(cases: Iterable[Case]) -> set[tuple[str, str]]:
+    return {(case.group, case.kind) for case in cases}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_control_is_tried_in_each_state_but_where_a_reason_is_written(state: str) -> None:
+    made, everything = tried(state), all_cases()
+    known = kinds(made)
+    untried = [case for case in everything if (case.group, case.kind) not in known]
+    assert [case.label for case in untried if case.is_for(state) and not why_left_out(state, case)] == []
+    assert not [case.label for case in made if why_left_out(state, case)]
+    assert len(everything) > 2 * len(made) > 200 or state == FRESH
+
+
+def test_what_is_left_out_somewhere_is_on_the_page_and_tried_elsewhere() -> None:
+    page, everything = render_page([to_json(result())]), all_cases()
+    for states, names, why in left_out():
+        assert f"| {states} | {names} | {why} |" in page
+        for name in names.split(", "):
+            assert [case for case in everything if name in (case.group, f"{case.group}: {case.kind}")], name
+    assert not [case.label for case in everything if why_left_out(FRESH, case)]
 
 
 def test_what_was_asked_for_is_tried_and_nothing_else() -> None:
@@ -190,8 +172,10 @@ def test_a_supervisor_that_grew_and_a_silent_host_are_seen(trial: Trial, monkeyp
     trial.instance.mkdir(parents=True)
     (trial.instance / "instance.json").write_text(json.dumps({"pid": os.getpid()}))
 
+    heard = [True]
+    monkeypatch.setattr(Trial, "await_word", lambda trial, word, longest_s: heard[0])
+
     def try_it(**codes: int | None) -> list[str]:
-        (trial.project / "spoken").touch()
         room(trial).answer = lambda *argv, **options: ran(codes.get(argv[0], 0) if "sh" not in argv else 0, "attacked")
         return list(channel.frames("noise", trial))
 
@@ -199,12 +183,13 @@ def test_a_supervisor_that_grew_and_a_silent_host_are_seen(trial: Trial, monkeyp
     assert try_it() == []
     for name, code, said in (("ls", 1, "`ls` says 1"), ("exec", None, "does not end"), ("exec", 3, "by a bug")):
         assert [text for text in try_it(**{name: code}) if said in text], name
-    assert [text for text in try_it(down=1) if "`down` fails" in text]
+    assert try_it(down=1) == [] and [text for text in try_it(exec=1, down=1) if "`down` fails" in text]
     room(trial).alive = {1: "qemu-system"}
-    assert [text for text in try_it() if "left" in text]
+    assert [text for text in try_it(exec=1) if "left" in text]
+    assert [text for text in channel.anew(trial) if "left" in text]
     monkeypatch.setattr(channel, "_MOST", 1)
     assert [text for text in try_it() if "MiB of memory" in text]
-    monkeypatch.setattr(channel, "_SPOKEN_S", 0.0)
+    heard[0] = False
     room(trial).answer = lambda *argv, **options: ran()
     assert [text for text in channel.frames("noise", trial) if "had not written" in text]
 
@@ -270,6 +255,46 @@ def test_a_request_that_should_not_have_come_is_seen(trial: Trial, name: str, he
     assert list(values.at_servers(trial)) == []
     log.write_text("".join(json.dumps(one) + "\n" for one in [*good, (name, f"{head}\r\n\r\n", "")]))
     assert len(list(values.at_servers(trial))) == 1
+
+
+def test_a_replaced_value_that_is_not_used_is_seen(trial: Trial) -> None:
+    log = trial.stage.directory / "requests"
+    old = f"GET /repos/acme/rotated HTTP/1.1\r\nauthorization: Bearer {REAL['github']}\r\n\r\n"
+    new = old.replace(REAL["github"], ROTATED)
+
+    def asked(*heads: str) -> Answer:
+        def answer(*argv: str, stdin: str | None = None) -> Ran:
+            log.write_text("".join(json.dumps([NAMES["second"], head, ""]) + "\n" for head in heads))
+            return ran()
+
+        return answer
+
+    for heads, good in (((new,), True), ((old,), False), ((), False)):
+        log.unlink(missing_ok=True)
+        room(trial).answer = asked(*heads)
+        assert (list(values.rotated(trial)) == []) is good
+
+
+def test_a_run_that_is_ended_tells_of_the_states_that_are_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Callable[[str], None]) -> None:
+        if state == ends_at:
+            raise KeyboardInterrupt
+        result.outcomes[state] = []
+
+    for name, fake in (("why_not", lambda: ""), ("prepare", lambda room, loose: None), ("build", lambda trial: None)):
+        monkeypatch.setattr(run, name, fake)
+    monkeypatch.setattr(run, "open_room", lambda environment, cache: nullcontext())
+    monkeypatch.setattr(run, "enter_stage", lambda room, inward: nullcontext())
+    monkeypatch.setattr(run, "_visit", visit)
+    ends_at = "started"
+    ended = run.run_attacks(Wanted(), {}, tmp_path, print)
+    assert list(ended.outcomes) == ["fresh", "resumed"] and set(ended.skipped) == set(STATES) - {"fresh", "resumed"}
+    assert "- the state *started* was not run: the run was ended before" in render_page([to_json(ended)])
+    ends_at = "fresh"
+    with pytest.raises(KeyboardInterrupt):
+        run.run_attacks(Wanted(), {}, tmp_path, print)
 
 
 # What is told of it.

@@ -18,6 +18,7 @@ from engine.attacks.judgement import HELD, NOT_TRIED, Outcome, judge
 NAMES = {
     "managed": "api.anthropic.com", "second": "api.github.com", "spliced": "other.example.com", "held": "sk-held",
     "taken": "taken.example.com", "denied": "no.wild.example.com", "held_second": "ghp-held", "outside": "/outside",
+    "third": "api.openai.com", "held_third": "sk-third", "source": "attacked", "clone": "attacked-2",
     "hidden": "hidden from the guest", "host": "45.33.32.1", "vendor": "45.33.32.156",
 }  # fmt: skip
 NOT_MADE = {

@@ -1,0 +1,103 @@
+"""A guestd of root's in the place of ours: it says hello as it should, and answers every question wrongly.
+
+The host's commands end with a word, nothing grows, and when our guestd is back they work again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+
+from engine.attacks.host.channel import anew, size_of
+from engine.attacks.host.check import Check
+from engine.attacks.trial import Trial
+
+_UP_S, _END_S = 90.0, 60.0
+# It ends when nobody has asked for so many seconds, and at the latest after so many; then ours is started again.
+_QUIET_S, _LIES_S = 6, 40
+_LIE = r"""
+import json, os, socket, subprocess, sys, time
+what, word, quiet_s, lies_s = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
+port = "/dev/virtio-ports/org.sandbox.agent"
+sys.path.insert(0, "/usr/lib/sandbox")
+from guestd import wire
+from guestd.loop import Loop
+time.sleep(1)
+subprocess.run(["systemctl", "stop", "sandbox-guestd"], check=True)
+RESULT, DATA, EOF = wire.RESULT, wire.DATA, wire.EOF
+def answer(loop, stream, *messages):
+    for message in messages:
+        loop.out += wire.encode_message(stream, RESULT, message)
+def endless(loop, stream):
+    loop.out += wire.encode_frame(stream, DATA, 0, b"x" * 60000)
+    if len(loop.out) < 1 << 22:
+        loop.call_later(0.01, lambda: endless(loop, stream))
+LIES = {
+    "other types": lambda loop, stream: answer(loop, stream, json.dumps({"ok": {key: [[{"code": key}]] for key in ("code", "size", "kind", "pid", "ready", "services", "session", "time_ns", "mode", "kernel")}}).encode()),
+    "numbers": lambda loop, stream: answer(loop, stream, b'{"ok": {"code": 1e999, "size": -1, "time_ns": ' + b"9" * 4000 + b', "mode": NaN, "ready": Infinity}}'),
+    "a number without end": lambda loop, stream: answer(loop, stream, b'{"ok": {"code": ' + b"9" * 900000 + b"}}"),
+    "deep": lambda loop, stream: answer(loop, stream, b'{"ok": {"code": ' + b"[" * 400000 + b"]" * 400000 + b"}}"),
+    "errors that control a terminal": lambda loop, stream: answer(loop, stream, json.dumps({"error": {"brief": "\ud800\x1b]52;c;QUFB\x07\u202e", "details": "\x1b[2J\udfff" * 9000, "hint": "\x9b31m\r\n"}}).encode()),
+    "two answers": lambda loop, stream: answer(loop, stream, b'{"ok": {"code": 0}}', b'{"ok": {"code": 1}}', b'{"error": {}}'),
+    "an answer before the words": lambda loop, stream: (answer(loop, stream, b'{"ok": {"code": 0}}'), [loop.send(stream, kind, 0, b"x" if kind == DATA else b"") for kind in (DATA, EOF, DATA, EOF)]),
+    "words without end": lambda loop, stream: endless(loop, stream),
+    "nothing": lambda loop, stream: None,
+}
+asked = began = time.monotonic()
+def lie(loop, stream, result):
+    global asked
+    asked = time.monotonic()
+    LIES[what](loop, stream)
+def look(loop):
+    now = time.monotonic()
+    if now - asked > quiet_s or now - began > lies_s:
+        os._exit(0)
+    loop.call_later(0.5, lambda: look(loop))
+if os.fork():
+    os.wait()
+    subprocess.run(["systemctl", "start", "sandbox-guestd"])
+    os._exit(0)
+Loop.send_result = lie
+liar = Loop(os.open(port, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), is_port=True)
+gateway = socket.create_connection(("10.0.2.100", 80), 30)
+gateway.sendall(f"GET / HTTP/1.1\r\nHost: {word}.bookmark.invalid\r\n\r\n".encode())
+gateway.recv(1)
+asked = time.monotonic()
+look(liar)
+liar.run()
+os._exit(0)
+"""
+KINDS = tuple(line.split('"')[1] for line in _LIE.splitlines() if line.startswith('    "'))
+_START = "cat > /run/lie.py; systemd-run --quiet --collect python3 /run/lie.py 'WHAT' WORD QUIET LONGEST"
+_COMMANDS = (("ls", "--json"), ("exec", "--", "true"), ("stats",), ("diff", "--stat"), ("exec", "--", "true"))
+
+
+def lies(what: str, trial: Trial) -> Iterator[str]:
+    supervisor, word = trial.supervisor(), f"lies-{os.urandom(8).hex()}"
+    script = _START.replace("WHAT", what).replace("WORD", word)
+    script = script.replace("QUIET", str(_QUIET_S)).replace("LONGEST", str(_LIES_S))
+    trial.root(script, stdin=_LIE).ok()
+    if not trial.await_word(word, _UP_S):
+        yield f"the guest's own guestd did not run after {_UP_S:.0f} s"
+    codes = []
+    for command in _COMMANDS:
+        ran = trial.call(*command, timeout_s=_END_S)
+        codes.append(ran.code)
+        if ran.code is None:
+            yield f"`{command[0]}` does not end in {_END_S:.0f} s"
+        elif ran.code == 3 or "Traceback" in ran.err:
+            yield f"`{command[0]}` ended as by a bug: {ran.err[-300:]!r}"
+        if controls := sorted({letter for letter in ran.out + ran.err if ord(letter) < 32 and letter not in "\n\t\r"}):
+            yield f"`{command[0]}` prints the control characters {controls}"
+    if codes[0] != 0:
+        yield f"`ls` says {codes[0]}"
+    yield from size_of(supervisor)
+    if not trial.wait_for(lambda: trial.call("exec", "--", "true", timeout_s=_END_S).code == 0, _END_S):
+        yield from anew(trial)
+
+
+CHECKS = tuple(
+    Check("channel", "a guestd that lies", "Whatever the guest answers, the host's commands end with a word, nothing grows, and the sandbox can be made anew.", partial(lies, what), variant=what)
+    for what in KINDS
+)  # fmt: skip
