@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_guest import Answer, Asked, FakeGuest
 
 from engine.clones import changes as changes_module
+from engine.clones import putting as putting_module
 from engine.clones.base import TAR, Base, make_base
 from engine.clones.changes import Changes, read_changes
+from engine.clones.syncing import Ways
+from engine.lifecycle.syncing import CloneSync, InConflict, Synced
 from engine.workspaces.clone_point import ClonePoint
+from vmm.channel.errors import GuestError
 
 SETTINGS = ("user.name=x", "user.email=x@example.com", "init.defaultBranch=main", "safe.directory=*")
 GIT = ["git", *(word for setting in SETTINGS for word in ("-c", setting))]
@@ -27,7 +32,11 @@ class Cloned:
         self.blobs = tmp_path / "blobs"
         self.manifest = tmp_path / "in-guest.json"
         self.host.mkdir()
+        self.local: tuple[str, ...] = ()
+        self.hide: tuple[str, ...] = ()
+        self.run: Callable[[Asked], Answer | GuestError] = run_here  # what answers for the guest
         monkeypatch.setattr(changes_module, "MANIFEST", str(self.manifest))
+        monkeypatch.setattr(putting_module, "STATE", str(tmp_path / "state"))
 
     @property
     def point(self) -> ClonePoint:
@@ -54,10 +63,27 @@ class Cloned:
     def changes(self) -> Changes:
         async def ask() -> Changes:
             async with FakeGuest() as guest:
-                guest.answer("", _run)
+                guest.answer("", run_here)
                 return await read_changes(guest, str(self.guest), Base.load(self.directory), self.blobs)
 
         return asyncio.run(ask())
+
+    def sync(self, *paths: str, ways: Ways = "both", dry_run: bool = False) -> dict[str, str]:
+        """What has become of each file: both sides looked at, and, unless something is in conflict, the plan done."""
+
+        async def ask() -> Synced:
+            async with FakeGuest() as guest:
+                guest.answer("", self.run)
+                point = ClonePoint(str(self.host), str(self.guest), self.local, self.hide)
+                with CloneSync(guest, point, self.directory, self.blobs) as work:
+                    await work.look(paths, ways)
+                    if work.synced.conflicts and not dry_run:
+                        raise InConflict([work.synced])
+                    if not dry_run:
+                        await work.do()
+                    return work.synced
+
+        return {one.path: one.action for one in asyncio.run(ask()).crossings}
 
     def found(self) -> dict[str, str]:
         """The changed paths, and what has become of them."""
@@ -70,6 +96,7 @@ def write(root: Path, files: dict[str, str]) -> None:
         (root / name).write_text(text)
 
 
-def _run(asked: Asked) -> Answer:
+def run_here(asked: Asked) -> Answer:
+    """The guest's command on this host, whose directory stands for the guest's."""
     done = subprocess.run(asked.argv, input=bytes(asked.stdin), capture_output=True)
     return Answer(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,523 @@
+"""`sync`: what goes where, what stays, and that both sides have one content afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cloned import Cloned, run_here, write
+from fake_guest import Answer, Asked
+
+from engine.clones import applying
+from engine.clones.applying import PREFIX
+from engine.clones.base import Base
+from engine.errors import EngineError
+from engine.lifecycle.clones import alone_with
+from engine.lifecycle.syncing import InConflict
+from vmm.channel.errors import GuestError
+
+LINES = "1\n2\n3\n4\n5\n6\n7\n"
+
+
+@pytest.fixture
+def cloned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloned:
+    cloned = Cloned(tmp_path, monkeypatch)
+    cloned.git("init", "-q")
+    write(cloned.host, {".gitignore": "out/\n*.log\n", "a.py": LINES, "b": "b", "d/only": "o", "run.sh": "x"})
+    cloned.commit()
+    cloned.clone()
+    return cloned
+
+
+Tree = dict[str, tuple[bool, bytes | str]]
+
+
+def tree(root: Path) -> Tree:
+    """All files and links, but git's: whether they can be run, and what is in them."""
+    found: Tree = {}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if name.split("/")[0] != ".git" and (path.is_symlink() or path.is_file()):
+            run = not path.is_symlink() and bool(path.stat().st_mode & 0o100)
+            found[name] = (run, str(path.readlink()) if path.is_symlink() else path.read_bytes())
+    return found
+
+
+def same(cloned: Cloned) -> Tree:
+    """What both sides have. Nothing is left to do, and nothing lies beside."""
+    assert tree(cloned.host) == tree(cloned.guest)
+    assert cloned.found() == {} and cloned.sync() == {}
+    assert not list(cloned.host.rglob(f"{PREFIX}*")) and not (cloned.directory / "under-way.json").exists()
+    return tree(cloned.host)
+
+
+def test_each_change_goes_to_the_other_side(cloned: Cloned) -> None:
+    write(cloned.host, {"b": "of the host", "new/deep/host": "h"})
+    (cloned.host / "run.sh").chmod(0o755)
+    (cloned.host / "to-b").symlink_to("b")
+    write(cloned.guest, {"a.py": "of the copy\n", "new/guest": "g\0binary"})
+    (cloned.guest / "d/only").unlink()
+    assert cloned.sync() == {
+        "a.py": "to host",
+        "b": "to copy",
+        "d/only": "to host",
+        "new/deep/host": "to copy",
+        "new/guest": "to host",
+        "run.sh": "to copy",
+        "to-b": "to copy",
+    }
+    found = same(cloned)
+    assert found["b"] == (False, b"of the host") and found["run.sh"][0] and found["to-b"] == (False, "b")
+    assert "d/only" not in found and not (cloned.host / "d").exists()
+    assert cloned.git("status", "--porcelain") == cloned.git("status", "--porcelain", where=cloned.guest)
+
+
+def test_what_goes_in_is_the_agents_and_keeps_its_permissions(cloned: Cloned) -> None:
+    (cloned.guest / "b").chmod(0o640)
+    write(cloned.host, {"b": "B", "new/file": "n"})
+    cloned.sync()
+    assert (cloned.guest / "b").stat().st_mode & 0o777 == 0o640
+    if os.geteuid() == 0:
+        assert {(cloned.guest / name).stat().st_uid for name in ("new", "new/file")} == {1000}
+
+
+def test_a_file_that_is_gone_here_goes_there_with_its_empty_directory(cloned: Cloned) -> None:
+    (cloned.host / "d/only").unlink()
+    assert cloned.sync() == {"d/only": "to copy"}
+    assert not (cloned.guest / "d").exists()
+    same(cloned)
+
+
+def test_a_renamed_file(cloned: Cloned) -> None:
+    (cloned.host / "a.py").rename(cloned.host / "z.py")
+    (cloned.guest / "b").rename(cloned.guest / "y")
+    cloned.sync()
+    assert set(same(cloned)) == {".gitignore", "z.py", "y", "d/only", "run.sh"}
+
+
+def test_what_both_have_changed_is_merged_on_both_sides(cloned: Cloned) -> None:
+    write(cloned.host, {"a.py": LINES.replace("1", "host")})
+    write(cloned.guest, {"a.py": LINES.replace("7", "copy")})
+    assert cloned.sync() == {"a.py": "merge"}
+    assert same(cloned)["a.py"][1] == b"host\n2\n3\n4\n5\n6\ncopy\n"
+    # The base is the common state: the same lines can be changed again, and merge against it.
+    write(cloned.guest, {"a.py": "host\n2\n3\n4\n5\n6\ncopy 2\n"})
+    assert cloned.found() == {"a.py": "changed"}
+    write(cloned.host, {"a.py": "host 2\n2\n3\n4\n5\n6\ncopy\n"})
+    assert cloned.sync() == {"a.py": "merge"}
+    assert same(cloned)["a.py"][1] == b"host 2\n2\n3\n4\n5\n6\ncopy 2\n"
+
+
+def test_the_same_change_on_both_sides(cloned: Cloned) -> None:
+    for root in (cloned.host, cloned.guest):
+        write(root, {"b": "B", "new": "n"})
+        (root / "run.sh").unlink()
+    assert set(cloned.sync().values()) == {"same"}
+    same(cloned)
+
+
+@pytest.mark.parametrize(
+    ("host", "guest"),
+    [("host\n", "copy\n"), (None, "copy\n"), ("host\n", None), ("bin\0h", "bin\0g")],
+)
+def test_a_conflict_changes_nothing_on_either_side(cloned: Cloned, host: str | None, guest: str | None) -> None:
+    for root, text in ((cloned.host, host), (cloned.guest, guest)):
+        (root / "a.py").unlink() if text is None else write(root, {"a.py": text})
+    write(cloned.host, {"b": "of the host"})
+    write(cloned.guest, {"new": "of the copy"})
+    before = tree(cloned.host), tree(cloned.guest)
+    with pytest.raises(InConflict, match=r"nothing was synced: 1 of 3 files are in conflict") as caught:
+        cloned.sync()
+    assert caught.value.paths == ("a.py",) and "a.py: " in str(caught.value.details)
+    assert (tree(cloned.host), tree(cloned.guest)) == before
+    assert cloned.sync("b", "new") == {"b": "to copy", "new": "to host"}, "the others by name"
+
+
+def test_a_dry_run_changes_nothing(cloned: Cloned) -> None:
+    write(cloned.host, {"b": "B"})
+    write(cloned.guest, {"a.py": "A", "c": "c"})
+    before = tree(cloned.host), tree(cloned.guest)
+    plan = cloned.sync(dry_run=True)
+    assert (tree(cloned.host), tree(cloned.guest)) == before
+    assert plan == cloned.sync() == {"a.py": "to host", "b": "to copy", "c": "to host"}
+
+
+def test_only_named_paths(cloned: Cloned) -> None:
+    write(cloned.host, {"b": "B", "e/f": "f"})
+    write(cloned.guest, {"a.py": "A", "e/g": "g"})
+    assert cloned.sync("e") == {"e/f": "to copy", "e/g": "to host"}
+    assert cloned.sync() == {"a.py": "to host", "b": "to copy"}
+
+
+def test_what_is_held_back_and_refused_stays_and_nothing_goes_over_it(cloned: Cloned) -> None:
+    write(cloned.host, {".envrc": "of the host"})
+    write(cloned.guest, {".envrc": "of the copy", ".vscode/tasks.json": "{}"})
+    (cloned.guest / "out-of-it").symlink_to("/etc/passwd")
+    assert cloned.sync() == {".envrc": "held back", ".vscode/tasks.json": "held back", "out-of-it": "refused"}
+    assert (cloned.host / ".envrc").read_text() == "of the host"
+    assert (cloned.guest / ".envrc").read_text() == "of the copy"
+    assert not os.path.lexists(cloned.host / "out-of-it") and not (cloned.host / ".vscode").exists()
+    assert cloned.sync(".vscode/tasks.json") == {".vscode/tasks.json": "to host"}
+
+
+def test_what_runs_later_goes_in_as_it_did_when_the_copy_was_made(cloned: Cloned) -> None:
+    write(cloned.host, {".envrc": "e"})
+    assert cloned.sync() == {".envrc": "to copy"}
+    same(cloned)
+
+
+def test_what_is_not_copied_does_not_go_in(cloned: Cloned) -> None:
+    cloned.local, cloned.hide = ("node_modules",), ("*.pem", "/private/")
+    write(cloned.host, {"out/x": "x", "y.log": "y", "key.pem": "k", "private/z": "z", "node_modules/m": "host"})
+    write(cloned.host, {".git/hooks/pre-commit": "evil", "sub/.git/config": "c"})
+    write(cloned.guest, {"out/x": "of the copy", "node_modules/m": "copy"})
+    before = tree(cloned.guest)
+    assert cloned.sync() == {}
+    assert tree(cloned.guest) == before and not (cloned.guest / ".git/hooks").exists()
+
+
+def test_nothing_comes_out_of_a_hidden_path(cloned: Cloned) -> None:
+    cloned.hide = ("*.pem",)
+    write(cloned.guest, {"key.pem": "of the copy"})
+    assert cloned.sync() == cloned.sync("key.pem") == {"key.pem": "refused"}
+    assert not (cloned.host / "key.pem").exists()
+
+
+def test_a_file_that_git_here_ignores_by_now_stays_in_the_copy(cloned: Cloned) -> None:
+    write(cloned.host, {"notes": "n"})
+    cloned.sync()
+    write(cloned.host, {".gitignore": "out/\n*.log\nnotes\n"})
+    assert cloned.sync() == {".gitignore": "to copy"}
+    assert (cloned.guest / "notes").exists()
+
+
+def test_a_file_that_git_in_the_copy_ignores_is_not_written_over(cloned: Cloned) -> None:
+    write(cloned.guest, {".gitignore": "local\n", "local": "of the copy"})
+    write(cloned.host, {"local": "of the host", "b": "B"})
+    assert cloned.sync() == {".gitignore": "to host", "b": "to copy", "local": "refused"}
+    assert (cloned.guest / "local").read_text() == "of the copy" and (cloned.guest / "b").read_text() == "B"
+
+
+def test_the_repository_of_the_copy_is_left_alone(cloned: Cloned) -> None:
+    """HEAD and the index stay: git there shows what came in as changes."""
+    index, head = ((cloned.guest / ".git" / name).read_bytes() for name in ("index", "HEAD"))
+    write(cloned.host, {"b": "B"})
+    cloned.commit()
+    cloned.sync()
+    assert [(cloned.guest / ".git" / name).read_bytes() for name in ("index", "HEAD")] == [index, head]
+    assert cloned.git("status", "--porcelain", where=cloned.guest) == " M b\n"
+
+
+def test_a_link_of_the_host_goes_in_as_a_link(cloned: Cloned, tmp_path: Path) -> None:
+    write(tmp_path, {"outside/secret": "s"})
+    (cloned.host / "leads-out").symlink_to(tmp_path / "outside")
+    (cloned.host / "b").unlink()
+    (cloned.host / "b").symlink_to(tmp_path / "outside/secret")
+    assert cloned.sync() == {"b": "to copy", "leads-out": "to copy"}
+    assert (cloned.guest / "b").is_symlink() and (cloned.guest / "leads-out").is_symlink()
+
+
+def test_nothing_goes_in_through_a_link_of_the_copy(cloned: Cloned, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (cloned.guest / "d/only").unlink()
+    (cloned.guest / "d").rmdir()
+    (cloned.guest / "d").symlink_to(tmp_path / "outside")
+    (cloned.guest / "out").symlink_to(tmp_path / "outside")  # git ignores it there
+    write(cloned.host, {"d/new": "n", "b": "B"})
+    found = cloned.sync()
+    assert found["d/new"] == "refused" and found["b"] == "to copy"
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_link_of_the_copy_that_git_ignores_is_not_followed(cloned: Cloned, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    write(cloned.guest, {".git/info/exclude": "e\n"})
+    (cloned.guest / "e").symlink_to(tmp_path / "outside")
+    write(cloned.host, {"e/new": "n"})
+    assert cloned.sync() == {"e/new": "refused"}
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("side", ["host", "guest"])
+def test_a_file_that_becomes_a_directory_is_left_alone(cloned: Cloned, side: str) -> None:
+    root = getattr(cloned, side)
+    (root / "b").unlink()
+    write(root, {"b/c": "c", "a.py": "A"})
+    before = tree(cloned.host), tree(cloned.guest)
+    found = cloned.sync()
+    assert found.pop("a.py") in ("to host", "to copy") and found == {"b": "refused", "b/c": "refused"}
+    for root, was in zip((cloned.host, cloned.guest), before, strict=True):
+        assert {**tree(root), "a.py": None} == {**was, "a.py": None}
+
+
+def test_a_directory_and_a_file_of_one_name_are_both_new(cloned: Cloned) -> None:
+    write(cloned.host, {"x/y": "h"})
+    write(cloned.guest, {"x": "g"})
+    assert cloned.sync() == {"x": "refused", "x/y": "refused"}
+
+
+def test_only_one_way(cloned: Cloned) -> None:
+    write(cloned.host, {"a.py": LINES.replace("1", "host"), "b": "B"})
+    write(cloned.guest, {"a.py": LINES.replace("7", "copy"), "c": "c"})
+    assert cloned.sync(ways="from host") == {"a.py": "merge", "b": "to copy"}
+    assert (cloned.guest / "a.py").read_text() == "host\n2\n3\n4\n5\n6\ncopy\n"
+    assert (cloned.host / "a.py").read_text() == "host\n2\n3\n4\n5\n6\n7\n"
+    assert cloned.found() == {"a.py": "changed", "c": "new"}, "what is still to come out"
+    write(cloned.host, {"b": "B 2"})
+    assert cloned.sync(ways="to host") == {"a.py": "to host", "c": "to host"}
+    assert cloned.sync() == {"b": "to copy"}
+    same(cloned)
+
+
+def test_a_merge_to_the_host_only(cloned: Cloned) -> None:
+    write(cloned.host, {"a.py": LINES.replace("1", "host")})
+    write(cloned.guest, {"a.py": LINES.replace("7", "copy")})
+    assert cloned.sync(ways="to host") == {"a.py": "merge"}
+    assert (cloned.guest / "a.py").read_text() == LINES.replace("7", "copy")
+    assert cloned.sync() == {"a.py": "to copy"}
+    same(cloned)
+
+
+@pytest.mark.parametrize(("side", "words"), [("host", "on this host"), ("guest", "in the copy")])
+def test_a_side_that_has_lost_everything_is_an_accident(cloned: Cloned, side: str, words: str) -> None:
+    for name in tree(getattr(cloned, side)):
+        (getattr(cloned, side) / name).unlink()
+    with pytest.raises(EngineError, match=f"all 5 files that were copied are gone {words}"):
+        cloned.sync()
+    assert len(tree(cloned.guest if side == "host" else cloned.host)) == 5
+    assert len(cloned.sync(*tree(cloned.guest if side == "host" else cloned.host))) == 5, "by name they go"
+
+
+def test_a_file_of_the_same_size_and_time_as_when_it_was_copied(cloned: Cloned) -> None:
+    """What was changed in the very moment in which the base was recorded has the time of the file before."""
+    at = (cloned.host / "b").stat().st_mtime_ns
+    (cloned.host / "b").write_text("B")
+    os.utime(cloned.host / "b", ns=(at, at))
+    os.utime(cloned.directory / "manifest.json", ns=(at, at))
+    assert cloned.sync() == {"b": "to copy"}
+
+
+def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloned = Cloned(tmp_path, monkeypatch)
+    write(cloned.host, {"a": "a", "inner/.git/config": "x", "inner/b": "b"})
+    cloned.clone()
+    write(cloned.host, {"a": "A", "inner/.git/config": "changed", "new": "n"})
+    write(cloned.guest, {"inner/b": "B"})
+    assert cloned.sync() == {"a": "to copy", "inner/b": "to host", "new": "to copy"}
+    assert (cloned.guest / "inner/.git/config").read_text() == "x"
+
+
+# somebody changes files meanwhile
+
+
+def during(cloned: Cloned, word: str, act: object) -> None:
+    """Before the guest's program begins with `word`, `act` happens."""
+
+    def run(asked: Asked) -> Answer:
+        if word in asked.argv:
+            act()  # type: ignore[operator]
+        return run_here(asked)
+
+    cloned.run = run
+
+
+def test_a_file_of_the_copy_that_is_changed_meanwhile_stays(cloned: Cloned) -> None:
+    write(cloned.host, {"b": "of the host", "new": "n"})
+    during(cloned, "put", lambda: write(cloned.guest, {"b": "meanwhile"}))
+    assert cloned.sync() == {"b": "refused", "new": "to copy"}
+    assert (cloned.guest / "b").read_text() == "meanwhile" and (cloned.host / "b").read_text() == "of the host"
+
+
+def test_a_file_that_was_to_be_merged_and_is_changed_meanwhile_stays_on_both_sides(cloned: Cloned) -> None:
+    mine, theirs = LINES.replace("1", "host"), LINES.replace("7", "copy")
+    write(cloned.host, {"a.py": mine})
+    write(cloned.guest, {"a.py": theirs, "c": "c"})
+    during(cloned, "put", lambda: write(cloned.guest, {"a.py": "meanwhile"}))
+    assert cloned.sync() == {"a.py": "refused", "c": "to host"}
+    assert (cloned.guest / "a.py").read_text() == "meanwhile" and (cloned.host / "a.py").read_text() == mine
+
+
+def test_a_file_of_the_host_that_is_changed_meanwhile_stays_and_the_copy_is_put_back(cloned: Cloned) -> None:
+    write(cloned.host, {"new/one": "n", "run.sh": "changed"})
+    (cloned.host / "d/only").unlink()
+    write(cloned.guest, {"a.py": "of the copy", "b": "of the copy"})
+    before = tree(cloned.guest)
+    during(cloned, "put", lambda: write(cloned.host, {"b": "meanwhile"}))
+    with pytest.raises(EngineError, match="nothing was synced: b: it was changed meanwhile"):
+        cloned.sync()
+    assert tree(cloned.guest) == before and not (cloned.guest / "new").exists()
+    assert (cloned.host / "a.py").read_text() == LINES and (cloned.host / "b").read_text() == "meanwhile"
+    assert Base.load(cloned.directory).entries["a.py"].size == len(LINES)
+
+
+def test_two_at_once(cloned: Cloned) -> None:
+    with alone_with(cloned.directory), pytest.raises(EngineError, match="another command is just taking over"):
+        cloned.sync()
+
+
+# a guest that lies
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"[]", b"nonsense", b"[" * 100_000, b'{"left": []}', b'{"left": {"../x": "kind"}}', b'{"changed": "x"}'],
+)
+def test_a_guest_that_says_nothing_sensible(cloned: Cloned, said: bytes) -> None:
+    write(cloned.host, {"b": "B"})
+    write(cloned.guest, {"a.py": "A"})
+    cloned.run = lambda asked: Answer(0, said) if "put" in asked.argv else run_here(asked)
+    with pytest.raises(GuestError, match="does not say what it has written"):
+        cloned.sync()
+    assert (cloned.host / "a.py").read_text() == LINES, "nothing has come out either"
+
+
+def test_a_guest_that_claims_to_have_written(cloned: Cloned) -> None:
+    """It lies about its own copy, whose old file is then a change like any other."""
+    write(cloned.host, {"b": "B"})
+    cloned.run = lambda asked: Answer(0, b'{"left": {}}') if "put" in asked.argv else run_here(asked)
+    assert cloned.sync() == {"b": "to copy"}
+    assert cloned.found() == {"b": "changed"}
+
+
+def test_a_guest_that_leaves_all_files_leaves_them_on_the_host_too(cloned: Cloned) -> None:
+    write(cloned.host, {"a.py": LINES.replace("1", "host")})
+    write(cloned.guest, {"a.py": LINES.replace("7", "copy")})
+    said = json.dumps({"left": {"a.py": "\x1b]0;" * 1000}}).encode()
+    cloned.run = lambda asked: Answer(0, said) if "put" in asked.argv else run_here(asked)
+    assert cloned.sync() == {"a.py": "refused"}
+    assert (cloned.host / "a.py").read_text() == LINES.replace("1", "host")
+
+
+def test_a_guest_whose_put_fails(cloned: Cloned) -> None:
+    write(cloned.host, {"b": "B"})
+    cloned.run = lambda asked: Answer(1, b"", b"Traceback\nOSError: full") if "put" in asked.argv else run_here(asked)
+    with pytest.raises(GuestError, match="files could not be put into the copy"):
+        cloned.sync()
+
+
+# whoever is killed: the next sync goes right
+
+
+def edit_both(cloned: Cloned) -> None:
+    write(cloned.host, {"a.py": LINES.replace("1", "host"), "b": "of the host", "run.sh": "the same", "h": "h"})
+    write(cloned.guest, {"a.py": LINES.replace("7", "copy"), "g": "g", "run.sh": "the same"})
+    (cloned.guest / "d/only").unlink()
+
+
+@pytest.mark.parametrize("word", ["put", "keep"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_around_what_the_guest_does(cloned: Cloned, word: str, when: str) -> None:
+    edit_both(cloned)
+
+    def run(asked: Asked) -> Answer | GuestError:
+        answer = run_here(asked) if when == "after" or word not in asked.argv else Answer()
+        return GuestError("the end of it") if word in asked.argv else answer
+
+    cloned.run = run
+    with pytest.raises(GuestError, match="the end of it"):
+        cloned.sync()
+    cloned.run = run_here
+    cloned.sync()
+    found = same(cloned)
+    assert found["a.py"][1] == b"host\n2\n3\n4\n5\n6\ncopy\n" and set(found) == {
+        *(".gitignore", "a.py", "b", "g", "h", "run.sh")
+    }
+
+
+@pytest.mark.parametrize("number", range(14))
+def test_killed_at_any_step_on_the_host(cloned: Cloned, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """In a process of its own, which ends at the n-th change of the directory with nothing cleaned up."""
+    edit_both(cloned)
+    write(cloned.guest, {"b2": "x", ".gitignore": "out/\n*.log\nmore\n"})
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _die_at(number)
+            cloned.sync()
+            os._exit(0)
+        except BaseException:
+            os._exit(7)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, 99), code
+    cloned.sync()
+    found = same(cloned)
+    assert found["a.py"][1] == b"host\n2\n3\n4\n5\n6\ncopy\n"
+    assert set(found) == {".gitignore", "a.py", "b", "b2", "g", "h", "run.sh"}
+
+
+def _die_at(number: int) -> None:
+    left = [number]
+
+    def dying(call: object) -> object:
+        def act(*args: object, **more: object) -> object:
+            result = call(*args, **more)  # type: ignore[operator]
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(99)
+            return result
+
+        return act
+
+    for name in ("_write_beside", "_move", "_unlink", "write_all", "exchange"):
+        setattr(applying, name, dying(getattr(applying, name)))
+    Base.advance = dying(Base.advance)  # type: ignore[method-assign]
+
+
+def test_what_was_only_taken_from_its_place_is_put_back(cloned: Cloned, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where names cannot change places, a file is missing for a moment; killed then, the next sync finds it."""
+    write(cloned.guest, {"b": "of the copy"})
+    write(cloned.host, {"b": "b"})
+    pid = os.fork()
+    if pid == 0:
+        applying.exchange = lambda *args, **more: False  # type: ignore[assignment]
+        applying._check_old = lambda *args: os._exit(99)
+        cloned.sync()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 99
+    assert not (cloned.host / "b").exists() and len(list(cloned.host.glob(f"{PREFIX}*"))) == 2
+    assert cloned.sync() == {"b": "to host"}
+    same(cloned)
+
+
+def test_an_edit_of_the_last_moment_is_not_lost_when_killed(cloned: Cloned) -> None:
+    write(cloned.guest, {"b": "of the copy"})
+    pid = os.fork()
+    if pid == 0:
+        real = applying.exchange
+
+        def exchange(*args: object, **more: object) -> bool:
+            (cloned.host / "b").write_text("of the user")
+            real(*args, **more)  # type: ignore[arg-type]
+            os._exit(99)
+
+        applying.exchange = exchange  # type: ignore[assignment]
+        cloned.sync()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 99
+    with pytest.raises(InConflict):
+        cloned.sync()
+    assert (cloned.host / "b").read_text() == "of the user" and not list(cloned.host.glob(f"{PREFIX}*"))
+
+
+def test_a_merge_that_was_killed_is_not_merged_once_more(cloned: Cloned) -> None:
+    """git would find a conflict between what was merged and one of the two that it was merged of."""
+    base, mine, theirs = "abaaaccabcab", "abaaccabcab", "aaaccabcab"
+    write(cloned.host, {"r": "\n".join(base) + "\n"})
+    assert cloned.sync() == {"r": "to copy"}
+    write(cloned.host, {"r": "\n".join(mine) + "\n"})
+    write(cloned.guest, {"r": "\n".join(theirs) + "\n"})
+
+    def run(asked: Asked) -> Answer | GuestError:
+        if "keep" in asked.argv:
+            run_here(Asked("exec", {"argv": [*asked.argv[:4], "back", *asked.argv[5:]]}))
+            return GuestError("the end of it")
+        return run_here(asked)
+
+    cloned.run = run
+    with pytest.raises(GuestError, match="the end of it"):
+        cloned.sync()
+    cloned.run = run_here
+    assert cloned.sync() == {"r": "merge"}
+    same(cloned)
