@@ -12,6 +12,7 @@ from engine.cli.options import json_option, name_option
 
 if TYPE_CHECKING:
     from engine.clones.syncing import Ways
+    from engine.errors import EngineError
     from engine.lifecycle.syncing import Synced
 
 
@@ -22,17 +23,25 @@ Examples:
   sandbox sync --dry-run     what would go where
   sandbox sync               both sides have the same content afterwards
   sandbox sync src README.md
+  sandbox sync --watch       go on, until ^C
   sandbox sync --from-host   only bring the copy up to date with your edits
 """,
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go where.")
 @click.option("--from-host", is_flag=True, help="Only what was changed on this host goes into the copy.")
 @click.option("--to-host", is_flag=True, help="Only what was changed in the copy comes to this host.")
+@click.option("--watch", "watching", is_flag=True, help="Once more after each change on either side, until ^C.")
 @name_option
 @json_option("What has become of each file, as one JSON object.")
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())
 def command(
-    dry_run: bool, from_host: bool, to_host: bool, name: str | None, as_json: bool, paths: tuple[str, ...]
+    dry_run: bool,
+    from_host: bool,
+    to_host: bool,
+    watching: bool,
+    name: str | None,
+    as_json: bool,
+    paths: tuple[str, ...],
 ) -> int:
     """Make a private copy (`mode: clone`) and the directory that it was made of the same again.
 
@@ -47,7 +56,12 @@ def command(
 
     if from_host and to_host:
         raise EngineError("--from-host and --to-host exclude each other", hint="without both, all goes", exit_code=2)
+    if watching and (dry_run or as_json):
+        raise EngineError("--watch goes with neither --dry-run nor --json", exit_code=2)
     ways: Ways = "from host" if from_host else "to host" if to_host else "both"
+    if watching:
+        run(_watch(name, paths, ways))
+        return 0
     sandbox, found = run(sync(open_layout(), name, paths, ways=ways, dry_run=dry_run))
     if as_json:
         clones = [_to_json(one) for one in found]
@@ -55,6 +69,17 @@ def command(
     else:
         _tell(found, dry_run)
     return int(any(one.conflicts for one in found))
+
+
+async def _watch(name: str | None, paths: Sequence[str], ways: Ways) -> None:
+    from engine.cli.boundary import show
+    from engine.lifecycle.selection import open_layout
+    from engine.lifecycle.sync_watch import watch
+
+    def warn(error: EngineError) -> None:
+        show(error)
+
+    await watch(open_layout(), name, paths, ways, lambda sandbox, found: _tell(found, False), warn)
 
 
 def _tell(found: Sequence[Synced], dry_run: bool) -> None:
@@ -77,7 +102,7 @@ def _tell(found: Sequence[Synced], dry_run: bool) -> None:
     here = sum(action in ("to host", "merge") for action in rows_of)
     there = sum(action in ("to copy", "merge") for action in rows_of)
     if not here and not there:
-        click.echo("nothing to sync")
+        click.echo("nothing to sync")  # what is held back or refused is listed above
     else:
         would = "would be written" if dry_run else "written"
         click.echo(f"{_files(here)} {would} on this host, {_files(there)} in the copy")
