@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
-from world import World
+from world import World, wait_until
 
 FILE = "name: copied\nmounts: ['.:/workspace:clone']\n"
 GIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
@@ -115,6 +116,19 @@ def test_a_private_copy(world: World) -> None:
     assert not (project / ".envrc").exists()
     left = json.loads(world.sandbox("diff", "--json", cwd=project).ok().out)["clones"][0]["changes"]
     assert {one["path"] for one in left} == {".envrc", "leads-out"}, "what has met is the new base"
+
+    # And again after each change of either side; a conflict ends nothing.
+    with world.start("sync", "--watch", cwd=project) as watching:
+        (project / "here.txt").write_text("edited\n")
+        wait_until(
+            lambda: world.run(project, "cat here.txt").out, lambda out: out == "edited\n", "the edit in the copy"
+        )
+        world.run(project, "mkdir -p deep/new; echo made > deep/new/file").ok()
+        made = project / "deep/new/file"
+        wait_until(made.exists, bool, "the new file on this host")
+        assert made.read_text() == "made\n"
+        os.kill(watching.pid, signal.SIGINT)
+        assert watching.wait(60) == 130
     world.sandbox("down", "--yes", cwd=project).ok()
 
 
