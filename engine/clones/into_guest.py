@@ -38,24 +38,27 @@ class Changed(Exception):
 
 def main(word: str, root: str, state: str, uid: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    top = os.open(root, DIRECTORY)
-    aside = open_aside(top, root, state)
-    if word == "put":
+    with contextlib.ExitStack() as stack:
+        top = os.open(root, DIRECTORY)
+        stack.callback(os.close, top)
+        aside = open_aside(top, root, state)
+        stack.callback(os.close, aside)
+        if word == "put":
+            clear(aside)
+            print(json.dumps(put(top, aside, int(uid))))
+            return
+        done: list[Step] = []
+        with contextlib.suppress(FileNotFoundError), open(DONE, opener=opener(aside)) as file:
+            done = [tuple(step) for step in json.load(file)]
+        if word == "back":
+            undo(top, aside, done)
+        else:
+            for _, path, _, after in done:
+                if after is None:
+                    remove_empty(top, path)
+            # Else the end of a machine would undo them, and the old ones would count for new changes of the clone's.
+            keep_on_disk(top, json.loads(sys.stdin.buffer.readline()))
         clear(aside)
-        print(json.dumps(put(top, aside, int(uid))))
-        return
-    done: list[Step] = []
-    with contextlib.suppress(FileNotFoundError), open(DONE, opener=opener(aside)) as file:
-        done = [tuple(step) for step in json.load(file)]
-    if word == "back":
-        undo(top, aside, done)
-    else:
-        for _, path, _, after in done:
-            if after is None:
-                remove_empty(top, path)
-        # Else the end of a machine would undo them, and the old ones would count for new changes of the clone's.
-        keep_on_disk(top, json.loads(sys.stdin.buffer.readline()))
-    clear(aside)
 
 
 def keep_on_disk(top: int, paths: list[str]) -> None:

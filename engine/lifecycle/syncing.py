@@ -136,6 +136,8 @@ class CloneSync:
     async def do(self) -> None:
         """Carry the plan out: in the guest first, where it can be taken back, and the base last."""
         found = self.synced.crossings
+        if not any(one.meet for one in found):
+            return
         puts = [one.put for one in found if one.put is not None]
         mark = self._begin(found)
         if puts:

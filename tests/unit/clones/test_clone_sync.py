@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
-from cloned import Cloned, run_here, write
+from cloned import Cloned, run_here, run_in_process, write
 from fake_guest import Answer, Asked
 
-from engine.clones import applying
+from engine.clones import applying, into_guest
 from engine.clones.applying import PREFIX
-from engine.clones.base import Base
+from engine.clones.base import Base, blob_digest
 from engine.errors import EngineError
-from engine.lifecycle.clones import alone_with
+from engine.lifecycle.clones import Looked, alone_with, apply, plan
 from engine.lifecycle.syncing import InConflict
 from vmm.channel.errors import GuestError
 
@@ -59,6 +61,7 @@ def test_each_change_goes_to_the_other_side(cloned: Cloned) -> None:
     (cloned.host / "to-b").symlink_to("b")
     write(cloned.guest, {"a.py": "of the copy\n", "new/guest": "g\0binary"})
     (cloned.guest / "d/only").unlink()
+    cloned.run = run_here  # by an interpreter of its own, as in a guest
     assert cloned.sync() == {
         "a.py": "to host",
         "b": "to copy",
@@ -318,7 +321,7 @@ def during(cloned: Cloned, word: str, act: object) -> None:
     def run(asked: Asked) -> Answer:
         if word in asked.argv:
             act()  # type: ignore[operator]
-        return run_here(asked)
+        return run_in_process(asked)
 
     cloned.run = run
 
@@ -352,6 +355,103 @@ def test_a_file_of_the_host_that_is_changed_meanwhile_stays_and_the_copy_is_put_
     assert Base.load(cloned.directory).entries["a.py"].size == len(LINES)
 
 
+def put_directly(root: Path, aside: Path, steps: list[list[object]], contents: bytes) -> dict[str, object]:
+    """The guest's program, in this process."""
+    aside.mkdir()
+    given = io.TextIOWrapper(io.BytesIO(json.dumps(steps).encode() + b"\n" + contents))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", given)
+        top, kept = (os.open(path, into_guest.DIRECTORY) for path in (root, aside))
+        try:
+            return into_guest.put(top, kept, os.geteuid())
+        finally:
+            os.close(top)
+            os.close(kept)
+
+
+def steps_of(*texts: tuple[str, str | None, str | None]) -> tuple[list[list[object]], bytes]:
+    def entry(text: str | None) -> object:
+        return None if text is None else [False, blob_digest(text.encode()), None]
+
+    steps = [[path, entry(before), entry(after), len(after or "")] for path, before, after in texts]
+    return steps, "".join(after or "" for _, _, after in texts).encode()
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize(
+    "late",
+    [("b", "b!", "B"), ("b", "b!", None), ("n", None, "N")],
+    ids=["written over", "removed", "made"],
+)
+def test_a_file_that_is_changed_in_the_last_moment_undoes_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool, late: tuple[str, str | None, str | None]
+) -> None:
+    """Between the guest's look at the file and the move."""
+    root = tmp_path / "root"
+    write(root, {"a": "a", "b": "b", "n": "somebody's", "gone": "g"})
+    before = tree(root)
+    monkeypatch.setattr(into_guest, "in_the_way", lambda *_: None)
+    if not can_exchange:
+        monkeypatch.setattr(into_guest, "exchange", lambda *_: False)
+    steps, contents = steps_of(("a", "a", "A"), ("gone", "g", None), ("new/file", None, "n"), late)
+    assert put_directly(root, tmp_path / "aside", steps, contents) == {"changed": late[0]}
+    assert tree(root) == before and not (root / "new").exists()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_program_that_is_ended_undoes_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    root = tmp_path / "root"
+    write(root, {"a": "a", "gone": "g"})
+    before, real, left = tree(root), into_guest.move, [number]
+
+    def move(*args: object) -> None:
+        real(*args)  # type: ignore[arg-type]
+        left[0] -= 1
+        if left[0] < 0:
+            raise SystemExit(143)
+
+    monkeypatch.setattr(into_guest, "move", move)
+    steps, contents = steps_of(("a", "a", "A"), ("gone", "g", None), ("new/file", None, "n"))
+    if number == 3:
+        assert put_directly(root, tmp_path / "aside", steps, contents) == {"left": {}}
+        assert set(tree(root)) == {"a", "new/file"}
+        return
+    with pytest.raises(SystemExit):
+        put_directly(root, tmp_path / "aside", steps, contents)
+    assert tree(root) == before
+
+
+def test_a_host_that_goes_before_it_has_sent_all(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    write(root, {"a": "a"})
+    steps, contents = steps_of(("a", "a", "long enough"))
+    with pytest.raises(EOFError):
+        put_directly(root, tmp_path / "aside", steps, contents[:4])
+    assert tree(root) == {"a": (False, b"a")}
+
+
+def test_what_is_put_aside_is_not_somebody_elses(tmp_path: Path) -> None:
+    write(tmp_path, {"root/a": "a", "outside/x": "x"})
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / into_guest.ASIDE).symlink_to(tmp_path / "outside")
+    top = os.open(tmp_path / "root", into_guest.DIRECTORY)
+    with pytest.raises(NotADirectoryError):
+        into_guest.open_aside(top, str(tmp_path / "root"), str(tmp_path / "state"))
+    os.close(top)
+    assert (tmp_path / "outside/x").exists()
+
+
+def test_an_apply_whose_plan_is_older_than_a_sync(cloned: Cloned) -> None:
+    write(cloned.guest, {"a.py": "A"})
+    looked = Looked(cloned.point, cloned.changes())
+    planned = plan(looked, looked.changes.found, ())
+    cloned.sync()
+    write(cloned.host, {"a.py": LINES})
+    with pytest.raises(EngineError, match="nothing was applied: another command"):
+        apply([(looked, planned)])
+    assert (cloned.host / "a.py").read_text() == LINES
+
+
 def test_two_at_once(cloned: Cloned) -> None:
     with alone_with(cloned.directory), pytest.raises(EngineError, match="another command is just taking over"):
         cloned.sync()
@@ -367,7 +467,7 @@ def test_two_at_once(cloned: Cloned) -> None:
 def test_a_guest_that_says_nothing_sensible(cloned: Cloned, said: bytes) -> None:
     write(cloned.host, {"b": "B"})
     write(cloned.guest, {"a.py": "A"})
-    cloned.run = lambda asked: Answer(0, said) if "put" in asked.argv else run_here(asked)
+    cloned.run = lambda asked: Answer(0, said) if "put" in asked.argv else run_in_process(asked)
     with pytest.raises(GuestError, match="does not say what it has written"):
         cloned.sync()
     assert (cloned.host / "a.py").read_text() == LINES, "nothing has come out either"
@@ -376,7 +476,7 @@ def test_a_guest_that_says_nothing_sensible(cloned: Cloned, said: bytes) -> None
 def test_a_guest_that_claims_to_have_written(cloned: Cloned) -> None:
     """It lies about its own copy, whose old file is then a change like any other."""
     write(cloned.host, {"b": "B"})
-    cloned.run = lambda asked: Answer(0, b'{"left": {}}') if "put" in asked.argv else run_here(asked)
+    cloned.run = lambda asked: Answer(0, b'{"left": {}}') if "put" in asked.argv else run_in_process(asked)
     assert cloned.sync() == {"b": "to copy"}
     assert cloned.found() == {"b": "changed"}
 
@@ -385,14 +485,16 @@ def test_a_guest_that_leaves_all_files_leaves_them_on_the_host_too(cloned: Clone
     write(cloned.host, {"a.py": LINES.replace("1", "host")})
     write(cloned.guest, {"a.py": LINES.replace("7", "copy")})
     said = json.dumps({"left": {"a.py": "\x1b]0;" * 1000}}).encode()
-    cloned.run = lambda asked: Answer(0, said) if "put" in asked.argv else run_here(asked)
+    cloned.run = lambda asked: Answer(0, said) if "put" in asked.argv else run_in_process(asked)
     assert cloned.sync() == {"a.py": "refused"}
     assert (cloned.host / "a.py").read_text() == LINES.replace("1", "host")
 
 
 def test_a_guest_whose_put_fails(cloned: Cloned) -> None:
     write(cloned.host, {"b": "B"})
-    cloned.run = lambda asked: Answer(1, b"", b"Traceback\nOSError: full") if "put" in asked.argv else run_here(asked)
+    cloned.run = lambda asked: (
+        Answer(1, b"", b"Traceback\nOSError: full") if "put" in asked.argv else run_in_process(asked)
+    )
     with pytest.raises(GuestError, match="files could not be put into the copy"):
         cloned.sync()
 
@@ -412,13 +514,13 @@ def test_killed_around_what_the_guest_does(cloned: Cloned, word: str, when: str)
     edit_both(cloned)
 
     def run(asked: Asked) -> Answer | GuestError:
-        answer = run_here(asked) if when == "after" or word not in asked.argv else Answer()
+        answer = run_in_process(asked) if when == "after" or word not in asked.argv else Answer()
         return GuestError("the end of it") if word in asked.argv else answer
 
     cloned.run = run
     with pytest.raises(GuestError, match="the end of it"):
         cloned.sync()
-    cloned.run = run_here
+    cloned.run = run_in_process
     cloned.sync()
     found = same(cloned)
     assert found["a.py"][1] == b"host\n2\n3\n4\n5\n6\ncopy\n" and set(found) == {
@@ -511,13 +613,13 @@ def test_a_merge_that_was_killed_is_not_merged_once_more(cloned: Cloned) -> None
 
     def run(asked: Asked) -> Answer | GuestError:
         if "keep" in asked.argv:
-            run_here(Asked("exec", {"argv": [*asked.argv[:4], "back", *asked.argv[5:]]}))
+            run_in_process(Asked("exec", {"argv": [*asked.argv[:4], "back", *asked.argv[5:]]}))
             return GuestError("the end of it")
-        return run_here(asked)
+        return run_in_process(asked)
 
     cloned.run = run
     with pytest.raises(GuestError, match="the end of it"):
         cloned.sync()
-    cloned.run = run_here
+    cloned.run = run_in_process
     assert cloned.sync() == {"r": "merge"}
     same(cloned)

@@ -6,19 +6,17 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cloned import Cloned, run_here
+from cloned import Cloned, run_in_process
 from fake_guest import Answer, Asked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.clones import in_guest, into_guest
 from engine.lifecycle.syncing import InConflict
 from vmm.channel.errors import GuestError
 
@@ -42,7 +40,6 @@ def a_clone() -> Iterator[Cloned]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             cloned = Cloned(place, patch)
-            cloned.run = run_forked
             for name in NAMES[:4]:
                 _write(cloned.host / name, text())
             cloned.clone()
@@ -135,30 +132,6 @@ def check(cloned: Cloned, base: State) -> State:
     return wanted
 
 
-def run_forked(asked: Asked) -> Answer:
-    """As `run_here`, in a fork of this process: an interpreter takes longer to start than all the rest."""
-    if asked.argv[0] != "python3":
-        return run_here(asked)
-    (module,) = [one for one in (in_guest, into_guest) if Path(one.__file__).read_text() == asked.argv[3]]
-    with tempfile.TemporaryFile() as given_in, tempfile.TemporaryFile() as out:
-        given_in.write(asked.stdin)
-        given_in.seek(0)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                sys.stdin = os.fdopen(given_in.fileno(), "r")
-                sys.stdout = os.fdopen(out.fileno(), "w")
-                module.main(*asked.argv[4:])
-                sys.stdout.flush()
-                os._exit(0)
-            except BaseException as error:
-                os.write(2, f"{error!r}\n".encode())
-                os._exit(1)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        out.seek(0)
-        return Answer(code, out.read())
-
-
 SLOW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -187,9 +160,9 @@ def test_an_end_in_the_middle_loses_nothing(
 
         def run(asked: Asked) -> Answer | GuestError:
             if word not in asked.argv:
-                return run_forked(asked)
+                return run_in_process(asked)
             if done:
-                run_forked(asked)
+                run_in_process(asked)
             return GuestError("the end of it")
 
         cloned.run = run
@@ -201,7 +174,7 @@ def test_an_end_in_the_middle_loses_nothing(
             return
         except GuestError:
             ended = True
-        cloned.run = run_forked
+        cloned.run = run_in_process
         if ended:
             cloned.sync("a", "b", "d", "x y")
         assert state(cloned.host) == state(cloned.guest) == wanted
