@@ -49,6 +49,8 @@ def _differing(point: ClonePoint, host: Host, base: Base) -> list[str]:
         if one.kind in ("file", "link"):
             seen.add(one.name)
             if _may_differ(one, base.entries.get(one.name), trusted_ns):
+                if one.size > MOST_BYTES:
+                    raise EngineError(f"{one.name} has changed, and is larger than {MOST_BYTES >> 20} MiB")
                 found.append(one.name)
     return sorted({*found, *(base.entries.keys() - seen)})
 

@@ -67,21 +67,22 @@ async def sync(
     assigned = assign_paths(points, words)
     with scratch() as directory, ExitStack() as stack:
         async with await connect(control) as client:
-            works = []
+            works = list[tuple[CloneSync, list[str]]]()
             for number, (point, paths) in enumerate(zip(points, assigned, strict=True)):
                 if paths is not None:
                     base = layout.instance(instance.name).clone(number)
                     work = stack.enter_context(CloneSync(client, point, base, directory / str(number)))
                     await work.look(paths, ways)
-                    works.append(work)
-            found = [work.synced for work in works]
+                    works.append((work, paths))
+            _check_known(works)
+            found = [work.synced for work, _ in works]
             if dry_run:
                 return instance.name, found
             if any(one.conflicts for one in found):
                 raise InConflict(found)
-            for work in works:
+            for work, _ in works:
                 await work.do()
-            return instance.name, [work.synced for work in works]
+            return instance.name, [work.synced for work, _ in works]
 
 
 class CloneSync:
@@ -133,6 +134,11 @@ class CloneSync:
         )
         self.synced = Synced(point, tuple(found), outgoing.skipped)
 
+    def knows(self, path: str) -> bool:
+        """Whether a file of that name, or in such a directory, was copied or is about to be synced."""
+        names = [*self._base.entries, *(one.path for one in self.synced.crossings)]
+        return any(_is_among(name, [path]) for name in names)
+
     async def do(self) -> None:
         """Carry the plan out: in the guest first, where it can be taken back, and the base last."""
         found = self.synced.crossings
@@ -161,6 +167,12 @@ class CloneSync:
         mark = new_mark()
         Record(self._directory).write(mark, _steps(found), [one.intent for one in found if one.intent is not None])
         return mark
+
+
+def _check_known(works: Sequence[tuple[CloneSync, list[str]]]) -> None:
+    for path in dict.fromkeys(path for _, paths in works for path in paths):
+        if not any(work.knows(path) for work, paths in works if path in paths):
+            raise EngineError(f"{path} is no file of the copy", hint="`sandbox sync --dry-run` lists all", exit_code=2)
 
 
 def _steps(found: Sequence[Crossing]) -> list[Step]:

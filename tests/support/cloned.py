@@ -18,6 +18,7 @@ from fake_guest import Answer, Asked, FakeGuest
 from engine.clones import changes as changes_module
 from engine.clones import in_guest, into_guest
 from engine.clones import putting as putting_module
+from engine.clones.applying import PREFIX
 from engine.clones.base import TAR, Base, make_base
 from engine.clones.changes import Changes, read_changes
 from engine.clones.syncing import Ways
@@ -93,6 +94,28 @@ class Cloned:
     def found(self) -> dict[str, str]:
         """The changed paths, and what has become of them."""
         return {change.path: change.word for change in self.changes().found}
+
+
+Tree = dict[str, tuple[bool, bytes | str]]
+
+
+def tree(root: Path) -> Tree:
+    """All files and links, but git's: whether they can be run, and what is in them."""
+    found: Tree = {}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if name.split("/")[0] != ".git" and (path.is_symlink() or path.is_file()):
+            run = not path.is_symlink() and bool(path.stat().st_mode & 0o100)
+            found[name] = (run, str(path.readlink()) if path.is_symlink() else path.read_bytes())
+    return found
+
+
+def same(cloned: Cloned) -> Tree:
+    """What both sides have. Nothing is left to do, and nothing lies beside."""
+    assert tree(cloned.host) == tree(cloned.guest)
+    assert cloned.found() == {} and cloned.sync() == {}
+    assert not list(cloned.host.rglob(f"{PREFIX}*")) and not (cloned.directory / "under-way.json").exists()
+    return tree(cloned.host)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
