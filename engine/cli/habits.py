@@ -52,6 +52,7 @@ WAYS = {
     "ssh": "`sandbox shell` opens one; `sandbox ssh-config` is for ssh itself, and for editors.",
     "status": "`sandbox ls`.",
     "suspend": "`sandbox pause`.",
+    "synchronize": "`sandbox sync`.",
     "system": "`sandbox doctor` shows tools and directories.",
     "template": "`sandbox init --list` shows the templates.",
     "top": "`sandbox stats -f` shows what sandboxes use; `sandbox exec -it -- top` the processes of one.",
@@ -59,7 +60,7 @@ WAYS = {
     "update": "edit Sandboxfile.yaml, and `sandbox up` applies it.",
     "volume": "volumes are in the sandbox's own Docker: `sandbox exec -- docker volume ls`.",
     "wait": "`sandbox up -d` returns when the sandbox is ready.",
-    "watch": "mounts are live; `sandbox up` applies a change of the file.",
+    "watch": "mounts are live; `sandbox sync --watch` keeps a private copy (`mode: clone`) the same as its directory.",
 }
 # Command -> option that it does not have -> what to type.
 OPTIONS = {
@@ -119,6 +120,17 @@ OPTIONS = {
         "-a": "`sandbox stats` shows all that run.",
         "--all": "`sandbox stats` shows all that run.",
         "--format": "--json.",
+    },
+    "apply": {
+        "--dry-run": "--check.",
+        "--watch": "`sandbox sync --watch` goes both ways, `sandbox sync --to-host --watch` as `apply` does.",
+    },
+    "sync": {
+        "--check": "--dry-run.",
+        "-i": "`sandbox apply -i` shows each file and asks.",
+        "--interactive": "`sandbox apply -i` shows each file and asks.",
+        "-f": "--watch.",
+        "--force": "make one side as both should be, or name the other files.",
     },
     "restart": {
         "-t": "a service has the time that its `stop_grace_period` says.",

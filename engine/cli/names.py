@@ -17,6 +17,7 @@ SECTIONS = {
         "exec": "Run a command in a sandbox.",
         "diff": "Show what was changed in a private copy.",
         "apply": "Take changes of a private copy over.",
+        "sync": "Make a private copy and its directory the same again.",
         "pull": "Take commits of a private copy over, as a branch.",
         "cp": "Copy files into or out of a sandbox.",
         "acp": "Let an editor's agent panel talk to the agent.",

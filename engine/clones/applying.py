@@ -23,6 +23,7 @@ from engine.clones.held_back import held_back, is_repository
 from engine.errors import EngineError
 from vmm.beneath import DIRECTORY, FILE, PASS, open_beneath, parent_beneath
 from vmm.channel.archive import stays_inside, write_all
+from vmm.exchange import exchange
 
 Action = Literal["write", "remove", "merge", "same", "conflict", "held back", "refused"]
 PREFIX = ".sandbox-apply-"
@@ -46,14 +47,14 @@ class Step:
 
 
 class Host:
-    """The directory on this host, held open."""
+    """The directory on this host, held open; `directory` is its descriptor."""
 
     def __init__(self, source: str) -> None:
         """Raises EngineError when it is not there, or leads through a link."""
         self.source = source
         root = os.open("/", PASS)
         try:
-            self._directory = open_beneath(root, source.lstrip("/"), DIRECTORY)
+            self.directory = open_beneath(root, source.lstrip("/"), DIRECTORY)
         except OSError as error:
             raise EngineError(f"{source} cannot be opened: {error.strerror}") from error
         finally:
@@ -63,7 +64,7 @@ class Host:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self._directory)
+        os.close(self.directory)
 
     def look(self, path: str) -> tuple[Entry, bytes] | None:
         """The file or link at `path`, None where there is none. Raises OSError for anything else in its place."""
@@ -84,7 +85,7 @@ class Host:
 
     @contextlib.contextmanager
     def parent(self, path: str) -> Iterator[tuple[int, str]]:
-        descriptor, name = parent_beneath(self._directory, path)
+        descriptor, name = parent_beneath(self.directory, path)
         try:
             yield descriptor, name
         finally:
@@ -161,13 +162,27 @@ def _merge(changes: Changes, change: Change, entry: Entry | None, content: bytes
     return Step(change, "merge", "", entry, Entry(executable, blob_digest(merged), len(merged)), merged)
 
 
-def carry_out(host: Host, steps: Iterable[Step], tick: Callable[[], None] = lambda: None) -> None:
+def new_mark() -> str:
+    """The beginning of the names of what `carry_out` writes beside the files."""
+    return f"{PREFIX}{secrets.token_hex(6)}"
+
+
+def carry_out(
+    host: Host,
+    steps: Iterable[Step],
+    tick: Callable[[], None] = lambda: None,
+    *,
+    mark: str | None = None,
+    what: str = "applied",
+) -> None:
     """Make the steps true: every new content is written beside its place first, and then all are moved there.
 
-    When one cannot be moved, those before it are moved back. Raises EngineError; then nothing has changed.
+    When one cannot be moved, those before it are moved back. Raises EngineError; then nothing has changed. `mark` is of
+    `new_mark`, for who wants to find what is left when this process is killed (`engine.clones.interrupted`). `what` is
+    what the error says was not done.
     """
     acting = [step for step in steps if step.acts]
-    mark = f"{PREFIX}{secrets.token_hex(6)}"
+    mark = mark or new_mark()
     written: list[tuple[str, str]] = []
     moved: list[tuple[str, str | None]] = []
     try:
@@ -181,7 +196,7 @@ def carry_out(host: Host, steps: Iterable[Step], tick: Callable[[], None] = lamb
     except OSError as error:
         _move_back(host, moved)
         raise EngineError(
-            f"nothing was applied: {error.filename or error.filename2 or host.source}: {error.strerror}"
+            f"nothing was {what}: {error.filename or error.filename2 or host.source}: {error.strerror}"
         ) from error
     except BaseException:
         _move_back(host, moved)
@@ -226,13 +241,24 @@ def _move(host: Host, step: Step, beside: str | None, old: str, moved: list[tupl
                 raise OSError(errno.EAGAIN, "it was changed meanwhile", path) from None
             moved.append((path, None))
             return
+        # In one step where that can be: whoever watches the file sees the old one or the new one, and never none.
+        if beside is not None and exchange(beside, name, one_in=parent, other_in=parent):
+            moved.append((path, beside))
+            _check_old(host, step, beside)
+            return
         os.rename(name, old, src_dir_fd=parent, dst_dir_fd=parent)
         moved.append((path, old))
-        now = host.look(f"{path.rpartition('/')[0]}/{old}".lstrip("/"))
-        if now is None or not now[0].same_as(step.here):
-            raise OSError(errno.EAGAIN, "it was changed meanwhile", path)
+        _check_old(host, step, old)
         if beside is not None:
             os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _check_old(host: Host, step: Step, old: str) -> None:
+    """Raises OSError where what was at the file's place in that moment is not what was there at the plan."""
+    above, slash, _ = step.change.path.rpartition("/")
+    now = host.look(f"{above}{slash}{old}")
+    if now is None or not now[0].same_as(step.here):
+        raise OSError(errno.EAGAIN, "it was changed meanwhile", step.change.path)
 
 
 def _move_back(host: Host, moved: list[tuple[str, str | None]]) -> None:

@@ -107,18 +107,40 @@ class Base:
         return bool(self._about.get("ignores"))
 
     def advance(self, changed: dict[str, tuple[Entry, bytes] | None]) -> None:
-        """Make what was applied a part of the base; None: the file is gone."""
+        """Make what was applied a part of the base; None: the file is gone.
+
+        Whoever is killed meanwhile leaves the base that was: the contents come first, and the manifest in one step.
+        """
         entries = dict(self.entries)
-        make_private(self.directory / NEWER)
         for path, now in changed.items():
             if now is None:
                 entries.pop(path, None)
             else:
                 entries[path], content = now
-                (self.directory / NEWER / now[0].digest).write_bytes(content)
+                self.keep(now[0].digest, content)
         write_json(self.directory / MANIFEST, entries)
         self.entries.clear()
         self.entries.update(entries)
+        self._drop_unneeded()
+
+    def keep(self, digest: str, content: bytes) -> None:
+        """Have the content in `newer`, whole or not at all."""
+        make_private(self.directory / NEWER)
+        if (self.directory / NEWER / digest).exists():
+            return
+        beside = self.directory / NEWER / f".{digest}"
+        with open(beside, "wb", opener=private) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.directory / NEWER / digest)
+
+    def _drop_unneeded(self) -> None:
+        """What was applied, and has been changed again since."""
+        needed = {entry.digest for entry in self.entries.values()}
+        for path in (self.directory / NEWER).glob("*"):
+            if path.name not in needed:
+                path.unlink(missing_ok=True)
 
 
 def make_base(point: ClonePoint, directory: Path) -> str | None:

@@ -90,6 +90,12 @@ def choose_files(source: Path) -> Choice:
     return Choice(files, configuration, head or None, refs, note if without else None, tuple(linked))
 
 
+def never_copied(without: Iterable[str] = (), hide: Iterable[str] = ()) -> Callable[[str], bool]:
+    """Whether a path is one of `without`, or hidden, or in a directory that is. Raises EngineError for no pattern."""
+    barred = _barred(tuple(without), tuple(hide))
+    return lambda path: any(map(barred, (path, *_above(path))))
+
+
 def _submodules(
     directory: Path, above: str = "", room: int = MOST_SUBMODULES
 ) -> tuple[list[tuple[Linked, frozenset[str]]], list[str]]:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.clones.applying import Host, Step, applied, carry_out, plan_apply
+from engine.clones.applying import Host, Step, applied, carry_out, new_mark, plan_apply
 from engine.clones.base import Base
 from engine.clones.changes import Change, Changes, read_changes
 from engine.clones.commits import Pulled, check_branch, count_unnamed, pull_commits
+from engine.clones.interrupted import Record
 from engine.errors import EngineError
+from engine.state.locks import locked_directory
 from engine.workspaces.clone_point import ClonePoint
 from engine.workspaces.run_later import run_later
 
@@ -54,7 +56,7 @@ async def pull(layout: Layout, name: str | None, branch: str | None, *, force: b
     """
     from vmm.channel.client import connect
 
-    instance, control, points = _clones_of(layout, name)
+    instance, control, points = clones_of(layout, name)
     wanted = branch or f"sandbox/{instance.name}"
     for point in points:
         check_branch(Path(point.source), wanted, force=force)
@@ -76,7 +78,7 @@ async def look_at_clones(layout: Layout, name: str | None, directory: Path) -> t
     """
     from vmm.channel.client import connect
 
-    instance, control, points = _clones_of(layout, name)
+    instance, control, points = clones_of(layout, name)
     found = []
     async with await connect(control) as client:
         for number, point in enumerate(points):
@@ -85,11 +87,15 @@ async def look_at_clones(layout: Layout, name: str | None, directory: Path) -> t
     return instance.name, found
 
 
-def _clones_of(layout: Layout, name: str | None) -> tuple[Instance, Path, list[ClonePoint]]:
+def clones_of(layout: Layout, name: str | None) -> tuple[Instance, Path, list[ClonePoint]]:
+    """The record and control socket of a sandbox, and its clones. Raises EngineError, also where it has none."""
     from engine.lifecycle.selection import choose_running
 
     instance, control = choose_running(layout, name)
-    points = [ClonePoint(str(one["source"]), str(one["target"])) for one in instance.clones]
+    points = [
+        ClonePoint(str(one["source"]), str(one["target"]), tuple(one.get("leave_out", ())), tuple(one.get("hide", ())))
+        for one in instance.clones
+    ]
     if not points:
         live = ", ".join(str(mount["source"]) for mount in instance.mounts)
         hint = f"what it changes is in {live} at once" if live else "`mode: clone` on a mount makes one"
@@ -135,10 +141,26 @@ def choose_changes(found: Sequence[Looked], words: Iterable[str]) -> list[tuple[
 
 def plan(looked: Looked, chosen: Iterable[Change], named: Iterable[str]) -> list[Step]:
     """What `apply` would do with the chosen changes. Raises EngineError for a directory that is gone."""
-    source = Path(looked.point.source)
-    obeyed = [str(path.relative_to(source)) for path in run_later(source) if path.is_relative_to(source)]
     with Host(looked.point.source) as host:
-        return plan_apply(looked.changes, host, chosen, named, obeyed)
+        return plan_apply(looked.changes, host, chosen, named, obeyed_in(looked.point.source))
+
+
+def obeyed_in(source: str) -> list[str]:
+    """The paths in a directory of this host that git and others obey here."""
+    directory = Path(source)
+    return [str(path.relative_to(directory)) for path in run_later(directory) if path.is_relative_to(directory)]
+
+
+@contextmanager
+def alone_with(base: Path) -> Iterator[None]:
+    """Within the block no other command changes the base at the directory, or what it stands for.
+
+    Raises EngineError where one does.
+    """
+    with locked_directory(base) as is_ours:
+        if not is_ours:
+            raise EngineError("another command is just taking over changes of this copy", hint="do it again")
+        yield
 
 
 def apply(plans: Sequence[tuple[Looked, list[Step]]]) -> None:
@@ -154,9 +176,16 @@ def apply(plans: Sequence[tuple[Looked, list[Step]]]) -> None:
             "name the files that you want (`sandbox apply PATH...`), or make yours as they should be first",
         )
     for looked, planned in plans:
-        with Host(looked.point.source) as host:
-            carry_out(host, planned)
-        looked.changes.base.advance(applied(looked.changes, planned))
+        base = looked.changes.base
+        with alone_with(base.directory), Host(looked.point.source) as host:
+            if Base.load(base.directory).entries != base.entries:
+                raise EngineError("nothing was applied: another command has taken over changes", hint="do it again")
+            record, mark = Record(base.directory), new_mark()
+            record.clean(host)
+            record.write(mark, planned, ())
+            carry_out(host, planned, mark=mark)
+            base.advance(applied(looked.changes, planned))
+            record.remove()
 
 
 class Unapplied(NamedTuple):
@@ -174,7 +203,7 @@ async def count_unapplied(layout: Layout, name: str) -> Unapplied | None:
     try:
         with scratch() as directory:
             _, found = await look_at_clones(layout, name, directory)
-            _, control, points = _clones_of(layout, name)
+            _, control, points = clones_of(layout, name)
             async with await connect(control) as client:
                 unnamed = [
                     await count_unnamed(client, point.target, one.changes.base.refs)

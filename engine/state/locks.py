@@ -23,6 +23,24 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def locked_directory(directory: Path) -> Iterator[bool]:
+    """Within the block nobody else has the lock of the directory; False, at once, where somebody has it.
+
+    Raises OSError where there is no such directory.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
 def is_locked(path: Path, *, remove: bool = False) -> bool:
     """Whether somebody has the lock of the file; with `remove`, a file that nobody has the lock of goes away."""
     try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
-from world import World
+from world import World, wait_until
 
 FILE = "name: copied\nmounts: ['.:/workspace:clone']\n"
 GIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
@@ -78,6 +79,56 @@ def test_a_private_copy(world: World) -> None:
     assert (project / "new.txt").read_text() == "host\n" and not (project / "another").exists()
     world.sandbox("apply", "another", cwd=project).ok()
     assert (project / "another").read_text() == "fine\n"
+
+    # Both sides edit, and one command makes them the same; where it cannot, it changes neither.
+    world.run(
+        project, "echo more >> another; mkdir deep; printf 'b\\0in' > deep/bin; chmod +x a.py; echo x > .envrc"
+    ).ok()
+    (project / "here.txt").write_text("of the host\n")
+    (project / "noise.log").write_text("ignored")
+    (project / "with space").unlink()
+    conflict = world.sandbox("sync", cwd=project)
+    assert conflict.code == 1 and "new.txt: both have changed the same lines" in conflict.err
+    assert not (project / "deep").exists() and "here.txt" not in world.run(project, "ls").ok().out
+    (project / "new.txt").write_text("guest\n")
+    planned = json.loads(world.sandbox("sync", "--dry-run", "--json", cwd=project).ok().out)
+    assert planned["synced"] is False
+    synced = json.loads(world.sandbox("sync", "--json", cwd=project).ok().out)
+    assert synced["clones"] == planned["clones"] and synced["synced"]
+    assert {one["path"]: one["action"] for one in synced["clones"][0]["files"]} == {
+        ".envrc": "held back",
+        "a.py": "merge",
+        "another": "to host",
+        "deep/bin": "to host",
+        "here.txt": "to copy",
+        "leads-out": "refused",
+        "new.txt": "same",
+        "with space": "to copy",
+    }
+    seen = world.run(project, "cat a.py here.txt; ls; stat -c %U here.txt; git log --format=%s").ok().out.split("\n")
+    assert (
+        seen[:6] == ["one", "2", "3", "4", "five", "of the host"]
+        and "agent" in seen
+        and seen[-3:-1] == ["work", "first"]
+    )
+    assert "with space" not in seen and "noise.log" not in seen
+    assert (project / "deep/bin").read_bytes() == b"b\0in" and os.access(project / "a.py", os.X_OK)
+    assert not (project / ".envrc").exists()
+    left = json.loads(world.sandbox("diff", "--json", cwd=project).ok().out)["clones"][0]["changes"]
+    assert {one["path"] for one in left} == {".envrc", "leads-out"}, "what has met is the new base"
+
+    # And again after each change of either side; a conflict ends nothing.
+    with world.start("sync", "--watch", cwd=project) as watching:
+        (project / "here.txt").write_text("edited\n")
+        wait_until(
+            lambda: world.run(project, "cat here.txt").out, lambda out: out == "edited\n", "the edit in the copy"
+        )
+        world.run(project, "mkdir -p deep/new; echo made > deep/new/file").ok()
+        made = project / "deep/new/file"
+        wait_until(made.exists, bool, "the new file on this host")
+        assert made.read_text() == "made\n"
+        os.kill(watching.pid, signal.SIGINT)
+        assert watching.wait(60) == 130
     world.sandbox("down", "--yes", cwd=project).ok()
 
 
@@ -102,6 +153,9 @@ def test_root_in_the_guest_cannot_write_anywhere_else(world: World) -> None:
     shown = world.sandbox("diff", cwd=project).ok()
     assert "\x1b]0" not in shown.out
     world.sandbox("apply", cwd=project)
+    (project / "d" / "new").write_text("of the host\n")
+    world.sandbox("sync", cwd=project)
+    assert world.run(project, "ls /new").code != 0, "and nothing goes in through a link"
     assert list(outside.iterdir()) == []
     assert not (project / ".git").exists() and not (project / "sub/.git").exists()
     assert not (project / "d").is_symlink()

@@ -45,7 +45,7 @@ FLOORS = (
     " vmm.unix_socket vmm.walk",
     "vmm.jail vmm.leash",
     "vmm.processor_share vmm.qcow2 vmm.shut_in vmm.tools",
-    "vmm.beneath vmm.confine vmm.connection vmm.environment vmm.errors vmm.guest vmm.last_words vmm.guard"
+    "vmm.beneath vmm.confine vmm.connection vmm.environment vmm.errors vmm.exchange vmm.guest vmm.last_words vmm.guard"
     " vmm.lines vmm.private vmm.session vmm.snapshot_files vmm.spec vmm.system_calls",
 )
 # They start with every sandbox, and serve a guest: the language of files is none of their business.

@@ -15,6 +15,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # run by Python as processes of their own, never imported for what they print
 PROGRAMS = (
     "engine/attacks/stage.py",
+    "engine/clones/into_guest.py",
+    "engine/clones/watcher.py",
     "vmm/empty_network.py",
     "engine/supervisor/__main__.py",
     "engine/supervisor/beginning.py",

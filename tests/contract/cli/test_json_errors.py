@@ -54,6 +54,7 @@ OTHERS = {
     "snapshot": "snapshot label nobody",
     "stop": "stop nobody",
     "start": "start nobody",
+    "sync": "sync --name nobody",
     "stats": "stats nobody",
     "trust ls": "",
 }
