@@ -78,7 +78,7 @@ def test_stats_of_none_and_of_a_guest_that_makes_no_sense(sandbox: CommandLine, 
     assert sandbox("stats", "nobody").code == 1
     with start_fake(sandbox.forks, layout, sandbox.project, "echo", "--echo"):
         [row] = json.loads(sandbox("stats", "--json").out)
-        assert row == {"name": "echo", "problem": "the guest's answer is not to be understood"}
+        assert row == {"name": "echo", "cpu_weight": 100, "problem": "the guest's answer is not to be understood"}
         assert "not to be understood" in sandbox("stats", "echo").out
 
 

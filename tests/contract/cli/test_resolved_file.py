@@ -35,8 +35,8 @@ def test_its_output_is_a_sandboxfile_again(sandbox: CommandLine) -> None:
 def test_origins(sandbox: CommandLine) -> None:
     sandbox.file(HEAD + "machine: {cpus: $CPUS}\n")
     rows = sandbox("config", "--origins", CPUS="2").out.splitlines()
-    assert "machine.cpus    2      Sandboxfile.yaml:3 with CPUS (environment)" in rows
-    assert "machine.disk    20GiB  default" in rows
+    assert "machine.cpus        2      Sandboxfile.yaml:3 with CPUS (environment)" in rows
+    assert "machine.disk        20GiB  default" in rows
     found = json.loads(sandbox("config", "--origins", "--json", "--set", "machine.disk=9GiB", CPUS="2").out)
     disk = next(row for row in found if row["path"] == ["machine", "disk"])
     assert disk == {"path": ["machine", "disk"], "value": "9GiB", "source": "--set machine.disk=9GiB", "variables": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def own(tmp_path: Path) -> Iterator[Place]:
 def test_each_thing_that_is_left_is_seen(own: Place) -> None:
     assert own.left() == []
     with subprocess.Popen(["sleep", "60"], env=own.environment) as process:
+        deadline = time.monotonic() + 30
+        while not own.left() and time.monotonic() < deadline:  # for a moment a new program has no environment
+            pass
         (line,) = own.left()
         assert line.startswith(f"process {process.pid}: sleep 60") and "1 threads, 3 descriptors" in line
         process.kill()
