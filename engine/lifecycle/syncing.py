@@ -116,6 +116,7 @@ class CloneSync:
             outgoing = await read_changes(self._channel, point.target, base, self._blobs / "copy")
         finally:
             await asyncio.wait([reading])  # it cannot be stopped, and writes into what will be removed
+            reading.exception()  # whoever did not end well first is who is told of
         incoming = await reading
         if not paths:
             check_not_emptied(outgoing, "in the copy")
