@@ -11,6 +11,7 @@ from pathlib import Path
 from world import World, wait_until
 
 FILE = "name: copied\nmounts: ['.:/workspace:clone']\n"
+SYNC_S = 400.0  # two syncs at a load at which one takes half a minute
 GIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
 
 
@@ -121,11 +122,14 @@ def test_a_private_copy(world: World) -> None:
     with world.start("sync", "--watch", cwd=project) as watching:
         (project / "here.txt").write_text("edited\n")
         wait_until(
-            lambda: world.run(project, "cat here.txt").out, lambda out: out == "edited\n", "the edit in the copy"
+            lambda: world.run(project, "cat here.txt").out,
+            lambda out: out == "edited\n",
+            "the edit in the copy",
+            SYNC_S,
         )
         world.run(project, "mkdir -p deep/new; echo made > deep/new/file").ok()
         made = project / "deep/new/file"
-        wait_until(made.exists, bool, "the new file on this host")
+        wait_until(made.exists, bool, "the new file on this host", SYNC_S)
         assert made.read_text() == "made\n"
         os.kill(watching.pid, signal.SIGINT)
         assert watching.wait(60) == 130
