@@ -23,7 +23,7 @@ BUILD_S = 1800.0
 TRIES = 5  # of a build on a busy host
 GONE_S = 30.0
 UP = ("up", "-d", "--yes", "--progress", "plain")
-TOLD = re.compile(r"^(error|sandbox|warning): ", re.MULTILINE)
+TOLD = re.compile(r"^(error|sandbox|warning|Sandboxfile\.yaml): ", re.MULTILINE)
 
 
 def load() -> float:
