@@ -32,7 +32,8 @@ from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 from engine.gateway.upstream import Streams
 from engine.guest.base import Base
-from engine.guest.guest import Guest, Identity, open_guest
+from engine.guest.guest import Guest, open_guest
+from engine.guest.identity import Identity
 from engine.report.choice import make_reporter
 from engine.state.layout import Layout
 from sandboxfile import load

@@ -14,7 +14,8 @@ from engine.cache.store import Store
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.guest.base import Base
-from engine.guest.guest import Identity, open_guest
+from engine.guest.guest import open_guest
+from engine.guest.identity import Identity
 from engine.state.layout import Layout
 from sandboxfile import load
 from vmm.disk import make_overlay

@@ -33,7 +33,8 @@ from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Injection, Rule
 from engine.gateway.upstream import Streams
-from engine.guest.guest import Guest, Identity, open_guest
+from engine.guest.guest import Guest, open_guest
+from engine.guest.identity import Identity
 from vmm import machine
 from vmm.disk import make_overlay
 from vmm.process import guarded_directory

@@ -7,24 +7,17 @@ on the machine writes into a new one above it, and nobody changes the old one an
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import struct
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from vmm.errors import VmmError
-from vmm.machine import MEMORY_APART, Machine
-from vmm.private import private
+from vmm.apart import check_room, configure, read_standing
+from vmm.machine import Machine
 from vmm.private_memory import Changed, PrivateMemory
-from vmm.snapshot import FORMAT, Shape, Snapshot, describe_drives
+from vmm.snapshot import Shape, Snapshot, write_description
 
-ROOM = 64 << 20  # bytes that are to stay free: the state of the devices, and whoever else writes there
 LAYERS_MOST = 32  # disks below a machine's disk: each one makes reading slower, and QEMU's jail counts up to 64
-_HEAD = b"QEVM" + struct.pack(">I", 3)
-_CONFIGURATION, _SUBSECTION = 7, 5
 
 
 @dataclass(frozen=True)
@@ -68,8 +61,8 @@ async def fork(
         await asyncio.wait({saving})
         raise
     await asyncio.to_thread(changed.write, snapshot.ram)
-    _configure(snapshot.state, kind)
-    _describe(snapshot)
+    configure(snapshot.state, kind)
+    write_description(snapshot)
     return Forked(snapshot, seconds)
 
 
@@ -87,51 +80,7 @@ async def _save(
             machine.fail(f"its new disk could not be put in its place: {error.strerror or error}")
             await machine.wait()
             raise
-        saved = asyncio.ensure_future(machine.save_devices(snapshot.state))
-        try:
-            # Not to the disk: the kernel lets those wait who write more than it can take.
-            changed = await asyncio.to_thread(memory.read_changed)
-        finally:
-            await asyncio.wait({saved})
-        await saved
+        changed = await read_standing(machine, memory, snapshot.state)
     finally:
         await machine.run()
     return time.monotonic() - began, changed
-
-
-def check_room(memory: PrivateMemory, template: int | None, directory: Path, more: int) -> None:
-    """Raises VmmError where the disk has no room for the memory, and for `more` bytes."""
-    of_template = os.fstat(template).st_blocks * 512 if template is not None else 0
-    needed = of_template + memory.changed_bytes() + more + ROOM
-    seen = os.statvfs(directory)
-    if (free := seen.f_bavail * seen.f_frsize) < needed:
-        raise VmmError(
-            f"the machine's memory and disk need up to {needed >> 20} MB on the disk, and {free >> 20} MB are free",
-            hint=f"make room where {directory.parent} is",
-        )
-
-
-def _configure(state: Path, kind: str) -> None:
-    with_configuration = configured(state.read_bytes(), kind)
-    with open(state, "wb", opener=private) as file:
-        file.write(with_configuration)
-
-
-def configured(state: bytes, kind: str) -> bytes:
-    """What `Machine.save_devices` has written, with the part that `migrate` writes first: which kind of machine it is,
-    and that the memory is elsewhere (migration/savevm.c of QEMU). Raises VmmError for what is no such state."""
-    if state[: len(_HEAD)] != _HEAD:
-        raise VmmError("QEMU wrote a state of a form that is not known")
-    name, apart = kind.encode(), MEMORY_APART.encode()
-    capabilities = struct.pack(">II", 1, 1) + bytes([len(apart)]) + apart
-    part = b"configuration/capabilities"
-    configuration = struct.pack(">I", len(name)) + name + bytes([_SUBSECTION, len(part)]) + part + capabilities
-    return _HEAD + bytes([_CONFIGURATION]) + configuration + state[len(_HEAD) :]
-
-
-def _describe(snapshot: Snapshot) -> None:
-    directory = snapshot.directory
-    drives = describe_drives(snapshot.drives, directory)
-    meta = {"format": FORMAT, "shape": asdict(snapshot.shape), "drives": drives}
-    with open(directory / "meta.json", "w", opener=private) as file:
-        file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")

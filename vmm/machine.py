@@ -104,7 +104,7 @@ class Machine:
         """Write the state of the devices of a machine that stands still, and none of its memory. Raises VmmError.
 
         Other than after `save`, the machine may run on as if nothing had been. What is written has no configuration:
-        `vmm.forking.configured` makes a state of it that can be loaded.
+        `vmm.apart.configured` makes a state of it that can be loaded.
         """
         name = await self.qmp.lend(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:

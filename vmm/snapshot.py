@@ -80,10 +80,19 @@ async def save_snapshot(machine: Machine, memory: int, shape: Shape, directory: 
         raise VmmError("QEMU did not end properly after saving: its disk may not be complete")
     # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
     await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
-    meta = {"format": FORMAT, "shape": asdict(shape), "drives": describe_drives(snapshot.drives, directory)}
-    with open(directory / "meta.json", "w", opener=private) as file:
-        file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+    write_description(snapshot)
     return snapshot
+
+
+def write_description(snapshot: Snapshot, *, sync: bool = False) -> None:
+    """Write the file that `load_snapshot` reads; with `sync` it is on the disk afterwards. Raises OSError."""
+    drives = describe_drives(snapshot.drives, snapshot.directory)
+    meta = {"format": FORMAT, "shape": asdict(snapshot.shape), "drives": drives}
+    with open(snapshot.directory / "meta.json", "w", opener=private) as file:
+        file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def describe_drives(drives: Iterable[Drive], directory: Path) -> list[dict[str, Any]]:

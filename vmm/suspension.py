@@ -6,33 +6,48 @@ It goes on once, from this very state and this very disk, and the files are of n
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
+from vmm import apart
 from vmm.errors import VmmError
 from vmm.machine import Machine
 from vmm.memory import write_memory
-from vmm.private import private
-from vmm.snapshot import FORMAT, Shape, Snapshot, describe_drives
+from vmm.private_memory import PrivateMemory
+from vmm.snapshot import Shape, Snapshot, write_description
 
 ROOM = 64 << 20  # bytes that are to stay free: the state of the devices, and whoever else writes there
 
 
 async def suspend(
-    machine: Machine, memory: int | None, shape: Shape, directory: Path, commit: Callable[[], object]
+    machine: Machine,
+    memory: int | None,
+    template: int | None,
+    shape: Shape,
+    directory: Path,
+    commit: Callable[[], object],
 ) -> None:
     """Write the running `machine` into `directory`, where it stands still after that, and call `commit`.
 
-    `memory` is the descriptor of its memory, None where that is private to QEMU, which writes it itself then. Whatever
-    fails before `commit` has returned, and a cancellation, lets the machine run on; after that it must not. All files
-    are on the disk when `commit` is called. Raises VmmError, OSError.
+    `memory` is the descriptor of its memory, None where that is private to QEMU; `template` is then that of the file
+    that QEMU has mapped, if it has one. Private memory becomes a file, too, where this host lets us read it; else QEMU
+    writes it into the state of its devices, which takes several times as long. Whatever fails before `commit` has
+    returned, and a cancellation, lets the machine run on; after that it must not. All files are on the disk when
+    `commit` is called. Raises VmmError, OSError.
     """
-    check_room(memory, shape.memory, directory)
+    private = await _readable(machine, shape) if memory is None else None
+    if private is not None:
+        await asyncio.to_thread(apart.check_room, private, template, directory, 0)
+    else:
+        check_room(memory, shape.memory, directory)
+    snapshot = Snapshot(directory, shape, tuple(machine.plugged))
     # QEMU finishes what it was told, whoever still waits for that: only then it can be told to go on.
-    saving = asyncio.create_task(_save(machine, memory, shape, directory))
+    if private is not None:
+        saving = asyncio.create_task(_save_apart(machine, private, template, snapshot))
+    else:
+        saving = asyncio.create_task(_save(machine, memory, snapshot))
     try:
         await asyncio.shield(saving)
         commit()
@@ -44,25 +59,40 @@ async def suspend(
         raise
 
 
-async def _save(machine: Machine, memory: int | None, shape: Shape, directory: Path) -> None:
+async def _readable(machine: Machine, shape: Shape) -> PrivateMemory | None:
+    """The machine's private memory, if it and the state of its devices can be had without QEMU's migration."""
+    network = machine.spec.network
+    if network is not None and network.stream is None:
+        return None  # the user network has to be taken out of what is saved, which only `Machine.save` does
+    with contextlib.suppress(VmmError):
+        return await asyncio.to_thread(PrivateMemory.of, machine.pid, await machine.memory_address(), shape.memory)
+    return None
+
+
+async def _save(machine: Machine, memory: int | None, snapshot: Snapshot) -> None:
     await machine.stand_still()
-    snapshot = Snapshot(directory, shape, tuple(machine.plugged))
     if memory is not None:
         # The thread outlives a cancelled task, and the number of a closed descriptor may be another file's.
-        await asyncio.to_thread(_write, os.dup(memory), shape.memory, snapshot.ram)
+        await asyncio.to_thread(_write, os.dup(memory), snapshot.shape.memory, snapshot.ram)
     await machine.save(snapshot.state)
-    await asyncio.to_thread(_describe, snapshot)
-    await asyncio.to_thread(_sync, snapshot.state)
+    await asyncio.to_thread(_finish, snapshot)
 
 
-def _describe(snapshot: Snapshot) -> None:
-    directory = snapshot.directory
-    drives = describe_drives(snapshot.drives, directory)
-    meta = {"format": FORMAT, "shape": asdict(snapshot.shape), "drives": drives}
-    with open(directory / "meta.json", "w", opener=private) as file:
-        file.write(json.dumps(meta, indent=1, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+async def _save_apart(machine: Machine, memory: PrivateMemory, template: int | None, snapshot: Snapshot) -> None:
+    kind = await machine.type()
+    # What the machine has not changed cannot change meanwhile: it is copied while the machine runs.
+    await asyncio.to_thread(memory.prepare, template, snapshot.ram)
+    await machine.stand_still()
+    changed = await apart.read_standing(machine, memory, snapshot.state)
+    await asyncio.to_thread(changed.write, snapshot.ram)
+    apart.configure(snapshot.state, kind)
+    await asyncio.to_thread(_sync, snapshot.ram)
+    await asyncio.to_thread(_finish, snapshot)
+
+
+def _finish(snapshot: Snapshot) -> None:
+    write_description(snapshot, sync=True)
+    _sync(snapshot.state)
 
 
 def check_room(memory: int | None, size: int, directory: Path) -> None:

@@ -18,7 +18,8 @@ from engine.gateway.host_proxies import host_variables
 from engine.gateway.journal import Journal
 from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, Identity, open_guest
+from engine.guest.guest import Guest, open_guest
+from engine.guest.identity import Identity
 from engine.guest.services import run_logged
 from engine.project.tree import ContentChanged, PathError
 from engine.resolve.endpoints import Registries, client_files

@@ -22,8 +22,8 @@ from engine.lifecycle.from_fork import (
     start_there,
     taken_ports,
 )
+from engine.lifecycle.room import available_memory
 from engine.lifecycle.selection import check_running
-from engine.lifecycle.tasks import available_memory
 from engine.report.sizes import size
 from engine.state.configuration import load_running
 from engine.state.instances import Instance, claim, hold_name, look_up

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
 from engine.files import make_private
-from engine.guest.guest import Identity
+from engine.guest.identity import Identity
 from engine.lifecycle.failed_start import leave_evidence
 from engine.lifecycle.kept import with_values
 from engine.lifecycle.ssh import write_alias
-from engine.lifecycle.start import host_proxies, start_supervisor
+from engine.lifecycle.supervised import host_proxies, start_supervisor
 from engine.resolve.host_ports import pick_port, port_is_free
 from engine.state.configuration import save_running
 from engine.state.instance_paths import ForkPaths

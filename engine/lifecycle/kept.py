@@ -30,7 +30,7 @@ async def wake(
     fails before its machine runs leaves it in `state`. Raises EngineError.
     """
     from engine.lifecycle.down import wait_for_end
-    from engine.lifecycle.start import start_supervisor
+    from engine.lifecycle.supervised import start_supervisor
     from engine.state.processes import describe_process
 
     name = record.name
@@ -52,7 +52,7 @@ async def wake(
 
 def read_launch(name: str, kept: KeptPaths) -> Launch:
     """What the sandbox was started with, and what of this environment it gets anew. Raises EngineError."""
-    from engine.lifecycle.start import host_proxies
+    from engine.lifecycle.supervised import host_proxies
     from engine.supervisor.launch import Launch
 
     try:

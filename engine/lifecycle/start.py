@@ -5,35 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from engine.build.blueprint import Built
 from engine.build.image.initramfs import INITRAMFS
 from engine.build.image.recipe import ROOT
 from engine.errors import EngineError
-from engine.files import make_private
-from engine.gateway.host_proxies import host_variables
-from engine.gateway.proxies import Proxies
-from engine.guest.guest import Identity
+from engine.guest.identity import Identity
 from engine.guest.network import doors_of
 from engine.lifecycle.agent import Dressed, dress
 from engine.lifecycle.credentials import Credentials
 from engine.lifecycle.failed_start import keep_as_failed, leave_evidence
 from engine.lifecycle.ssh import write_alias
-from engine.lifecycle.supervisor_process import Spawned, ended_early, read_event, spawn_supervisor
-from engine.recall.watch import asking
+from engine.lifecycle.supervised import host_proxies, start_supervisor
 from engine.resolve.endpoints import Registries, client_files, endpoint_places
 from engine.resolve.mounts_and_ports import wanted_clones, wanted_forwards, wanted_mounts, working_directory
 from engine.state.configuration import Running, save_running
-from engine.state.instance_paths import InstancePaths
 from engine.state.instances import Instance, forget_instance, load_instance, save_instance
-from engine.state.layout import Layout
 from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
 from engine.trust.unnamed import note_start
@@ -108,52 +100,6 @@ async def start(
         raise
 
 
-class Supervisor:
-    """A supervisor that has been started and waits for its Launch."""
-
-    def __init__(self, spawned: Spawned, log: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.pid = spawned.pid
-        self._words = spawned.words
-        self._log = log
-        self._reader = reader
-        self._writer = writer
-
-    async def send(self, launch: Launch) -> None:
-        """Tell the supervisor what to start. If it has ended already, `ready` raises the reason."""
-        self._writer.write(launch.to_json().encode() + b"\n")
-        with contextlib.suppress(ConnectionError):  # the supervisor has ended: `ready` raises the reason
-            await self._writer.drain()
-
-    async def ready(
-        self, on_event: Callable[[str], None], on_step: Callable[[str], None] = lambda title: None
-    ) -> list[dict[str, Any]]:
-        """Wait until the sandbox is up; returns its services. Raises EngineError with the supervisor's reason."""
-        with contextlib.suppress(ConnectionError):
-            async for line in self._reader:
-                if (services := read_event(line, on_event, on_step)) is not None:
-                    return services
-        raise ended_early(self._log, self._words)
-
-
-@contextlib.asynccontextmanager
-async def start_supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
-    """Start a supervisor process. It outlives the block; when the block fails, it ends with everything it owns."""
-    make_private(paths.directory)
-    with asking(()):  # it has not been told anything yet
-        spawned = spawn_supervisor(layout)
-    reader, writer = await asyncio.open_connection(sock=spawned.connection, limit=16 * 1024 * 1024)
-    try:
-        yield Supervisor(spawned, paths.supervisor_log, reader, writer)
-    except BaseException:
-        # The supervisor stops when this socket is closed.
-        writer.close()
-        await asyncio.shield(asyncio.to_thread(spawned.give_up))
-        raise
-    finally:
-        writer.close()
-        spawned.release()
-
-
 def _record(built: Built, launch: Launch, dressed: Dressed, pid: int) -> Instance:
     loaded = built.blueprint.loaded
     return Instance(
@@ -219,10 +165,3 @@ def _launch(
         clones=wanted_clones(loaded),
         network_rate=sandbox.machine.network_rate,
     )
-
-
-def host_proxies() -> dict[str, str]:
-    """Raises EngineError for a variable that the gateway could not use."""
-    variables = host_variables(os.environ)
-    Proxies(variables)
-    return variables

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError
 from engine.lifecycle.members import Member, Members
+from engine.lifecycle.room import available_memory
 from engine.lifecycle.task import Done, Task, name_of_run, run_task
 from sandboxfile import SandboxfileError
 from sandboxfile.quantities import format_size
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from engine.state.layout import Layout
 
 MOST = 64
-_MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
@@ -115,13 +114,3 @@ def _check_memory(member: Member, count: int) -> None:
             hint=f"--parallel {fits} fits, or a smaller machine.memory",
             exit_code=2,
         )
-
-
-def available_memory(meminfo: Path = _MEMINFO) -> int | None:
-    """The bytes of memory that programs could have now; None where the system does not say."""
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
-        return None
-    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return int(found) * 1024 if found and found.isdecimal() else None

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,12 +173,15 @@ async def start_sandbox(
         await stack.enter_async_context(_beside(lost.unplug(guest.machine)))
         stack.push_async_callback(changes.close)
         if resumption is not None:
+            looking = None
+            if not resumption.stays:
+                looking = await stack.enter_async_context(_looking(launch, guest, look_at_services))
             await guest.ready
             changes.channel = guest.channel
             await stack.enter_async_context(ports.serving(guest.channel))
-            if not resumption.stays and launch.services:
+            if looking is not None:
                 events.step("checking the health of services")
-                services = await look_at_services(guest.channel, launch.project_name, launch.services)
+                services = await looking
             yield RunningSandbox(launch, guest, ports, services, busy, lost, resumption, taken)
             return
         if starting is not None:
@@ -251,12 +254,14 @@ async def _mount(
 
 
 @contextlib.asynccontextmanager
-async def _looking(launch: Launch, guest: Guest) -> AsyncIterator[asyncio.Task[list[dict[str, Any]]] | None]:
+async def _looking(
+    launch: Launch, guest: Guest, look: Callable[..., Coroutine[Any, Any, list[dict[str, Any]]]] = wait_healthy
+) -> AsyncIterator[asyncio.Task[list[dict[str, Any]]] | None]:
     """The first look at services that run since before the snapshot, while the rest is done; None with others."""
     if launch.late or not launch.services:
         yield None
         return
-    task = asyncio.create_task(wait_healthy(guest.channel, launch.project_name, launch.services))
+    task = asyncio.create_task(look(guest.channel, launch.project_name, launch.services))
     try:
         yield task
     finally:

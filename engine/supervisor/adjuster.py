@@ -16,7 +16,8 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.guest.advice import advice_on_refusals
-from engine.guest.guest import Guest, as_files, make_authority, names_file, note_files
+from engine.guest.guest import Guest, make_authority, names_file
+from engine.guest.identity import as_files, note_files
 from engine.guest.services import (
     get_images,
     look_at_services,

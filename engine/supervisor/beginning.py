@@ -49,9 +49,8 @@ async def begin_machine(launch: Mapping[str, Any], paths: InstancePaths) -> Asyn
         tools,
         [(str(address), int(port)) for address, port in launch["doors"]],
         size=int(launch["shape"]["memory"]),
-        # File servers read and write it, too; and what a machine goes on with is no template of others.
-        shared=bool(launch["mounts"]) or (resumes and ram.exists()),
-        # Memory that was private was written together with the devices' state when the machine was paused.
+        shared=bool(launch["mounts"]),  # file servers read and write it, too
+        # Where QEMU wrote the memory, it lies in the devices' state.
         ram=None if boots or (resumes and not ram.exists()) else ram,
         disk=None if resumes or boots else (paths.disk, disk_in(snapshot)),
         early=early,

@@ -11,7 +11,7 @@ from engine.decoding import decode
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 from engine.guest.base import Base
-from engine.guest.guest import Identity
+from engine.guest.identity import Identity
 from engine.secrets.places import SecretPlaces
 from engine.workspaces.clone_point import ClonePoint
 from engine.workspaces.mount_point import MountPoint

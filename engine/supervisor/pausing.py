@@ -71,8 +71,8 @@ class Pauser:
                 make_private(new.directory)
                 keep = self._guest, self._adjuster, self._temporary
                 await in_thread(write_kept, new, self._launch, *keep)
-                machine, memory = self._guest.machine, self._guest.memory
-                await suspend(machine, memory, self._launch.shape, new.directory, self._commit)
+                guest, shape = self._guest, self._launch.shape
+                await suspend(guest.machine, guest.memory, guest.template, shape, new.directory, self._commit)
             except OSError as error:
                 why = error.strerror or str(error)
                 raise EngineError(f"the sandbox could not be paused, and runs on: {why}") from error

@@ -133,3 +133,25 @@ def _holds(path: Path, word: bytes) -> bool:
                 return True
             last = chunk[-len(word) :]
     return False
+
+
+def test_one_without_a_live_mount_goes_on_from_a_file_of_its_memory(world: World) -> None:
+    """Also the second time, when the file of before is gone, and forked after that."""
+    project = world.project("name: alone\nagent: {command: [sleep, inf]}\n")
+    world.up(project)
+    world.run(
+        project, "mkdir /dev/shm/kept && seq 500000 > /dev/shm/kept/numbers && sha256sum /dev/shm/kept/numbers"
+    ).ok()
+    before = world.run(project, "sha256sum /dev/shm/kept/numbers; cat /etc/machine-id").ok().out
+    directory = Path(os.environ["SANDBOX_STATE_DIR"]) / "instances/alone"
+    for more in ("first", "second"):
+        world.sandbox("pause", cwd=project).ok()
+        assert world.processes() == {} and (directory / "paused/ram").stat().st_size > 1 << 30
+        world.sandbox("resume", cwd=project).ok()
+        assert not (directory / "paused").exists() and not (directory / "pausing").exists()
+        assert world.run(project, "sha256sum /dev/shm/kept/numbers; cat /etc/machine-id").ok().out == before
+        world.run(project, f"echo {more} >> /dev/shm/kept/more").ok()
+    world.sandbox("fork", cwd=project).ok()
+    words = "cat /dev/shm/kept/more; sha256sum /dev/shm/kept/numbers"
+    said = world.sandbox("exec", "alone-2", "--", "sh", "-c", words, cwd=project)
+    assert said.ok().out == "first\nsecond\n" + before.splitlines()[0] + "\n"

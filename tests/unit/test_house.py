@@ -38,7 +38,7 @@ FLOORS = (
     "sandboxfile.diagnostics",
     "sandboxfile.names sandboxfile.positions sandboxfile.quantities sandboxfile.windows",
     "vmm.forking vmm.suspension",
-    "vmm.snapshot",
+    "vmm.apart vmm.snapshot",
     "vmm.machine",
     "vmm.carrier vmm.channel vmm.console vmm.disk vmm.private_memory vmm.virtiofs",
     "vmm.empty_network vmm.fileserver vmm.memory vmm.place vmm.process vmm.qemu_args vmm.qmp vmm.rotated_log"

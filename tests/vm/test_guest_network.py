@@ -21,7 +21,8 @@ from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 from engine.guest.base import Base
-from engine.guest.guest import Guest, Identity, open_guest
+from engine.guest.guest import Guest, open_guest
+from engine.guest.identity import Identity
 from engine.resolve.host_ports import pick_port
 from engine.supervisor.ports import OpenPorts
 from vmm.carrier import CARRIER_VARIABLE

@@ -20,7 +20,8 @@ from engine.build.step import InGuest
 from engine.gateway.journal import Journal
 from engine.gateway.policy import Policy
 from engine.guest.base import Base
-from engine.guest.guest import Guest, Identity, open_guest
+from engine.guest.guest import Guest, open_guest
+from engine.guest.identity import Identity
 from engine.state.instance_paths import Sockets
 from vmm.disk import make_overlay
 from vmm.process import guarded_directory

@@ -14,7 +14,8 @@ import pytest
 
 from engine.gateway.policy import Policy
 from engine.guest import guest
-from engine.guest.guest import Identity, begin_guest
+from engine.guest.guest import begin_guest
+from engine.guest.identity import Identity
 
 
 class Seen(Exception):

@@ -15,7 +15,7 @@ import pytest
 
 from engine.errors import EngineError
 from engine.gateway.rules import Rule
-from engine.guest.guest import Identity
+from engine.guest.identity import Identity
 from engine.lifecycle import fork as forking
 from engine.lifecycle import from_fork
 from engine.lifecycle.from_fork import copy_bases, launch_of, own_ports, read_launch, taken_ports

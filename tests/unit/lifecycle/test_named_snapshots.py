@@ -14,7 +14,7 @@ import pytest
 from disk_headers import qcow2
 
 from engine.errors import EngineError
-from engine.guest.guest import Identity
+from engine.guest.identity import Identity
 from engine.lifecycle import snapshots
 from engine.lifecycle.forks import sweep_forks
 from engine.lifecycle.snapshots import list_snapshots, remove_snapshot, start_from, take_snapshot

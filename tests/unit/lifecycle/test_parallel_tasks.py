@@ -18,8 +18,9 @@ from engine.lifecycle import tasks
 from engine.lifecycle.audience import Audience
 from engine.lifecycle.intent import Intent, Wishes
 from engine.lifecycle.members import Member, Members
+from engine.lifecycle.room import available_memory
 from engine.lifecycle.task import Done, Task
-from engine.lifecycle.tasks import Ran, available_memory, run_tasks, several
+from engine.lifecycle.tasks import Ran, run_tasks, several
 from engine.lifecycle.up import Agreed, _intents
 from engine.state.instances import Listed
 from engine.state.layout import Layout

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from engine.errors import EngineError
-from engine.lifecycle import start, supervisor_process
+from engine.lifecycle import supervised, supervisor_process
 from engine.state.layout import Layout
 from engine.supervisor.launch import Launch
 
@@ -30,7 +30,7 @@ def test_the_supervisors_environment_has_none() -> None:
 
 
 def test_a_launch_has_them_and_shows_none() -> None:
-    values = {field.name: () for field in dataclasses.fields(Launch)} | {"proxies": start.host_proxies()}
+    values = {field.name: () for field in dataclasses.fields(Launch)} | {"proxies": supervised.host_proxies()}
     launch = Launch(**values)  # type: ignore[arg-type]
     assert json.loads(launch.to_json())["proxies"] == {"http": URL, "https": URL, "all": URL, "no": "corp.example"}
     assert PASSWORD not in repr(launch)
@@ -39,5 +39,5 @@ def test_a_launch_has_them_and_shows_none() -> None:
 def test_what_is_no_proxy_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", f"socks4://me:{PASSWORD}@proxy.example.com")
     with pytest.raises(EngineError, match="ALL_PROXY names a proxy of the kind 'socks4'") as caught:
-        start.host_proxies()
+        supervised.host_proxies()
     assert PASSWORD not in str(caught.value)

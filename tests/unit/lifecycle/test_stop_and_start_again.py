@@ -14,7 +14,7 @@ from engine import api
 from engine.cli.commands import acp
 from engine.errors import EngineError
 from engine.files import make_private
-from engine.guest.guest import Identity
+from engine.guest.identity import Identity
 from engine.lifecycle.audience import Audience
 from engine.lifecycle.intent import Wishes, intend
 from engine.lifecycle.members import choose_members

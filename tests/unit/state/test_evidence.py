@@ -12,8 +12,9 @@ import pytest
 
 from engine.build.blueprint import Blueprint, Built
 from engine.errors import EngineError
-from engine.guest.guest import Identity
+from engine.guest.identity import Identity
 from engine.lifecycle import start
+from engine.lifecycle.supervised import Supervisor
 from engine.state import evidence
 from engine.state.evidence import MOST, find_evidence, keep_evidence
 from engine.state.instances import Instance, load_instance, save_instance
@@ -152,13 +153,13 @@ def test_what_was_interrupted_leaves_nothing(project: Built, layout: Layout, mon
     async def act() -> None:
         task = asyncio.create_task(start.start(project, "shop", lambda line: None))
 
-        async def sent(self: start.Supervisor, launch: Launch) -> None:
+        async def sent(self: Supervisor, launch: Launch) -> None:
             os.kill(self.pid, signal.SIGSTOP)  # so that it cannot fail first
             task.cancel()
             await asyncio.sleep(0)
             os.kill(self.pid, signal.SIGCONT)
 
-        monkeypatch.setattr(start.Supervisor, "send", sent)
+        monkeypatch.setattr(Supervisor, "send", sent)
         with pytest.raises(asyncio.CancelledError):
             await task
 

@@ -17,7 +17,7 @@ from open_memory import open_memory
 from engine.cache.store import Store
 from engine.errors import EngineError
 from engine.gateway.journal import Journal
-from engine.lifecycle.start import start_supervisor
+from engine.lifecycle.supervised import start_supervisor
 from engine.plan.graph import Graph, Node
 from engine.plan.made import save_made
 from engine.state.configuration import Configuration, Running, save_running

@@ -17,7 +17,8 @@ from disk_headers import qcow2
 from engine.errors import EngineError
 from engine.gateway.authority import Authority
 from engine.gateway.rules import Rule
-from engine.guest.guest import Guest, Identity
+from engine.guest.guest import Guest
+from engine.guest.identity import Identity
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
 from engine.state.layout import Layout

@@ -21,7 +21,8 @@ import pytest
 from engine.errors import EngineError
 from engine.gateway.authority import Authority
 from engine.gateway.rules import Rule
-from engine.guest.guest import Guest, Identity
+from engine.guest.guest import Guest
+from engine.guest.identity import Identity
 from engine.guest.network import doors_of
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source

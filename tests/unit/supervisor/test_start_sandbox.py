@@ -14,7 +14,8 @@ import pytest
 from fake_guest import Answer, Asked, FakeGuest
 
 from engine.errors import EngineError
-from engine.guest.guest import Guest, Identity
+from engine.guest.guest import Guest
+from engine.guest.identity import Identity
 from engine.resolve.host_ports import pick_port
 from engine.secrets.redaction import redact_held
 from engine.state.instance_paths import InstancePaths

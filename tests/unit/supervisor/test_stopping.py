@@ -20,7 +20,8 @@ from fake_guest import Answer, Asked, FakeGuest
 from engine.errors import EngineError
 from engine.gateway.authority import Authority
 from engine.gateway.rules import Rule
-from engine.guest.guest import Guest, Identity
+from engine.guest.guest import Guest
+from engine.guest.identity import Identity
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
 from engine.state.instance_paths import InstancePaths, KeptPaths, Sockets

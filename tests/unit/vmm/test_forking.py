@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from vmm import forking
+from vmm import apart
+from vmm.apart import configured
 from vmm.errors import VmmError
-from vmm.forking import Forked, configured, fork
+from vmm.forking import Forked, fork
 from vmm.machine import SAVE_S, Machine
 from vmm.private_memory import PrivateMemory
 from vmm.snapshot import Shape, load_snapshot
@@ -236,7 +237,7 @@ def test_one_that_is_given_up_lets_it_run_on(forks: Fork, tmp_path: Path) -> Non
 
 
 def test_a_disk_without_room_is_seen_before_it_stands_still(forks: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forking, "ROOM", 1 << 60)
+    monkeypatch.setattr(apart, "ROOM", 1 << 60)
 
     async def scenario() -> FakeMachine:
         machine = FakeMachine()

@@ -1,0 +1,133 @@
+"""Putting a machine aside whose memory is private to QEMU: it becomes a file, and whatever fails lets it run on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from vmm import apart
+from vmm.errors import VmmError
+from vmm.private_memory import PrivateMemory
+from vmm.snapshot import Shape, load_snapshot
+from vmm.suspension import suspend
+
+SHAPE = Shape("tcg", 2, 4 << 20, "10.0.13")
+
+
+class FakeMachine:
+    """A machine in the place of QEMU; `said` is in which order."""
+
+    pid, plugged = 1, ()
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.fails = ""
+        self.spec = SimpleNamespace(network=SimpleNamespace(stream=7))
+
+    async def type(self) -> str:
+        return "pc-q35-10.0"
+
+    async def memory_address(self) -> int:
+        return 0
+
+    async def stand_still(self) -> None:
+        self.say("stands still")
+
+    async def save_devices(self, state: Path) -> None:
+        self.say("saves its devices")
+        state.write_bytes(b"QEVM\0\0\0\3devices")
+
+    async def save(self, state: Path) -> None:
+        self.say("writes all of it")
+        state.write_bytes(b"devices and memory")
+
+    async def run(self) -> None:
+        self.say("goes on")
+
+    def say(self, word: str) -> None:
+        self.said.append(word)
+        if word == self.fails:
+            raise VmmError("QEMU refused")
+
+
+class FakeMemory:
+    def __init__(self, machine: FakeMachine) -> None:
+        self._machine = machine
+
+    def changed_bytes(self) -> int:
+        return 1 << 20
+
+    def prepare(self, template: int | None, target: Path) -> None:
+        self._machine.say("its file is copied")
+        target.write_bytes(b"old")
+
+    def read_changed(self) -> FakeMemory:
+        self._machine.say("its pages are read")
+        return self
+
+    def write(self, target: Path) -> int:
+        self._machine.say("its pages are written")
+        target.write_bytes(b"new")
+        return 3
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
+    machine = FakeMachine()
+    monkeypatch.setattr(PrivateMemory, "of", lambda pid, address, size: FakeMemory(machine))
+    return machine
+
+
+def put_aside(machine: FakeMachine, directory: Path) -> None:
+    commit = lambda: machine.said.append("is aside")  # noqa: E731
+    asyncio.run(suspend(cast("Any", machine), None, None, SHAPE, directory, commit))
+
+
+def test_private_memory_becomes_a_file(machine: FakeMachine, tmp_path: Path) -> None:
+    put_aside(machine, tmp_path)
+    said = machine.said
+    assert said[:2] == ["its file is copied", "stands still"], "what cannot change is copied while it runs"
+    assert sorted(said[2:4]) == ["its pages are read", "saves its devices"]
+    assert said[4:] == ["its pages are written", "is aside"]
+    snapshot = load_snapshot(tmp_path)
+    assert snapshot.ram.read_bytes() == b"new" and snapshot.shape == SHAPE
+    assert b"pc-q35-10.0" in snapshot.state.read_bytes() and snapshot.state.read_bytes().endswith(b"devices")
+
+
+@pytest.mark.parametrize("step", ["stands still", "saves its devices", "its pages are read", "its pages are written"])
+def test_what_fails_lets_it_run_on(machine: FakeMachine, tmp_path: Path, step: str) -> None:
+    machine.fails = step
+    with pytest.raises(VmmError, match="QEMU refused"):
+        put_aside(machine, tmp_path)
+    assert machine.said[-1] == "goes on" and "is aside" not in machine.said
+
+
+def test_where_nobody_may_read_it_qemu_writes_it(
+    machine: FakeMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pid: int, address: int, size: int) -> FakeMemory:
+        raise VmmError("this host does not let us read the memory of a machine")
+
+    monkeypatch.setattr(PrivateMemory, "of", refuse)
+    put_aside(machine, tmp_path)
+    assert machine.said == ["stands still", "writes all of it", "is aside"]
+    assert not load_snapshot(tmp_path).ram.exists(), "it is in the state of the devices"
+
+
+def test_with_a_user_network_qemu_writes_it(machine: FakeMachine, tmp_path: Path) -> None:
+    machine.spec.network.stream = None
+    put_aside(machine, tmp_path)
+    assert machine.said == ["stands still", "writes all of it", "is aside"]
+
+
+def test_a_disk_without_room_is_seen_before_it_stands_still(
+    machine: FakeMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "ROOM", 1 << 60)
+    with pytest.raises(VmmError, match="are free"):
+        put_aside(machine, tmp_path)
+    assert machine.said == [] and not (tmp_path / "ram").exists()
