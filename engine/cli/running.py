@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -46,13 +50,31 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return await main
 
     try:
-        return asyncio.run(cancellable())
+        runner = asyncio.Runner()
+        _make_loop(runner)
+        with runner:
+            return runner.run(cancellable())
     except BaseException:
+        main.close()  # it may not have begun
         if received:  # the cancellation may have become any other error on its way
             raise (KeyboardInterrupt if received[0] == signal.SIGINT else SystemExit(128 + received[0])) from None
         raise
     finally:
         end.withdraw()
+
+
+def _make_loop(runner: asyncio.Runner) -> None:
+    """Raises OSError where there are too few descriptors, without what Python says of a loop that is half made."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda args: None
+    try:
+        try:
+            runner.get_loop()
+            return
+        except OSError as error:
+            number, text = error.errno, error.strerror
+        raise OSError(number, text)  # the other one holds the half of a loop, which is gone now
+    finally:
+        sys.unraisablehook = hook
 
 
 class _End:

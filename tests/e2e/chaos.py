@@ -96,14 +96,13 @@ class Found:
 class Chaos:
     """The rounds of one seed in a place of their own."""
 
-    def __init__(self, base: Path, cache: str, seed: int, long: float) -> None:
-        self.seed, self.long = seed, long
+    def __init__(self, base: Path, cache: str, seed: int, long: float, found: Found) -> None:
+        self.seed, self.long, self.found = seed, long, found
         self.place = Place(base, cache)
         (base / "config/agents/chaos").mkdir(parents=True)
         (base / "config/agents/chaos/agent.yaml").write_text(AGENT)
         self.write_project()
         self.disk = SmallDisk(self.place.state, DISK)
-        self.found = Found()
 
     def write_project(self) -> None:
         (self.place.project / "Sandboxfile.yaml").write_text(FILE)
@@ -153,11 +152,11 @@ class Chaos:
         self.write_project()
 
 
-def run_seed(seed: int, told: argparse.Namespace) -> Found:
+def run_seed(seed: int, told: argparse.Namespace, found: Found) -> None:
     """All rounds of a seed, in this process, which is in a mount namespace. Raises Wrong where they cannot begin."""
     began = time.monotonic()
     with place("chaos") as base:
-        chaos = Chaos(base, user_cache(), seed, told.long)
+        chaos = Chaos(base, user_cache(), seed, told.long, found)
         try:
             chaos.place.build()
             for number in range(told.rounds) if told.only is None else (told.only,):
@@ -167,24 +166,22 @@ def run_seed(seed: int, told: argparse.Namespace) -> Found:
             if told.verify:
                 chaos.place.must("cache", "verify")
         finally:
+            found.too_late = chaos.place.too_late
+            found.seconds = time.monotonic() - began
             chaos.clear()
             chaos.disk.close()
-    chaos.found.too_late = chaos.place.too_late
-    chaos.found.seconds = time.monotonic() - began
-    return chaos.found
 
 
-def run_apart(seed: int) -> Found | None:
-    """The rounds of a seed in a process and a mount namespace of their own; None where they did not come to an end."""
+def run_apart(seed: int) -> tuple[Found, bool]:
+    """The rounds of a seed in a process and a mount namespace of their own, and whether they came to their end."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     with place("chaos-result") as base:
         result = base / "result.json"
         environment = {**os.environ, INSIDE: str(seed), RESULT: str(result)}
-        subprocess.run(["unshare", *user, "--mount", sys.executable, *sys.argv], env=environment, check=False)
-        if not result.exists():
-            return None
-        told = json.loads(result.read_text())
-    return Found(**{**told, "struck": Counter(told["struck"])})
+        inside = ["unshare", *user, "--mount", sys.executable, *sys.argv]
+        whole = subprocess.run(inside, env=environment, check=False).returncode == 0
+        told = json.loads(result.read_text()) if result.exists() else vars(Found())
+    return Found(**{**told, "struck": Counter(told["struck"])}), whole
 
 
 def main() -> int:
@@ -200,16 +197,18 @@ def main() -> int:
     told = parser.parse_args()
     end_in_order()
     if INSIDE in os.environ:
-        found = run_seed(int(os.environ[INSIDE]), told)
-        Path(os.environ[RESULT]).write_text(json.dumps(vars(found)))
+        found = Found()
+        try:
+            run_seed(int(os.environ[INSIDE]), told, found)
+        finally:
+            Path(os.environ[RESULT]).write_text(json.dumps(vars(found)))
         return 0
     began, all_of_them = time.monotonic(), Found()
     with ThreadPoolExecutor(told.lanes) as lanes:
         results = dict(zip(told.seed, lanes.map(run_apart, told.seed), strict=True))
-    for found in results.values():
-        if found is not None:
-            all_of_them.add(found)
-    broken = [seed for seed, found in results.items() if found is None]
+    for found, _ in results.values():
+        all_of_them.add(found)
+    broken = [seed for seed, (_, whole) in results.items() if not whole]
     seeds = ", ".join(map(str, told.seed))
     long = "" if told.long == LONG else f", {told.long:.1%} of the stops for 45 s"
     tree = commit()

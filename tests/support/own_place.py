@@ -20,10 +20,10 @@ PATIENCE_S = 150.0  # nothing takes that long, also where something stood still 
 BUSY = 2.0  # processes that want to run for each processor: then deadlines pass that else nobody sees
 TOO_LATE = re.compile(r"^error: .*\bwithin \d+ s", re.MULTILINE)
 BUILD_S = 1800.0
-TRIES = 5  # of a build on a busy host
+TRIES = 4  # of a build or a start on a busy host
 GONE_S = 30.0
 UP = ("up", "-d", "--yes", "--progress", "plain")
-TOLD = re.compile(r"^(error|sandbox|warning): ", re.MULTILINE)
+TOLD = re.compile(r"^(error|sandbox|warning|Sandboxfile\.yaml): ", re.MULTILINE)
 
 
 def load() -> float:
@@ -155,23 +155,25 @@ class Place:
         return ran
 
     def up(self, *options: str) -> Ran:
-        """Raises Wrong where it fails. On a busy host a start that came too late is counted, and tried once more."""
-        ran = self.finish(self.start((*UP, *options)))
-        if ran.code == 1 and TOO_LATE.search(ran.err) and load() > BUSY:
-            self.too_late += 1
-            return self.must(*UP, *options)
+        """Raises Wrong where it fails. On a busy host a start that came too late is counted, and tried again."""
+        ran = self._try(UP, *options)
         if ran.code != 0:
             raise Wrong(f"`{' '.join((*UP, *options))}` failed: {ran}")
         return ran
 
-    def build(self) -> None:
-        """All that the project needs, so that each `up` after that is a warm one. Raises Wrong."""
+    def _try(self, argv: Sequence[str], *options: str, patience_s: float = PATIENCE_S) -> Ran:
         for _ in range(TRIES):
-            ran = self.finish(self.start(["build", "--yes"]), BUILD_S)
+            ran = self.finish(self.start((*argv, *options)), patience_s)
             if ran.code == 0 or not TOO_LATE.search(ran.err) or load() < BUSY:
                 break
-        if ran.code != 0:
-            raise Wrong(f"`build` failed: {ran}")
+            self.too_late += 1
+        return ran
+
+    def build(self) -> None:
+        """All that the project needs, so that each `up` after that is a warm one. Raises Wrong."""
+        built = self._try(("build", "--yes"), patience_s=BUILD_S)
+        if built.code != 0:
+            raise Wrong(f"`build` failed: {built}")
         for _ in range(2):  # the second one knows of the first
             self.up()
             self.must("down")

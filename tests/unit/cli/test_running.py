@@ -112,3 +112,22 @@ def test_one_signal_ends_what_hangs_in_the_end() -> None:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.terminate()
         assert process.wait(40) == 128 + signal.SIGTERM
+
+
+# Room for the selector of its loop, and for no more.
+WITHOUT_DESCRIPTORS = """
+import asyncio, os, resource, sys
+from engine.cli.boundary import guarded
+from engine.cli.running import run
+async def main():
+    print("it ran")
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, free + 1))
+sys.exit(guarded(lambda: run(main())))
+"""
+
+
+def test_without_descriptors_it_says_so_in_a_line() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: Too many open files\n")
