@@ -62,7 +62,7 @@ def _start(trial: Trial) -> None:
     trial.plant()
     trial.call("stop", timeout_s=UP_S).ok()
     trial.expect(not trial.room.left(), "after `stop` something of it runs")
-    trial.call("start", timeout_s=UP_S).ok()
+    trial.call("start", "--yes", timeout_s=UP_S).ok()
     trial.expect(trial.boot_id() != machine, "it was the same machine after `start`")
     trial.expect(trial.root("cat /root/planted").out.strip() == trial.word, "what was on its disk is gone")
 
