@@ -139,7 +139,10 @@ def _visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Tell)
         if state == FRESH:
             raise
         result.skipped[state] = f"the sandbox could not be brought there: {error.brief}"
+        tell(words_of(f"{result.skipped[state]} {error.details or ''}"))
         trial.problems.append(f"{state}: {error.brief} {error.hint or ''}")
+        trial.call("down", "--yes")  # so that the next state begins with one that runs
+        trial.renew()
         return
     outcomes = _transition(state, trial.problems[known:], wanted)
     outcomes += _in_guest(state, trial, wanted)

@@ -28,9 +28,9 @@ with context.wrap_socket(socket.create_connection(("10.0.2.100", 443)), server_h
 _DRAW = """
 import os, time
 with open("/dev/shm/drawn", "w", buffering=1) as file:
-    for number in range(8000):
+    for number in range(5000):
         file.write(f"{time.monotonic_ns()} {os.getrandom(16).hex()}\\n")
-        time.sleep(0.01 if number < 7000 else 1)
+        time.sleep(0.05 if number < 3000 else 1)
 """
 START_DRAWING = "cat > /run/draw.py; systemd-run --quiet --collect python3 /run/draw.py"
 
@@ -62,7 +62,7 @@ def _start(trial: Trial) -> None:
     trial.plant()
     trial.call("stop", timeout_s=UP_S).ok()
     trial.expect(not trial.room.left(), "after `stop` something of it runs")
-    trial.call("start", timeout_s=UP_S).ok()
+    trial.call("start", "--yes", timeout_s=UP_S).ok()
     trial.expect(trial.boot_id() != machine, "it was the same machine after `start`")
     trial.expect(trial.root("cat /root/planted").out.strip() == trial.word, "what was on its disk is gone")
 

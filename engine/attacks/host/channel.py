@@ -53,7 +53,7 @@ while view and time.monotonic() < end:
 os.close(port)
 subprocess.run(["systemctl", "start", "sandbox-guestd"], check=True)
 gateway = socket.create_connection(("10.0.2.100", 80), 30)
-gateway.sendall(f"GET / HTTP/1.1\r\nHost: {sys.argv[2]}.bookmark.invalid\r\n\r\n".encode())
+gateway.sendall(f"GET / HTTP/1.1\\r\\nHost: {sys.argv[2]}.bookmark.invalid\\r\\n\\r\\n".encode())
 gateway.recv(1)
 """
 _START = "cat > /run/speak.py; systemd-run --quiet --collect python3 /run/speak.py 'WHAT' WORD"

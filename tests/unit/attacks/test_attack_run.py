@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from attack_room import Answer, ran, room
 
-from engine.attacks import run
+from engine.attacks import run, transitions
 from engine.attacks.case import Case, load_cases
-from engine.attacks.host import channel, ends, growth, surroundings, tools, values
+from engine.attacks.host import channel, ends, growth, liar, surroundings, tools, values
 from engine.attacks.host.check import Check, NotTried
 from engine.attacks.judgement import HELD, NOT_TRIED, OUT, Outcome, judge
 from engine.attacks.page import merged, read_report, render_page, summary_line, to_json
@@ -295,6 +295,11 @@ def test_a_run_that_is_ended_tells_of_the_states_that_are_whole(
     ends_at = "fresh"
     with pytest.raises(KeyboardInterrupt):
         run.run_attacks(Wanted(), {}, tmp_path, print)
+
+
+@pytest.mark.parametrize("program", [channel._SPEAK, liar._LIE, values._ASK, transitions._DRAW, transitions._HOLD])
+def test_what_the_guest_is_given_to_run_is_a_program(program: str) -> None:
+    compile(program, "program", "exec")
 
 
 # What is told of it.
