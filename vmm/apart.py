@@ -8,29 +8,31 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from vmm.errors import VmmError
 from vmm.machine import MEMORY_APART, Machine
 from vmm.private import private
-from vmm.private_memory import Changed, PrivateMemory
+from vmm.private_memory import PrivateMemory
 
+T = TypeVar("T")
 ROOM = 64 << 20  # bytes that are to stay free: the state of the devices, and whoever else writes there
 _HEAD = b"QEVM" + struct.pack(">I", 3)
 _CONFIGURATION, _SUBSECTION = 7, 5
 
 
-async def read_standing(machine: Machine, memory: PrivateMemory, state: Path) -> Changed:
-    """Of a machine that stands still, write the state of its devices into `state`, and read the pages that are its own;
-    both at once. Neither goes on when this returns or raises VmmError or OSError."""
+async def beside_devices(machine: Machine, state: Path, work: Callable[[], T]) -> T:
+    """Of a machine that stands still, write the state of its devices into `state`, and do `work`, in a thread; both at
+    once. Neither goes on when this returns or raises: VmmError, OSError, or what `work` raises."""
     saved = asyncio.ensure_future(machine.save_devices(state))
     try:
-        # Not to the disk: the kernel lets those wait who write more than it can take.
-        changed = await asyncio.to_thread(memory.read_changed)
+        result = await asyncio.to_thread(work)
     finally:
         await asyncio.wait({saved})
     await saved
-    return changed
+    return result
 
 
 def check_room(memory: PrivateMemory, template: int | None, directory: Path, more: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmm.apart import check_room, configure, read_standing
+from vmm.apart import beside_devices, check_room, configure
 from vmm.machine import Machine
 from vmm.private_memory import Changed, PrivateMemory
 from vmm.snapshot import Shape, Snapshot, write_description
@@ -80,7 +80,8 @@ async def _save(
             machine.fail(f"its new disk could not be put in its place: {error.strerror or error}")
             await machine.wait()
             raise
-        changed = await read_standing(machine, memory, snapshot.state)
+        # Not to the disk: the kernel lets those wait who write more than it can take.
+        changed = await beside_devices(machine, snapshot.state, memory.read_changed)
     finally:
         await machine.run()
     return time.monotonic() - began, changed

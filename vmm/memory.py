@@ -11,6 +11,8 @@ from vmm.private import private
 
 CHUNK = 1024 * 1024
 GRAIN = 16 * 1024  # zero runs shorter than this are written: fewer extents, hardly more bytes
+# What copy_file_range(2) says of two file systems of different kinds, and of one or a kernel that cannot do it.
+CANNOT_SHARE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 _ZERO_CHUNK = bytes(CHUNK)
 _ZERO_GRAIN = bytes(GRAIN)
 
@@ -54,9 +56,20 @@ def copy_extents(source: int, target: int, size: int) -> None:
     for start, end in data_extents(source, size):
         offset = start
         while offset < end:
-            if (sent := os.copy_file_range(source, target, end - offset, offset, offset)) == 0:
+            if (sent := _copy(source, target, offset, end - offset)) == 0:
                 raise OSError(errno.EIO, "the file shrank while it was copied")
             offset += sent
+
+
+def _copy(source: int, target: int, offset: int, count: int) -> int:
+    """Copy some of the bytes there, at least one of those that there are; returns how many."""
+    try:
+        return os.copy_file_range(source, target, count, offset, offset)
+    except OSError as error:
+        if error.errno not in CANNOT_SHARE:
+            raise
+    os.lseek(target, offset, os.SEEK_SET)
+    return os.sendfile(target, source, offset, count)
 
 
 def open_memory(size: int, template: Path) -> int:
@@ -83,12 +96,13 @@ def write_memory(descriptor: int, size: int, target: Path) -> int:
                 if chunk == _ZERO_CHUNK[: len(chunk)]:
                     continue
                 for begin, stop in _nonzero_runs(chunk):
-                    written += _write(out, chunk[begin:stop], offset + begin)
+                    written += write_all(out, chunk[begin:stop], offset + begin)
         os.fsync(out)
     return written
 
 
-def _write(descriptor: int, data: bytes, offset: int) -> int:
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> int:
+    """Write all of it there, and return how much that is. Raises OSError."""
     done = 0
     while done < len(data):  # a disk that gets full writes a part, and says so only the next time
         done += os.pwrite(descriptor, data[done:], offset + done)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmm.errors import VmmError
-from vmm.memory import copy_extents
+from vmm.memory import copy_extents, write_all
 from vmm.private import private
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -42,9 +42,7 @@ class Changed:
         """Put them over what `PrivateMemory.prepare` made; returns the bytes. Raises OSError."""
         with target.open("r+b", buffering=0) as file:
             for offset, at, size in self.pieces:
-                done = 0
-                while done < size:  # a disk that gets full writes a part, and says so only the next time
-                    done += os.pwrite(file.fileno(), self.content[at + done : at + size], offset + done)
+                write_all(file.fileno(), self.content[at : at + size], offset)
         return sum(size for _, _, size in self.pieces)
 
 
@@ -100,6 +98,20 @@ class PrivateMemory:
 
             deque(pool.map(read, pieces), maxlen=0)
         return Changed(content, pieces)
+
+    def write_changed(self, target: Path) -> int:
+        """Put what is the process's own, which must stand still, over what `prepare` made, and return the bytes.
+
+        Piece by piece: it needs no more memory than one. Raises OSError.
+        """
+        written, piece = 0, memoryview(bytearray(PIECE))
+        with self._open("mem") as source, target.open("r+b", buffering=0) as file:
+            for start, end in self.changed():
+                for offset in range(start, end, PIECE):
+                    part = piece[: min(PIECE, end - offset)]
+                    self._read(source.fileno(), offset, part)
+                    written += write_all(file.fileno(), part, offset)
+        return written
 
     def changed(self) -> list[tuple[int, int]]:
         """The (start, end) of what is the process's own, in bytes from its beginning; small gaps are in it, too."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -83,8 +84,8 @@ async def _save_apart(machine: Machine, memory: PrivateMemory, template: int | N
     # What the machine has not changed cannot change meanwhile: it is copied while the machine runs.
     await asyncio.to_thread(memory.prepare, template, snapshot.ram)
     await machine.stand_still()
-    changed = await apart.read_standing(machine, memory, snapshot.state)
-    await asyncio.to_thread(changed.write, snapshot.ram)
+    # It stands still for good: there is no hurry for which it should be in this host's memory twice.
+    await apart.beside_devices(machine, snapshot.state, functools.partial(memory.write_changed, snapshot.ram))
     apart.configure(snapshot.state, kind)
     await asyncio.to_thread(_sync, snapshot.ram)
     await asyncio.to_thread(_finish, snapshot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from open_memory import open_memory
 
 from vmm import memory as module
-from vmm.memory import CHUNK, GRAIN, data_extents, write_memory
+from vmm.memory import CHUNK, GRAIN, copy_extents, data_extents, write_memory
 
 MIB = 1024 * 1024
 SIZE = 16 * MIB
@@ -140,3 +141,23 @@ def test_extents_are_within_the_size(tmp_path: Path) -> None:
         file.flush()
         assert list(data_extents(file.fileno(), 4 * MIB)) == [(MIB, MIB + 4096)]
         assert list(data_extents(file.fileno(), MIB + 1000)) == [(MIB, MIB + 1000)]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_copy_between_file_systems_that_share_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As of a cache on another kind of file system than the state is on."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    source, target = tmp_path / "source", tmp_path / "target"
+    with source.open("wb") as file:
+        file.truncate(1 << 20)
+        os.pwrite(file.fileno(), b"words", 512 << 10)
+    with source.open("rb") as reading, target.open("wb") as writing:
+        copy_extents(reading.fileno(), writing.fileno(), 1 << 20)
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_blocks == source.stat().st_blocks, "with the same holes"

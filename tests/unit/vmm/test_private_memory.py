@@ -54,8 +54,9 @@ def template(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("with_file", [True, False])
-def test_a_copy_is_the_same_to_the_byte(tmp_path: Path, template: Path, with_file: bool) -> None:
+def test_a_copy_is_the_same_to_the_byte(tmp_path: Path, template: Path, with_file: bool, at_once: bool) -> None:
     import hashlib
 
     before, target = template.read_bytes(), tmp_path / "copy"
@@ -63,7 +64,7 @@ def test_a_copy_is_the_same_to_the_byte(tmp_path: Path, template: Path, with_fil
         with template.open("rb") as file:
             memory.prepare(file.fileno() if with_file else None, target)
         assert target.stat().st_mode & 0o777 == 0o600 and target.stat().st_size == SIZE
-        copied = memory.read_changed().write(target)
+        copied = memory.read_changed().write(target) if at_once else memory.write_changed(target)
         assert 4 * PAGE <= copied < 40 * PAGE or not with_file
         assert hashlib.sha256(target.read_bytes()).hexdigest() == digest(process)
     assert template.read_bytes() == before, "the file of the snapshot is not touched"
