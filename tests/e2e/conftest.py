@@ -52,6 +52,8 @@ TURNS = (
 )
 APART = {f"{AGENTS}[openclaw]", f"{STARTERS}[openclaw]"}  # without KVM it takes up to 7 minutes to ask its model
 ALL = "SANDBOX_TEST_ALL"
+# Those that start the quickstart with its own port, which one sandbox at a time can have.
+WITH_ITS_PORT = ("test_quickstart.py", "test_confinement.py", "test_cpu_weight.py")
 
 
 @pytest.fixture
@@ -63,8 +65,14 @@ def world(isolated: None, tmp_path: Path) -> Iterator[World]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out those that have no turn, unless they were named: then nothing else runs."""
+    """Leave out those that have no turn, unless they were named: then nothing else runs.
+
+    With several workers, those of one file run one after the other, and so do those that want the same port.
+    """
     here = [item for item in items if item.path.parent == Path(__file__).parent]
+    for item in here:
+        group = "port" if item.path.name in WITH_ITS_PORT else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
     in_turns = {name for names in TURNS for name in names} | APART
     if os.environ.get(ALL) or all(names_of(item) & in_turns for item in here):
         return
