@@ -297,6 +297,41 @@ def test_a_run_that_is_ended_tells_of_the_states_that_are_whole(
         run.run_attacks(Wanted(), {}, tmp_path, print)
 
 
+def test_a_state_that_could_not_be_entered_is_told_and_did_not_hold(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enter(trial: Trial, state: str) -> None:
+        trial.problems.append("a word of the way")
+        raise EngineError("no memory", hint="a hint")
+
+    monkeypatch.setattr(run, "enter_state", enter)
+    for renew in (lambda trial: None, enter_again):
+        monkeypatch.setattr(Trial, "renew", renew)
+        told: list[str] = []
+        seen = Result({})
+        run._visit("forked", trial, Wanted(frozenset({"docker"})), seen, told.append)
+        (outcome,) = seen.outcomes["forked"]
+        assert outcome.verdict == OUT and outcome.case.label == "states: forked"
+        assert [words in "; ".join(outcome.complaints) for words in ("a word of the way", "no memory")] == [True] * 2
+        assert ("nor made anew" in "; ".join(outcome.complaints)) is (renew is enter_again)
+        assert [text for text in told if "out: states: forked" in text] and to_json(seen)["counts"][OUT] == 1
+        assert "in 0 states" in summary_line(to_json(seen)), "it was not run"
+        assert "no memory" in seen.skipped["forked"]
+
+
+def enter_again(trial: Trial) -> None:
+    raise EngineError("no memory still")
+
+
+def test_a_check_with_a_bug_does_not_end_the_run() -> None:
+    def broken(trial: Trial) -> Iterator[str]:
+        yield from ()
+        raise TypeError("argument of type 'NoneType' is not iterable")
+
+    outcome = look(Check("g", "k", "C.", broken), None)  # type: ignore[arg-type]
+    assert outcome.verdict == OUT and "TypeError" in outcome.complaints[0]
+
+
 @pytest.mark.parametrize("program", [channel._SPEAK, liar._LIE, values._ASK, transitions._DRAW, transitions._HOLD])
 def test_what_the_guest_is_given_to_run_is_a_program(program: str) -> None:
     compile(program, "program", "exec")
