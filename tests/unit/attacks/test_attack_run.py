@@ -194,6 +194,34 @@ def test_a_supervisor_that_grew_and_a_silent_host_are_seen(trial: Trial, monkeyp
     assert [text for text in channel.frames("noise", trial) if "had not written" in text]
 
 
+def test_a_liar_that_nobody_asked_and_a_host_that_believes_are_seen(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.instance.mkdir(parents=True)
+    (trial.instance / "instance.json").write_text(json.dumps({"pid": os.getpid()}))
+    heard = {"lies-", "told-lies-"}
+    monkeypatch.setattr(Trial, "await_word", lambda trial, word, longest_s: word.rstrip("0123456789abcdef") in heard)
+    monkeypatch.setattr(Trial, "wait_for", lambda trial, seen, longest_s: True)
+    monkeypatch.setattr(channel, "_MOST", 1 << 60)
+
+    def try_it(out: str = "", **codes: int | None) -> list[str]:
+        room(trial).answer = lambda *argv, **options: ran(0 if "sh" in argv else codes.get(argv[0], 0), out)
+        return list(liar.lies("deep", trial))
+
+    assert try_it() == [] and try_it(exec=1) == []
+    asked = [argv[0] for argv in room(trial).calls if "sh" not in argv]
+    assert asked[0] == "exec", "the first asks the guest"
+    for codes, said in (
+        ({"ls": 1}, "`ls` says 1"), ({"exec": None}, "`exec` does not end"), ({"stats": 3}, "`stats` ended as by a bug"),
+    ):  # fmt: skip
+        assert [text for text in try_it(**codes) if said in text], said
+    assert [text for text in try_it(out="\x1b]52;c;x") if "control characters" in text]
+    heard.discard("told-lies-")
+    assert try_it() == ["the control: no command of the host's was lied to"]
+    heard.discard("lies-")
+    assert "did not run" in try_it()[0]
+
+
 def test_what_grew_is_seen(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     trial.instance.mkdir(parents=True)
     room(trial).alive = {os.getpid(): "python test"}
