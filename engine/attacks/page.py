@@ -69,7 +69,9 @@ def summary_line(report: Mapping[str, Any]) -> str:
 
 
 def _states(report: Mapping[str, Any]) -> list[str]:
-    return [state for state in STATES if any(state in attempt["states"] for attempt in report["attempts"])]
+    """That were run; one that could not be entered has a verdict, and was not."""
+    tried = {state for attempt in report["attempts"] for state in attempt["states"]}
+    return [state for state in STATES if state in tried and state not in report["skipped"]]
 
 
 def merged(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -55,7 +55,10 @@ class Wanted:
 
 @dataclass
 class Result:
-    """Outcomes by state, in its order; `skipped` are states that were not entered, and why."""
+    """Outcomes by state, in its order; `skipped` are states that were not entered, and why.
+
+    One that could not be entered has an outcome as well, of the way there, which is out.
+    """
 
     host: dict[str, str]
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
@@ -140,11 +143,17 @@ def _visit(state: str, trial: Trial, wanted: Wanted, result: Result, tell: Tell)
             raise
         result.skipped[state] = f"the sandbox could not be brought there: {error.brief}"
         tell(words_of(f"{result.skipped[state]} {error.details or ''}"))
-        trial.problems.append(f"{state}: {error.brief} {error.hint or ''}")
-        trial.call("down", "--yes")  # so that the next state begins with one that runs
-        trial.renew()
+        trial.problems.append(f"{error.brief} {error.hint or ''}")
+        try:  # so that the next state begins with one that runs
+            trial.call("down", "--yes")
+            trial.renew()
+        except EngineError as again:
+            trial.problems.append(f"nor made anew: {again.brief}")
+        result.outcomes[state] = [_transition(state, trial.problems[known:])]  # whatever was asked for: it is missing
+        _tell_one(result.outcomes[state][0], tell)
         return
-    outcomes = _transition(state, trial.problems[known:], wanted)
+    transition = _transition(state, trial.problems[known:])
+    outcomes = [transition] if wanted.has(transition.case) else []
     outcomes += _in_guest(state, trial, wanted)
     tell(f"  tried in the guest: {len(outcomes)}, after {time.monotonic() - began:.0f} s")
     for outcome in outcomes:
@@ -164,9 +173,9 @@ def _tell_one(outcome: Outcome, tell: Tell) -> None:
         tell(f"  {outcome.seconds:.0f} s: {outcome.case.label}")
 
 
-def _transition(state: str, problems: Sequence[str], wanted: Wanted) -> list[Outcome]:
+def _transition(state: str, problems: Sequence[str]) -> Outcome:
     case = Case(TRANSITIONS, state, f"The sandbox becomes what the state says: {STATES[state]}.", "", "")
-    return [Outcome(case, "", complaints=list(problems))] if wanted.has(case) else []
+    return Outcome(case, "", complaints=list(problems))
 
 
 def _in_guest(state: str, trial: Trial, wanted: Wanted) -> list[Outcome]:
@@ -186,7 +195,7 @@ def _in_guest(state: str, trial: Trial, wanted: Wanted) -> list[Outcome]:
 
 
 def look(check: Check, trial: Trial) -> Outcome:
-    """Try one check. An error of ours is a complaint, too: what was not seen did not hold."""
+    """Try one check. An error of ours is a complaint, too, and a bug: what was not seen did not hold."""
     outcome, began = Outcome(check.case, ""), time.monotonic()
     try:
         outcome.complaints += check.look(trial)
@@ -194,6 +203,8 @@ def look(check: Check, trial: Trial) -> Outcome:
         outcome.said = f"{NOT_TRIED}: {reason}"
     except (EngineError, OSError) as error:
         outcome.complaints.append(f"it could not be seen whether it holds: {error}")
+    except Exception as error:  # what it read has a form that nobody thought of; the other checks go on
+        outcome.complaints.append(f"it could not be seen whether it holds: {error!r}")
     outcome.seconds = time.monotonic() - began
     return outcome
 

@@ -32,6 +32,56 @@ with open("/dev/shm/drawn", "w", buffering=1) as file:
         file.write(f"{time.monotonic_ns()} {os.getrandom(16).hex()}\\n")
         time.sleep(0.05 if number < 3000 else 1)
 """
+# It holds a connection of TLS 1.2 to a name that is allowed, and its session, also when it is forked. It resumes the
+# session at once. Whoever connects to its socket is told what is still open: the connection, the session with a name
+# that is closed, and, as control, the session with the name that is allowed.
+_SESSION = r"""
+import os, socket, ssl, sys
+from http.client import HTTPException, HTTPResponse
+allowed, path, held, closed, address, port, place = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.maximum_version = ssl.TLSVersion.TLSv1_2
+def connect(name, session=None):
+    outer = socket.create_connection((address, int(port)), 15)
+    return context.wrap_socket(outer, server_hostname=name, session=session)
+def ask(connection, name, path):
+    credential = f"Authorization: Bearer {held}\r\n" if name == allowed else ""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\n{credential}\r\n".encode())
+    answer = HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return f"HTTP/1.1 {answer.status}"
+def attempt(what):
+    try:
+        return what()
+    except (OSError, HTTPException) as error:
+        return f"nothing ({type(error).__name__})"
+first = connect(allowed)
+said = ask(first, allowed, path)
+session = first.session
+with connect(allowed, session) as again:
+    said = f"{said}, has a session: {session is not None}, resumed: {again.session_reused}"
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(place)
+    listener.listen()
+    with open(place + ".said", "w") as file:
+        file.write(said)
+    os.rename(place + ".said", place + ".ready")
+    while True:
+        asker, _ = listener.accept()
+        with asker:
+            lines = [said, "held: " + attempt(lambda: ask(first, allowed, path))]
+            for name, where in ((closed, "/"), (allowed, path)):
+                lines.append(attempt(lambda: ask(connect(name, session), name, where)))
+            asker.sendall("\n".join(lines).encode())
+"""
+SESSION_SAYS = "HTTP/1.1 200, has a session: True, resumed: True"
+START_SESSION = """
+cat > /run/session.py; rm -f /run/session.ready /run/session
+systemd-run --quiet --collect python3 /run/session.py ALLOWED /repos/acme/a HELD CLOSED 10.0.2.100 443 /run/session
+timeout 120 sh -c 'until test -e /run/session.ready; do sleep 0.1; done'; cat /run/session.ready
+"""
 START_DRAWING = "cat > /run/draw.py; systemd-run --quiet --collect python3 /run/draw.py"
 
 
@@ -117,6 +167,12 @@ def _fork(trial: Trial) -> None:
     trial.up()
     if not trial.loose:
         trial.call("deny", "taken.example.com").ok()
+    names = {"ALLOWED": trial.names["second"], "HELD": trial.names["held_second"], "CLOSED": trial.names["taken"]}
+    script = START_SESSION
+    for word, name in names.items():
+        script = script.replace(word, name)
+    said = trial.root(script, stdin=_SESSION).out
+    trial.expect(said == SESSION_SAYS, f"no session of TLS was resumed in the source: {said!r}")
     trial.root(START_DRAWING, stdin=_DRAW).ok()
     trial.root("echo the source > /root/whose; sync").ok()
     trial.clone()

@@ -182,7 +182,7 @@ class BundleReader:
         """Read the next file and keep nothing of it."""
         written = 0
         while (block := _BLOCK.unpack(self._read(_BLOCK.size))) != (END, 0):
-            if block[1] > BLOCK or (written := written + block[1]) > carried.bytes:
+            if not 0 < block[1] <= BLOCK or (written := written + block[1]) > carried.bytes:  # empty ones never end
                 raise refused(f"{carried.name} is longer than its manifest says")
             self._read(block[1])
             yield block[1]

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-OUT_OF_IT = 1  # exit code: something got out
+OUT_OF_IT = 1  # exit code: something got out, or a state could not be entered
 
 
 def run_attack(
@@ -42,8 +42,12 @@ def run_attack(
     report["host"] |= run(describe_host(Store(layout)))
     if page is not None:
         page.write_text(render_page([*reports, report]))
-    click.echo(json.dumps(report, indent=2) if as_json else "\n".join([*failures(report), summary_line(report)]))
-    return OUT_OF_IT if report["counts"]["out"] else 0
+    click.echo(
+        json.dumps(report, indent=2)
+        if as_json
+        else "\n".join([*failures(report), *not_run(report), summary_line(report)])
+    )
+    return OUT_OF_IT if report["counts"]["out"] or not_run(report) else 0
 
 
 def failures(report: dict[str, Any]) -> list[str]:
@@ -54,3 +58,10 @@ def failures(report: dict[str, Any]) -> list[str]:
         for state, result in attempt["states"].items()
         if result["verdict"] != "held"
     ]
+
+
+def not_run(report: dict[str, Any]) -> list[str]:
+    """A line for each state that was asked for, and was not run to its end."""
+    from engine.attacks.run import NOT_ASKED
+
+    return [f"not run: {state}: {why}" for state, why in report["skipped"].items() if why != NOT_ASKED]

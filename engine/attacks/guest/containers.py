@@ -31,14 +31,14 @@ def shell(command: str, timeout_s: float = 30.0) -> str:
 def inside(options: str, command: str, timeout_s: float = 60.0) -> str:
     """The same in the namespaces of a container with these options of `docker run`, which runs on for the next attempt.
 
-    What `docker` says, and its code, where it does not start.
+    Raises RuntimeError, with what `docker` says, where it does not run.
     """
     name = "attack-" + hashlib.sha256(options.encode()).hexdigest()[:12]
     if not (process := _process_of(name)):
         argv = f"docker run -d --name {name} {options} -v /usr:/usr:ro {_IMAGE} sleep infinity"
         started = shell(f"docker rm -f {name} > /dev/null 2>&1; {argv}", _START_S)
         if not (process := _process_of(name)):
-            return started
+            raise RuntimeError(f"the container does not run: {started}")
     return shell(f"nsenter -t {process} -m -u -i -n -p sh -c {shlex.quote(command)}", timeout_s)
 
 

@@ -15,6 +15,8 @@ from engine.attacks.value_search import in_files
 _WHO = "cat /etc/machine-id; hostname; head -c 32 /dev/urandom | od -An -tx1 -v | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid"
 _DRAWN = "cat /dev/shm/drawn"
 _SOURCES = "cat /root/whose; hostname"
+_ASK = "python3 -c \"import socket; c = socket.create_connection(('10.0.2.100', 80), 30); c.sendall(b'GET / HTTP/1.1\\r\\nHost: NAME\\r\\n\\r\\n'); c.recv(9)\""
+_OF_CLONE = ("of-the-clone", "bookmark", "evil.example.net")  # what the attempts ask for, in the clone alone
 
 
 def source(trial: Trial, script: str) -> str:
@@ -53,15 +55,15 @@ def _by_number(text: str) -> dict[str, str]:
 
 
 def gateway(trial: Trial) -> Iterator[str]:
-    """The clone has asked for a lot by now, and none of it is in its source's journal, nor the other way round."""
+    """What the clone asks, now and before, is not in its source's journal, nor the other way round."""
     path = trial.room.state / "instances" / NAME / "journal.jsonl"
+    trial.root(_ASK.replace("NAME", "of-the-clone.example")).ok()
     lines = path.read_text().splitlines() if path.exists() else []
-    if asked := [line for line in lines if "bookmark" in line or "evil.example.net" in line]:
+    if asked := [line for line in lines if any(word in line for word in _OF_CLONE)]:
         yield f"the journal of the source has {asked[0][:300]}"
-    if not any("bookmark" in line.get("host", "") or "" for line in trial.journal()):
+    if not any("of-the-clone" in (line.get("host") or "") for line in trial.journal()):
         yield "the control: the journal of the clone has none of what it asked"
-    ask = "python3 -c \"import socket; c = socket.create_connection(('10.0.2.100', 80), 30); c.sendall(b'GET / HTTP/1.1\\r\\nHost: of-the-source.example\\r\\n\\r\\n'); c.recv(9)\""
-    source(trial, ask)
+    source(trial, _ASK.replace("NAME", "of-the-source.example"))
     if any("of-the-source" in str(line.get("host")) for line in trial.journal()):
         yield "what the source asked is in the journal of the clone"
     if "of-the-source" not in path.read_text():

@@ -28,7 +28,7 @@ Examples:
 @click.option(
     "--attack",
     is_flag=True,
-    help="Try to get out of a throw-away sandbox, as root in it; exit code 1 if anything does.",
+    help="Try to get out of a throw-away sandbox, as root in it; exit code 1 if anything does, or a state was not run.",
 )
 @click.option("--group", "groups", multiple=True, metavar="GROUP", help="With --attack: only these; may be repeated.")
 @click.option("--state", "states", multiple=True, metavar="STATE", help="With --attack: only in these states.")

@@ -10,7 +10,9 @@ import json
 import ssl
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import pytest
 from gateway_world import in_loop, until
 from inside_world import guest_authority, server_authority, trusting
 
-from engine.attacks import careless_server
+from engine.attacks import careless_server, transitions
 from engine.attacks.batch import COMMAND, make_order, read_answers
 from engine.attacks.case import GATEWAY, Case, load_cases
 from engine.attacks.judgement import Outcome, judge, summary
@@ -161,6 +163,81 @@ def check_servers(got: Sequence[tuple[str, bytes, bytes]]) -> None:
             assert fields["authorization"] == [f"Bearer {REAL['openai']}"] and "x-api-key" not in fields, where
         else:
             assert not [value for value in REAL.values() if value.encode() in head + body], where
+
+
+def test_the_session_of_a_source_is_one_that_is_resumed() -> None:
+    """The program that is forked: its connection lives on at the same gateway, which is seen; at another it is cut."""
+
+    async def scenario() -> None:
+        (case,) = (case for case in load_cases() if case.label == "forked: a session of its source's")
+        secure = await asyncio.start_server(
+            partial(careless_server.serve, keep=lambda *request: None), "127.0.0.1", 0, ssl=server_context()
+        )
+        with tempfile.TemporaryDirectory(prefix="gw-") as base, trusting(server_authority().certificate):
+            directory = Path(base)
+            async with gateway_for(directory, secure.sockets[0].getsockname()[1]) as path:
+                program = await hold_session(directory, path)
+                said = await ask_program(directory)
+                assert said.splitlines() == [
+                    transitions.SESSION_SAYS, "held: HTTP/1.1 200", "HTTP/1.1 403", "HTTP/1.1 200"
+                ]  # fmt: skip
+                assert "held: HTTP" in judged(case, said)
+            try:
+                async with gateway_for(directory, secure.sockets[0].getsockname()[1]):
+                    said = await ask_program(directory)
+                assert not judged(case, said), said
+            finally:
+                program.kill()
+                await program.wait()
+        secure.close()
+
+    in_loop(scenario())
+
+
+@asynccontextmanager
+async def gateway_for(directory: Path, server_port: int) -> AsyncIterator[Path]:
+    """The path of its socket for TLS."""
+
+    async def resolver(name: str, port: int) -> Sequence[str]:
+        return [PUBLIC]
+
+    async def connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", server_port)
+
+    with Journal(directory / "journal.jsonl") as journal:
+        async with start_gateway(
+            Policy(RULES), directory, journal, resolver=resolver, connect=connect, secrets=REAL.get,
+            authority=guest_authority(), limits=Limits(linger_s=0.2, head_s=5),
+        ) as gateway:  # fmt: skip
+            yield gateway.sockets[443]
+
+
+async def hold_session(directory: Path, gateway: Path) -> asyncio.subprocess.Process:
+    """As root starts it in the source; the socket of the gateway is a path here."""
+    dial = "socket.create_connection((address, int(port)), 15)"
+    assert dial in transitions._SESSION
+    text = transitions._SESSION.replace(
+        dial, "socket.socket(socket.AF_UNIX); outer.settimeout(15); outer.connect(address)"
+    )
+    names = (NAMES["second"], "/repos/acme/a", NAMES["held_second"], NAMES["taken"])
+    argv = (sys.executable, "-I", "-c", text, *names, str(gateway), "443", str(directory / "session"))
+    program = await asyncio.create_subprocess_exec(*argv)
+    await until(lambda: program.returncode is not None or (directory / "session.ready").exists())
+    assert (directory / "session.ready").read_text() == transitions.SESSION_SAYS
+    return program
+
+
+async def ask_program(directory: Path) -> str:
+    reader, writer = await asyncio.open_unix_connection(directory / "session")
+    said = await reader.read()
+    writer.close()
+    return said.decode()
+
+
+def judged(case: Case, said: str) -> str:
+    """What is wrong with what it says."""
+    (outcome,) = judge([replace(case, journal=())], {case.label: f"{said}\n[ran]"}, [], NAMES)
+    return "; ".join(outcome.complaints)
 
 
 def test_a_gateway_that_lets_one_through_is_seen() -> None:

@@ -22,7 +22,7 @@ from engine.attacks.trial import Trial
 def clone(trial: Trial) -> Trial:
     """A clone beside its source, each as it should be."""
     trial.name = "attacked-2"
-    for name, word in (("attacked", "of-the-source.example"), ("attacked-2", "attempt-1.bookmark.invalid")):
+    for name, word in (("attacked", "of-the-source.example"), ("attacked-2", "of-the-clone.example")):
         directory = trial.room.state / "instances" / name
         directory.mkdir(parents=True)
         (directory / "journal.jsonl").write_text(json.dumps({"host": word}) + "\n")
@@ -41,7 +41,7 @@ def answers_of_clones(instead: dict[tuple[str, str], str]) -> Answer:
         "drawn": ("1 x\n2 y\n", "1 x\n3 z\n"),
         "whose": ("the source\nattacked\n", "the clone\nattacked-2\n"),
         "curl": ("200", "403"),
-        "--json": ("", '{"host": "attempt-1.bookmark.invalid"}\n'),
+        "--json": ("", '{"host": null}\n{"host": "of-the-clone.example"}\n'),
     }  # fmt: skip
 
     def answer(*argv: str, stdin: str | None = None) -> Ran:
@@ -69,6 +69,7 @@ def test_a_clone_is_as_it_should_be(clone: Trial) -> None:
         ("a program that draws", {("attacked-2", "drawn"): "1 x\n7000002 y\n"}, "the same number 1 times, 7 to 7 ms"),
         ("a program that draws", {("attacked-2", "drawn"): "1 x\n"}, "the control"),
         ("a gateway", {("attacked-2", "--json"): '{"host": "of-the-source.example"}\n'}, "in the journal of the clone"),
+        ("a gateway", {("attacked-2", "--json"): '{"host": null}\n'}, "the control"),
         ("a denial", {("attacked-2", "curl"): "200"}, "the clone was answered 200"),
         ("a denial", {("attacked", "curl"): "403"}, "its source 403"),
         ("files", {("attacked", "whose"): "the clone\nattacked\n"}, "the source says"),
@@ -87,14 +88,21 @@ def test_what_a_clone_does_to_its_source_is_seen(clone: Trial) -> None:
     (of_source / "layer-1.qcow2").write_text(clone.word)
     (complaint,) = clones.files(clone)
     assert "layer-1.qcow2" in complaint
-    (of_source / "journal.jsonl").write_text('{"host": "evil.example.net"}\n')
-    assert [text for text in clones.gateway(clone) if "the journal of the source has" in text]
+    for name in ("evil.example.net", "of-the-clone.example"):
+        (of_source / "journal.jsonl").write_text(json.dumps({"host": name}) + "\n")
+        assert [text for text in clones.gateway(clone) if "the journal of the source has" in text]
     room(clone).alive = {os.getpid(): "/usr/bin/qemu-system-x86_64 -name"}
     (complaint,) = clones.held(clone)
     assert "the control" in complaint
     with (clone.room.state / "forks/one/disk.qcow2").open("r+"), (of_source / "journal.jsonl").open():
         said = sorted(clones.held(clone))
     assert len(said) == 2 and "journal.jsonl open" in said[0] and "may write into" in said[1]
+
+
+def test_the_clone_is_asked_for_a_name_of_its_own(clone: Trial) -> None:
+    list(clones.gateway(clone))
+    asked = [argv for argv in room(clone).calls if "of-the-clone.example" in argv[-1]]
+    assert len(asked) == 1 and "attacked-2" in asked[0]
 
 
 def test_commands_name_the_sandbox_that_is_attacked(trial: Trial) -> None:

@@ -194,6 +194,34 @@ def test_a_supervisor_that_grew_and_a_silent_host_are_seen(trial: Trial, monkeyp
     assert [text for text in channel.frames("noise", trial) if "had not written" in text]
 
 
+def test_a_liar_that_nobody_asked_and_a_host_that_believes_are_seen(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.instance.mkdir(parents=True)
+    (trial.instance / "instance.json").write_text(json.dumps({"pid": os.getpid()}))
+    heard = {"lies-", "told-lies-"}
+    monkeypatch.setattr(Trial, "await_word", lambda trial, word, longest_s: word.rstrip("0123456789abcdef") in heard)
+    monkeypatch.setattr(Trial, "wait_for", lambda trial, seen, longest_s: True)
+    monkeypatch.setattr(channel, "_MOST", 1 << 60)
+
+    def try_it(out: str = "", **codes: int | None) -> list[str]:
+        room(trial).answer = lambda *argv, **options: ran(0 if "sh" in argv else codes.get(argv[0], 0), out)
+        return list(liar.lies("deep", trial))
+
+    assert try_it() == [] and try_it(exec=1) == []
+    asked = [argv[0] for argv in room(trial).calls if "sh" not in argv]
+    assert asked[0] == "exec", "the first asks the guest"
+    for codes, said in (
+        ({"ls": 1}, "`ls` says 1"), ({"exec": None}, "`exec` does not end"), ({"stats": 3}, "`stats` ended as by a b"),
+    ):  # fmt: skip
+        assert [text for text in try_it(**codes) if said in text], said
+    assert [text for text in try_it(out="\x1b]52;c;x") if "control characters" in text]
+    heard.discard("told-lies-")
+    assert try_it() == ["the control: no command of the host's was lied to"]
+    heard.discard("lies-")
+    assert "did not run" in try_it()[0]
+
+
 def test_what_grew_is_seen(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     trial.instance.mkdir(parents=True)
     room(trial).alive = {os.getpid(): "python test"}
@@ -297,7 +325,44 @@ def test_a_run_that_is_ended_tells_of_the_states_that_are_whole(
         run.run_attacks(Wanted(), {}, tmp_path, print)
 
 
-@pytest.mark.parametrize("program", [channel._SPEAK, liar._LIE, values._ASK, transitions._DRAW, transitions._HOLD])
+def test_a_state_that_could_not_be_entered_is_told_and_did_not_hold(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enter(trial: Trial, state: str) -> None:
+        trial.problems.append("a word of the way")
+        raise EngineError("no memory", hint="a hint")
+
+    monkeypatch.setattr(run, "enter_state", enter)
+    for renew in (lambda trial: None, enter_again):
+        monkeypatch.setattr(Trial, "renew", renew)
+        told: list[str] = []
+        seen = Result({})
+        run._visit("forked", trial, Wanted(frozenset({"docker"})), seen, told.append)
+        (outcome,) = seen.outcomes["forked"]
+        assert outcome.verdict == OUT and outcome.case.label == "states: forked"
+        assert [words in "; ".join(outcome.complaints) for words in ("a word of the way", "no memory")] == [True] * 2
+        assert ("nor made anew" in "; ".join(outcome.complaints)) is (renew is enter_again)
+        assert [text for text in told if "out: states: forked" in text] and to_json(seen)["counts"][OUT] == 1
+        assert "in 0 states" in summary_line(to_json(seen)), "it was not run"
+        assert "no memory" in seen.skipped["forked"]
+
+
+def enter_again(trial: Trial) -> None:
+    raise EngineError("no memory still")
+
+
+def test_a_check_with_a_bug_does_not_end_the_run() -> None:
+    def broken(trial: Trial) -> Iterator[str]:
+        yield from ()
+        raise TypeError("argument of type 'NoneType' is not iterable")
+
+    outcome = look(Check("g", "k", "C.", broken), None)  # type: ignore[arg-type]
+    assert outcome.verdict == OUT and "TypeError" in outcome.complaints[0]
+
+
+@pytest.mark.parametrize(
+    "program", [channel._SPEAK, liar._LIE, values._ASK, transitions._DRAW, transitions._HOLD, transitions._SESSION]
+)
 def test_what_the_guest_is_given_to_run_is_a_program(program: str) -> None:
     compile(program, "program", "exec")
 

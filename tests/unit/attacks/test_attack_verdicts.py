@@ -12,7 +12,7 @@ import pytest
 
 from engine.attacks.batch import COMMAND, make_order, read_answers
 from engine.attacks.case import Case, load_cases
-from engine.attacks.guest import runner
+from engine.attacks.guest import containers, runner
 from engine.attacks.judgement import HELD, NOT_TRIED, Outcome, judge
 
 NAMES = {
@@ -41,6 +41,12 @@ NOT_MADE = {
     "no such directory, and more": "sh: 1: cd: can't cd to /raw\ncat: x: No such file or directory\ncode 1\n[ran]",
 }
 
+# Of what is tried from a container.
+NOT_IN_CONTAINER = {
+    "a container that died at once": "0f1e2d3c4b5a\ncode 0\n[ran]",
+    "namespaces that are gone": "nsenter: cannot open /proc/812/ns/net: No such file or directory\ncode 1\n[ran]",
+}
+
 
 def judged(case: Case, text: str | None) -> Outcome:
     """By what the guest says alone: the journal has all that the case expects of it."""
@@ -52,6 +58,12 @@ def judged(case: Case, text: str | None) -> Outcome:
 def test_no_attempt_holds_that_was_not_made(text: str | None) -> None:
     held = {case.label for case in load_cases() if judged(case, text).verdict == HELD}
     assert not held, f"{len(held)}: {sorted({label.partition(' (')[0] for label in held})}"
+
+
+@pytest.mark.parametrize("text", NOT_IN_CONTAINER.values(), ids=list(NOT_IN_CONTAINER))
+def test_no_attempt_holds_whose_container_did_not_run(text: str) -> None:
+    cases = [case for case in load_cases() if "inside(" in case.attack or "docker run" in case.attack]
+    assert len(cases) >= 10 and not [case.label for case in cases if judged(case, text).verdict == HELD]
 
 
 def test_a_hidden_file_is_asked_for_where_another_is_read() -> None:
@@ -72,6 +84,13 @@ def test_an_attempt_that_broke_off_is_not_one_that_cannot_be_tried() -> None:
     case = Case("g", "k", "C.", "", "^end$")
     assert judged(case, "not tried: no device\n[ran]").verdict == NOT_TRIED
     assert judged(case, "not tried: no device\nOSError: none\n[raised]").verdict == "out"
+
+
+def test_a_container_that_does_not_run_breaks_an_attempt_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "_process_of", lambda name: 0)
+    monkeypatch.setattr(containers, "shell", lambda command, timeout_s: "0f1e2d3c4b5a\ncode 0")
+    with pytest.raises(RuntimeError, match="0f1e2d3c4b5a"):
+        containers.inside("", "true")
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,16 @@ def test_bytes_that_were_changed_are_refused(layout: Layout, other: Layout, tmp_
     assert names(other) == []
 
 
+def test_empty_blocks_of_what_is_there_already_are_refused(layout: Layout, other: Layout, tmp_path: Path) -> None:
+    """A megabyte of them, compressed, could be read for hours."""
+    bundle = export(chain(layout), tmp_path / "bundle")
+    bring(other, bundle)
+    manifest, rest = unpack(bundle)
+    pack(bundle, manifest, struct.pack(">QI", 0, 0) * 1000 + rest)
+    with pytest.raises(EngineError, match="is longer than its manifest says"):
+        bring(other, bundle)
+
+
 @pytest.mark.parametrize("cut", [0, 5, len(MAGIC) + 3, -1, -9])
 def test_a_bundle_that_was_cut_is_refused(layout: Layout, other: Layout, tmp_path: Path, cut: int) -> None:
     bundle = export(chain(layout), tmp_path / "bundle")

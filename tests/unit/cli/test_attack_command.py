@@ -70,6 +70,13 @@ def test_it_ends_with_one_when_something_got_out(monkeypatch: pytest.MonkeyPatch
     assert ran.exit_code == attacking.OUT_OF_IT and "out: g: k, fresh: a word" in ran.output
 
 
+def test_a_state_that_was_not_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REPORT, "skipped", {"forked": "no memory", "resumed": "not asked for"})
+    ran = doctor("--attack")
+    assert ran.exit_code == attacking.OUT_OF_IT and "not run: forked: no memory" in ran.output
+    assert "resumed" not in ran.output
+
+
 def test_a_page_has_earlier_results_as_well(tmp_path: Path) -> None:
     earlier, page = tmp_path / "a.json", tmp_path / "page.md"
     earlier.write_text(json.dumps({**REPORT, "host": {"user": "an ordinary user"}}))
