@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -228,9 +229,10 @@ def test_the_stand_in_of_a_file_server_is_held_by_the_row_of_the_file_server() -
 def test_a_process_that_holds_no_directory_was_not_asked_to_open_one(tmp_path: Path) -> None:
     place = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
     for descriptors, found in (([place], ""), ([], None)):
-        with subprocess.Popen(["sleep", "600"], pass_fds=descriptors) as process:
+        argv = [sys.executable, "-c", "print('waits', flush=True); input()"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=descriptors) as process:
             try:
-                wait_until(lambda: waits(process.pid), "it does not come to its sleep")  # noqa: B023
+                assert process.stdout and process.stdout.readline() == b"waits\n"
                 assert attempts(process.pid, tmp_path)["beside"] == found
             finally:
                 process.kill()
