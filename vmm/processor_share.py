@@ -27,6 +27,9 @@ TRIES = 3
 LOOKS_MOST = 100  # at a family that grows meanwhile
 AGAIN, AGAIN_S = 40, 0.05  # the kernel takes a priority of a session from an ordinary user ten times a second
 PROC = Path("/proc")
+# Who is moved out of a group leaves its limits. All that is not one of these two is a limit that somebody has set.
+LIMITS = ("memory.max", "memory.high", "memory.swap.max", "cpu.max", "cpuset.cpus", "cpuset.mems", "pids.max", "io.max")
+UNLIMITED = ("", "max")
 
 By = Literal["group", "priority", "nothing"]
 
@@ -75,7 +78,10 @@ def _without_group(weight: int, why: str) -> Kept:
 
 
 def find_place(proc: Path = PROC) -> Place:
-    """The nearest group above ours in which we may make one that has a weight. Raises NoGroup."""
+    """The nearest group above ours in which we may make one that has a weight.
+
+    Raises NoGroup, also where we would leave limits that our own group has, or a service: who stops that ends us.
+    """
     now, top = _own_group(proc)
     why = "no control group above it has the processor's controller"
     for parent in (now, *now.parents):
@@ -85,9 +91,19 @@ def find_place(proc: Path = PROC) -> Place:
             # A group with processes of its own can pass no controller on, but for the one above all others.
             if (enabled or parent != now) and _writable(parent, enabled):
                 return Place(parent, now)
+        _check_leaving(parent)
         if parent == top:
             break
     raise NoGroup(why)
+
+
+def _check_leaving(group: Path) -> None:
+    """Raises NoGroup where what is in this group is to stay in it."""
+    if group.name.endswith(".service"):
+        raise NoGroup(f"it is to end with {group.name}, which it would leave")
+    for name in LIMITS:
+        if "".join(_words(group / name)[:1]) not in UNLIMITED:
+            raise NoGroup(f"it would leave the limit {name} of {group.name}")
 
 
 def _own_group(proc: Path) -> tuple[Path, Path]:
@@ -218,15 +234,15 @@ class ProcessorShare:
 def sweep(prefix: str, proc: Path = PROC) -> None:
     """Remove the groups of sandboxes whose name begins with `prefix` and that nobody is in any more."""
     try:
-        now, top = _own_group(proc)
+        _, top = _own_group(proc)
     except NoGroup:
         return
-    for parent in (now, *now.parents):
-        for group in parent.glob(f"{PREFIX}{prefix}*"):
-            with contextlib.suppress(OSError):  # whoever is in it keeps it
-                group.rmdir()
-        if parent == top:
-            return
+    # Everywhere: whoever made it may have been in another part of the tree, as a desktop is for who comes by ssh.
+    for parent, below, _ in os.walk(top):
+        for name in below:
+            if name.startswith(f"{PREFIX}{prefix}"):
+                with contextlib.suppress(OSError):  # whoever is in it keeps it
+                    Path(parent, name).rmdir()
 
 
 def _make(group: Path, weight: int) -> None:

@@ -3,7 +3,7 @@
 A file is a stranger's until its user agrees to it. The user has to agree to everything that reaches beyond the machine:
 directories of the host that the guest sees, secrets that are sent to another host, services and ports of the host,
 every name below a domain, names in the user's private network or hidden from the gateway, variables of the user's
-environment, and most of the host's memory, processors or disk.
+environment, most of the host's memory, processors or disk, and more of busy processors than others get.
 Nobody is asked about named groups and single names of the network: almost every file has some.
 """
 
@@ -31,6 +31,7 @@ from sandboxfile.quantities import format_size
 from sandboxfile.sections.agent import Secret
 from sandboxfile.sections.endpoints import Endpoint
 from sandboxfile.sections.mounts import Mount
+from vmm.processor_share import DEFAULT
 
 Kind = Literal[
     "machine",
@@ -244,15 +245,17 @@ def _port(host: int | None, guest: int, whose: str) -> Ask:
 
 
 def _machine(loaded: Loaded, capacity: Capacity) -> Iterator[Ask]:
-    """An amount that the file sets itself: over half of the memory or free disk, or more processors than there are."""
+    """An amount that the file sets itself: over half of the memory or free disk, more processors than there are, or
+    more of them than others get while they are busy."""
     machines = [one.sandbox.machine for one in loaded.each()]
     together = ", of all its sandboxes together" if len(machines) > 1 else ""
     memory, disk = sum(machine.memory for machine in machines), sum(machine.disk for machine in machines)
-    cpus = max(machine.cpus for machine in machines)
+    cpus, weight = max(machine.cpus for machine in machines), max(machine.cpu_weight for machine in machines)
     rows = (
         ("memory", memory, capacity.memory // 2, f"{format_size(memory)}{together}, of {_about(capacity.memory)}"),
         ("cpus", cpus, capacity.cpus, f"{cpus}, of {capacity.cpus}"),
         ("disk", disk, capacity.disk // 2, f"{format_size(disk)}{together}, of {_about(capacity.disk)} that are free"),
+        ("cpu_weight", weight, DEFAULT, f"{weight} of busy processors, where others have {DEFAULT}"),
     )
     for name, amount, limit, note in rows:
         if amount > limit and any(name in machine.model_fields_set for machine in machines):

@@ -51,9 +51,11 @@ takes ten seconds. It is changed while the machine runs. Connections from this h
 
 `cpu_weight` counts only while the processors are busy: a sandbox with 50 gets half of what one with 100 gets, and all
 of them when nobody else wants them. The numbers are those of Linux's control groups (v2) and of systemd's `CPUWeight`.
-Where your user may make such a group, the sandbox's processes are in one, and a change needs no new machine. Elsewhere
-a weight below 100 becomes the priority of the processes (50 is `nice` 3), which only root can raise again without a new
-machine, and one above 100 has no effect; `sandbox plan` and `up` say so.
+Where your user may make such a group, the sandbox's processes are in one, and a change needs no new machine. They are
+not moved out of a service, nor out of limits of memory, processors, processes or devices: what you start in
+`systemd-run --user --scope -p MemoryMax=4G` stays there. There, and where there is no such group, a weight below 100
+becomes the priority of the processes (50 is `nice` 3), which only root can raise again without a new machine, and one
+above 100 has no effect; `sandbox plan` and `up` say so. `up` asks before a sandbox gets more than 100.
 """,
     "packages": """
 The names of packages, as apt has them. They are installed once, in a copy of the booted machine whose only endpoint is

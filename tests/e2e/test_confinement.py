@@ -53,7 +53,7 @@ def test_each_process_is_held_as_the_table_says(world: World, project: Path) -> 
     host = host_of(project)
     (sandbox,) = world.listed(project)
     said: list[Complaint] = []
-    rows, asked = set(), set()
+    rows, asked, beside = set(), set(), set()
     for pid in list(family(sandbox["pid"])):
         try:
             command = command_of(pid)
@@ -68,7 +68,9 @@ def test_each_process_is_held_as_the_table_says(world: World, project: Path) -> 
         said += complaints(seen, held, host)
         rows.add(held.name)
         asked |= {held.name} if seen.tried is not None else set()
+        beside |= {held.name} if seen.tried is not None and seen.tried["beside"] is not None else set()
     assert said == [], "\n".join(": ".join(one) for one in said)
     # The waker is there while a sandbox is paused: test_woken_by_a_port.py.
     assert rows == {held.name for held in PROCESSES if not held.name.startswith("waker")}
     assert asked == ({held.name for held in PROCESSES if held.landlocked} if can_ask() else set())
+    assert beside >= ({held.name for held in PROCESSES if held.root and held.landlocked} if can_ask() else set())

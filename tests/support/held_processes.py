@@ -71,7 +71,8 @@ def _files(seen: Seen, held: Held, host: Host) -> Iterator[str]:
     if held.landlocked and seen.tried is not None:
         if seen.tried["open"] not in ("EACCES", "ENOENT"):
             yield f"it opens a file of the user's: {seen.tried['open'] or 'done'}"
-        if held.root and host.landlock and seen.tried["beside"] != "EACCES":
+        # A stand-in holds nothing beside its share, nor the share: there is nothing that it could have been asked.
+        if held.root and host.landlock and seen.tried["beside"] not in ("EACCES", None):
             yield f"it opens what it holds beside its share: {seen.tried['beside'] or 'done'}"
     yield from _shared(seen, held, host, {"mnt"})
 
@@ -192,5 +193,5 @@ def as_told(held: Held, host: Host) -> Seen:
     )
 
 
-def _refused(held: Held) -> dict[str, str]:
+def _refused(held: Held) -> dict[str, str | None]:
     return {"open": "EACCES", "socket": "EPERM", "signal": "EPERM", "beside": "EACCES" if held.root else ""}

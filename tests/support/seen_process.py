@@ -34,7 +34,8 @@ class Seen:
 
     `devices` and `routes` are those of its network, `listening` the addresses that it, or somebody in a network of its
     own, listens on. `starts` are the command lines of its children. `code` are the files whose code it runs. `tried` is
-    what came of `attempts`, by the word of each: "" where it worked, else the name of the error.
+    what came of `attempts`, by the word of each: "" where it worked, else the name of the error; None where there was
+    nothing to try.
     """
 
     command: str
@@ -49,7 +50,7 @@ class Seen:
     routes: int | None
     listening: frozenset[str] | None
     starts: tuple[str, ...]
-    tried: Mapping[str, str] | None
+    tried: Mapping[str, str | None] | None
 
 
 def read_process(pid: int, ours: Mapping[str, str] | None = None, probe: Path | None = None) -> Seen:
@@ -78,7 +79,7 @@ def read_process(pid: int, ours: Mapping[str, str] | None = None, probe: Path | 
     )
 
 
-def attempts(pid: int, probe: Path) -> dict[str, str]:
+def attempts(pid: int, probe: Path) -> dict[str, str | None]:
     """What comes of system calls of the process itself: it opens files, makes a socket, and signals its starter."""
     starter = int(dict(_colon(line) for line in Path(f"/proc/{pid}/status").read_text().splitlines())["PPid"])
     with Asked(pid) as asked:
@@ -88,12 +89,13 @@ def attempts(pid: int, probe: Path) -> dict[str, str]:
             "open": asked.open(probe),
             "socket": asked.call("socket", socket.AF_INET, socket.SOCK_STREAM, 0),
             "signal": asked.call("kill", starter, 0),
-            "beside": min(held, default=0),
         }
+        if held:
+            results["beside"] = min(held)
         for opened in (results["open"], results["socket"], *held):
             if opened >= 0:
                 asked.call("close", opened)
-    return {word: "" if result >= 0 else errno.errorcode[-result] for word, result in results.items()}
+    return {"beside": None} | {word: "" if of >= 0 else errno.errorcode[-of] for word, of in results.items()}
 
 
 def _held(pid: int) -> list[int]:

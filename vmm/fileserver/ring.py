@@ -18,7 +18,8 @@ DESCRIPTOR = struct.Struct("<QIHH")
 NEXT, WRITABLE, INDIRECT = 1, 2, 4
 USED = struct.Struct("<II")
 MAX_ENTRIES = 32768
-RECORD = 4 + MAX_ENTRIES  # bytes of a ring's record: two indexes, and whether each head is taken
+RECORD = 6 + MAX_ENTRIES  # bytes of a ring's record: three words, and whether each head is taken
+TAKEN, USED_BEFORE, ANSWERING = range(3)  # its words
 MAX_SEGMENTS = 2048  # of one request: more than the largest that a kernel of ours makes (1 MiB in pages, and headers)
 
 
@@ -40,13 +41,15 @@ class Ring:
     """One queue. `pop` is for one thread, `push` for any.
 
     `record` says, at every moment, which requests were taken and are not answered: who shares it can answer for a
-    process that is no more (`orphans`). It is written so that each of them is in it wherever that process ends.
+    process that is no more (`orphans`). It is written so that each of them is in it wherever that process ends: a head
+    is marked from when it is taken until its answer is about to be seen. Meanwhile ANSWERING is one more than the head,
+    and USED_BEFORE is the index of the used entries that the guest then sees another one of.
     """
 
     def __init__(self, record: memoryview | None = None) -> None:
         self.size = 0
         record = memoryview(bytearray(RECORD)) if record is None else record
-        self._indexes, self._marks = record[:4].cast("H"), record[4:]
+        self._words, self._marks = record[:6].cast("H"), record[6:]
         self.kick = -1
         self.call = -1
         self.enabled = False
@@ -70,17 +73,17 @@ class Ring:
             self._available = memory.at_user(available, 4 + 2 * self.size).cast("H")
             self._used = memory.at_user(used, 4 + USED.size * self.size)
             self._used_words = self._used.cast("H")
-            self._used_index = self._indexes[1] = self._used_words[1]
+            self._used_index = self._used_words[1]
             self._memory = memory
 
     @property
     def last(self) -> int:
         """Of the available entries, the next that we take."""
-        return self._indexes[0]
+        return self._words[TAKEN]
 
     @last.setter
     def last(self, value: int) -> None:
-        self._indexes[0] = value
+        self._words[TAKEN] = value
 
     @property
     def ready(self) -> bool:
@@ -88,7 +91,7 @@ class Ring:
 
     def pop(self) -> DescriptorChain | None:
         """The next request, None when there is none. Raises BrokenRing, OutsideMemory."""
-        available, last = self._available[1], self._indexes[0]
+        available, last = self._available[1], self.last
         if available == last:
             return None
         offered = (available - last) & 0xFFFF
@@ -99,7 +102,7 @@ class Ring:
         if head >= self.size:
             raise BrokenRing(f"descriptor {head} of {self.size}")
         self._marks[head] = 1
-        self._indexes[0] = (last + 1) & 0xFFFF
+        self.last = (last + 1) & 0xFFFF
         with self._lock:
             self._taken += 1
         return self._chain(head)
@@ -109,11 +112,11 @@ class Ring:
         one is the ring's. Raises BrokenRing, OutsideMemory."""
         if not self.ready:
             return []
-        indexes, marks = record[:4].cast("H"), record[4:]
+        words, marks = record[:6].cast("H"), record[6:]
         heads = {head for head in range(self.size) if marks[head]}
-        self._used_index, self.last = self._used_words[1], indexes[0]
-        if self._used_index != indexes[1]:  # it had just answered this one
-            heads.discard(USED.unpack_from(self._used, 4 + USED.size * (indexes[1] % self.size))[0])
+        self._used_index, self.last = self._used_words[1], words[TAKEN]
+        if words[ANSWERING] and self._used_index == words[USED_BEFORE]:  # the guest has not seen this answer
+            heads.add(words[ANSWERING] - 1)
         if self._available[1] != self.last:  # it was just taking this one, so it is still there
             heads.discard(self._available[2 + self.last % self.size])
         self._taken = len(heads)
@@ -158,12 +161,19 @@ class Ring:
                 return
             self._taken -= 1
             USED.pack_into(self._used, 4 + USED.size * (self._used_index % self.size), chain.head, written)
+            self._words[USED_BEFORE] = self._used_index
+            self._words[ANSWERING] = chain.head + 1
+            self._marks[chain.head] = 0  # before the guest sees it, and can use the head again, which marks it anew
             self._used_index = (self._used_index + 1) & 0xFFFF
             with self._barrier:  # the entry is written before the index that says that it is there
                 self._used_words[1] = self._used_index
-            self._marks[chain.head] = 0
-            self._indexes[1] = self._used_index
+            self._words[ANSWERING] = 0
             # Always, although a driver may say that it looks by itself: to trust that takes a barrier that we have not.
+            self._tell()
+
+    def tell(self) -> None:
+        """Have the guest look at the answers, although there is no new one."""
+        with self._lock:
             self._tell()
 
     def _tell(self) -> None:

@@ -24,19 +24,19 @@ from vmm import confine, system_calls
 from vmm.fileserver import ANSWERED, fuse
 from vmm.fileserver.ring import RECORD, DescriptorChain, Ring
 from vmm.fileserver.server import NO_ANSWER, describe, put, take
-from vmm.fileserver.vhost import QUEUES, Device
+from vmm.fileserver.vhost import QUEUES, Device, Heir
 
-END = b"end"  # instead of a message: the server ends because QEMU has
 ERROR_SIZE = fuse.OUT_HEADER.size
 
 
-def start(report: int) -> tuple[socket.socket | None, list[memoryview]]:
-    """Fork it; returns what it hears by, and the records that the queues are to have. Before there are threads.
+def start(report: int) -> tuple[Heir | None, list[memoryview]]:
+    """Fork it; returns the way to it, and the records that the queues are to have. Before there are threads.
 
     It ends when nobody reads `report` any more. None where no process can be made: then there is no stand-in.
     """
-    whole = memoryview(mmap.mmap(-1, QUEUES * RECORD))
+    whole = memoryview(mmap.mmap(-1, QUEUES * RECORD + 1))
     records = [whole[RECORD * at : RECORD * (at + 1)] for at in range(QUEUES)]
+    given_up = whole[QUEUES * RECORD :]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for it
     ours, theirs = socket.socketpair()
     try:
@@ -47,46 +47,47 @@ def start(report: int) -> tuple[socket.socket | None, list[memoryview]]:
         return None, records
     if child:
         theirs.close()
-        return ours, records
+        return Heir(ours, given_up), records
     try:
         gc.disable()  # its pages stay shared with the server
         confine.close_others({0, 1, 2, report, theirs.fileno()})
         system_calls.refuse()
-        StandIn(theirs, records, report).run()
+        StandIn(Heir(theirs, given_up), records, report).run()
     except Exception as error:
         print(f"the stand-in of the file server ends: {describe(error)}", file=sys.stderr)
     finally:
         os._exit(0)
 
 
-def release(heir: socket.socket | None) -> None:
+def release(heir: Heir | None) -> None:
     """The server ends in good order, so there is nothing to answer."""
     if heir is not None:
-        with contextlib.suppress(OSError):
-            heir.send(END, socket.MSG_DONTWAIT)
+        heir.give_up()
 
 
 class StandIn:
-    """Follows the server by `told`, and takes its place when that has no other end any more."""
+    """Follows the server by the socket of `told`, and takes its place when that has no other end any more."""
 
-    def __init__(self, told: socket.socket, records: list[memoryview], report: int) -> None:
+    def __init__(self, told: Heir, records: list[memoryview], report: int) -> None:
         self._told = told
         self._records = records
         self._report = report
-        self._device = Device(told)
+        self._device = Device(told.socket)
 
     def run(self) -> None:
         """Raises as `Device.handle` does."""
-        while self._told.recv(len(END), socket.MSG_PEEK) != END:
-            if not self._device.follow():
-                self._answer_all()
-                return
+        while self._device.follow():
+            pass
+        if not self._told.given_up[0]:
+            self._answer_all()
 
     def _answer_all(self) -> None:
         for ring, record in zip(self._device.rings, self._records, strict=True):
             for chain in ring.orphans(record):
                 refuse(ring, chain)
             answer(ring)
+            if ring.ready:  # of the server's last answer the guest may not have been told
+                ring.tell()
         with contextlib.suppress(OSError):
             os.write(self._report, f"{ANSWERED}\n".encode())
         poll = select.poll()

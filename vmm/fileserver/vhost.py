@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from vmm.fileserver.guest_memory import GuestMemory
@@ -71,21 +72,34 @@ class Served(Protocol):
         """Go on with what `save` gave. Raises ValueError."""
 
 
+@dataclass(frozen=True)
+class Heir:
+    """The way to a process that follows this one. Both see `given_up`: one byte, not 0 where it is not to take over."""
+
+    socket: socket.socket
+    given_up: memoryview
+
+    def give_up(self) -> None:
+        """It ends without an answer to anybody. In this order: it looks at the byte once it hears the end."""
+        self.given_up[0] = 1
+        self.socket.close()
+
+
 class Device:
     """One connection, its memory and its queues: the first is for FORGET, the others for requests.
 
-    `records` are those of the queues, and `told` gets what QEMU says of its PLACES, where another process is to know.
+    `records` are those of the queues, and `heir` gets what QEMU says of its PLACES, where another process is to know.
     """
 
     def __init__(
         self,
         connection: socket.socket,
         records: Sequence[memoryview | None] = (None,) * QUEUES,
-        told: socket.socket | None = None,
+        heir: Heir | None = None,
     ) -> None:
         self.connection = connection
         self.rings = [Ring(record) for record in records]
-        self._told = told
+        self._heir = heir
         self.memory: GuestMemory | None = None
         self.served: Served | None = None
         self._placed: dict[int, tuple[int, int, int]] = {}
@@ -125,7 +139,7 @@ class Device:
     @contextlib.contextmanager
     def _passing_on(self, request: int, payload: bytes, descriptors: Sequence[int]) -> Iterator[None]:
         """Tell the other process, if there is one, once the block has taken it for right."""
-        if self._told is None or request not in PLACES:
+        if self._heir is None or request not in PLACES:
             yield
             return
         copies = array.array("i", [os.dup(descriptor) for descriptor in descriptors])
@@ -138,12 +152,12 @@ class Device:
 
     def _pass_on(self, message: bytes, descriptors: array.array[int]) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
-        assert self._told is not None
+        assert self._heir is not None
         try:
-            self._told.sendmsg([message], rights, socket.MSG_DONTWAIT)
+            self._heir.socket.sendmsg([message], rights, socket.MSG_DONTWAIT)
         except OSError:  # it is gone, or does not listen: we do without
-            self._told.close()
-            self._told = None
+            self._heir.give_up()
+            self._heir = None
 
     def _act(self, request: int, payload: bytes, descriptors: list[int]) -> bytes | None:
         try:

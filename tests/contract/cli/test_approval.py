@@ -378,6 +378,18 @@ def test_most_of_this_host_is_asked_about(sandbox: CommandLine) -> None:
     assert answer(sandbox, "n\n")[0] == 1
 
 
+def test_more_of_busy_processors_than_others_get_is_asked_about(sandbox: CommandLine) -> None:
+    sandbox.file(HEAD + "machine: {cpu_weight: 100}\n")
+    assert answer(sandbox, None) == (0, "agreed\n")
+    sandbox.file(HEAD + "machine: {cpu_weight: 101}\n")
+    code, shown = answer(sandbox, "y\n")
+    assert code == 0 and "cpu_weight  101 of busy processors, where others have 100" in shown
+    sandbox.file(HEAD + "machine: {cpu_weight: 50}\n")
+    assert answer(sandbox, None) == (0, "agreed\n")
+    sandbox.file(HEAD + "machine: {cpu_weight: 102}\n")
+    assert answer(sandbox, "n\n")[0] == 1
+
+
 # -- sandbox trust
 
 

@@ -8,9 +8,14 @@ import fcntl
 import mmap
 import os
 import signal
+import socket
 import struct
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from fuse_client import ANSWER, REQUEST, TABLE, USED, FuseClient, FuseError
@@ -20,6 +25,8 @@ from vmm.fileserver import ANSWERED, fuse
 from vmm.fileserver.guest_memory import GuestMemory
 from vmm.fileserver.locks import TO_THE_END
 from vmm.fileserver.ring import RECORD, DescriptorChain, Ring
+from vmm.fileserver.stand_in import StandIn
+from vmm.fileserver.vhost import Heir, VhostMessage
 
 NEXT, WRITABLE = 1, 2
 
@@ -164,20 +171,129 @@ def heads(chains: list[DescriptorChain]) -> list[int]:
 
 
 def test_whatever_was_just_done_each_is_answered_once(queue: tuple[FuseClient, Ring, Ring, memoryview]) -> None:
+    """The server is killed before each line of what takes a request and answers it."""
     client, server, heir, record = queue
     offer(client, 3, 5, 1)
-    first, second = server.pop(), server.pop()
-    assert first is not None and second is not None
-    assert heads(heir.orphans(record)) == [3, 5]
-    server.push(first, 0)
-    assert heads(heir.orphans(record)) == [5]
-    record[4 + 3], indexes = 1, record[:4].cast("H")
-    indexes[1] -= 1  # the answer is there, and was not yet noted
-    assert heads(heir.orphans(record)) == [5]
-    record[4 + 3], indexes[1] = 0, 1
-    record[4 + 1] = 1  # the third one was noted, and was about to be taken
-    assert heads(heir.orphans(record)) == [5]
-    third = heir.pop()
-    assert third is not None and third.head == 1 and heir.pop() is None
-    heir.push(third, 0)
-    assert struct.unpack_from("<HHIIII", client.memory, 0x2000) == (0, 2, 3, 0, 1, 0)
+    seen: list[tuple[str, list[int]]] = []
+
+    def look(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code in (Ring.pop.__code__, Ring.push.__code__):
+            if frame.f_locals["self"] is server:
+                seen.append((f"{frame.f_code.co_name}:{frame.f_lineno}", sorted(ends(client, heir, record))))
+            return look
+        return None
+
+    traced = sys.gettrace()
+    sys.settrace(look)
+    try:
+        chains = [server.pop(), server.pop()]
+        for chain in chains:
+            assert chain is not None
+            server.push(chain, 0)
+        third = server.pop()
+        assert third is not None
+        server.push(third, 0)
+    finally:
+        sys.settrace(traced)
+    assert [at for at, heads in seen if heads != [1, 3, 5]] == [] and len(seen) > 40
+    assert answered(client) == [3, 5, 1]
+
+
+def answered(client: FuseClient) -> list[int]:
+    (index,) = struct.unpack_from("<H", client.memory, 0x2002)
+    return [struct.unpack_from("<I", client.memory, 0x2004 + 8 * at)[0] for at in range(index)]
+
+
+def ends(client: FuseClient, heir: Ring, record: memoryview) -> list[int]:
+    """The heads that were answered, or would be by the stand-in, if the server ended now."""
+    found = answered(client) + heads(heir.orphans(record))
+    while (chain := heir.pop()) is not None:
+        found.append(chain.head)
+    return found
+
+
+def test_a_head_that_is_used_again_at_once_is_not_forgotten(
+    queue: tuple[FuseClient, Ring, Ring, memoryview],
+) -> None:
+    """The guest sees an answer, and the main thread takes its next request, before the worker has gone on."""
+    client, server, heir, record = queue
+    offer(client, 3)
+    chain = server.pop()
+    again: list[threading.Thread] = []
+
+    def look(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code is not Ring.push.__code__:
+            return None
+        if answered(client) and not again and not server._barrier.locked():
+            offer(client, 3, 3)
+            again.append(threading.Thread(target=server.pop))
+            again[0].start()
+            wait_until(lambda: server.last == 2, "the main thread takes nothing")
+        if again:
+            assert heads(heir.orphans(record)) == [3], frame.f_lineno
+        return look
+
+    traced = sys.gettrace()
+    sys.settrace(look)
+    try:
+        assert chain is not None
+        server.push(chain, 0)
+    finally:
+        sys.settrace(traced)
+    again[0].join()
+    assert heads(heir.orphans(record)) == [3] and answered(client) == [3]
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["killed", "it lives, and has given the stand-in up"])
+def test_the_guest_is_told_of_the_last_answer_unless_the_server_lives(
+    queue: tuple[FuseClient, Ring, Ring, memoryview], given_up: bool
+) -> None:
+    client, server, heir, record = queue
+    offer(client, 3, *([5] if given_up else []))  # an answer would tell the guest, too
+    chain = server.pop()
+    assert chain is not None
+    server.push(chain, 0)  # and was killed before it told: there is nobody whom it could have told
+    call = os.eventfd(0, os.EFD_NONBLOCK)
+    heir.call = call
+    ours, theirs = socket.socketpair()
+    reader, report = os.pipe()
+    byte = memoryview(bytearray(1))
+    way = Heir(ours, byte)
+    other = StandIn(Heir(theirs, byte), [record, record], report)
+    other._device.rings = [Ring(), heir]
+    if given_up:
+        way.give_up()
+    ours.close()
+    os.close(reader)
+    other.run()
+    if given_up:
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(call)
+    else:
+        assert os.eventfd_read(call) >= 1
+    assert answered(client) == [3]
+    theirs.close()
+    os.close(report)
+    os.close(call)
+
+
+def test_a_stand_in_that_does_not_listen_takes_nothing_over(our_place: Place) -> None:
+    our_place.write("share/marker", "here\n")
+    with our_place.client() as (served, client):
+        other = stand_in(served)
+        os.kill(other, signal.SIGSTOP)
+        sockets = f"/proc/{served.process.pid}/fd"
+        before = kinds_of_sockets(sockets)
+        for _ in range(5000):
+            client.ask(VhostMessage.SET_VRING_ENABLE, struct.pack("<II", 1, 1))
+            if kinds_of_sockets(sockets) < before:
+                break
+        else:
+            pytest.fail("the server waits for no end with the stand-in")
+        os.kill(other, signal.SIGCONT)
+        wait_until(lambda: is_gone(other), "the stand-in lives")
+        client.look_up(1, "marker")
+
+
+def kinds_of_sockets(directory: str) -> int:
+    return sum(str(entry.readlink()).startswith("socket:") for entry in Path(directory).iterdir())

@@ -6,11 +6,16 @@ claim is looked at, fails here.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from asked_process import can_ask
 from held_processes import (
     CALLS,
     CAPABILITIES,
@@ -26,7 +31,7 @@ from held_processes import (
     complaints,
     kind_of,
 )
-from seen_process import KINDS, Opened, Seen
+from seen_process import KINDS, Opened, Seen, attempts
 
 from engine.lifecycle.confinement import CODE, DISK, DISKS, PROCESSES, SHARE, Held, cells
 
@@ -209,6 +214,29 @@ def test_what_nobody_may_look_at_is_not_judged() -> None:
     )
     for held in PROCESSES:
         assert list(complaints(replace(as_told(held, USER), **hidden), held, USER)) == []
+
+
+def test_the_stand_in_of_a_file_server_is_held_by_the_row_of_the_file_server() -> None:
+    """It has the same command line, is the one process that a file server starts, and holds no directory."""
+    server = kind_of("python3 -m vmm.fileserver --share 3")
+    assert server is not None
+    seen = as_told(server, ROOT)
+    assert list(complaints(replace(seen, starts=("python3 -m vmm.fileserver --share 3",)), server, ROOT)) == []
+    assert list(complaints(replace(seen, starts=(), tried={**(seen.tried or {}), "beside": None}), server, ROOT)) == []
+
+
+@pytest.mark.skipif(not can_ask(), reason="this host lets nobody ask a process")
+def test_a_process_that_holds_no_directory_was_not_asked_to_open_one(tmp_path: Path) -> None:
+    place = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    for descriptors, found in (([place], ""), ([], None)):
+        argv = [sys.executable, "-c", "print('waits', flush=True); input()"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=descriptors) as process:
+            try:
+                assert process.stdout and process.stdout.readline() == b"waits\n"
+                assert attempts(process.pid, tmp_path)["beside"] == found
+            finally:
+                process.kill()
+    os.close(place)
 
 
 def test_each_process_has_one_row() -> None:

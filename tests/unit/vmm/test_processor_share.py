@@ -121,6 +121,36 @@ def test_a_group_with_processes_passes_nothing_on_but_the_topmost(tmp_path: Path
     assert find_place(tree.proc).parent == tree.top
 
 
+@pytest.mark.parametrize("name", processor_share.LIMITS)
+@pytest.mark.parametrize("where", [0, 1])
+def test_limits_of_the_groups_that_it_would_leave_are_kept(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, name: str, where: int
+) -> None:
+    group = (tree.own, tree.own.parent)[where]
+    deny(monkeypatch, tree.own.parent)
+    (group / name).write_text({"cpu.max": "max 100000\n", "io.max": "", "cpuset.cpus": "\n"}.get(name, "max\n"))
+    (tree.top / "user.slice" / name).write_text("50000 100000\n")
+    assert find_place(tree.proc).parent == tree.top / "user.slice", "its limits hold for the new group, too"
+    (group / name).write_text("50000 100000\n")
+    with pytest.raises(NoGroup, match=f"would leave the limit {name} of {group.name}"):
+        find_place(tree.proc)
+    assert look(50, tree.proc).by == "priority"
+
+
+def test_who_stops_a_service_ends_what_it_has_started(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, own="system.slice/runner.service")
+    with pytest.raises(NoGroup, match=r"end with runner\.service"):
+        find_place(tree.proc)
+
+
+def test_a_group_in_another_part_of_the_tree_is_swept(tree: Tree) -> None:
+    """A sandbox of a desktop's terminal was killed, and `down` comes by ssh."""
+    far = tree.top / "user.slice/user@1000.service/app.slice/sandbox-ab-shop"
+    far.mkdir(parents=True)
+    sweep("ab-", tree.proc)
+    assert not far.exists() and far.parent.exists()
+
+
 def test_a_mount_of_a_part_of_the_tree(tmp_path: Path) -> None:
     tree = Tree(tmp_path, own="me/scope", root="/container")
     (tree.proc / "self/cgroup").write_text("0::/container/me/scope\n")
