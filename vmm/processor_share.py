@@ -28,7 +28,7 @@ LOOKS_MOST = 100  # at a family that grows meanwhile
 AGAIN, AGAIN_S = 40, 0.05  # the kernel takes a priority of a session from an ordinary user ten times a second
 PROC = Path("/proc")
 # Who is moved out of a group leaves its limits. All that is not one of these two is a limit that somebody has set.
-LIMITS = ("memory.max", "memory.high", "memory.swap.max", "cpu.max", "cpuset.cpus", "cpuset.mems", "pids.max", "io.max")
+LIMITS = ("memory.max", "memory.high", "memory.swap.max", "cpu.max", "cpuset.cpus", "cpuset.mems", "io.max")
 UNLIMITED = ("", "max")
 
 By = Literal["group", "priority", "nothing"]
