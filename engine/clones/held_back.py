@@ -15,6 +15,7 @@ _AGENT, _SHELL, _SANDBOX = (
     "programs on this host read it",
     "it decides about the sandbox",
 )
+_COPIED = "it decides what of this host goes into the copy"
 # Directories with all that is in them, and names, at any depth. Folded, as some file systems do.
 _DIRECTORIES = {
     **dict.fromkeys((".github/workflows", ".github/actions", ".circleci", ".gitlab", ".forgejo", ".gitea"), _CI),
@@ -25,6 +26,7 @@ _DIRECTORIES = {
     ".cargo": _SHELL,
 }
 _NAMES = {
+    ".gitignore": _COPIED,
     **dict.fromkeys((".gitlab-ci.yml", ".travis.yml", ".drone.yml", "azure-pipelines.yml", "jenkinsfile"), _CI),
     **dict.fromkeys(("bitbucket-pipelines.yml", ".woodpecker.yml", ".woodpecker.yaml"), _CI),
     **dict.fromkeys((".pre-commit-config.yaml", ".gitattributes", ".gitmodules", ".gitconfig"), _GIT),
