@@ -1,7 +1,8 @@
 """Files that `apply` leaves alone unless they are named: what this host, its editors or its CI run later on their own.
 
-An agent may change them for good reasons. Nobody should take such a change over among fifty others without a look. What
-git on this host obeys in one repository in particular (`engine.workspaces.run_later`) comes in addition.
+An agent may change them for good reasons. Nobody should take such a change over among fifty others without a look. Nor
+one of `.gitignore`: what it ignores no more goes into the copy. What git on this host obeys in one repository in
+particular (`engine.workspaces.run_later`) comes in addition.
 """
 
 from __future__ import annotations
