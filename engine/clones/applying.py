@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine.clones.base import Entry, blob_digest
 from engine.clones.changes import Change, Changes
@@ -44,6 +44,13 @@ class Step:
     @property
     def acts(self) -> bool:
         return self.action in ("write", "remove", "merge")
+
+
+class _Moved(NamedTuple):
+    """A step that was done, or the half of it: `old` is the name of what was there, None for nothing."""
+
+    step: Step
+    old: str | None
 
 
 class Host:
@@ -132,15 +139,16 @@ def _judge(changes: Changes, host: Host, change: Change, named: tuple[str, ...],
             return Step(change, "refused", f"a link to {after.target}, which is git's")
         if why := held_back(leads, named, further):
             return Step(change, "held back", f"it leads to {leads}: {why}")
-    if why := held_back(change.path, named, further):
-        return Step(change, "held back", why)
+    why = held_back(change.path, named, further)
     try:
         here = host.look(change.path)
     except OSError as error:
-        return Step(change, "refused", str(error.strerror or error))
+        return Step(change, "held back", why) if why else Step(change, "refused", str(error.strerror or error))
     entry, content = here if here is not None else (None, b"")
     if (entry is None and after is None) or (after is not None and after.same_as(entry)):
         return Step(change, "same", "this host has it already", entry, after, changes.after(change))
+    if why:
+        return Step(change, "held back", why)
     if (entry is None and change.before is None) or (entry is not None and entry.same_as(change.before)):
         return Step(change, "remove" if after is None else "write", "", entry, after, changes.after(change))
     return _merge(changes, change, entry, content)
@@ -184,7 +192,7 @@ def carry_out(
     acting = [step for step in steps if step.acts]
     mark = mark or new_mark()
     written: list[tuple[str, str]] = []
-    moved: list[tuple[str, str | None]] = []
+    moved: list[_Moved] = []
     try:
         for number, step in enumerate(acting):
             if step.action != "remove":
@@ -196,17 +204,20 @@ def carry_out(
     except OSError as error:
         _move_back(host, moved)
         raise EngineError(
-            f"nothing was {what}: {error.filename or error.filename2 or host.source}: {error.strerror}"
+            f"nothing was {what}: {error.filename or error.filename2 or host.source}: {error.strerror}",
+            "\n".join(f"what was at {one.step.change.path} lies beside it, as {one.old}" for one in moved) or None,
         ) from error
     except BaseException:
         _move_back(host, moved)
         raise
     finally:
+        kept = {one.old for one in moved}  # what has changed places with ours, and could not be moved back
         for path, name in written:  # those that were moved are not there any more
-            _unlink(host, path, name)
-    for path, old in moved:
-        if old is not None:
-            _unlink(host, path, old)
+            if name not in kept:
+                _unlink(host, path, name)
+    for one in moved:
+        if one.old is not None:
+            _unlink(host, one.step.change.path, one.old)
     for step in acting:
         if step.action == "remove":
             _remove_empty(host, step.change.path)
@@ -230,7 +241,7 @@ def _write_beside(host: Host, step: Step, name: str) -> str:
     return name
 
 
-def _move(host: Host, step: Step, beside: str | None, old: str, moved: list[tuple[str, str | None]]) -> None:
+def _move(host: Host, step: Step, beside: str | None, old: str, moved: list[_Moved]) -> None:
     path = step.change.path
     with host.parent(path) as (parent, name):
         if step.here is None:
@@ -239,15 +250,15 @@ def _move(host: Host, step: Step, beside: str | None, old: str, moved: list[tupl
                 os.link(beside, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
             except FileExistsError:
                 raise OSError(errno.EAGAIN, "it was changed meanwhile", path) from None
-            moved.append((path, None))
+            moved.append(_Moved(step, None))
             return
         # In one step where that can be: whoever watches the file sees the old one or the new one, and never none.
         if beside is not None and exchange(beside, name, one_in=parent, other_in=parent):
-            moved.append((path, beside))
+            moved.append(_Moved(step, beside))
             _check_old(host, step, beside)
             return
         os.rename(name, old, src_dir_fd=parent, dst_dir_fd=parent)
-        moved.append((path, old))
+        moved.append(_Moved(step, old))
         _check_old(host, step, old)
         if beside is not None:
             os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
@@ -256,18 +267,56 @@ def _move(host: Host, step: Step, beside: str | None, old: str, moved: list[tupl
 def _check_old(host: Host, step: Step, old: str) -> None:
     """Raises OSError where what was at the file's place in that moment is not what was there at the plan."""
     above, slash, _ = step.change.path.rpartition("/")
-    now = host.look(f"{above}{slash}{old}")
+    try:
+        now = host.look(f"{above}{slash}{old}")
+    except IsADirectoryError:
+        now = None
     if now is None or not now[0].same_as(step.here):
         raise OSError(errno.EAGAIN, "it was changed meanwhile", step.change.path)
 
 
-def _move_back(host: Host, moved: list[tuple[str, str | None]]) -> None:
-    for path, old in reversed(moved):
+def _move_back(host: Host, moved: list[_Moved]) -> None:
+    """What somebody has written at a path since stays there. In `moved` is left what could not be moved back."""
+    for one in reversed(list(moved)):
+        path = one.step.change.path
         with contextlib.suppress(OSError), host.parent(path) as (parent, name):
-            if old is not None:
-                os.rename(old, name, src_dir_fd=parent, dst_dir_fd=parent)
+            is_ours = _is_of(host, path, one.step.entry)
+            if one.old is None:
+                if is_ours:
+                    os.unlink(name, dir_fd=parent)
+            elif is_ours:
+                return_to(parent, one.old, name)
+            elif _exists(parent, name):
+                continue
             else:
-                os.unlink(name, dir_fd=parent)
+                os.rename(one.old, name, src_dir_fd=parent, dst_dir_fd=parent)
+            moved.remove(one)
+
+
+def return_to(parent: int, old: str, name: str) -> None:
+    """`old` comes to the place of a file of ours, which is removed. It may be a directory. Raises OSError."""
+    if exchange(old, name, one_in=parent, other_in=parent):
+        os.unlink(old, dir_fd=parent)
+        return
+    os.unlink(name, dir_fd=parent)
+    os.rename(old, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _is_of(host: Host, path: str, entry: Entry | None) -> bool:
+    """Whether the file is what was to be there."""
+    try:
+        now = host.look(path)
+    except OSError:
+        return False
+    return now is not None and now[0].same_as(entry)
+
+
+def _exists(parent: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _unlink(host: Host, path: str, name: str) -> None:

@@ -2,7 +2,8 @@
 
 `base.tar` is what the guest was sent. `manifest.json` says of each file what was sent: [executable, size, time of
 change in ns, digest]; of a link [None, its target]. The digest is that of a blob of git. What is applied later becomes
-a part of the base: `newer/DIGEST` has its content. `about.json` has the commits that the copy had from the beginning.
+a part of the base: `newer/DIGEST` has its content. `about.json` has the commits that the copy had from the beginning,
+and what git ignored then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 from engine.clones.choice import choose_files
@@ -106,6 +107,14 @@ class Base:
         """Whether it was made of what git does not ignore."""
         return bool(self._about.get("ignores"))
 
+    @cached_property
+    def _ignored(self) -> frozenset[str]:
+        return frozenset(self._about.get("ignored", ()))
+
+    def was_ignored(self, path: str) -> bool:
+        """Whether git ignored the file, or a directory that it is in, where it was made."""
+        return any(one in self._ignored for one in (path, *map(str, PurePosixPath(path).parents)))
+
     def advance(self, changed: dict[str, tuple[Entry, bytes] | None]) -> None:
         """Make what was applied a part of the base; None: the file is gone.
 
@@ -164,7 +173,7 @@ def make_base(point: ClonePoint, directory: Path) -> str | None:
         except TooLarge as error:
             raise EngineError(f"{point.source} cannot be cloned: {error.filename or 'it'} {error.what}") from error
         about = {"head": choice.head, "refs": choice.refs, "ignores": choice.files is not None}
-        write_json(directory / ABOUT, about)
+        write_json(directory / ABOUT, {**about, "ignored": sorted(choice.ignored)})
         return choice.note
     raise AssertionError("the last attempt returns or raises")
 

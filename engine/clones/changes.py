@@ -24,7 +24,7 @@ from vmm.channel.errors import GuestError
 from vmm.channel.guest import GuestChannel
 from vmm.channel.tar_reader import FILE, LINK, TarMember, TarReader
 
-MANIFEST = "/var/lib/sandbox/clone.json"
+STATE = "/var/lib/sandbox"
 PUT_S = 120.0
 LOOK_S = 900.0
 MOST_FILES, MOST_BYTES, MOST_TOLD = 100_000, 512 << 20, 64 << 20
@@ -71,12 +71,14 @@ async def read_changes(channel: GuestChannel, target: str, base: Base, blobs: Pa
     not, and EngineError where that is too much.
     """
     make_private(blobs)
-    put = ["sh", "-c", 'umask 077; mkdir -p "${1%/*}"; cat > "$1"', "sh", MANIFEST]
+    # One for each clone, by its path: another may be looked at meanwhile.
+    manifest = f"{STATE}/clone-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}.json"
+    put = ["sh", "-c", 'umask 077; mkdir -p "${1%/*}"; cat > "$1"', "sh", manifest]
     done = await channel.run(put, stdin=json.dumps(base.entries).encode(), timeout_s=PUT_S)
     if done.code != 0:
         raise GuestError("the guest cannot be asked for changes", done.stderr.decode(errors="replace").strip() or None)
     program = Path(in_guest.__file__).read_text()
-    argv = ["python3", "-I", "-c", program, target, MANIFEST, "yes" if base.ignores else "no"]
+    argv = ["python3", "-I", "-c", program, target, manifest, "yes" if base.ignores else "no"]
     told = _Told(base, blobs)
     try:
         async with asyncio.timeout(LOOK_S):

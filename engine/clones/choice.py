@@ -17,12 +17,16 @@ from engine.clones.repository import REPOSITORY, copied_configuration, is_of_rep
 from engine.errors import EngineError
 from vmm.walk import LeaveOut
 
+_CHOSEN = ("--cached", "--others", "--exclude-standard")
+_IGNORED = ("--others", "--ignored", "--exclude-standard", "--directory")
+
 
 @dataclass(frozen=True)
 class Choice:
     """`files` are the chosen paths, None for all. `configuration` is the copy's .git/config, None without a repository.
     `head` is the commit that is checked out, `refs` are all that have a name. `note` says what does not come along.
-    `linked` are repositories that lie elsewhere, and submodules'."""
+    `linked` are repositories that lie elsewhere, and submodules'. `ignored` are the files, and the directories with all
+    that is in them, that git ignores."""
 
     files: frozenset[str] | None
     configuration: str | None = None
@@ -30,6 +34,7 @@ class Choice:
     refs: tuple[str, ...] = ()
     note: str | None = None
     linked: tuple[Linked, ...] = ()
+    ignored: frozenset[str] = frozenset()
 
     def repositories(self, without: Iterable[str] = (), hide: Iterable[str] = ()) -> tuple[Linked, ...]:
         """Those of elsewhere that come along."""
@@ -63,15 +68,16 @@ def choose_files(source: Path) -> Choice:
     if not place.exists() and not _is_within_a_repository(source):
         return Choice(None)
     try:
-        listed = run_git(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], source).stdout
+        files = _listed(source, *_CHOSEN)
     except NoGit:
         return Choice(None, note="git is not installed on this host: all files are copied, and no repository")
-    files = frozenset(os.fsdecode(path) for path in listed.split(b"\0") if path)
+    ignored = _listed(source, *_IGNORED)
     linked, configuration = [], None
     if place.is_symlink() or not place.is_dir():
         repository = linked_repository(source, "")
         if repository is None:
-            return Choice(files, note="the repository is in another directory: the files are copied without it")
+            note = "the repository is in another directory: the files are copied without it"
+            return Choice(files, note=note, ignored=ignored)
         linked.append(repository)
     elif (place / "objects/info/alternates").exists():
         raise EngineError(
@@ -81,13 +87,20 @@ def choose_files(source: Path) -> Choice:
     else:
         configuration = copied_configuration(place / "config")
     inner, without = _submodules(source)
-    linked += [repository for repository, _ in inner]
-    files = files.union(*(of for _, of in inner))
+    linked += [repository for repository, *_ in inner]
+    files = files.union(*(of for _, of, _ in inner))
+    ignored = ignored.union(*(of for *_, of in inner))
     note = f"copied without their content, as their repositories do not know them: {', '.join(without)}"
     head = run_git(["rev-parse", "--verify", "-q", "HEAD"], source, codes=(0, 1)).stdout.decode().strip()
     named = run_git(["for-each-ref", "--format=%(objectname)"], source).stdout.decode().split()
     refs = tuple(dict.fromkeys(named))
-    return Choice(files, configuration, head or None, refs, note if without else None, tuple(linked))
+    return Choice(files, configuration, head or None, refs, note if without else None, tuple(linked), ignored)
+
+
+def _listed(directory: Path, *options: str, above: str = "") -> frozenset[str]:
+    """What git lists there, each with `above` before it. Raises EngineError."""
+    listed = run_git(["ls-files", "-z", *options], directory).stdout
+    return frozenset(above + os.fsdecode(path).removesuffix("/") for path in listed.split(b"\0") if path)
 
 
 def never_copied(without: Iterable[str] = (), hide: Iterable[str] = ()) -> Callable[[str], bool]:
@@ -98,12 +111,13 @@ def never_copied(without: Iterable[str] = (), hide: Iterable[str] = ()) -> Calla
 
 def _submodules(
     directory: Path, above: str = "", room: int = MOST_SUBMODULES
-) -> tuple[list[tuple[Linked, frozenset[str]]], list[str]]:
-    """The repository and the files of each submodule that is checked out, and of those in it; and which do not count.
+) -> tuple[list[tuple[Linked, frozenset[str], frozenset[str]]], list[str]]:
+    """The repository, the files and what is ignored of each submodule that is checked out, and of those in it; and
+    which do not count.
 
     No git runs in a directory before its repository is known to be its own.
     """
-    found, without = list[tuple[Linked, frozenset[str]]](), list[str]()
+    found, without = list[tuple[Linked, frozenset[str], frozenset[str]]](), list[str]()
     listed = run_git(["ls-files", "-z", "--stage"], directory).stdout
     for entry in listed.split(b"\0"):
         about, _, name = entry.partition(b"\t")
@@ -117,8 +131,8 @@ def _submodules(
         if repository is None:
             without.append(path)
             continue
-        inside = run_git(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], place).stdout
-        found.append((repository, frozenset(f"{path}/{os.fsdecode(one)}" for one in inside.split(b"\0") if one)))
+        inside, ignored = (_listed(place, *options, above=f"{path}/") for options in (_CHOSEN, _IGNORED))
+        found.append((repository, inside, ignored))
         deeper, more = _submodules(place, path, room - len(found))
         found += deeper
         without += more

@@ -1,7 +1,8 @@
 """Files that `apply` leaves alone unless they are named: what this host, its editors or its CI run later on their own.
 
-An agent may change them for good reasons. Nobody should take such a change over among fifty others without a look. What
-git on this host obeys in one repository in particular (`engine.workspaces.run_later`) comes in addition.
+An agent may change them for good reasons. Nobody should take such a change over among fifty others without a look. Nor
+one of `.gitignore`: what it ignores no more goes into the copy. What git on this host obeys in one repository in
+particular (`engine.workspaces.run_later`) comes in addition.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ _AGENT, _SHELL, _SANDBOX = (
     "programs on this host read it",
     "it decides about the sandbox",
 )
+_COPIED = "it decides what of this host goes into the copy"
 # Directories with all that is in them, and names, at any depth. Folded, as some file systems do.
 _DIRECTORIES = {
     **dict.fromkeys((".github/workflows", ".github/actions", ".circleci", ".gitlab", ".forgejo", ".gitea"), _CI),
@@ -25,6 +27,7 @@ _DIRECTORIES = {
     ".cargo": _SHELL,
 }
 _NAMES = {
+    ".gitignore": _COPIED,
     **dict.fromkeys((".gitlab-ci.yml", ".travis.yml", ".drone.yml", "azure-pipelines.yml", "jenkinsfile"), _CI),
     **dict.fromkeys(("bitbucket-pipelines.yml", ".woodpecker.yml", ".woodpecker.yaml"), _CI),
     **dict.fromkeys((".pre-commit-config.yaml", ".gitattributes", ".gitmodules", ".gitconfig"), _GIT),

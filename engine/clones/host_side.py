@@ -42,7 +42,13 @@ def read_host_changes(point: ClonePoint, host: Host, base: Base, blobs: Path, ke
 
 def _differing(point: ClonePoint, host: Host, base: Base) -> list[str]:
     """The paths of files and links that may differ from the base, and of all that are not among what is copied now."""
-    leave_out = choose_files(Path(point.source)).leave_out(point.leave_out, point.hide)
+    choice = choose_files(Path(point.source))
+    if base.ignores and choice.files is None:  # all that git ignores would go into the copy
+        raise EngineError(
+            f"{point.source} is no git repository any more, so nothing says which of its files are not copied",
+            hint="`sandbox up --recreate` copies all of them",
+        )
+    leave_out = choice.leave_out(point.leave_out, point.hide)
     trusted_ns = (base.directory / MANIFEST).stat().st_mtime_ns - RACY_NS
     seen, found = set[str](), list[str]()
     for one in walk(host.directory, ".", lambda name, below: _never(name) or leave_out(name, below), LIMITS):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.clones.applying import PREFIX, Host, Step
+from engine.clones.applying import PREFIX, Host, Step, return_to
 from engine.clones.base import Entry
 from engine.files import write_json
 
@@ -64,10 +64,21 @@ class Record:
 
 def _clean_one(host: Host, intent: Intent, name: str) -> None:
     above, slash, _ = intent.path.rpartition("/")
-    found, place = host.look(f"{above}{slash}{name}"), host.look(intent.path)
+    place = host.look(intent.path)
+    try:
+        found = host.look(f"{above}{slash}{name}")
+    except IsADirectoryError:  # we make none: somebody's, which was at the place in the moment of the move
+        with host.parent(intent.path) as (parent, last):
+            if place is not None and place[0].same_as(intent.after):
+                return_to(parent, name, last)
+            elif place is None:
+                os.rename(name, last, src_dir_fd=parent, dst_dir_fd=parent)
+        return
     if found is None:
         return
     here, after = intent.here, intent.after
+    if place is not None and found[0].same_as(here) and not any(place[0].same_as(one) for one in (here, after)):
+        return  # somebody has written there since: both stay
     is_done = place is not None and place[0].same_as(after)
     if name.endswith(".old"):
         is_wanted = (place is None and after is not None) or (is_done and not found[0].same_as(here))

@@ -22,12 +22,13 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-ASIDE, DONE = "sandbox-sync", "done.json"
+ASIDE, DONE = "sandbox-sync", "done.json"  # each clone has one of its own, by its path: another may be synced meanwhile
 EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 Step = tuple[int, str, Any, Any]  # its number, the path, and what is there before and after
 
@@ -185,18 +186,35 @@ def move(top: int, aside: int, step: Step, uid: int) -> None:
 
 
 def undo(top: int, aside: int, steps: list[Step]) -> None:
-    """Whatever was done of the steps, the last of which may have been left anywhere."""
-    for number, path, before, _ in reversed(steps):
+    """Whatever was done of the steps, the last of which may have been left anywhere.
+
+    What somebody has written at the path since, or removed there, stays as it is.
+    """
+    for number, path, before, after in reversed(steps):
         new, old = str(number), f"{number}.old"
         with contextlib.suppress(OSError), parent_of(top, path) as (parent, name):
+            now, beside = look(parent, name), look(aside, new)
             if before is None:
-                if os.path.samestat(lstat(new, aside), lstat(name, parent)):
+                if now == after and os.path.samestat(lstat(new, aside), lstat(name, parent)):
                     os.unlink(name, dir_fd=parent)
                     remove_empty(top, path)
-            elif look(aside, old) is not None:
-                os.rename(old, name, src_dir_fd=aside, dst_dir_fd=parent)
-            elif look(aside, new) == before:
-                os.rename(new, name, src_dir_fd=aside, dst_dir_fd=parent)
+                continue
+            was = old if look(aside, old) is not None else new if beside not in (None, after) else None
+            only_taken = now is None and beside is not None and beside == after
+            if was is not None and (now == after or only_taken):
+                put_in_place(aside, was, parent, name, after)
+
+
+def put_in_place(aside: int, was: str, parent: int, name: str, after: Any) -> None:
+    """What was put aside comes back, a directory too, to the place of our file or of nothing."""
+    if look(parent, name) is None:
+        os.rename(was, name, src_dir_fd=aside, dst_dir_fd=parent)
+    elif exchange(aside, was, parent, name):
+        if look(aside, was) != after:  # what was there in the very moment is somebody's
+            exchange(aside, was, parent, name)
+    else:
+        os.unlink(name, dir_fd=parent)
+        os.rename(was, name, src_dir_fd=aside, dst_dir_fd=parent)
 
 
 def lstat(name: str, directory: int) -> os.stat_result:
@@ -239,28 +257,37 @@ def remove_empty(top: int, path: str) -> None:
         above = above.rpartition("/")[0]
 
 
+def aside_of(root: str) -> str:
+    return f"{ASIDE}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
+
+
 def open_aside(top: int, root: str, state: str) -> int:
     """A directory of ours on the file system of the clone: files are moved from it and into it, never copied."""
     os.makedirs(state, mode=0o700, exist_ok=True)  # noqa: PTH103
+    own_name = aside_of(root)
     for place in (state, f"{root.rstrip('/')}/.."):
         where = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if os.fstat(where).st_dev != os.fstat(top).st_dev:
                 continue
             with contextlib.suppress(FileExistsError):
-                os.mkdir(ASIDE, 0o700, dir_fd=where)
-            found = os.open(ASIDE, DIRECTORY, dir_fd=where)
+                os.mkdir(own_name, 0o700, dir_fd=where)
+            found = os.open(own_name, DIRECTORY, dir_fd=where)
         finally:
             os.close(where)
         if os.fstat(found).st_uid != os.geteuid():
-            raise PermissionError(f"{ASIDE} beside {root} is somebody else's")
+            raise PermissionError(f"{own_name} beside {root} is somebody else's")
         return found
     raise OSError(f"{root} is a file system of its own: nothing can be moved into it from beside it")
 
 
 def clear(aside: int) -> None:
     for name in os.listdir(aside):
-        os.unlink(name, dir_fd=aside)
+        try:
+            os.unlink(name, dir_fd=aside)
+        except IsADirectoryError:  # somebody's, which could not be put back: no number of ours may meet it
+            if not name.startswith("kept-"):
+                os.rename(name, f"kept-{time.time_ns()}", src_dir_fd=aside, dst_dir_fd=aside)
 
 
 def opener(directory: int) -> Any:

@@ -49,7 +49,7 @@ async def put_into_guest(channel: GuestChannel, target: str, puts: Sequence[Put]
     answer = await _run(channel, "put", target, stdin)
     paths = {put.path for put in puts}
     changed, left = answer.get("changed"), answer.get("left")
-    if changed in paths:
+    if isinstance(changed, str) and changed in paths:
         raise EngineError(f"nothing was synced: {changed}: it was changed meanwhile in the copy", hint="do it again")
     if not isinstance(left, dict) or not left.keys() <= paths:
         raise GuestError("the guest does not say what it has written")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engine.clones.applying import Host, Step, plan_apply
-from engine.clones.base import Entry
+from engine.clones.base import Base, Entry
 from engine.clones.changes import Change, Changes
 from engine.clones.interrupted import Intent
 from engine.clones.putting import Put
@@ -20,6 +20,7 @@ from engine.errors import EngineError
 
 Action = Literal["to host", "to copy", "merge", "same", "conflict", "held back", "refused"]
 Ways = Literal["both", "from host", "to host"]
+_IGNORED = "git ignored it when the copy was made"
 _COLLISION = "a file and a directory of one name: make them one by hand"
 
 
@@ -70,7 +71,8 @@ def plan_sync(
         intent = (unfinished or {}).get(step.change.path)
         step = _finish(outgoing, host, step, intent) if intent is not None else step
         found.append(_of_clone(outgoing, host, step, ways))
-    found += _of_host(incoming, outgoing, [one for one in incoming.found if chosen(one.path) and one.path not in out])
+    alone = [one for one in incoming.found if chosen(one.path) and one.path not in out]
+    found += _of_host(incoming, outgoing, alone, tuple(named))
     if ways == "to host":
         found = [one for one in found if one.path in out]
     elif ways == "from host":
@@ -135,7 +137,7 @@ def _merged(one: Crossing, step: Step, host: Host, ways: Ways) -> Crossing:
     return replace(one, action="merge", step=to_host, put=put, common=(merged, step.content), intent=intent)
 
 
-def _of_host(incoming: Changes, outgoing: Changes, alone: Sequence[Change]) -> list[Crossing]:
+def _of_host(incoming: Changes, outgoing: Changes, alone: Sequence[Change], named: tuple[str, ...]) -> list[Crossing]:
     """What the host alone has changed. Where a file and a directory have one name, all of it stays as it is."""
     files = outgoing.base.entries.keys() | {one.path for one in outgoing.found if one.after is not None}
     files -= {one.path for one in outgoing.found if one.after is None}
@@ -152,11 +154,21 @@ def _of_host(incoming: Changes, outgoing: Changes, alone: Sequence[Change]) -> l
         if change.path in refused or change.path in refused_above or not refused.isdisjoint(_above(change.path)):
             found.append(one.refused(_COLLISION))
             continue
+        if change.before is None and _is_withheld(incoming.base, change.path, named):
+            found.append(Crossing(change.path, change.word, "held back", _IGNORED))
+            continue
         content = incoming.after(change)
         common = None if change.after is None else (change.after._replace(mtime_ns=0), content)
         put = Put(change.path, change.before, change.after, content)
         found.append(replace(one, put=put, common=common))
     return found
+
+
+def _is_withheld(base: Base, path: str, named: tuple[str, ...]) -> bool:
+    """Whether git ignored the file when the copy was made, and the user has named neither it nor what was ignored
+    around it: another branch that is checked out may have another `.gitignore`."""
+    names = [name for name in named if path == name or path.startswith(f"{name}/")]
+    return base.was_ignored(path) and not any(map(base.was_ignored, names))
 
 
 def _above(path: str) -> list[str]:

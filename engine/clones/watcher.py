@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 
 MODIFY, ATTRIB, MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x2, 0x4, 0x40, 0x80, 0x100, 0x200  # linux/inotify.h
-ISDIR, OVERFLOW, ONLYDIR, DONT_FOLLOW = 0x40000000, 0x4000, 0x1000000, 0x2000000
+ISDIR, OVERFLOW, IGNORED, ONLYDIR, DONT_FOLLOW = 0x40000000, 0x4000, 0x8000, 0x1000000, 0x2000000
 WANTED = MODIFY | ATTRIB | MOVED_FROM | MOVED_TO | CREATE | DELETE
 EVENT = struct.Struct("iIII")
 MOST_WATCHED = 8192  # a user may have some 10,000 to a million on all of the system
@@ -98,6 +98,8 @@ class Watcher:
                 number, mask, _, size = EVENT.unpack_from(data, at)
                 name = data[at + EVENT.size : at + EVENT.size + size].rstrip(b"\0")
                 at += EVENT.size + size
+                if mask & IGNORED:  # the directory is gone, and its place is another's
+                    self._watched.pop(number, None)
                 if name == LEFT_OUT:
                     continue
                 counts = counts or bool(mask & (WANTED | OVERFLOW))

@@ -15,7 +15,7 @@ from engine.lifecycle.down import take_down
 from engine.lifecycle.forks import new_fork
 from engine.lifecycle.from_fork import (
     changed_file,
-    copy_bases,
+    copy_current_bases,
     launch_of,
     own_ports,
     read_launch,
@@ -64,9 +64,9 @@ async def fork(layout: Layout, name: str, count: int, on_event: Callable[[str], 
             source = forkable(layout, name)
             _check_memory(source, count)
             on_event(f"writing down what {name} is now")
+            await copy_current_bases(layout.instance(name).clones, there.clones)
             stood_still = await write_fork(layout, name, there)
             names = stack.enter_context(_claimed(layout, source, count))
-            copy_bases(layout.instance(name).clones, there.clones)
             running = load_running(layout, name)
         launch, taken = read_launch(there), taken_ports(layout)
         launches = [launch_of(launch, there, each, own_ports(launch.forwards, taken)) for each in names]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.clones.interrupted import UNDER_WAY
 from engine.errors import EngineError
 from engine.files import make_private
 from engine.guest.identity import Identity
+from engine.lifecycle.clones import alone_with
 from engine.lifecycle.failed_start import leave_evidence
 from engine.lifecycle.kept import with_values
 from engine.lifecycle.ssh import write_alias
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from engine.state.instances import Instance
     from engine.state.layout import Layout
 
+ALONE_S, LOOK_S = 60.0, 0.1  # a sync looks at all files of both sides, and holds the base meanwhile
 NEAR = 100  # ports after the one of the source that are tried before any other
 
 
@@ -131,13 +136,35 @@ def _record(source: Instance, launch: Launch, pid: int) -> Instance:
     )
 
 
+async def copy_current_bases(source: Path, target: Path) -> None:
+    """As `copy_bases`, of a sandbox that runs, and before its machine is written.
+
+    What a sync brings in between is in the machine then and not in the base: the same change on both sides. In the base
+    alone it would count for undone in the machine. Waits ALONE_S for a command at work. Raises EngineError.
+    """
+    until = time.monotonic() + ALONE_S
+    while True:
+        with contextlib.ExitStack() as stack:
+            try:
+                for base in sorted(source.iterdir()) if source.is_dir() else []:
+                    stack.enter_context(alone_with(base))
+            except EngineError:
+                if time.monotonic() >= until:
+                    raise
+            else:
+                copy_bases(source, target)
+                return
+        await asyncio.sleep(LOOK_S)
+
+
 def copy_bases(source: Path, target: Path) -> None:
     """What private copies were made of, for others. Nothing where there are none. Raises EngineError."""
     if not source.is_dir():
         return
     try:
         make_private(target.parent)
-        shutil.copytree(source, target, copy_function=_link)
+        # What is under way is so on this host, for the sandbox that it was taken of.
+        shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns(UNDER_WAY))
     except (OSError, shutil.Error) as error:
         raise EngineError(f"what its private copies were made of cannot be copied: {error}") from error
 

@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
 from engine.lifecycle.fork import forkable, write_fork
 from engine.lifecycle.forks import below, disks, forks_locked, new_fork, sweep_forks
-from engine.lifecycle.from_fork import copy_bases, launch_of, own_ports, read_launch, start_there, taken_ports
+from engine.lifecycle.from_fork import copy_current_bases, launch_of, own_ports, read_launch, start_there, taken_ports
 from engine.resolve.host_ports import port_is_free
 from engine.state.configuration import Running, load_running, recorded
 from engine.state.instances import Instance, claim, hold_name
@@ -64,6 +64,7 @@ async def take_snapshot(layout: Layout, name: str, label: str) -> tuple[Kept, fl
     with new_fork(layout) as there, hold_name(layout, name):
         source = forkable(layout, name)
         _check_free(kept, label)
+        await copy_current_bases(layout.instance(name).clones, there.clones)
         stood_still = await write_fork(layout, name, there)
         _keep_denials(there)
         running = load_running(layout, name)
@@ -71,7 +72,6 @@ async def take_snapshot(layout: Layout, name: str, label: str) -> tuple[Kept, fl
             raise EngineError(f"what {name} runs with cannot be read", hint="`sandbox up --recreate` makes a new one")
         write_json(there.record, {**source.to_json(), "processor": _processor()})
         write_json(there.configuration, recorded(running))
-        copy_bases(layout.instance(name).clones, there.clones)
         await asyncio.to_thread(sync_tree, there.directory)
         make_private(layout.snapshots)
         with forks_locked(layout):

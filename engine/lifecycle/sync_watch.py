@@ -15,8 +15,9 @@ from engine.clones import watcher
 from engine.clones.base import Base
 from engine.errors import EngineError
 from engine.lifecycle.clones import assign_paths, clones_of
-from engine.lifecycle.syncing import Synced, sync
+from engine.lifecycle.syncing import InConflict, Synced, sync
 from vmm.channel.errors import GuestError
+from vmm.errors import VmmError
 from vmm.guest.guestd.wire import STDOUT
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vmm.channel.guest import GuestChannel
 
 BEGIN_S = 60.0  # an interpreter starts in the guest, and some thousand directories are watched
+AGAIN_S = 10.0  # after a trouble that may be over without a change of a file, such as another command at work
 REST_S = 0.5  # between two syncs: neither side is looked at all the time
 
 
@@ -64,15 +66,24 @@ async def repeat(
     warn: Callable[[EngineError], None],
     lost: Callable[[], GuestError | None],
 ) -> None:
-    """Do it `once`, and then after each change; what cannot be done is warned of when it is another trouble."""
+    """Do it `once`, and then after each change; what cannot be done is warned of when it is another trouble.
+
+    A conflict needs a change. Any other trouble may be over without one: after AGAIN_S it is tried again. Raises the
+    GuestError that `lost` returns.
+    """
     told: str | None = None
     while True:
         changed.clear()
         if (ended := lost()) is not None:
             raise ended
+        again_s: float | None = None
         try:
             sandbox, found = await once()
-        except EngineError as error:
+        except (EngineError, VmmError, OSError) as trouble:
+            if lost() is not None:
+                continue
+            error = EngineError.of(trouble)
+            again_s = None if isinstance(error, InConflict) else AGAIN_S
             words = f"{error.brief}\n{error.details}"
             if words != told:
                 warn(error)
@@ -81,7 +92,9 @@ async def repeat(
             told = None
             if any(one.action in ("to host", "to copy", "merge") for synced in found for one in synced.crossings):
                 tell(sandbox, found)
-        await changed.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(again_s):
+                await changed.wait()
         await asyncio.sleep(REST_S)
 
 
@@ -103,12 +116,20 @@ def watching_here(source: str, directories: Iterable[str], changed: asyncio.Even
     except (OSError, AttributeError) as error:
         raise EngineError("this system cannot tell of changed files", hint="`sandbox sync` when you want it") from error
     settling: list[asyncio.TimerHandle] = []
+    latest: list[float] = []  # when it is told although changes go on
+
+    def tell() -> None:
+        settling.clear()
+        latest.clear()
+        changed.set()
 
     def see() -> None:
         if watching.read():
             while settling:
                 settling.pop().cancel()
-            settling.append(loop.call_later(watcher.SETTLE_S, changed.set))
+            if not latest:
+                latest.append(loop.time() + watcher.MOST_S)
+            settling.append(loop.call_at(min(loop.time() + watcher.SETTLE_S, latest[0]), tell))
 
     watching.add_all(directories)
     loop.add_reader(watching.descriptor, see)

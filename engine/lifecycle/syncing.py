@@ -150,8 +150,9 @@ class CloneSync:
         if puts:
             left = await put_into_guest(self._channel, self._point.target, puts)
             found = tuple(one.refused(left[one.path]) if one.path in left else one for one in found)
-            mark = self._begin(found)
         try:
+            if puts:
+                mark = self._begin(found)
             carry_out(self._host, _steps(found), mark=mark, what="synced")
         except BaseException:
             if puts:

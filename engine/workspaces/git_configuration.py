@@ -70,6 +70,9 @@ def named_in(config: Path, top: Path, known: set[Path] | None = None, depth: int
         elif key == "hookspath":
             if directory := _placed(top, value):
                 yield from hooks(directory, top)
+        elif key == "excludesfile":  # what it ignores no more would go into a private copy
+            if ignored := _placed(top, value):
+                yield ignored
         elif key in _COMMANDS or value.startswith("!"):
             yield from _programs(value.removeprefix("!"), top)
 

@@ -36,12 +36,11 @@ class Cloned:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.host, self.guest, self.directory = tmp_path / "host", tmp_path / "guest", tmp_path / "base"
         self.blobs = tmp_path / "blobs"
-        self.manifest = tmp_path / "in-guest.json"
         self.host.mkdir()
         self.local: tuple[str, ...] = ()
         self.hide: tuple[str, ...] = ()
         self.run: Callable[[Asked], Answer | GuestError] = run_in_process  # what answers for the guest
-        monkeypatch.setattr(changes_module, "MANIFEST", str(self.manifest))
+        monkeypatch.setattr(changes_module, "STATE", str(tmp_path / "state"))
         monkeypatch.setattr(putting_module, "STATE", str(tmp_path / "state"))
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cloned import Cloned, write
 
+from engine.clones import applying
 from engine.clones.applying import PREFIX, Host, Step, applied, carry_out, plan_apply
 from engine.clones.held_back import held_back, is_repository
 from engine.errors import EngineError
@@ -210,6 +211,64 @@ def test_a_file_that_is_changed_after_the_plan(cloned: Cloned) -> None:
     assert (cloned.host / "b").read_text() == "edited meanwhile"
     assert (cloned.host / "a.py").read_text() == "1\n2\n3\n4\n5\n", "the one before it was moved back"
     assert not list(cloned.host.rglob(f"{PREFIX}*"))
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_file_that_becomes_a_directory_after_the_plan(
+    cloned: Cloned, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(applying, "exchange", lambda *args, **more: False)
+    write(cloned.guest, {"a.py": "A", "b": "B"})
+    steps = plan(cloned)
+    (cloned.host / "b").unlink()
+    write(cloned.host, {"b/mine": "m"})
+    with Host(str(cloned.host)) as host, pytest.raises(EngineError, match="nothing was applied: b: it was changed"):
+        carry_out(host, steps)
+    assert (cloned.host / "b/mine").read_text() == "m" and (cloned.host / "a.py").read_text() == "1\n2\n3\n4\n5\n"
+    assert not list(cloned.host.rglob(f"{PREFIX}*"))
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_what_somebody_writes_before_all_is_moved_back_stays(
+    cloned: Cloned, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(applying, "exchange", lambda *args, **more: False)
+    write(cloned.guest, {"a.py": "A", "b": "B", "c": "C"})
+    (cloned.guest / "d/only").unlink()
+    steps = plan(cloned)
+    ticks = iter(range(4))
+
+    def tick() -> None:
+        if next(ticks) == 3:
+            write(cloned.host, {"a.py": "of the user", "c": "of the user"})
+            raise KeyboardInterrupt
+
+    with Host(str(cloned.host)) as host, pytest.raises(KeyboardInterrupt):
+        carry_out(host, steps, tick)
+    assert (cloned.host / "a.py").read_text() == (cloned.host / "c").read_text() == "of the user"
+    assert (cloned.host / "b").read_text() == "b" and (cloned.host / "d/only").read_text() == "o"
+
+
+def test_what_cannot_be_moved_back_is_kept_and_told(cloned: Cloned, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(cloned.guest, {"b": "B"})
+    steps = plan(cloned)
+    (cloned.host / "b").unlink()
+    write(cloned.host, {"b/mine": "m"})
+    once = iter([applying.exchange])
+
+    def exchange(*args: str, **more: int) -> bool:
+        real = next(once, None)
+        if real is None:
+            raise OSError(5, "the disk is broken")
+        return real(*args, **more)
+
+    monkeypatch.setattr(applying, "exchange", exchange)
+    with Host(str(cloned.host)) as host, pytest.raises(EngineError, match="nothing was applied") as raised:
+        carry_out(host, steps)
+    (beside,) = cloned.host.glob(f"{PREFIX}*")
+    assert (beside / "mine").read_text() == "m" and beside.name in str(raised.value.details)
 
 
 def test_an_interruption_leaves_all_as_it_was(cloned: Cloned) -> None:

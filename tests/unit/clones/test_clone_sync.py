@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cloned import Cloned, run_here, run_in_process, same, tree, write
 from fake_guest import FakeGuest
 
+from engine.clones import changes as changes_module
+from engine.clones import putting as putting_module
 from engine.errors import EngineError
 from engine.lifecycle import syncing
 from engine.lifecycle.syncing import InConflict
@@ -139,6 +142,14 @@ def test_what_is_held_back_and_refused_stays_and_nothing_goes_over_it(cloned: Cl
     assert cloned.sync(".vscode/tasks.json") == {".vscode/tasks.json": "to host"}
 
 
+def test_what_is_held_back_and_is_the_same_on_both_sides_is_no_change(cloned: Cloned) -> None:
+    """Such as one that the user has read and written by hand."""
+    for root in (cloned.host, cloned.guest):
+        write(root, {".gitignore": "other/\n", ".envrc": "e"})
+    assert cloned.sync() == {".envrc": "same", ".gitignore": "same"}
+    same(cloned)
+
+
 def test_what_runs_later_goes_in_as_it_did_when_the_copy_was_made(cloned: Cloned) -> None:
     write(cloned.host, {".envrc": "e"})
     assert cloned.sync() == {".envrc": "to copy"}
@@ -173,8 +184,60 @@ def test_a_file_that_git_here_ignores_by_now_stays_in_the_copy(cloned: Cloned) -
 def test_a_file_that_git_in_the_copy_ignores_is_not_written_over(cloned: Cloned) -> None:
     write(cloned.guest, {".gitignore": "local\n", "local": "of the copy"})
     write(cloned.host, {"local": "of the host", "b": "B"})
-    assert cloned.sync() == {".gitignore": "to host", "b": "to copy", "local": "refused"}
+    assert cloned.sync() == {".gitignore": "held back", "b": "to copy", "local": "refused"}
     assert (cloned.guest / "local").read_text() == "of the copy" and (cloned.guest / "b").read_text() == "B"
+
+
+@pytest.mark.parametrize("path", [".gitignore", "sub/.gitignore", "d/.GITIGNORE"])
+@pytest.mark.parametrize("text", ["", "!secret.log\n", None])
+def test_what_the_copy_says_of_ignored_files_does_not_let_them_in(cloned: Cloned, path: str, text: str | None) -> None:
+    """Else the guest would get the user's secrets by the sync after the one that took its `.gitignore` over."""
+    write(cloned.host, {"secret.log": "s", "sub/secret.log": "s", "d/secret.log": "s", "sub/.gitignore": "*.pem\n"})
+    cloned.sync()
+    before = tree(cloned.guest)
+    (cloned.guest / path).unlink(missing_ok=True)
+    if text is not None:
+        write(cloned.guest, {path: text})
+    for _ in range(2):
+        assert set(cloned.sync().values()) <= {"held back"}
+    assert tree(cloned.guest).keys() - {path} == before.keys() - {path}
+    assert not [name for name in tree(cloned.guest) if name.endswith("secret.log")]
+
+
+def test_a_file_of_ignored_names_that_this_repository_has_is_held_back(cloned: Cloned) -> None:
+    cloned.git("config", "core.excludesFile", "ignored-by-all")
+    write(cloned.host, {"ignored-by-all": "key\n", "key": "k"})
+    assert cloned.sync() == {"ignored-by-all": "to copy"}
+    write(cloned.guest, {"ignored-by-all": ""})
+    assert cloned.sync() == cloned.sync() == {"ignored-by-all": "held back"}
+
+
+def test_a_repository_that_is_away_for_a_moment_lets_nothing_in(cloned: Cloned) -> None:
+    write(cloned.host, {"secret.log": "s", "b": "B"})
+    (cloned.host / ".git").rename(cloned.host.parent / "away")
+    with pytest.raises(EngineError, match="is no git repository any more"):
+        cloned.sync()
+    assert (cloned.guest / "b").read_text() == "b"
+    (cloned.host.parent / "away").rename(cloned.host / ".git")
+    assert cloned.sync() == {"b": "to copy"}
+
+
+def test_a_file_that_was_ignored_when_the_copy_was_made_goes_in_by_name_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another branch that is checked out may not ignore it."""
+    cloned = Cloned(tmp_path, monkeypatch)
+    cloned.git("init", "-q")
+    write(cloned.host, {".gitignore": "key\nout/\n", "key": "k", "out/x": "x", "a": "a"})
+    cloned.git("add", "-A")
+    cloned.git("commit", "-qm", "x")
+    cloned.clone()
+    write(cloned.host, {".gitignore": "", "new": "n"})
+    held = {"key": "held back", "out/x": "held back"}
+    assert cloned.sync() == {".gitignore": "to copy", "new": "to copy", **held}
+    assert cloned.sync() == held and not (cloned.guest / "key").exists()
+    assert cloned.sync("key") == {"key": "to copy"} and cloned.sync("out") == {"out/x": "to copy"}
+    same(cloned)
 
 
 def test_the_repository_of_the_copy_is_left_alone(cloned: Cloned) -> None:
@@ -330,6 +393,29 @@ def test_all_copies_of_a_sandbox(layout: Layout, two: tuple[Cloned, Cloned]) -> 
     assert sync_all(layout) == [{"a": "to copy"}, {"b": "to host"}]
     write(two[1].host, {"a": "A"})
     assert sync_all(layout, str(two[1].host / "a")) == [{"a": "to copy"}]
+
+
+def test_two_copies_have_nothing_in_common_in_the_guest(
+    layout: Layout, two: tuple[Cloned, Cloned], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One of them may be synced by another command meanwhile: what it has put aside, and its base, stay."""
+    for module in (changes_module, putting_module):
+        monkeypatch.setattr(module, "STATE", str(tmp_path / "in-guest"))
+    write(two[0].host, {"a": "A"})
+    write(two[1].host, {"a": "A"})
+    seen = set[frozenset[str]]()
+    real = syncing.keep
+
+    async def keep(*args: Any) -> None:
+        seen.add(frozenset(str(path) for path in (tmp_path / "in-guest").rglob("*") if path.is_file()))
+        await real(*args)
+
+    monkeypatch.setattr(syncing, "keep", keep)
+    sync_all(layout)
+    first, second = sorted(seen, key=len)
+    told = [path for path in first & second if path.endswith(".json")]
+    assert len(told) == 2, "a manifest of each"
+    assert not {Path(path).parent for path in first - set(told)} & {Path(path).parent for path in second - first}
 
 
 def test_a_conflict_in_one_copy_changes_nothing_in_another(layout: Layout, two: tuple[Cloned, Cloned]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cloned import Cloned, run_in_process, same, tree, write
@@ -15,6 +16,7 @@ from fake_guest import Answer, Asked
 from engine.clones import applying, into_guest
 from engine.clones.applying import PREFIX
 from engine.clones.base import Base, blob_digest
+from engine.clones.interrupted import Record
 from engine.errors import EngineError
 from engine.lifecycle.clones import Looked, alone_with, apply, plan
 from engine.lifecycle.syncing import InConflict
@@ -119,6 +121,52 @@ def test_a_file_that_is_changed_in_the_last_moment_undoes_all(
     assert tree(root) == before and not (root / "new").exists()
 
 
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_what_the_agent_writes_after_the_put_is_not_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    """In the moment between the put, and the host's word that all is to be as it was."""
+    root = tmp_path / "root"
+    write(root, {"a": "a", "b": "b", "removed": "r", "gone": "g", "still": "s"})
+    if not can_exchange:
+        monkeypatch.setattr(into_guest, "exchange", lambda *_: False)
+    before = tree(root)
+    steps, contents = steps_of(
+        *(("a", "a", "A"), ("b", "b", "B"), ("removed", "r", None), ("gone", "g", "G"), ("new", None, "n")),
+        *(("in place", None, "i"), ("other", None, "o"), ("still", "s", "S")),
+    )
+    assert put_directly(root, tmp_path / "aside", steps, contents) == {"left": {}}
+    (root / "a").unlink()
+    write(root, {"a": "of the agent", "removed": "of the agent", "in place": "of the agent"})
+    (root / "gone").unlink()
+    (root / "other").unlink()
+    write(root, {"other": "of the agent"})
+    top, kept = (os.open(path, into_guest.DIRECTORY) for path in (root, tmp_path / "aside"))
+    done = [tuple(step) for step in json.loads((tmp_path / "aside" / into_guest.DONE).read_text())]
+    into_guest.undo(top, kept, done)  # type: ignore[arg-type]
+    into_guest.clear(kept)
+    os.close(top)
+    os.close(kept)
+    agents = dict.fromkeys(("a", "removed", "in place", "other"), (False, b"of the agent"))
+    assert tree(root) == {**agents, "b": before["b"], "still": before["still"]}
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("after", ["B", None])
+def test_a_directory_of_the_last_moment_is_put_back_in_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool, after: str | None
+) -> None:
+    root = tmp_path / "root"
+    write(root, {"a": "a", "b/mine": "m"})
+    before = tree(root)
+    monkeypatch.setattr(into_guest, "in_the_way", lambda *_: None)
+    if not can_exchange:
+        monkeypatch.setattr(into_guest, "exchange", lambda *_: False)
+    steps, contents = steps_of(("a", "a", "A"), ("b", "b", after))
+    assert put_directly(root, tmp_path / "aside", steps, contents) == {"changed": "b"}
+    assert tree(root) == before
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_a_program_that_is_ended_undoes_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     root = tmp_path / "root"
@@ -154,7 +202,7 @@ def test_a_host_that_goes_before_it_has_sent_all(tmp_path: Path) -> None:
 def test_what_is_put_aside_is_not_somebody_elses(tmp_path: Path) -> None:
     write(tmp_path, {"root/a": "a", "outside/x": "x"})
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / into_guest.ASIDE).symlink_to(tmp_path / "outside")
+    (tmp_path / "state" / into_guest.aside_of(str(tmp_path / "root"))).symlink_to(tmp_path / "outside")
     top = os.open(tmp_path / "root", into_guest.DIRECTORY)
     with pytest.raises(NotADirectoryError):
         into_guest.open_aside(top, str(tmp_path / "root"), str(tmp_path / "state"))
@@ -183,7 +231,16 @@ def test_two_at_once(cloned: Cloned) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [b"", b"[]", b"nonsense", b"[" * 100_000, b'{"left": []}', b'{"left": {"../x": "kind"}}', b'{"changed": "x"}'],
+    [
+        b"",
+        b"[]",
+        b"nonsense",
+        b"[" * 100_000,
+        b'{"left": []}',
+        b'{"left": {"../x": "kind"}}',
+        b'{"changed": "x"}',
+        b'{"changed": []}',
+    ],
 )
 def test_a_guest_that_says_nothing_sensible(cloned: Cloned, said: bytes) -> None:
     write(cloned.host, {"b": "B"})
@@ -220,6 +277,23 @@ def test_a_guest_whose_put_fails(cloned: Cloned) -> None:
         cloned.sync()
 
 
+def test_a_disk_of_the_host_that_is_full_leaves_the_copy_as_it_was(
+    cloned: Cloned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(cloned.host, {"b": "B"})
+    before, real, calls = tree(cloned.guest), Record.write, iter(range(2))
+
+    def write_record(record: Record, *args: Any) -> None:
+        if next(calls) == 1:
+            raise OSError(28, "No space left on device")
+        real(record, *args)
+
+    monkeypatch.setattr(Record, "write", write_record)
+    with pytest.raises(OSError, match="No space left"):
+        cloned.sync()
+    assert tree(cloned.guest) == before
+
+
 # whoever is killed: the next sync goes right
 
 
@@ -254,6 +328,7 @@ def test_killed_at_any_step_on_the_host(cloned: Cloned, monkeypatch: pytest.Monk
     """In a process of its own, which ends at the n-th change of the directory with nothing cleaned up."""
     edit_both(cloned)
     write(cloned.guest, {"b2": "x", ".gitignore": "out/\n*.log\nmore\n"})
+    write(cloned.host, {".gitignore": "out/\n*.log\nmore\n"})
     pid = os.fork()
     if pid == 0:
         try:
@@ -322,6 +397,28 @@ def test_an_edit_of_the_last_moment_is_not_lost_when_killed(cloned: Cloned) -> N
     with pytest.raises(InConflict):
         cloned.sync()
     assert (cloned.host / "b").read_text() == "of the user" and not list(cloned.host.glob(f"{PREFIX}*"))
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_directory_of_the_last_moment_is_not_lost_when_killed(cloned: Cloned, can_exchange: bool) -> None:
+    write(cloned.guest, {"b": "of the copy"})
+    pid = os.fork()
+    if pid == 0:
+        real = applying.exchange
+
+        def exchange(*args: object, **more: object) -> bool:
+            (cloned.host / "b").unlink()
+            write(cloned.host, {"b/mine": "m"})
+            return can_exchange and real(*args, **more)  # type: ignore[arg-type]
+
+        applying.exchange = exchange  # type: ignore[assignment]
+        applying._check_old = lambda *_: os._exit(99)
+        cloned.sync()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 99
+    assert not (cloned.host / "b").is_dir()
+    assert cloned.sync()["b"] == "refused"
+    assert (cloned.host / "b/mine").read_text() == "m" and not list(cloned.host.glob(f"{PREFIX}*"))
 
 
 def test_a_merge_that_was_killed_is_not_merged_once_more(cloned: Cloned) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cloned import write
@@ -72,6 +73,23 @@ def test_a_directory_that_is_new_is_watched_with_those_in_it(tmp_path: Path) -> 
     watching.close()
 
 
+def test_a_directory_that_is_gone_makes_room_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "MOST_WATCHED", 2)
+    root = tmp_path / "root"
+    root.mkdir()
+    watching = watcher.Watcher(str(root))
+    watching.add_all([""])
+    for number in range(5):
+        (root / f"d{number}").mkdir()
+        assert watching.read()
+        (root / f"d{number}/file").write_text("x")
+        assert watching.read(), number
+        (root / f"d{number}/file").unlink()
+        (root / f"d{number}").rmdir()
+        assert watching.read()
+    watching.close()
+
+
 def test_the_repository_and_what_is_in_no_directory_of_the_copy_do_not_count(tmp_path: Path) -> None:
     write(tmp_path, {"a": "a", ".git/index": "i", "out/x": "x"})
     watching = watcher.Watcher(str(tmp_path))
@@ -94,6 +112,22 @@ def test_on_this_host(tmp_path: Path) -> None:
             (tmp_path / "a").write_text("a")
             async with asyncio.timeout(WAIT_S):
                 await changed.wait()
+
+    asyncio.run(scenario())
+
+
+def test_changes_that_do_not_end_are_seen_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a log that something writes all the time."""
+    monkeypatch.setattr(watcher, "SETTLE_S", 2 * WAIT_S)
+    monkeypatch.setattr(watcher, "MOST_S", 0.01)
+
+    async def scenario() -> None:
+        changed = asyncio.Event()
+        with watching_here(str(tmp_path), [""], changed):
+            async with asyncio.timeout(WAIT_S):
+                while not changed.is_set():
+                    (tmp_path / "a").write_text("a")
+                    await asyncio.sleep(0)
 
     asyncio.run(scenario())
 
@@ -125,13 +159,15 @@ def test_each_trouble_is_told_once_and_ends_nothing(monkeypatch: pytest.MonkeyPa
     nothing = ("s", [Synced(point, (Crossing("x", "new", "held back"),))])
     results = iter([done, conflict, conflict, other, nothing, done, conflict])
     told: list[str] = []
+    ended: list[GuestError] = []
     changed = asyncio.Event()
 
     async def once() -> tuple[str, list[Synced]]:
         changed.set()  # somebody is at work all the time
         result = next(results, None)
         if result is None:
-            raise GuestError("the sandbox has ended")
+            ended.append(GuestError("the sandbox has ended"))
+            return nothing
         if isinstance(result, EngineError):
             raise result
         return result
@@ -140,11 +176,49 @@ def test_each_trouble_is_told_once_and_ends_nothing(monkeypatch: pytest.MonkeyPa
         told.append(str(error.details).partition(":")[0])
 
     async def scenario() -> None:
-        await repeat(once, changed, lambda sandbox, found: told.append("done"), warn, lambda: None)
+        tell = lambda sandbox, found: told.append("done")  # noqa: E731
+        await repeat(once, changed, tell, warn, lambda: ended[0] if ended else None)
 
     with pytest.raises(GuestError, match="the sandbox has ended"):
         asyncio.run(scenario())
     assert told == ["done", "a", "b", "done", "a"]
+
+
+@pytest.mark.parametrize("error", [GuestError("it timed out"), OSError(28, "No space left"), EngineError("busy")])
+def test_a_trouble_that_is_no_conflict_ends_nothing_and_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Also where nothing changes any more: what was to be synced still is."""
+    monkeypatch.setattr(sync_watch, "REST_S", 0.0)
+    monkeypatch.setattr(sync_watch, "AGAIN_S", 0.0)
+    done = ("s", [Synced(ClonePoint("/h", "/g"), (Crossing("a", "changed", "to copy"),))])
+    results: list[Any] = [error, error, done]
+    told: list[str] = []
+
+    async def once() -> tuple[str, list[Synced]]:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result  # type: ignore[no-any-return]
+
+    def tell(sandbox: str, found: list[Synced]) -> None:
+        told.append("done")
+        raise KeyError  # the end of the test
+
+    with pytest.raises(KeyError):
+        asyncio.run(repeat(once, asyncio.Event(), tell, lambda e: told.append(e.brief), lambda: None))
+    assert told == [EngineError.of(error).brief, "done"]
+
+
+def test_a_guest_that_goes_while_it_is_synced_ends_it() -> None:
+    gone: list[GuestError] = []
+
+    async def once() -> tuple[str, list[Synced]]:
+        gone.append(GuestError("gone"))
+        raise gone[0]
+
+    with pytest.raises(GuestError, match="gone"):
+        asyncio.run(repeat(once, asyncio.Event(), lambda *_: None, print, lambda: gone[0] if gone else None))
 
 
 def test_a_lost_guest_ends_it() -> None:

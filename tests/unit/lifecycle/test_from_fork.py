@@ -18,7 +18,8 @@ from engine.gateway.rules import Rule
 from engine.guest.identity import Identity
 from engine.lifecycle import fork as forking
 from engine.lifecycle import from_fork
-from engine.lifecycle.from_fork import copy_bases, launch_of, own_ports, read_launch, taken_ports
+from engine.lifecycle.clones import alone_with
+from engine.lifecycle.from_fork import copy_bases, copy_current_bases, launch_of, own_ports, read_launch, taken_ports
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
 from engine.state.instances import Instance, save_instance
@@ -95,6 +96,47 @@ def test_bases_of_private_copies_come_along(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
     with pytest.raises(EngineError, match="cannot be copied"):
         copy_bases(source, target)  # somebody's is there
+
+
+def test_what_copies_were_made_of_is_written_down_before_the_machine(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a sync brings in between is in the machine then. In the base alone it would count for undone there, and the
+    user's edits would be taken back by the next sync of the fork."""
+    base = layout.instance("shop").clone(0)
+    base.mkdir(parents=True)
+    for name in ("manifest.json", "under-way.json"):
+        (base / name).write_text("{}")
+    seen: list[list[str]] = []
+
+    async def write_fork(layout: Layout, name: str, there: Any) -> float:
+        seen.append(sorted(path.name for path in (there.clones / "0").iterdir()))
+        raise EngineError("that is all")
+
+    monkeypatch.setattr(forking, "forkable", lambda layout, name: record("shop"))
+    monkeypatch.setattr(forking, "write_fork", write_fork)
+    with pytest.raises(EngineError, match="that is all"):
+        asyncio.run(forking.fork(layout, "shop", 1, print))
+    assert seen == [["manifest.json"]], "what is under way on this host is no matter of the fork's"
+
+
+def test_bases_are_copied_while_no_other_command_changes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for a sync at work, and for no more than a while."""
+    source, target = tmp_path / "shop/clones", tmp_path / "fork/clones"
+    (source / "0").mkdir(parents=True)
+
+    async def scenario() -> None:
+        with alone_with(source / "0"):
+            copying = asyncio.create_task(copy_current_bases(source, target))
+            await asyncio.sleep(0)
+            assert not copying.done() and not target.exists()
+        await copying
+        assert (target / "0").is_dir()
+        monkeypatch.setattr(from_fork, "ALONE_S", 0.0)
+        with alone_with(source / "0"), pytest.raises(EngineError, match="another command is just taking over"):
+            await copy_current_bases(source, tmp_path / "other")
+
+    asyncio.run(scenario())
 
 
 def test_what_cannot_be_started_leaves_nothing(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ class World:
         return load(self.file)
 
     async def _write(self, layout: Layout, name: str, there: Any) -> float:
+        assert (there.clones / "0").is_dir(), "an older base with a newer machine loses nothing; the reverse does"
         there.disk.write_bytes(qcow2("/cache/services/key/disk.qcow2"))
         there.aside.launch.write_text(self.launch.to_json())
         (there.directory / "ram").write_bytes(b"pages")
