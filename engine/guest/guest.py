@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 BOOT_S = {"tcg": 240.0}  # a cold boot under emulation takes 30 s here; a busy CI host has taken four times that
 BOOT_ACCELERATED_S = 60.0
-HELLO_S = 20.0
+HELLO_S = 20.0  # where the guest's processors get what they ask for: see `hello_s`
+BUSY = 2.0  # processes that want to run, for each processor; a restored guest takes a second of one
+BUSIEST = 6.0
 WAKING_S = 300.0
 NAMES = "/etc/sandbox/hosts.d/endpoints"  # dnsmasq sees it change by itself
 
@@ -184,13 +187,19 @@ async def begin_guest(
         if cold is not None:
             del request["machine_id"]  # it has one
         # What stays exists once: a slow host is no reason to lose it.
-        patience = WAKING_S if stays else HELLO_S
+        patience = WAKING_S if stays else hello_s()
         ready = asyncio.ensure_future(_take_over(machine, channel, request, patience, booting=parent is None))
         stack.push_async_callback(_leave, ready)
         await asyncio.sleep(0)  # the identity is asked for before anything else
         held = memory.descriptor
         own = {"memory": held} if memory.shared else {"memory": None, "template": held}
         yield Guest(machine, channel, net.gateway, ready=ready, **own)
+
+
+def hello_s() -> float:
+    """How long a guest that runs may take to answer: HELLO_S, and up to BUSIEST times that on a host on which so many
+    want to run that it gets a small share."""
+    return HELLO_S * min(max(os.getloadavg()[0] / (os.cpu_count() or 1) / BUSY, 1.0), BUSIEST)
 
 
 async def _leave(task: asyncio.Future[None]) -> None:
@@ -203,7 +212,7 @@ async def _take_over(
 ) -> None:
     if booting:
         await _answered(machine, channel, patience, booting=True)
-        await channel.call("identity", timeout_s=HELLO_S, **request)
+        await channel.call("identity", timeout_s=hello_s(), **request)
         return
     asked = asyncio.ensure_future(channel.call("identity", timeout_s=patience, **request))
     try:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from engine.state.instances import Listed
     from engine.state.layout import Layout
 
+SILENT_S = 2.0  # a guest answers within a second where it gets its processors
+
 
 @click.command(
     "down",
@@ -106,7 +108,6 @@ def _of_agents(layout: Layout) -> list[Listed]:
 def _confirm_lost(layout: Layout, chosen: list[Listed]) -> None:
     """Ask before changes of private copies are thrown away."""
     from engine.cli.running import run
-    from engine.lifecycle.clones import count_unapplied
 
     for listed in chosen:
         if (
@@ -115,7 +116,7 @@ def _confirm_lost(layout: Layout, chosen: list[Listed]) -> None:
             or not listed.instance.clones
         ):
             continue
-        found = run(count_unapplied(layout, listed.name)) if listed.liveness == "running" else None
+        found = run(_count_unapplied(layout, listed.name)) if listed.liveness == "running" else None
         if found is not None and not any(found):
             continue
         lost = _lost(listed.name, found)
@@ -123,6 +124,22 @@ def _confirm_lost(layout: Layout, chosen: list[Listed]) -> None:
             ways = "`sandbox diff` shows changes, `sandbox apply` and `sandbox pull` take them over, --yes goes on"
             raise click.UsageError(f"{lost}: {ways}")
         click.confirm(f"{lost}. Throw that away?", abort=True, err=True)
+
+
+async def _count_unapplied(layout: Layout, name: str) -> Unapplied | None:
+    """Says what takes so long where it does: a guest on a busy host needs minutes to look at its files."""
+    import asyncio
+
+    from engine.lifecycle.clones import count_unapplied
+
+    looking = asyncio.create_task(count_unapplied(layout, name))
+    try:
+        await asyncio.wait({looking}, timeout=SILENT_S)
+        if not looking.done():
+            click.echo(f"asking {name} what is only in its private copy; --yes does not ask", err=True)
+        return await looking
+    finally:
+        looking.cancel()
 
 
 def _lost(name: str, found: Unapplied | None) -> str:
