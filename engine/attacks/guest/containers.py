@@ -10,7 +10,7 @@ import subprocess
 from http.client import HTTPConnection
 
 _IMAGE = "localhost/debian:13"
-_START_S, _ASK_S = 90.0, 30.0
+_START_S, _ASK_S = 200.0, 60.0
 
 
 def shell(command: str, timeout_s: float = 30.0) -> str:
@@ -28,7 +28,7 @@ def shell(command: str, timeout_s: float = 30.0) -> str:
     return f"{ran.stdout.decode(errors='replace')}code {ran.returncode}"
 
 
-def inside(options: str, command: str, timeout_s: float = 60.0) -> str:
+def inside(options: str, command: str, timeout_s: float = 200.0) -> str:
     """The same in the namespaces of a container with these options of `docker run`, which runs on for the next attempt.
 
     Raises RuntimeError, with what `docker` says, where it does not run.

@@ -85,7 +85,7 @@ def set_traps(trial: Trial) -> str:
     lines += [_setting(name, trap) for name, trap in (*_WRITES.items(), ("a proper commit", _GOOD))]
     script = "\n".join(lines).replace("RUN", f"touch {trial.outside}/ran").replace("OUT", str(trial.outside))
     trial.notes["not set"] = trial.root("sh -s", stdin=script).ok().out
-    ran = [trial.call(*command, timeout_s=120) for command in _COMMANDS]
+    ran = [trial.call(*command) for command in _COMMANDS]
     return "".join(one.out + one.err + ("" if one.code is not None else "\nno end\n") for one in ran)
 
 
@@ -181,7 +181,7 @@ def commits(trial: Trial) -> Iterator[str]:
         made = trial.root("sh -s", stdin=script).ok()
         if NOT_SET in made.out:
             yield f"the commit {name} could not be made: {made.err[-300:]!r}"
-        ran = trial.call("pull", "--branch", f"pulled-{name}", timeout_s=120)
+        ran = trial.call("pull", "--branch", f"pulled-{name}")
         if (branches / f"pulled-{name}").exists():
             yield f"the commit {name}, with a tree that no git makes, became a branch"
         elif not _REFUSAL.search(ran.out + ran.err):
