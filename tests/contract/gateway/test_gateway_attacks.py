@@ -11,7 +11,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -175,20 +175,17 @@ def test_the_session_of_a_source_is_one_that_is_resumed() -> None:
         )
         with tempfile.TemporaryDirectory(prefix="gw-") as base, trusting(server_authority().certificate):
             directory = Path(base)
-            async with gateway_for(directory, secure.sockets[0].getsockname()[1]) as path:
-                program = await hold_session(directory, path)
-                said = await ask_program(directory)
-                assert said.splitlines() == [
-                    transitions.SESSION_SAYS, "held: HTTP/1.1 200", "HTTP/1.1 403", "HTTP/1.1 200"
-                ]  # fmt: skip
-                assert "held: HTTP" in judged(case, said)
-            try:
+            async with AsyncExitStack() as stack:
+                async with gateway_for(directory, secure.sockets[0].getsockname()[1]) as path:
+                    await stack.enter_async_context(hold_session(directory, path))
+                    said = await ask_program(directory)
+                    assert said.splitlines() == [
+                        transitions.SESSION_SAYS, "held: HTTP/1.1 200", "HTTP/1.1 403", "HTTP/1.1 200"
+                    ]  # fmt: skip
+                    assert "held: HTTP" in judged(case, said)
                 async with gateway_for(directory, secure.sockets[0].getsockname()[1]):
                     said = await ask_program(directory)
                 assert not judged(case, said), said
-            finally:
-                program.kill()
-                await program.wait()
         secure.close()
 
     in_loop(scenario())
@@ -212,7 +209,8 @@ async def gateway_for(directory: Path, server_port: int) -> AsyncIterator[Path]:
             yield gateway.sockets[443]
 
 
-async def hold_session(directory: Path, gateway: Path) -> asyncio.subprocess.Process:
+@asynccontextmanager
+async def hold_session(directory: Path, gateway: Path) -> AsyncIterator[None]:
     """As root starts it in the source; the socket of the gateway is a path here."""
     dial = "socket.create_connection((address, int(port)), 15)"
     assert dial in transitions._SESSION
@@ -222,9 +220,14 @@ async def hold_session(directory: Path, gateway: Path) -> asyncio.subprocess.Pro
     names = (NAMES["second"], "/repos/acme/a", NAMES["held_second"], NAMES["taken"])
     argv = (sys.executable, "-I", "-c", text, *names, str(gateway), "443", str(directory / "session"))
     program = await asyncio.create_subprocess_exec(*argv)
-    await until(lambda: program.returncode is not None or (directory / "session.ready").exists())
-    assert (directory / "session.ready").read_text() == transitions.SESSION_SAYS
-    return program
+    try:
+        await until(lambda: program.returncode is not None or (directory / "session.ready").exists())
+        assert (directory / "session.ready").read_text() == transitions.SESSION_SAYS
+        yield
+    finally:
+        if program.returncode is None:
+            program.kill()
+        await program.wait()
 
 
 async def ask_program(directory: Path) -> str:
