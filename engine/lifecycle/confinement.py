@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from engine.secrets.store import SESSION
 from vmm.errors import VmmError
 from vmm.jail import Jail
 from vmm.process import spawn
@@ -123,7 +124,7 @@ PROCESSES = (
         "`sandbox resume` of the one sandbox",
         starts=("resume",),
         listens=LOOPBACK,
-        variables=SUPERVISORS,
+        variables=(*SUPERVISORS, *SESSION),  # `resume` asks the keyring of the user's session
         calls=0,
         confined=False,
         tests="`tests/unit/supervisor/test_waker.py`",
