@@ -114,7 +114,7 @@ def _start(trial: Trial) -> None:
     trial.expect(not trial.room.left(), "after `stop` something of it runs")
     trial.call("start", "--yes", timeout_s=UP_S).ok()
     trial.expect(trial.boot_id() != machine, "it was the same machine after `start`")
-    trial.expect(trial.root("cat /root/planted").out.strip() == trial.word, "what was on its disk is gone")
+    trial.expect(trial.root("cat /srv/planted").out.strip() == trial.word, "what was on its disk is gone")
 
 
 def _restore(trial: Trial) -> None:
@@ -174,5 +174,5 @@ def _fork(trial: Trial) -> None:
     said = trial.root(script, stdin=_SESSION).out
     trial.expect(said == SESSION_SAYS, f"no session of TLS was resumed in the source: {said!r}")
     trial.root(START_DRAWING, stdin=_DRAW).ok()
-    trial.root("echo the source > /root/whose; sync").ok()
+    trial.root("echo the source > /srv/whose; sync").ok()
     trial.clone()

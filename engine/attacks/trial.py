@@ -84,7 +84,7 @@ class Trial:
 
     def plant(self) -> None:
         """Put the word where a search of the memory, and of the disk, has to find it."""
-        places = "/root/planted /dev/shm/planted"
+        places = "/srv/planted /dev/shm/planted"
         self.root(f"echo {self.word} | tee {places} > /dev/null; sync; cat {places}").ok()
 
     def up(self) -> None:

@@ -14,7 +14,7 @@ from engine.attacks.value_search import in_files
 
 _WHO = "cat /etc/machine-id; hostname; head -c 32 /dev/urandom | od -An -tx1 -v | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid"
 _DRAWN = "cat /dev/shm/drawn"
-_SOURCES = "cat /root/whose; hostname"
+_SOURCES = "cat /srv/whose; hostname"
 _ASK = "python3 -c \"import socket; c = socket.create_connection(('10.0.2.100', 80), 30); c.sendall(b'GET / HTTP/1.1\\r\\nHost: NAME\\r\\n\\r\\n'); c.recv(9)\""
 _OF_CLONE = ("of-the-clone", "bookmark", "evil.example.net")  # what the attempts ask for, in the clone alone
 
