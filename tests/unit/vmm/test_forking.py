@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from standing_machine import FakeMachine, FakeMemory
 
 from vmm import apart
 from vmm.apart import configured
@@ -18,75 +19,8 @@ from vmm.forking import Forked, fork
 from vmm.machine import SAVE_S, Machine
 from vmm.private_memory import PrivateMemory
 from vmm.snapshot import Shape, load_snapshot
-from vmm.spec import Drive
 
 SHAPE = Shape("tcg", 2, 4 << 20, "10.0.13")
-
-
-class FakeMachine:
-    """A machine in the place of QEMU; `said` is in which order."""
-
-    pid = 1
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.plugged = [Drive(Path("/cache/layer/disk.raw"), "agent", "raw", read_only=True, slot=8)]
-        self.fails: dict[str, Exception] = {}
-        self.reached, self.may = asyncio.Event(), asyncio.Event()
-        self.may.set()
-
-    async def type(self) -> str:
-        return "pc-q35-10.0"
-
-    async def memory_address(self) -> int:
-        return 0
-
-    async def stand_still(self) -> None:
-        self._say("stands still")
-
-    async def change_disk(self, overlay: Path) -> None:
-        self._say("has another disk")
-
-    async def save_devices(self, state: Path) -> None:
-        self._say("saves its devices")
-        self.reached.set()
-        await self.may.wait()
-        state.write_bytes(b"QEVM\0\0\0\3devices")
-
-    async def run(self) -> None:
-        self._say("goes on")
-
-    def fail(self, why: str) -> None:
-        self._say(f"is ended: {why}")
-
-    async def wait(self) -> int:
-        return -9
-
-    def _say(self, word: str) -> None:
-        self.said.append(word)
-        if word in self.fails:
-            raise self.fails[word]
-
-
-class FakeMemory:
-    def __init__(self, machine: FakeMachine) -> None:
-        self._machine = machine
-
-    def changed_bytes(self) -> int:
-        return 1 << 20
-
-    def prepare(self, template: int | None, target: Path) -> None:
-        self._machine._say("its file is copied")
-        target.write_bytes(b"old")
-
-    def read_changed(self) -> Any:
-        self._machine._say("its pages are read")
-        return self
-
-    def write(self, target: Path) -> int:
-        self._machine._say("its pages are written")
-        target.write_bytes(b"new")
-        return 3
 
 
 Fork = Callable[[FakeMachine], "Any"]

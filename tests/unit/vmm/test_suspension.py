@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from standing_machine import FakeMachine, FakeMemory
 
 from vmm import apart
 from vmm.errors import VmmError
@@ -16,59 +16,6 @@ from vmm.snapshot import Shape, load_snapshot
 from vmm.suspension import suspend
 
 SHAPE = Shape("tcg", 2, 4 << 20, "10.0.13")
-
-
-class FakeMachine:
-    """A machine in the place of QEMU; `said` is in which order."""
-
-    pid, plugged = 1, ()
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.fails = ""
-        self.spec = SimpleNamespace(network=SimpleNamespace(stream=7))
-
-    async def type(self) -> str:
-        return "pc-q35-10.0"
-
-    async def memory_address(self) -> int:
-        return 0
-
-    async def stand_still(self) -> None:
-        self.say("stands still")
-
-    async def save_devices(self, state: Path) -> None:
-        self.say("saves its devices")
-        state.write_bytes(b"QEVM\0\0\0\3devices")
-
-    async def save(self, state: Path) -> None:
-        self.say("writes all of it")
-        state.write_bytes(b"devices and memory")
-
-    async def run(self) -> None:
-        self.say("goes on")
-
-    def say(self, word: str) -> None:
-        self.said.append(word)
-        if word == self.fails:
-            raise VmmError("QEMU refused")
-
-
-class FakeMemory:
-    def __init__(self, machine: FakeMachine) -> None:
-        self._machine = machine
-
-    def changed_bytes(self) -> int:
-        return 1 << 20
-
-    def prepare(self, template: int | None, target: Path) -> None:
-        self._machine.say("its file is copied")
-        target.write_bytes(b"old")
-
-    def write_changed(self, target: Path) -> int:
-        self._machine.say("its pages are written")
-        target.write_bytes(b"new")
-        return 3
 
 
 @pytest.fixture
@@ -95,7 +42,7 @@ def test_private_memory_becomes_a_file(machine: FakeMachine, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("step", ["stands still", "saves its devices", "its pages are written"])
 def test_what_fails_lets_it_run_on(machine: FakeMachine, tmp_path: Path, step: str) -> None:
-    machine.fails = step
+    machine.fails[step] = VmmError("QEMU refused")
     with pytest.raises(VmmError, match="QEMU refused"):
         put_aside(machine, tmp_path)
     assert machine.said[-1] == "goes on" and "is aside" not in machine.said
