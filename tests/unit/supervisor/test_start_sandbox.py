@@ -18,11 +18,12 @@ from engine.guest.guest import Guest
 from engine.guest.identity import Identity
 from engine.resolve.host_ports import pick_port
 from engine.secrets.redaction import redact_held
-from engine.state.instance_paths import InstancePaths
+from engine.state.instance_paths import InstancePaths, KeptPaths
 from engine.state.layout import Layout
 from engine.supervisor.__main__ import RunningSandbox, start_sandbox
 from engine.supervisor.events import Events
 from engine.supervisor.launch import Launch
+from engine.supervisor.pausing import Resumption
 from engine.workspaces.mount_point import MountPoint
 from vmm.channel.errors import GuestError
 from vmm.errors import VmmError
@@ -185,6 +186,26 @@ def test_mounts_are_served_plugged_and_mounted_in_order(world: World) -> None:
     assert [(one.read_only, one.protected) for one in world.shared] == [(False, ("Sandboxfile.yaml",)), (True, ())]
     assert steps(world) == ["restoring the machine", "mounting"]
     assert world.told == [True, False], "on a read-only mount the guest cannot be told of changes"
+
+
+def test_a_clone_is_there_with_services_that_are_as_they_were(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also sick ones: what was so in its source keeps nobody from having the clone."""
+    sick = {"ready": False, "services": {"web": {"state": "running", "health": "unhealthy"}}}
+    world.prepare = lambda guest: guest.answer_call("health", sick)
+    monkeypatch.setattr(Resumption, "prepare", lambda self, launch, served: None)
+    found: list[dict[str, Any]] = []
+
+    async def body() -> None:
+        cloned = Resumption(paths(), KeptPaths(tmp_path))
+        wanted = launch(services=("web",))
+        async with start_sandbox(wanted, paths(), Told(world), resumption=cloned) as sandbox:
+            found.extend(sandbox.services)
+
+    asyncio.run(body())
+    assert [(row["name"], row["health"]) for row in found] == [("web", "unhealthy")]
+    assert steps(world) == ["restoring the machine", "checking the health of services"]
 
 
 def test_what_is_local_is_laid_aside_before_its_mount_and_brought_back_after(world: World) -> None:
