@@ -134,10 +134,14 @@ class Waker:
             self._watch()
 
     def _send_away(self) -> None:
+        """Only those who are there now: who is sent away may connect again at once, and that is a new try."""
+        waiting: list[socket.socket] = []
         for _, listener in self._listeners:
             with contextlib.suppress(OSError):
                 while True:
-                    listener.accept()[0].close()
+                    waiting.append(listener.accept()[0])
+        for client in waiting:
+            client.close()
 
 
 def main(name: str, directory: str) -> None:

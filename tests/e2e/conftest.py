@@ -64,6 +64,7 @@ def world(isolated: None, tmp_path: Path) -> Iterator[World]:
     world.close()
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this hook, too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out those that have no turn, unless they were named: then nothing else runs.
 
@@ -80,6 +81,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in here:
         if names_of(item) & (in_turns - set(TURNS[turn])):
             item.add_marker(pytest.mark.skip(reason=f"in turns, commit by commit; {ALL}=1 runs all"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """pytest-xdist shows a group in the test's name. Tests without one would run beside others of their file."""
+    if hasattr(session.config, "workerinput") and session.config.getvalue("loadgroup"):
+        alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        assert not alone, f"these tests have no group: {alone}"
 
 
 def names_of(item: pytest.Item) -> set[str]:

@@ -10,19 +10,26 @@ from pathlib import Path
 import pytest
 from world import Ran, World, wait_until
 
+from engine.resolve.host_ports import pick_port
+
 LOOKED = "looking whether anything has changed"
 FILE = """
 name: warm
 agent: {command: ["true"], env: {WORD: first}}
 mounts: [./shared:/shared]
-ports: ["18237:8000"]
+ports: ["HOST_PORT:8000"]
 """
 
 
 @pytest.fixture
-def project(world: World) -> Path:
+def port() -> int:
+    return pick_port()
+
+
+@pytest.fixture
+def project(world: World, port: int) -> Path:
     """A project whose sandbox was started before."""
-    found = world.project(FILE)
+    found = world.project(FILE.replace("HOST_PORT", str(port)))
     (found / "shared").mkdir()
     for _ in range(2):  # what was made or changed a moment ago is not trusted, so the first start may not be kept
         up(world, found)
@@ -43,13 +50,13 @@ def identity(world: World, project: Path) -> tuple[str, ...]:
     return tuple(world.run(project, script).ok().out.splitlines())
 
 
-def test_a_warm_start_is_a_whole_one_and_each_is_another_machine(world: World, project: Path) -> None:
+def test_a_warm_start_is_a_whole_one_and_each_is_another_machine(world: World, project: Path, port: int) -> None:
     (project / "shared/here").write_text("seen\n")
     seen = []
     for _ in range(2):
         ran = up(world, project)
         assert LOOKED in ran.err, ran.err
-        assert "warm is up after" in ran.out and "127.0.0.1:18237 -> 8000" in ran.out
+        assert "warm is up after" in ran.out and f"127.0.0.1:{port} -> 8000" in ran.out
         seen.append(identity(world, project))
         assert world.run(project, "test -e /tmp/only-here").code == 1, "the machine before had this file"
         world.run(project, "echo made > /shared/made && touch /tmp/only-here").ok()
@@ -90,10 +97,10 @@ def test_another_surrounding_is_read(world: World, project: Path) -> None:
     down(world, project)
 
 
-def test_a_start_that_fails_leaves_nothing_and_says_why(world: World, project: Path) -> None:
-    with socket.create_server(("127.0.0.1", 18237)):
+def test_a_start_that_fails_leaves_nothing_and_says_why(world: World, project: Path, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
         ran = world.sandbox("up", "-d", "--yes", cwd=project)
-    assert ran.code != 0 and "18237" in ran.err
+    assert ran.code != 0 and str(port) in ran.err
     assert world.listed(project) == [] and not world.processes()
     assert LOOKED not in up(world, project).err, "what has failed is looked at anew"
     down(world, project)

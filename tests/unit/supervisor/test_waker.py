@@ -12,12 +12,14 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from engine.supervisor import held_ports
 from engine.supervisor.held_ports import TakenPorts, end_waker, start_waker
 from engine.supervisor.ports import OpenPorts
+from engine.supervisor.waker import Waker
 from vmm.spec import HostForward
 
 DEADLINE_S = 30.0
@@ -165,6 +167,26 @@ def test_a_resume_that_fails_sends_the_waiting_away_and_is_tried_again(world: Wo
     with connect(port):
         wait_until(lambda: world.resumed.read_text().count("\n") == 2)
     assert "resume ended with 1" in world.log.read_text() and process.poll() is None
+
+
+def test_who_connects_again_as_soon_as_they_are_sent_away_is_no_part_of_that(tmp_path: Path) -> None:
+    class Client:
+        def close(self) -> None:
+            waiting.append(Client())
+
+    class Listener:
+        def accept(self) -> tuple[Client, object]:
+            if len(taken) == 10:
+                raise AssertionError("it sends away whoever comes, for ever")
+            if not waiting:
+                raise BlockingIOError
+            taken.append(waiting.pop())
+            return taken[-1], None
+
+    waiting, taken = [Client(), Client()], list[Client]()
+    waker = Waker("shop", tmp_path, [(0, cast("Any", Listener()))], cast("Any", None), {})
+    waker._send_away()
+    assert len(taken) == 2 and len(waiting) == 2, "they wait for the new try"
 
 
 def _wait_for_end(client: socket.socket) -> None:
