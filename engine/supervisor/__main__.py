@@ -187,7 +187,7 @@ async def start_sandbox(
             return
         if starting is not None:
             await guest.ready
-            mount = functools.partial(_mount, launch, paths, guest, serving, events)
+            mount = functools.partial(_mount, launch, paths, guest, serving, events, lost)
             await starting.bring_up(launch, guest.channel, mount, events.step, events.line)
             lost.check_started()
             changes.channel = guest.channel
@@ -199,8 +199,7 @@ async def start_sandbox(
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
         putting = await stack.enter_async_context(putting_clones(launch, guest, copying, paths))
         looking = await stack.enter_async_context(_looking(launch, guest))
-        await _mount(launch, paths, guest, serving, events)
-        lost.check_started()
+        await _mount(launch, paths, guest, serving, events, lost)
         changes.channel = guest.channel
         if launch.clones:
             events.step(f"copying {', '.join(clone.source for clone in launch.clones)}")
@@ -241,7 +240,12 @@ def _taken(launch: Launch, stack: contextlib.AsyncExitStack) -> TakenPorts | Non
 
 
 async def _mount(
-    launch: Launch, paths: InstancePaths, guest: Guest, serving: asyncio.Task[None], events: Events
+    launch: Launch,
+    paths: InstancePaths,
+    guest: Guest,
+    serving: asyncio.Task[None],
+    events: Events,
+    lost: LostMounts,
 ) -> None:
     """Mount what the file servers serve, after the guest has its identity: its files belong beneath the mounts."""
     if not launch.mounts:
@@ -251,7 +255,7 @@ async def _mount(
     await plug_all(guest, launch.mounts, paths)  # it finds the devices while it takes its identity
     await guest.ready
     events.step("mounting")
-    await mount_all(guest, launch.mounts)
+    await lost.unless_lost(mount_all(guest, launch.mounts))
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from engine.errors import EngineError
 from engine.workspaces.mount_point import MountPoint
@@ -28,6 +29,7 @@ class LostMounts:
         self._log = log
         self._words: dict[int, str] = {}
         self._more = asyncio.Event()
+        self._first = asyncio.Event()
 
     def lose(self, index: int, words: str) -> None:
         """The file server of the mount has ended with these last words."""
@@ -38,6 +40,23 @@ class LostMounts:
             f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it"
         )
         self._more.set()
+        self._first.set()
+
+    async def unless_lost(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what needs all mounts. As soon as one is lost, cancel it and raise EngineError.
+
+        A guest that mounts what nobody serves yet has nobody to ask: without this it would be waited for.
+        """
+        working, losing = asyncio.create_task(work), asyncio.create_task(self._first.wait())
+        try:
+            await asyncio.wait((working, losing), return_when=asyncio.FIRST_COMPLETED)
+            self.check_started()
+            await working
+            self.check_started()
+        finally:
+            for task in (working, losing):
+                task.cancel()
+            await asyncio.gather(working, losing, return_exceptions=True)
 
     def check_started(self) -> None:
         """Raises EngineError when one was lost already: a sandbox that only begins is not worth having then."""

@@ -250,7 +250,8 @@ class Place:
     def evidence(self) -> str:
         left = "\n".join(self.left())
         records = [path.read_text() for path in self.state.glob("instances/*/instance.json")]
-        return f"--- left\n{left}\n--- log\n{self.logs()[-2000:]}\n--- record\n{records}"
+        consoles = [path.read_text(errors="replace")[-1500:] for path in self.state.glob("failed/*/console*")]
+        return f"--- left\n{left}\n--- log\n{self.logs()[-2000:]}\n--- record\n{records}\n--- consoles\n{consoles}"
 
     def clear(self) -> None:
         """End and remove all that there is, but the project."""

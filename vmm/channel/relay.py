@@ -17,7 +17,7 @@ from vmm.channel.errors import GuestError
 from vmm.channel.greeting import Hello
 from vmm.channel.guest import CLOSE_S, READ_SIZE, GuestChannel
 from vmm.channel.stream import LocalStream
-from vmm.connection import close_writer
+from vmm.connection import close_writer, drop
 from vmm.guest.guestd.wire import (
     CLOSE,
     CREDIT,
@@ -61,11 +61,12 @@ class Relay:
         self._path = path
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         listener = bind_private(self._path)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+            self._server = await asyncio.start_unix_server(self._accept, sock=listener)
         except BaseException:
             listener.close()
             raise
@@ -75,6 +76,7 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server
+        self._closing = True
         self._server.close()
         for task in self._clients:
             task.cancel()
@@ -83,17 +85,23 @@ class Relay:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine, so that the task is ours: the stream library logs one that is cancelled as an error."""
+        if self._closing:  # accepted just before the end
+            drop(writer)
+            return
+        task = asyncio.create_task(self._serve(reader, writer), name=f"client of {self._path.name}")
         self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+        task.add_done_callback(lambda _: drop(writer))  # also when it was cancelled before it began
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = Client(self, writer)
         try:
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await client.serve(reader)
         finally:
             await client.close()
-            self._clients.discard(task)
 
 
 class Client:

@@ -79,6 +79,27 @@ def test_clients_hear_of_the_guests_end_and_are_refused_afterwards(harness: Any)
     asyncio.run(scenario())
 
 
+def test_an_end_while_a_client_goes_away_is_no_error_in_the_log(
+    harness: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        going = asyncio.Event()
+
+        async def close_writer(writer: asyncio.StreamWriter, flush_s: float) -> None:
+            going.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr("vmm.channel.relay.close_writer", close_writer)
+        async with harness.start_relay() as (_, _, path):
+            async with await connect(path) as client:
+                await client.call("ping", T)
+            async with asyncio.timeout(T):
+                await going.wait()
+
+    asyncio.run(scenario())
+    assert not caplog.records
+
+
 def test_some_operations_are_answered_by_the_supervisor(harness: Any) -> None:
     ended = asyncio.Event()
 

@@ -57,3 +57,46 @@ def test_each_is_said_and_unplugged_whenever_it_is_lost() -> None:
         "the file server of /workspace has ended",
     ]
     assert logged[0] == "the file server of /data has ended: the file server ends: no memory"
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_guest_that_waits_for_a_mount_that_is_lost_is_waited_for_no_more(before: bool) -> None:
+    async def scenario() -> None:
+        lost = LostMounts(MOUNTS, lambda text: None, lambda text: None)
+        ended = asyncio.Event()
+
+        async def mount() -> None:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                ended.set()
+
+        if before:
+            lost.lose(0, "")
+        else:
+            asyncio.get_running_loop().call_soon(lost.lose, 0, "killed")
+        with pytest.raises(EngineError, match="the file server of /src has ended"):
+            async with asyncio.timeout(10):
+                await lost.unless_lost(mount())
+        assert before or ended.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_what_needs_the_mounts_ends_as_it_does_where_none_is_lost() -> None:
+    async def scenario() -> None:
+        lost = LostMounts(MOUNTS, lambda text: None, lambda text: None)
+
+        async def mount() -> None:
+            raise VmmError("no such device")
+
+        with pytest.raises(VmmError, match="no such device"):
+            await lost.unless_lost(mount())
+
+        async def mount_as_it_ends() -> None:
+            lost.lose(1, "")
+
+        with pytest.raises(EngineError, match="the file server of /data has ended"):
+            await lost.unless_lost(mount_as_it_ends())
+
+    asyncio.run(scenario())

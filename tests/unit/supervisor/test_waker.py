@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -17,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from engine.supervisor import held_ports
-from engine.supervisor.held_ports import TakenPorts, end_waker, start_waker
+from engine.supervisor.held_ports import TakenPorts, end_waker, start_waker, wait_for_waker
 from engine.supervisor.ports import OpenPorts
 from engine.supervisor.waker import Waker
 from vmm.spec import HostForward
@@ -56,7 +57,7 @@ class World:
         process = start_waker("shop", self.directory, self.paused, held, {"KEY": "a value"}, self.log)
         for _, one in (held[0], *more):
             one.close()
-        wait_until(lambda: (self.directory / "ports.sock").exists())
+        asyncio.run(wait_for_waker(process, self.directory))
         assert process.stdin is not None
         process.stdin.close()
         self.process = process
