@@ -10,6 +10,23 @@ from typing import Self
 
 KEPT = 16 * 1024  # a guest can make QEMU complain without end
 READ_SIZE = 1 << 16
+SCARCE = ("MemoryError", "OSError: ", "ImportError: ")  # what Python ends with for want of memory or descriptors
+FATAL, STATE, BEGUN = "Fatal Python error: ", "Python runtime state: ", "initialized"  # Python/pylifecycle.c
+
+
+def without_traceback(text: str) -> str:
+    """Of words with a traceback that says no more than that something was scarce, the one line that says that.
+
+    That is where Python ended for want of memory or descriptors, or could not even begin.
+    """
+    lines = text.splitlines()
+    fatal = [line for line in lines if line.startswith(FATAL)]
+    states = [line.removeprefix(STATE) for line in lines if line.startswith(STATE)]
+    if fatal and states and states[-1] != BEGUN:
+        return f"Python could not begin, for want of memory or descriptors: {fatal[-1].removeprefix(FATAL)}"
+    if lines and lines[-1].startswith(SCARCE) and any(line.startswith("Traceback ") for line in lines):
+        return lines[-1]
+    return text
 
 
 class LastWords:
@@ -45,12 +62,12 @@ class LastWords:
         return self._writer
 
     def text(self, limit: int = KEPT) -> str:
-        """The last words so far; of a child that has ended, all that it said last."""
+        """The last words so far; of a child that has ended, all that it said last, `without_traceback`."""
         if self._reader >= 0:
             # As much as the pipe holds and no more: a child that lives may say the next thing at once.
             for _ in range(2):
                 self._read()
-        return bytes(self._tail[-min(limit, self._keep) :]).decode(errors="replace").strip()
+        return without_traceback(bytes(self._tail[-min(limit, self._keep) :]).decode(errors="replace").strip())
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 PASSED_ON = ("XDG_RUNTIME_DIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")  # paths
 STOP_S = 15.0  # a supervisor that lost its `up` takes its machine down and ends
 TAIL = 1 << 14  # bytes
-SCARCE = ("MemoryError", "OSError: ", "ImportError: ")  # what Python ends with for want of memory or descriptors
 
 
 class Spawned(NamedTuple):
@@ -121,8 +120,6 @@ def _nameless_file() -> int:
 
 
 def _tail(text: bytes, most: int = 20) -> str:
-    """The last lines; of a traceback that says no more than that something was scarce, the last one alone."""
-    lines = text.decode(errors="replace").splitlines()[-most:]
-    if lines and lines[-1].startswith(SCARCE) and any(line.startswith("Traceback ") for line in lines):
-        return lines[-1]
-    return "\n".join(lines)
+    from vmm.last_words import without_traceback
+
+    return without_traceback("\n".join(text.decode(errors="replace").splitlines()[-most:]))

@@ -107,3 +107,15 @@ def test_the_file_servers_complaints_are_not_stored(
     with pytest.raises(VmmError, match="ended without a word") as caught:
         run_clean(main())
     assert caught.value.details and caught.value.details.endswith("I wrote to a pipe, and this is the end")
+
+
+def test_a_python_that_could_not_begin_is_told_in_a_line(run_clean: Runner) -> None:
+    said = "Traceback (most recent call last):\nFatal Python error: no path\nPython runtime state: core initialized\n"
+
+    async def main() -> str:
+        with LastWords() as words:
+            async with spawn([sys.executable, "-c", f"import os; os.write(2, {said.encode()!r})"], stderr=words) as it:
+                await it.wait()
+            return words.text()
+
+    assert run_clean(main()) == "Python could not begin, for want of memory or descriptors: no path"

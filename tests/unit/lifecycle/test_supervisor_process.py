@@ -10,6 +10,12 @@ import pytest
 from engine.lifecycle.supervisor_process import ended_early
 
 TRACE = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 198, in _run_module_as_main\n'
+NOT_BEGUN = (
+    "Exception ignored error evaluating path:\nTraceback (most recent call last):\n"
+    "Fatal Python error: error evaluating path\nPython runtime state: core initialized\n\n"
+    "Current thread 0x00007f72811bcb80 (most recent call first):\n  <no Python frame>\n"
+)
+BEGUN = "Fatal Python error: Segmentation fault\nPython runtime state: initialized\n"
 
 
 @pytest.mark.parametrize(
@@ -19,6 +25,8 @@ TRACE = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 198, 
         ("one\ntwo\n", "one\ntwo"),
         (f"{TRACE}MemoryError\n", "MemoryError"),
         (f"{TRACE}OSError: [Errno 24] Too many open files: 'x'\n", "OSError: [Errno 24] Too many open files: 'x'"),
+        (NOT_BEGUN, "Python could not begin, for want of memory or descriptors: error evaluating path"),
+        (BEGUN, BEGUN.rstrip()),
         (f"{TRACE}KeyError: 'x'\n", f"{TRACE}KeyError: 'x'"),
         ("OSError: seen\nOSError: heard\n", "OSError: seen\nOSError: heard"),
     ],
