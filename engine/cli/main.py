@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     open_closed_streams()
     # Imports make many objects and hardly any garbage. Collecting garbage again and again would take 5 % of the start.
     gc.set_threshold(100_000, 20, 100)
-    from engine.cli.boundary import guarded
+    from engine.cli.boundary import INTERRUPTED, guarded
 
     given, is_light = sys.argv[1:] if arguments is None else arguments, False
 
@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     code = guarded(run)
     gc.freeze()  # so that the last collection, at exit, skips these objects, too
-    if is_light and arguments is None:
+    # Where ^C came while a module was imported that makes code of text, as dataclasses do, `python -m` would take
+    # it for one that nobody has caught, and end by the signal (unhandled_keyboard_interrupt in Modules/main.c).
+    if (is_light or code == INTERRUPTED) and arguments is None:
         _leave(code)
     sys.exit(code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from cli_world import DEADLINE_S, CommandLine
@@ -174,3 +175,16 @@ def test_a_refused_file_costs_no_more_than_reading_it(sandbox: CommandLine) -> N
     for command in ("up", "plan"):
         code, modules = imported(sandbox, (command,))
         assert code == 2 and not modules & {"networkx", "rich", "h11", "compose_spec"}
+
+
+def test_an_interrupt_while_code_is_made_of_text_has_its_exit_code(tmp_path: Path) -> None:
+    """Python remembers that one, and `python -m` would end by the signal although it was caught."""
+    script = """
+import engine.cli.main as program
+program._run_light = lambda arguments: exec("raise KeyboardInterrupt")
+program.main()
+"""
+    (tmp_path / "interrupted_program.py").write_text(script)
+    command = [sys.executable, "-m", "interrupted_program"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
