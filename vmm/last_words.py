@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from types import TracebackType
 from typing import Self
 
@@ -12,18 +13,21 @@ KEPT = 16 * 1024  # a guest can make QEMU complain without end
 READ_SIZE = 1 << 16
 SCARCE = ("MemoryError", "OSError: ", "ImportError: ")  # what Python ends with for want of memory or descriptors
 FATAL, STATE, BEGUN = "Fatal Python error: ", "Python runtime state: ", "initialized"  # Python/pylifecycle.c
+ERROR = re.compile(r"\w+Error(: |$)")
 
 
 def without_traceback(text: str) -> str:
     """Of words with a traceback that says no more than that something was scarce, the one line that says that.
 
-    That is where Python ended for want of memory or descriptors, or could not even begin.
+    That is where Python ended for want of memory or descriptors. Of a Python that could not even begin it is what
+    Python says of that, and the error that it met.
     """
     lines = text.splitlines()
     fatal = [line for line in lines if line.startswith(FATAL)]
     states = [line.removeprefix(STATE) for line in lines if line.startswith(STATE)]
     if fatal and states and states[-1] != BEGUN:
-        return f"Python could not begin, for want of memory or descriptors: {fatal[-1].removeprefix(FATAL)}"
+        met = [line.strip() for line in lines if ERROR.match(line.strip())]
+        return f"Python could not begin: {'; '.join([fatal[-1].removeprefix(FATAL), *met[-1:]])}"
     if lines and lines[-1].startswith(SCARCE) and any(line.startswith("Traceback ") for line in lines):
         return lines[-1]
     return text

@@ -118,4 +118,4 @@ def test_a_python_that_could_not_begin_is_told_in_a_line(run_clean: Runner) -> N
                 await it.wait()
             return words.text()
 
-    assert run_clean(main()) == "Python could not begin, for want of memory or descriptors: no path"
+    assert run_clean(main()) == "Python could not begin: no path"

@@ -12,8 +12,13 @@ from engine.lifecycle.supervisor_process import ended_early
 TRACE = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 198, in _run_module_as_main\n'
 NOT_BEGUN = (
     "Exception ignored error evaluating path:\nTraceback (most recent call last):\n"
+    "  SystemError: readlines returned NULL\n"
     "Fatal Python error: error evaluating path\nPython runtime state: core initialized\n\n"
     "Current thread 0x00007f72811bcb80 (most recent call first):\n  <no Python frame>\n"
+)
+NO_LIBRARY = (
+    "Fatal Python error: init_fs_encoding: no codec\nPython runtime state: core initialized\n"
+    "ModuleNotFoundError: no encodings\n"
 )
 BEGUN = "Fatal Python error: Segmentation fault\nPython runtime state: initialized\n"
 
@@ -25,7 +30,11 @@ BEGUN = "Fatal Python error: Segmentation fault\nPython runtime state: initializ
         ("one\ntwo\n", "one\ntwo"),
         (f"{TRACE}MemoryError\n", "MemoryError"),
         (f"{TRACE}OSError: [Errno 24] Too many open files: 'x'\n", "OSError: [Errno 24] Too many open files: 'x'"),
-        (NOT_BEGUN, "Python could not begin, for want of memory or descriptors: error evaluating path"),
+        (NOT_BEGUN, "Python could not begin: error evaluating path; SystemError: readlines returned NULL"),
+        (
+            NO_LIBRARY,
+            "Python could not begin: init_fs_encoding: no codec; ModuleNotFoundError: no encodings",
+        ),
         (BEGUN, BEGUN.rstrip()),
         (f"{TRACE}KeyError: 'x'\n", f"{TRACE}KeyError: 'x'"),
         ("OSError: seen\nOSError: heard\n", "OSError: seen\nOSError: heard"),
