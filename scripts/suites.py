@@ -37,7 +37,7 @@ def vm(scratch: Path) -> list[list[str]]:
 
 def e2e(scratch: Path) -> list[list[str]]:
     """Two at once: a machine has two processors, but most of what it does takes one, and much of it is waiting."""
-    options = ["-n", "2", "--dist", "loadgroup", "--timeout", "2400", "-rs", "--durations", "40"]
+    options = ["-n", "2", "--dist", "loadfile", "--timeout", "2400", "-rs", "--durations", "40"]
     return [[*PYTEST, "tests/e2e", *options]]
 
 
