@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from vmm.errors import VmmError
 from vmm.fileserver import ANSWERED, READY, quota
 from vmm.last_words import LastWords
-from vmm.process import IN_A_LINE, spawn
+from vmm.process import IN_A_LINE, scratch_directory, spawn
 from vmm.unix_socket import bind_private
 
 # -S: no packages of anybody else. The package itself is found by the path that we were found by.
@@ -149,8 +148,8 @@ async def _watch(
 
 async def try_confinement() -> str:
     """What confines a file server on this host. Tries it, which takes about 100 ms. Raises NotConfined, VmmError."""
-    with tempfile.TemporaryDirectory() as directory:
-        here = Path(directory).resolve()
+    with scratch_directory("sandbox-") as directory:
+        here = directory.resolve()
         async with serve_directory(SharedDirectory(here, "try"), here / "try.sock") as holds:
             return holds
 

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import EngineError
+from vmm.process import scratch_directory
 
 UP_S, CALL_S, END_S, STAGE_S = 1800.0, 300.0, 60.0, 60.0
 NEEDED = ("unshare", "nsenter", "ip", "mount", "openssl", "git")
@@ -130,8 +130,8 @@ class Room:
 def open_room(environment: Mapping[str, str], cache: Path) -> Iterator[Room]:
     """A room without a stage. Its sandboxes end with it, and its directories are removed."""
     with (
-        tempfile.TemporaryDirectory(prefix="sandbox-attack-") as base,
-        tempfile.TemporaryDirectory(prefix="sb-", dir="/tmp") as runtime,  # the path of a socket is short
+        scratch_directory("sandbox-attack-") as base,
+        scratch_directory("sb-", Path("/tmp")) as runtime,  # the path of a socket is short
     ):
         variables = {name: value for name, value in environment.items() if not name.startswith(("SANDBOX_", "XDG_"))}
         for name in ("ANTHROPIC_API_KEY", "GH_TOKEN", "GITHUB_TOKEN", "OPENAI_API_KEY"):  # the room's keys are its own
@@ -140,10 +140,10 @@ def open_room(environment: Mapping[str, str], cache: Path) -> Iterator[Room]:
         home.mkdir()
         variables |= {
             "HOME": str(home), "SANDBOX_CACHE_DIR": str(cache), "SANDBOX_CACHE_SIZE": "none",
-            "SANDBOX_STATE_DIR": f"{base}/state", "SANDBOX_RUNTIME_DIR": runtime,
+            "SANDBOX_STATE_DIR": f"{base}/state", "SANDBOX_RUNTIME_DIR": str(runtime),
             "SANDBOX_CONFIG_DIR": f"{base}/config", "PYTHON_KEYRING_BACKEND": _NO_KEYRING,
         }  # fmt: skip
-        room = Room(Path(base), variables)
+        room = Room(base, variables)
         try:
             yield room
         finally:

@@ -35,14 +35,13 @@ async def run_within(channel: GuestChannel, argv: Sequence[str], *, user: str, c
     """Run `argv`, with standard input, in a guest of this very process, while its event loop goes on running."""
     import asyncio
     import signal
-    import tempfile
-    from pathlib import Path
 
     from vmm.channel.attach import Attachment
     from vmm.channel.relay import Relay
+    from vmm.process import scratch_directory
 
-    with tempfile.TemporaryDirectory(prefix="sandbox-") as directory:
-        control = Path(directory) / "control.sock"
+    with scratch_directory("sandbox-") as directory:
+        control = directory / "control.sock"
         async with Relay(channel, control):
             open_one = asyncio.to_thread(Attachment, control, argv, tty=tty, interactive=True, user=user, cwd=cwd)
             with await open_one as attachment:

@@ -163,7 +163,7 @@ def _merge(changes: Changes, change: Change, entry: Entry | None, content: bytes
         return Step(change, "conflict", why)
     if any(one.target is not None for one in (after, before, entry)):
         return Step(change, "conflict", "it is a link, and both have changed it")
-    merged = merge(changes.before(change), content, changes.after(change))
+    merged = merge(changes.before(change), content, changes.after(change), changes.blobs)
     if merged is None:
         return Step(change, "conflict", "both have changed the same lines")
     executable = after.executable if after.executable != before.executable else entry.executable

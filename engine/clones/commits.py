@@ -104,11 +104,11 @@ def take_bundle(source: Path, bundle: Path, branch: str) -> None:
     """Fetch HEAD of the bundle as `branch`. Raises EngineError, also for an object that git would not make.
 
     It goes through a repository of ours, because git (2.39) checks what it fetches from a repository, and not what it
-    takes from a bundle.
+    takes from a bundle. That lies where the bundle does.
     """
     if not stat.S_ISREG(bundle.lstat().st_mode):
         raise EngineError("the guest's bundle is no file")
-    with tempfile.TemporaryDirectory(prefix="sandbox-pull-") as directory:
+    with tempfile.TemporaryDirectory(prefix="pull-", dir=bundle.parent) as directory:
         between = Path(directory)
         form = run_git(["rev-parse", "--show-object-format"], source).stdout.decode().strip()
         run_git(["init", "--quiet", "--bare", f"--object-format={form}", "."], between, own=True)

@@ -20,7 +20,7 @@ def compare(changes: Changes, chosen: Iterable[Change], *, summary: bool = False
 
     Raises EngineError, also where this host has no git.
     """
-    with tempfile.TemporaryDirectory(prefix="sandbox-diff-") as directory:
+    with tempfile.TemporaryDirectory(prefix="diff-", dir=changes.blobs) as directory:
         place = Path(directory)
         run_git(["init", "--quiet", "--bare", "."], place, own=True)
         run_git(["fast-import", "--quiet"], place, own=True, stdin=b"".join(_import(changes, list(chosen))))
@@ -29,11 +29,14 @@ def compare(changes: Changes, chosen: Iterable[Change], *, summary: bool = False
         return run_git(["diff", *options, "before", "after"], place, own=True).stdout.decode(errors="surrogateescape")
 
 
-def merge(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
-    """The three-way merge of texts; None where both have changed the same lines, or where one is no text."""
+def merge(base: bytes, ours: bytes, theirs: bytes, scratch: Path) -> bytes | None:
+    """The three-way merge of texts; None where both have changed the same lines, or where one is no text.
+
+    It needs a directory in `scratch`, for a moment.
+    """
     if any(b"\0" in content for content in (base, ours, theirs)):
         return None
-    with tempfile.TemporaryDirectory(prefix="sandbox-merge-") as directory:
+    with tempfile.TemporaryDirectory(prefix="merge-", dir=scratch) as directory:
         names = ("host", "base", "clone")
         for name, content in zip(names, (ours, base, theirs), strict=True):
             (Path(directory) / name).write_bytes(content)

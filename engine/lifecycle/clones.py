@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,8 +44,10 @@ class Looked:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A directory for the contents of changes, for the length of the block."""
-    with tempfile.TemporaryDirectory(prefix="sandbox-changes-") as directory:
-        yield Path(directory)
+    from vmm.process import scratch_directory
+
+    with scratch_directory("sandbox-changes-") as directory:
+        yield directory
 
 
 async def pull(layout: Layout, name: str | None, branch: str | None, *, force: bool) -> list[Pulled]:

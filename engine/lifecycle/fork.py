@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,17 +60,24 @@ async def fork(layout: Layout, name: str, count: int, on_event: Callable[[str], 
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         there = stack.enter_context(new_fork(layout))
-        with hold_name(layout, name):
-            source = forkable(layout, name)
-            _check_memory(source, count)
-            on_event(f"writing down what {name} is now")
-            await copy_current_bases(layout.instance(name).clones, there.clones)
-            stood_still = await write_fork(layout, name, there)
-            names = stack.enter_context(_claimed(layout, source, count))
-            running = load_running(layout, name)
-        launch, taken = read_launch(there), taken_ports(layout)
-        launches = [launch_of(launch, there, each, own_ports(launch.forwards, taken)) for each in names]
-        clones = await _start_all(layout, source, running, launches, on_event)
+        held = stack.enter_context(contextlib.ExitStack())
+        held.enter_context(hold_name(layout, name))
+        source = forkable(layout, name)
+        _check_memory(source, count)
+        running = load_running(layout, name)
+        names = stack.enter_context(_claimed(layout, source, count))
+        stood_still = 0.0
+
+        async def write() -> list[Launch]:
+            nonlocal stood_still
+            with held:
+                on_event(f"writing down what {name} is now")
+                await copy_current_bases(layout.instance(name).clones, there.clones)
+                stood_still = await write_fork(layout, name, there)
+            launch, taken = read_launch(there), taken_ports(layout)
+            return [launch_of(launch, there, each, own_ports(launch.forwards, taken)) for each in names]
+
+        clones = await _start_all(layout, source, running, names, write(), on_event)
     notes = tuple(changed_file(source, running, "the clones run" if count > 1 else "the clone runs"))
     return Forked(clones, stood_still, time.monotonic() - began, notes)
 
@@ -126,18 +133,27 @@ async def _start_all(
     layout: Layout,
     source: Instance,
     running: Running | None,
-    launches: list[Launch],
+    names: list[str],
+    writing: Awaitable[list[Launch]],
     on_event: Callable[[str], None],
 ) -> tuple[Instance, ...]:
-    """All of them or, where one fails, none."""
-    starting = [asyncio.ensure_future(start_there(layout, source, running, each, on_event)) for each in launches]
+    """All of them or, where one fails, none. Their supervisors load their modules while what they are to start is
+    written."""
+    loop = asyncio.get_running_loop()
+    launching: list[asyncio.Future[Launch]] = [loop.create_future() for _ in names]
+    starting = [
+        asyncio.ensure_future(start_there(layout, source, running, name, launch, on_event))
+        for name, launch in zip(names, launching, strict=True)
+    ]
     try:
+        for future, launch in zip(launching, await writing, strict=True):
+            future.set_result(launch)
         return tuple(await asyncio.gather(*starting))
     except BaseException:
         for each in starting:
             each.cancel()
         ended = await asyncio.gather(*starting, return_exceptions=True)
-        for launch, one in zip(launches, ended, strict=True):
+        for name, one in zip(names, ended, strict=True):
             if isinstance(one, Instance):
-                await take_down(layout, look_up(layout, launch.name))
+                await take_down(layout, look_up(layout, name))
         raise

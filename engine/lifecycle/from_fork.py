@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,17 +91,23 @@ def _free_port(after: int, taken: Collection[int]) -> int:
 
 
 async def start_there(
-    layout: Layout, record: Instance, running: Running | None, launch: Launch, on_event: Callable[[str], None]
+    layout: Layout,
+    record: Instance,
+    running: Running | None,
+    name: str,
+    launching: Awaitable[Launch],
+    on_event: Callable[[str], None],
 ) -> Instance:
-    """Start the sandbox of `launch`, whose name the caller holds; returns its record when it runs.
+    """Start the sandbox `name`, which the caller holds, with the Launch of `launching`; returns its record.
 
-    `record` and `running` are those of the sandbox that was there, and what its private copies were made of is there,
-    too. Raises EngineError: then nothing is left of it but what `leave_evidence` keeps.
+    Its supervisor loads its modules while the Launch is waited for. `record` and `running` are those of the sandbox
+    that was there, and what its private copies were made of is there, too. Raises EngineError: then nothing is left of
+    it but what `leave_evidence` keeps. Cancelled, it leaves nothing.
     """
-    name = launch.name
     try:
-        copy_bases(ForkPaths(Path(launch.snapshot)).clones, layout.instance(name).clones)
         async with start_supervisor(layout, layout.instance(name)) as supervisor:
+            launch = await launching
+            copy_bases(ForkPaths(Path(launch.snapshot)).clones, layout.instance(name).clones)
             record = _record(record, launch, supervisor.pid)
             if running is not None:
                 save_running(layout, name, running)
@@ -120,6 +126,13 @@ async def start_there(
         with contextlib.suppress(EngineError):
             forget_instance(layout, name)
         raise
+
+
+def ready(launch: Launch) -> asyncio.Future[Launch]:
+    """A Launch that is there already, for `start_there`."""
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(launch)
+    return future
 
 
 def _record(source: Instance, launch: Launch, pid: int) -> Instance:

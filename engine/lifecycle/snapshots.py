@@ -21,7 +21,15 @@ from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
 from engine.lifecycle.fork import forkable, write_fork
 from engine.lifecycle.forks import below, disks, forks_locked, new_fork, sweep_forks
-from engine.lifecycle.from_fork import copy_current_bases, launch_of, own_ports, read_launch, start_there, taken_ports
+from engine.lifecycle.from_fork import (
+    copy_current_bases,
+    launch_of,
+    own_ports,
+    read_launch,
+    ready,
+    start_there,
+    taken_ports,
+)
 from engine.resolve.host_ports import port_is_free
 from engine.state.configuration import Running, load_running, recorded
 from engine.state.instances import Instance, claim, hold_name
@@ -178,7 +186,8 @@ async def start_from(
                     f"there is a sandbox called {name}", hint="--name chooses another name, or `sandbox down`"
                 )
             new = launch_of(launch, kept, name, _ports(layout, launch.forwards))
-            return await start_there(layout, record, running, new, on_event), time.monotonic() - began
+            clone = await start_there(layout, record, running, name, ready(new), on_event)
+            return clone, time.monotonic() - began
 
 
 def _check_file(loaded: Loaded, label: str, record: Instance, running: Running) -> None:

@@ -16,7 +16,7 @@ from engine.supervisor.kept import write_kept
 from engine.supervisor.launch import Launch
 from engine.supervisor.temporary import TemporaryRules
 from vmm.channel.stream import LocalStream
-from vmm.disk import copy_disk, make_overlay
+from vmm.disk import copy_disk, write_overlay
 from vmm.forking import LAYERS_MOST, Forked, fork
 from vmm.jail import backing_files
 
@@ -82,7 +82,7 @@ class Forker:
         # From here on the disk up to now is a layer that nobody writes into. Its name is relative, here and in a copy.
         layer = paths.free_layer()
         os.link(paths.disk, layer)
-        await make_overlay(launch.base().tools, paths.next_disk, layer, "qcow2", relative=True)
+        write_overlay(paths.next_disk, layer, "qcow2", relative=True)
         layers = [layer, *(path for path in backing_files(layer) if path.parent == layer.parent)]
         forked = await fork(
             self._guest.machine,

@@ -134,8 +134,13 @@ def is_own(module: str, source: str, line: int) -> bool:
     return all(f"vmm.{alias.name}" in CONFINED_OWN for node in taken for alias in node.names) and bool(taken)
 
 
+# In the guest, and where a system has no file without a name.
+WITHOUT_GUARD = ("engine/clones/in_guest.py", "engine/gateway/authority.py")
+
+
 def forbidden_calls(where: str, source: str) -> Iterator[str]:
-    """Printing and ending the process are the command line's, and those of programs of their own."""
+    """Printing and ending the process are the command line's, and those of programs of their own. No process leaves a
+    temporary file when it is killed."""
     is_program = where.startswith(("engine/cli/", "vmm/guest/", "engine/attacks/guest/")) or where in PROGRAMS
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
@@ -143,6 +148,10 @@ def forbidden_calls(where: str, source: str) -> Iterator[str]:
         text = ast.unparse(node.func)
         if text in ("print", "sys.exit", "exit", "os._exit", "sys.stdout.write") and not is_program:
             yield f"{where}:{node.lineno}: {text} below engine/cli"
+        if text.startswith("tempfile.") and text not in ("tempfile.gettempdir", "tempfile.TemporaryFile"):
+            named = any(keyword.arg == "dir" for keyword in node.keywords)
+            if not named and where not in WITHOUT_GUARD:
+                yield f"{where}:{node.lineno}: {text} without `dir`: one that is killed leaves it (scratch_directory)"
         for keyword in node.keywords:
             if keyword.arg == "preexec_fn" or (keyword.arg == "shell" and ast.unparse(keyword.value) != "False"):
                 yield f"{where}:{node.lineno}: {keyword.arg}"
@@ -206,6 +215,8 @@ def test_the_rules_catch(where: str, source: str) -> None:
         ("engine/a.py", "import sys; sys.exit(1)"),
         ("vmm/a.py", "run(a, shell=True)"),
         ("vmm/a.py", "run(a, preexec_fn=f)"),
+        ("engine/a.py", "with tempfile.TemporaryDirectory() as directory: pass"),
+        ("engine/cli/a.py", "tempfile.mkdtemp(prefix='a')"),
     ],
 )
 def test_the_call_rules_catch(where: str, source: str) -> None:
@@ -222,3 +233,4 @@ def test_what_is_allowed() -> None:
     assert not list(complaints("sandboxfile/sections/endpoints.py", "from urllib.parse import urlsplit"))
     assert not list(complaints("sandboxfile/deep/a.py", "from . import b\nfrom ..model import Sandbox"))
     assert not list(forbidden_calls("engine/cli/main.py", "import sys; sys.exit(print())"))
+    assert not list(forbidden_calls("engine/a.py", "tempfile.TemporaryDirectory(dir=scratch)"))

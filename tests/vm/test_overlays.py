@@ -19,7 +19,8 @@ MIB = 1 << 20
 
 
 @pytest.mark.parametrize("size", [MIB, 513 * MIB, 20 << 30, (5 << 40) + 4096])
-def test_it_is_as_qemus_own(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_it_is_as_qemus_own(tmp_path: Path, size: int, relative: bool) -> None:
     async def main() -> None:
         tools = await shared_tools()
 
@@ -30,8 +31,8 @@ def test_it_is_as_qemus_own(tmp_path: Path, size: int) -> None:
         with (tmp_path / "base.raw").open("wb") as file:
             file.truncate(size)
         write_overlay(tmp_path / "first.qcow2", tmp_path / "base.raw", "raw")
-        write_overlay(tmp_path / "ours.qcow2", tmp_path / "first.qcow2", "qcow2")
-        await make_overlay(tools, tmp_path / "theirs.qcow2", tmp_path / "first.qcow2", "qcow2")
+        write_overlay(tmp_path / "ours.qcow2", tmp_path / "first.qcow2", "qcow2", relative=relative)
+        await make_overlay(tools, tmp_path / "theirs.qcow2", tmp_path / "first.qcow2", "qcow2", relative=relative)
         told = [await ask("info", "--output=json", str(tmp_path / f"{name}.qcow2")) for name in ("ours", "theirs")]
         for each in told:
             for key in ("filename", "actual-size", "children"):

@@ -27,7 +27,7 @@ from engine.resolve.debian import DebianMirrors
 from vmm.errors import VmmError
 from vmm.jail import tool_jail
 from vmm.machine import Machine, start_machine
-from vmm.process import ProcessError, run
+from vmm.process import ProcessError, run, scratch_directory
 from vmm.spec import GATEWAY_ADDRESS, Accelerator, Drive, MachineSpec, Memory, kernel_arguments
 from vmm.tools import Tools
 
@@ -75,8 +75,7 @@ async def run_in_builder(
     initrd.write_bytes(pack_initramfs(tools))
     async with contextlib.AsyncExitStack() as stack:
         if sockets is None:
-            own = tempfile.TemporaryDirectory(prefix="sandbox-", dir=_short_directory())
-            sockets = Path(stack.enter_context(own))
+            sockets = stack.enter_context(scratch_directory("sandbox-", _short_directory()))
         journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl")))
         net = await stack.enter_async_context(
             open_network(tools, policy, sockets, journal, proxies=Proxies(host_variables(os.environ)))
@@ -185,6 +184,6 @@ def _memory_size() -> int:
     return min(max(total // 4, 2 * 1024**3), 4 * 1024**3) // 1024**2 * 1024**2
 
 
-def _short_directory() -> str | None:
+def _short_directory() -> Path | None:
     """A directory for sockets, whose paths must be short: /tmp where the user's temporary directory has a long path."""
-    return None if len(tempfile.gettempdir()) < 60 else "/tmp"
+    return None if len(tempfile.gettempdir()) < 60 else Path("/tmp")

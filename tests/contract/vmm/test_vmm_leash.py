@@ -35,7 +35,7 @@ asyncio.run(main())
 OWNER = """
 import signal, sys
 from pathlib import Path
-from vmm.process import guarded_directory
+from vmm.process import guarded_directory, scratch_directory
 
 with guarded_directory(Path(sys.argv[1])) as directory:
     (directory / "below").mkdir()
@@ -139,9 +139,14 @@ def test_the_directory_is_removed_although_its_guard_was_killed(
     assert not directory.exists()
 
 
-def test_a_killed_owner_leaves_no_directory(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    directory = tmp_path / "a"
-    owner = start(OWNER, str(directory))
+@pytest.mark.parametrize("scratch", [False, True])
+def test_a_killed_owner_leaves_no_directory(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], scratch: bool
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    program = OWNER.replace("guarded_directory(", "scratch_directory('a-', ") if scratch else OWNER
+    owner = start(program, str(here if scratch else here / "a"))
     assert owner.stdout is not None
     assert owner.stdout.readline() == "made\n"
     [guard] = [int(pid) for pid in Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()]
@@ -154,7 +159,7 @@ def test_a_killed_owner_leaves_no_directory(tmp_path: Path, start: Callable[...,
         assert select.select([descriptor], [], [], 20)[0]
     finally:
         os.close(descriptor)
-    assert not directory.exists()
+    assert not list(here.iterdir())
 
 
 def test_a_guard_waits_for_the_last_holder_of_the_pipe(tmp_path: Path) -> None:

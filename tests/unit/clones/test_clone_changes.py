@@ -109,11 +109,14 @@ def test_names_that_git_would_read_otherwise(cloned: Cloned) -> None:
     assert "new file" in compare(changes, changes.found)
 
 
-def test_merging() -> None:
+def test_merging(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
     base = b"1\n2\n3\n4\n5\n"
-    assert merge(base, b"1!\n2\n3\n4\n5\n", b"1\n2\n3\n4\n5!\n") == b"1!\n2\n3\n4\n5!\n"
-    assert merge(base, b"1!\n2\n3\n4\n5\n", b"1?\n2\n3\n4\n5\n") is None
-    assert merge(b"\0", b"\0a", b"\0b") is None
+    assert merge(base, b"1!\n2\n3\n4\n5\n", b"1\n2\n3\n4\n5!\n", here) == b"1!\n2\n3\n4\n5!\n"
+    assert merge(base, b"1!\n2\n3\n4\n5\n", b"1?\n2\n3\n4\n5\n", here) is None
+    assert merge(b"\0", b"\0a", b"\0b", here) is None
+    assert not list(here.iterdir())
 
 
 def archive(told: Any, *members: tuple[str, dict[str, Any], bytes]) -> Callable[[], bytes]:

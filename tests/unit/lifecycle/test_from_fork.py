@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -146,13 +147,20 @@ def test_what_cannot_be_started_leaves_nothing(layout: Layout, monkeypatch: pyte
 
     @contextlib.asynccontextmanager
     async def start_supervisor(layout: Layout, paths: Any) -> AsyncIterator[Any]:
-        assert paths.clone(0).is_dir()
-        raise EngineError("no memory")
-        yield
+        paths.directory.mkdir(parents=True)
+
+        async def send(launch: Launch) -> None:
+            assert paths.clone(0).is_dir()
+            raise EngineError("no memory")
+
+        yield SimpleNamespace(pid=os.getpid(), send=send)
+
+    async def start() -> None:
+        await from_fork.start_there(layout, record("shop"), None, "shop-2", from_fork.ready(launch), print)
 
     monkeypatch.setattr(from_fork, "start_supervisor", start_supervisor)
     with pytest.raises(EngineError, match="shop-2: no memory"):
-        asyncio.run(from_fork.start_there(layout, record("shop"), None, launch, print))
+        asyncio.run(start())
     assert not layout.instance("shop-2").directory.exists()
 
 
@@ -196,3 +204,44 @@ def test_a_file_that_says_something_else_is_told_of(tmp_path: Path, text: str) -
         from_fork.changed_file(record("shop")._replace(file=str(file)), cast("Any", running), "the clone runs")
     )
     assert len(notes) == (0 if text == "name: shop\n" else 1), notes
+
+
+def test_supervisors_load_while_the_machine_is_written(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told what to start when it is written; where that fails, none of them is left."""
+    began, told, ended, failing = asyncio.Event(), list[str](), list[str](), [True, False]
+
+    @contextlib.asynccontextmanager
+    async def start_supervisor(layout: Layout, paths: Any) -> AsyncIterator[Any]:
+        paths.directory.mkdir(parents=True)
+        began.set()
+
+        async def send(launch: Launch) -> None:
+            told.append(launch.name)
+
+        async def is_ready(on_event: Any) -> list[Any]:
+            return []
+
+        try:
+            yield SimpleNamespace(pid=os.getpid(), send=send, ready=is_ready)
+        finally:
+            ended.append(paths.directory.name)
+
+    async def write_fork(layout: Layout, name: str, there: Any) -> float:
+        await asyncio.wait_for(began.wait(), 10)
+        assert not told
+        if failing.pop(0):
+            raise EngineError("the disk is full")
+        there.aside.launch.write_text(LAUNCH.to_json())
+        return 0.25
+
+    monkeypatch.setattr(forking, "forkable", lambda layout, name: record("shop"))
+    monkeypatch.setattr(forking, "write_fork", write_fork)
+    monkeypatch.setattr(from_fork, "start_supervisor", start_supervisor)
+    with pytest.raises(EngineError, match=r"\Athe disk is full"):
+        asyncio.run(forking.fork(layout, "shop", 2, print))
+    assert not told and sorted(ended) == ["shop-2", "shop-3"]
+    assert not layout.instance("shop-2").directory.exists() and not layout.instance("shop-3").directory.exists()
+    began.clear()
+    forked = asyncio.run(forking.fork(layout, "shop", 2, print))
+    assert [clone.name for clone in forked.clones] == ["shop-2", "shop-3"] == sorted(told)
+    assert forked.stood_still_s == 0.25

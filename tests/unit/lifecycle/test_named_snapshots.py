@@ -70,8 +70,9 @@ class World:
         there.aside.temporary.write_text(json.dumps(self.said))
         return 0.25
 
-    async def _start(self, layout: Layout, record: Any, running: Any, launch: Launch, on_event: Any) -> Any:
-        assert running.configuration.sandbox["name"] == "shop" and record == self.record
+    async def _start(self, layout: Any, record: Any, running: Any, name: str, launching: Any, on_event: Any) -> Any:
+        launch = await launching
+        assert name == launch.name and running.configuration.sandbox["name"] == "shop" and record == self.record
         self.started.append(launch)
         return record._replace(name=launch.name)
 

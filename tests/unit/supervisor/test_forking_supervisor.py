@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -57,12 +56,7 @@ class World:
         )
         self.gateway = SimpleNamespace(authority=Authority.create("shop"), addresses={"old.example": "10.0.2.101"})
         monkeypatch.setattr(forking, "fork", self._fork)
-        monkeypatch.setattr(forking, "make_overlay", self._make_overlay)
         monkeypatch.setattr(Launch, "base", lambda launch: SimpleNamespace(tools=None))
-
-    async def _make_overlay(self, tools: Any, path: Path, backing: Path, kind: str, *, relative: bool) -> None:
-        assert relative, "so that a copy of the layers is whole"
-        path.write_bytes(qcow2(os.path.relpath(backing, path.parent)))
 
     async def _fork(self, machine: Any, template: Any, shape: Any, directory: Path, overlay: Path,
                     on_disk: Callable[[], object], *, needed: int) -> Any:  # fmt: skip
