@@ -350,6 +350,8 @@ async def _live(
             record = update_record(layout, record, state="running", services=services, warnings=list(events.warnings))
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports, sandbox.busy, share.set)
+            log = functools.partial(print, flush=True)  # the supervisor's
+            await stack.enter_async_context(_beside(sandbox.guest.channel.follow(log)))
             keeper = Keeper(layout, record, sandbox.guest.channel)
             temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
             pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary, sandbox.lost)
@@ -373,7 +375,7 @@ async def _live(
                     starting.done()
                 variables = {**adjuster.revise(launch).secrets.environment, **launch.proxies}
                 ends = Ends(sandbox.guest, sandbox.ports, layout, record, stop, keeper, pauser, stopper, variables)
-                return await ends.wait(functools.partial(print, flush=True))  # the supervisor's log
+                return await ends.wait(log)
     except (VmmError, EngineError) as error:
         update_record(layout, record, **_failed(resumption, starting, error.brief))
         hint = "; ".join(read_troubles(paths.troubles)) or error.hint  # what is in its way explains it best

@@ -30,6 +30,7 @@ from vmm.guest.guestd.wire import (
 READ_SIZE = 1 << 18
 ANSWER_MARGIN_S = 2.0  # beyond an operation's own deadline, for its answer to arrive
 HELLO_AGAIN_S = 3.0
+FOLLOW_S = 0.5  # before a guestd that has restarted is greeted
 CLOSE_S = 1.0
 UNREAD_LIMIT = 1 << 20  # queued for a peer; beyond it we read nothing of one that reads nothing of ours
 OUTPUT_LIMIT = 64 << 20  # what `run` keeps of each of stdout and stderr: the end of it
@@ -70,6 +71,7 @@ class GuestChannel:
         self._answer: asyncio.Future[bytes] | None = None
         self._nonce = b""
         self._task: asyncio.Task[None] | None = None
+        self._restarted = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -149,6 +151,23 @@ class GuestChannel:
         self._lost = None
         self.peer = hello
         return hello
+
+    async def follow(self, log: Callable[[str], object]) -> None:
+        """Take the guest over again each time guestd has restarted, so that what is asked next is answered.
+
+        What ran in a stream has failed by then. At most once in FOLLOW_S, as root in the guest decides how often that
+        is. Where guestd does not answer, nobody tries again: all that a guest sends in vain would have to be read.
+        Ends only when it is cancelled, or with the connection.
+        """
+        while self._ended is None:
+            await self._restarted.wait()
+            await asyncio.sleep(FOLLOW_S)
+            self._restarted.clear()
+            try:
+                await self.hello()
+                log("guestd has restarted, and answers again")
+            except GuestError as error:
+                log(f"guestd has restarted: {error.brief}")
 
     async def call(self, op: str, timeout_s: float, **args: Any) -> dict[str, Any]:
         """One operation of guestd (or the supervisor), and its answer. `timeout_s` is its deadline, there and here.
@@ -292,6 +311,7 @@ class GuestChannel:
                 self._answer.set_result(frame.payload[NONCE_SIZE:])
         elif frame.stream == 0 and frame.kind == RESTARTED:
             self._lose(GuestError("guestd restarted"))
+            self._restarted.set()
 
     def _gone(self, error: GuestError) -> None:
         self._ended = error

@@ -75,6 +75,9 @@ if os.fork():
     subprocess.run(["systemctl", "start", "sandbox-guestd"])
     os._exit(0)
 Loop.send_result, Loop._start = lie, note
+send = Loop.send
+# It does not say that it is another one: the host would greet it first.
+Loop.send = lambda loop, stream, kind, *more: None if kind == wire.RESTARTED else send(loop, stream, kind, *more)
 liar = Loop(os.open(port, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), is_port=True)
 say(word)
 look(liar)

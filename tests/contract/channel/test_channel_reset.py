@@ -270,6 +270,42 @@ def test_a_hostile_guest_gets_an_error_and_no_memory(bytes_sent: bytes, words: s
     with_fake(scenario)
 
 
+def test_a_guestd_that_has_restarted_is_greeted_again() -> None:
+    """What was asked before has failed, and what is asked then is answered."""
+
+    async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
+        greeting = asyncio.create_task(fake.greet())
+        await channel.hello(T)
+        await greeting
+        said, answers = list[str](), asyncio.Event()
+
+        def log(line: str) -> None:
+            said.append(line)
+            answers.set()
+
+        following = asyncio.create_task(channel.follow(log))
+        for _ in range(2):
+            asked = channel.open_stream("exec", {"argv": ["true"]})
+            assert (await fake.frame()).kind == OPEN
+            fake.writer.write(encode_frame(0, RESTARTED))
+            with pytest.raises(GuestError, match="guestd restarted"):
+                await asked.result()
+            with pytest.raises(GuestError, match="guestd restarted"):
+                await channel.call("ping", T)
+            await fake.greet()
+            await answers.wait()
+            answers.clear()
+            calling = asyncio.create_task(channel.call("ping", T))
+            frame = await fake.frame()
+            fake.writer.write(encode_frame(frame.stream, RESULT, 0, b'{"ok": {}}'))
+            assert await calling == {}
+        assert said == ["guestd has restarted, and answers again"] * 2
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    with_fake(scenario)
+
+
 def test_a_guest_that_ignores_its_credit_is_cut_off() -> None:
     async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         greeting = asyncio.create_task(fake.greet())
