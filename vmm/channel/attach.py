@@ -15,7 +15,7 @@ import time
 from vmm.channel.answers import exit_code
 from vmm.channel.conversation import Conversation
 from vmm.channel.dial import READ_SIZE, dial
-from vmm.channel.errors import GuestError
+from vmm.channel.errors import GuestError, restarted
 from vmm.channel.patience import Patience
 from vmm.channel.terminal import raw_terminal, terminal_size
 from vmm.guest.guestd.wire import (
@@ -258,7 +258,7 @@ class Attachment:
 
     def _accept(self, frame: Frame) -> None:
         if frame.stream == 0 and frame.kind == RESTARTED:
-            self._command.lose(GuestError("guestd restarted"))
+            self._command.lose(restarted())
         elif frame.stream == self._asked != STREAM and frame.kind == RESULT and frame.sub != MORE:
             self._patience.end()
         elif frame.stream == STREAM:

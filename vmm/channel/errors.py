@@ -29,6 +29,11 @@ class GuestError(VmmError):
         return cls(brief or "the guest failed without saying why", details or None, hint or None)
 
 
+def restarted() -> GuestError:
+    """What becomes of all that was asked of a guestd that is another one now."""
+    return GuestError("guestd restarted in the guest", hint="try again: the sandbox goes on in a moment")
+
+
 def _text(value: object) -> str:
     """Of lists and objects nothing: they may be nested deeper than Python can print."""
     return str(value) if value and isinstance(value, str | int | float) else ""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from vmm.channel.answers import exit_code
-from vmm.channel.errors import GuestError
+from vmm.channel.errors import GuestError, restarted
 from vmm.channel.greeting import Hello, read_hello
 from vmm.channel.stream import Stream
 from vmm.connection import close_writer
@@ -310,7 +310,7 @@ class GuestChannel:
             if self._answer and not self._answer.done() and frame.payload[:NONCE_SIZE] == self._nonce:
                 self._answer.set_result(frame.payload[NONCE_SIZE:])
         elif frame.stream == 0 and frame.kind == RESTARTED:
-            self._lose(GuestError("guestd restarted"))
+            self._lose(restarted())
             self._restarted.set()
 
     def _gone(self, error: GuestError) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vmm.channel.conversation import Conversation
 from vmm.channel.dial import HELLO_S, READ_SIZE, dial
-from vmm.channel.errors import GuestError
+from vmm.channel.errors import GuestError, restarted
 from vmm.guest.guestd.wire import RESTARTED, Decoder
 
 
@@ -27,7 +27,7 @@ def ask(control: Path, op: str, request: dict[str, Any], timeout_s: float) -> di
                     if frame.stream == question.number:
                         question.accept(frame)
                     elif frame.stream == 0 and frame.kind == RESTARTED:
-                        question.lose(GuestError("guestd restarted"))
+                        question.lose(restarted())
                 if not data or decoder.skipped:
                     question.lose(GuestError("the guest is gone"))
         except TimeoutError:
