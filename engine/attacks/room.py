@@ -131,8 +131,10 @@ def open_room(environment: Mapping[str, str], cache: Path) -> Iterator[Room]:
     """A room without a stage. Its sandboxes end with it, and its directories are removed."""
     with (
         scratch_directory("sandbox-attack-") as base,
-        scratch_directory("sb-", Path("/tmp")) as runtime,  # the path of a socket is short
+        scratch_directory("sb-", Path("/tmp")) as short,  # the path of a socket is short
     ):
+        runtime = short / "r"  # a process with this path belongs to a sandbox; the guard of `short` does not have it
+        runtime.mkdir()
         variables = {name: value for name, value in environment.items() if not name.startswith(("SANDBOX_", "XDG_"))}
         for name in ("ANTHROPIC_API_KEY", "GH_TOKEN", "GITHUB_TOKEN", "OPENAI_API_KEY"):  # the room's keys are its own
             variables.pop(name, None)

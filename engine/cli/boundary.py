@@ -22,6 +22,18 @@ _OUTSIDE = frozenset(
     if hasattr(errno, name)
 )
 
+# What the dynamic linker says of a library for which there were no memory or descriptors (glibc's elf/dl-load.c), and
+# what Python says of a function of its own that failed and did not say why: that is the want of memory, too.
+_SCARCE = (
+    "failed to map segment from shared object",
+    "cannot allocate memory",
+    "cannot create shared object descriptor",
+    "cannot read file data",
+    "cannot open shared object file: Error 24",
+    "Too many open files",
+    "error return without exception set",
+)
+
 
 def guarded(action: Callable[[], Any]) -> int:
     """Run `action` and return the exit code: an int that it returned, else 0. Failures are shown on standard error."""
@@ -80,6 +92,9 @@ def show(error: BaseException) -> int:
     if isinstance(error, MemoryError):
         # What would put it into other forms may need memory that there is not.
         print("error: there is no memory left for this command", file=sys.stderr)
+        return FAILED
+    if isinstance(error, ImportError | SystemError) and any(words in str(error) for words in _SCARCE):
+        print(f"error: a part of this command could not be loaded: {_redacted(str(error))}", file=sys.stderr)
         return FAILED
     return _show_bug(error)
 

@@ -71,9 +71,7 @@ async def start(
         began = time.monotonic()
         async with start_supervisor(layout, paths) as supervisor:
             # The supervisor loads its modules while this process asks the package clients.
-            launch = await asyncio.to_thread(
-                _launch, built, name, credentials, dressed, unconfined_mounts, not for_task
-            )
+            launch = await asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts, for_task)
             record = _record(built, launch, dressed, supervisor.pid)
             record = record._replace(keeps=None) if for_task else record
             running = _running(built, launch, credentials)
@@ -129,7 +127,7 @@ def _running(built: Built, launch: Launch, credentials: Credentials) -> Running:
 
 
 def _launch(
-    built: Built, name: str, credentials: Credentials, dressed: Dressed, unconfined_mounts: bool, publish: bool
+    built: Built, name: str, credentials: Credentials, dressed: Dressed, unconfined_mounts: bool, for_task: bool
 ) -> Launch:
     loaded, sandbox = built.blueprint.loaded, built.blueprint.loaded.sandbox
     registries = Registries.of_image(built.entries["image"])
@@ -146,7 +144,7 @@ def _launch(
         mounts=wanted_mounts(loaded),
         rules=tuple(policy.rules),
         doors=tuple(doors_of(policy)),
-        forwards=wanted_forwards(loaded) if publish else (),
+        forwards=() if for_task else wanted_forwards(loaded),
         identity=Identity(
             hostname=name,
             environment={"SANDBOX": "1", "SANDBOX_NAME": name, **dressed.environment},
@@ -165,4 +163,5 @@ def _launch(
         clones=wanted_clones(loaded),
         network_rate=sandbox.machine.network_rate,
         cpu_weight=sandbox.machine.cpu_weight,
+        for_task=for_task,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from engine.state.instances import look_up
 from engine.state.layout import Layout
 from vmm.channel.client import connect
 from vmm.errors import VmmError
+
+KEEP_S = 10.0  # for a supervisor to take notice
 
 
 @dataclass(frozen=True)
@@ -125,28 +128,33 @@ async def run_task(
     assert agent is not None, "agent_of has found one"
     argv = headless_command(definition, task.prompt, agent.args)
     keep = task.keep
-    try:
-        async with starting or asyncio.Lock():
-            (outcome,) = await carry_out(plan, audience)
-        instance = outcome.instance
-        assert instance.agent is not None, "the file has one"
-        mounts = [mount["source"] for mount in instance.mounts[:1]]
-        before = await asyncio.to_thread(look_at, mounts)
-        async with await connect(layout.instance(instance.name).sockets.control) as guest:
-            where = instance.working_directory
-            end = await run_agent(guest, instance.agent, argv, where, task.timeout_s, on_stderr)
-        after = await asyncio.to_thread(look_at, mounts)
-        changed = tuple(changed_between(before, after)) if before.whole and after.whole else None
-        diff = None
-        if instance.clones:
-            changed, diff = await _look_at_clones(layout, instance.name)
-            keep = keep or diff is None  # else what was changed would be lost unseen
-        refused = hosts_in_vain(journal_lines(layout.instance(instance.name).journal, refused=True))
-        answered = read_answer(definition.commands, end.output)
-        keep = keep or (task.keep_on_failure and bool(end.code or answered.failed))
-    finally:
-        if not keep:
-            await asyncio.shield(take_down(layout, look_up(layout, intent.name)))
+    keep_there: Callable[[], Awaitable[None]] | None = None
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            async with starting or asyncio.Lock():
+                (outcome,) = await carry_out(plan, audience)
+            keep_there = await stack.enter_async_context(_tied(layout, intent.name))
+            instance = outcome.instance
+            assert instance.agent is not None, "the file has one"
+            mounts = [mount["source"] for mount in instance.mounts[:1]]
+            before = await asyncio.to_thread(look_at, mounts)
+            async with await connect(layout.instance(instance.name).sockets.control) as guest:
+                where = instance.working_directory
+                end = await run_agent(guest, instance.agent, argv, where, task.timeout_s, on_stderr)
+            after = await asyncio.to_thread(look_at, mounts)
+            changed = tuple(changed_between(before, after)) if before.whole and after.whole else None
+            diff = None
+            if instance.clones:
+                changed, diff = await _look_at_clones(layout, instance.name)
+                keep = keep or diff is None  # else what was changed would be lost unseen
+            refused = hosts_in_vain(journal_lines(layout.instance(instance.name).journal, refused=True))
+            answered = read_answer(definition.commands, end.output)
+            keep = keep or (task.keep_on_failure and bool(end.code or answered.failed))
+        finally:
+            if not keep:
+                await asyncio.shield(take_down(layout, look_up(layout, intent.name)))
+            elif keep_there is not None:
+                await asyncio.shield(keep_there())
     unneeded = unneeded_by(definition)
     return Done(
         definition.name,
@@ -164,6 +172,20 @@ async def run_task(
         keep,
         diff,
     )
+
+
+@contextlib.asynccontextmanager
+async def _tied(layout: Layout, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """For the length of the block the sandbox ends with this process, also if that is killed. What this yields lets it
+    stay. Raises VmmError."""
+    async with await connect(layout.instance(name).sockets.control) as client:
+
+        async def keep() -> None:
+            with contextlib.suppress(VmmError):  # it has ended already
+                await client.call("tie", timeout_s=KEEP_S, keep=True)
+
+        client.open_stream("tie", {})  # it ends with the connection
+        yield keep
 
 
 async def _look_at_clones(layout: Layout, name: str) -> tuple[tuple[str, ...] | None, str | None]:

@@ -50,6 +50,7 @@ from engine.supervisor.ports import OpenPorts
 from engine.supervisor.record import update_record
 from engine.supervisor.stopping import Starting, Stopper
 from engine.supervisor.temporary import TemporaryRules
+from engine.supervisor.tie import Tie, forget_torn
 from engine.supervisor.troubles import Troubles, told_of_room
 from engine.supervisor.vaults import open_vault
 from vmm.channel.relay import Relay
@@ -302,7 +303,10 @@ async def supervise(
     if launch.forked and not launch.resume and not launch.boot:
         resumption = Resumption(paths, KeptPaths(Path(launch.snapshot)))
     starting = Starting(paths) if launch.boot else None
-    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, begun, resumption, starting))
+    tie = Tie(stop)
+    if not launch.for_task or resumption is not None or starting is not None:  # it was to stay
+        tie.loosen()
+    life = asyncio.create_task(_live(launch, layout, paths, events, up, stop, tie, begun, resumption, starting))
     # Until `ready` the other end is `up`: when it goes away, so do we. Afterwards it closes in peace.
     abandoned = asyncio.create_task(reader.read(1))
     stopping = asyncio.create_task(stop.wait())
@@ -321,6 +325,8 @@ async def supervise(
         for task in (abandoned, stopping, ready):
             task.cancel()
         await events.close()
+        if tie.torn and life.done() and (why := forget_torn(layout, launch.name)) is not None:
+            print(f"its command was killed, and its files stay: {why}", flush=True)
 
 
 async def _live(
@@ -330,6 +336,7 @@ async def _live(
     events: Events,
     up: asyncio.Event,
     stop: asyncio.Event,
+    tie: Tie,
     begun: Begun | None,
     resumption: Resumption | None,
     starting: Starting | None,
@@ -362,7 +369,7 @@ async def _live(
                     sandbox.taken.done()
             elif (why := await keeper.restore()) is not None:
                 events.warn(f"what was kept of the agent could not be brought back: {why}")
-            handlers = {"down": _down(stop, keeper), "keep": keeper.handle, "apply": adjuster.handle}
+            handlers = {"down": _down(stop, keeper), "keep": keeper.handle, "apply": adjuster.handle, "tie": tie.handle}
             handlers["status"] = _status(layout, launch.name)
             handlers |= {"pause": pauser.handle, "stop": stopper.handle}
             handlers["fork"] = Forker(layout, launch, sandbox.guest, adjuster, temporary).handle
@@ -374,8 +381,12 @@ async def _live(
                 if starting is not None:
                     starting.done()
                 variables = {**adjuster.revise(launch).secrets.environment, **launch.proxies}
+                if launch.for_task:
+                    await stack.enter_async_context(_beside(tie.expect()))
                 ends = Ends(sandbox.guest, sandbox.ports, layout, record, stop, keeper, pauser, stopper, variables)
-                return await ends.wait(log)
+                code = await ends.wait(log)
+                tie.loosen()  # its clients go now
+                return code
     except (VmmError, EngineError) as error:
         update_record(layout, record, **_failed(resumption, starting, error.brief))
         hint = "; ".join(read_troubles(paths.troubles)) or error.hint  # what is in its way explains it best

@@ -34,6 +34,7 @@ class Launch:
     With `resume`, the sandbox goes on where it was paused; with `boot`, it boots the disk that it was stopped with.
     With `forked`, `snapshot` is the directory of what a running sandbox was at one moment (ForkPaths): what is in its
     guest is not brought there once more. `network_rate` is in bytes per second. `cpu_weight` is a control group's.
+    With `for_task` it is there for one command, and ends with that (tie.py).
     """
 
     name: str
@@ -62,6 +63,7 @@ class Launch:
     boot: bool = False
     network_rate: int | None = None
     cpu_weight: int = DEFAULT
+    for_task: bool = False
 
     def base(self) -> Base:
         return Base(load_tools(Path(self.toolchain)), Path(self.root), Path(self.initrd), self.shape)

@@ -43,6 +43,16 @@ BAD_FILE = SandboxfileError([Diagnostic(None, (), "this is wrong")])
         (OSError(errno.EROFS, "Read-only file system", "/x"), 1, "error: /x: Read-only file system\n"),
         (BaseExceptionGroup("", [ValueError(), ExceptionGroup("", [EngineError("inner")])]), 1, "error: inner\n"),
         (MemoryError(), 1, "error: there is no memory left for this command\n"),
+        (
+            ImportError("_ctypes.so: failed to map segment from shared object"),
+            1,
+            "error: a part of this command could not be loaded: _ctypes.so: failed to map segment from shared object\n",
+        ),
+        (
+            SystemError("error return without exception set"),
+            1,
+            "error: a part of this command could not be loaded: error return without exception set\n",
+        ),
         (BaseExceptionGroup("", [KeyboardInterrupt()]), 130, "interrupted\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
@@ -57,6 +67,7 @@ def test_our_bug(capfd: pytest.CaptureFixture[str]) -> None:
     assert guarded(raising(ValueError("oops"))) == 3
     assert "Traceback" in (err := capfd.readouterr().err) and "this is a bug in sandbox" in err
     assert guarded(raising(OSError(errno.ENOENT, "No such file or directory", "/x"))) == 3
+    assert guarded(raising(ImportError("cannot import name 'x' from 'y'"))) == 3
 
 
 def test_codes_that_are_no_errors() -> None:
