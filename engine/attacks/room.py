@@ -134,7 +134,7 @@ def open_room(environment: Mapping[str, str], cache: Path) -> Iterator[Room]:
         scratch_directory("sb-", Path("/tmp")) as short,  # the path of a socket is short
     ):
         runtime = short / "r"  # a process with this path belongs to a sandbox; the guard of `short` does not have it
-        runtime.mkdir()
+        runtime.mkdir(mode=0o700)
         variables = {name: value for name, value in environment.items() if not name.startswith(("SANDBOX_", "XDG_"))}
         for name in ("ANTHROPIC_API_KEY", "GH_TOKEN", "GITHUB_TOKEN", "OPENAI_API_KEY"):  # the room's keys are its own
             variables.pop(name, None)
