@@ -76,9 +76,10 @@ if os.fork():
     os._exit(0)
 Loop.send_result, Loop._start = lie, note
 send = Loop.send
-# It does not say that it is another one: the host would greet it first.
+# It does not say that it is another one, and needs no greeting: the host believes that it speaks with ours.
 Loop.send = lambda loop, stream, kind, *more: None if kind == wire.RESTARTED else send(loop, stream, kind, *more)
 liar = Loop(os.open(port, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), is_port=True)
+liar._epoch = b"liar"
 say(word)
 look(liar)
 liar.run()
