@@ -1,4 +1,6 @@
-"""Remove a directory when the process that owned it is gone, however it ended. A script: `guard.py DIRECTORY...`.
+"""Remove a directory when its owner is gone, however that ended. A script: `guard.py DIRECTORY [WORD...]`.
+
+The words are a command that is run before, in that directory; it gets COMMAND_S, and this process's environment.
 
 Its stdin is the read end of a pipe whose only writer is the owner. Stdlib only; started in a session of its own so
 that a signal to the owner's process group does not reach it.
@@ -12,6 +14,8 @@ import shutil
 import signal
 import sys
 
+COMMAND_S = 120.0
+
 
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -19,8 +23,13 @@ def main() -> None:
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
-    for directory in sys.argv[1:]:
-        shutil.rmtree(directory, ignore_errors=True)
+    directory, *command = sys.argv[1:]
+    if command:
+        import subprocess
+
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, timeout=COMMAND_S, check=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

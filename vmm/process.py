@@ -241,8 +241,11 @@ GUARD = Path(__file__).with_name("guard.py")
 
 
 @contextlib.contextmanager
-def guarded_directory(path: Path) -> Iterator[Path]:
-    """Make `path` (mode 0700) for the length of the block, and have it removed even if this process is killed."""
+def guarded_directory(path: Path, before: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """Make `path` (mode 0700) for the length of the block, and have it removed even if this process is killed.
+
+    The command `before` is run in it before that, in any case, with the variables `env` for `clean_environment()`.
+    """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     reader, writer = os.pipe()
     # The guard is born deaf, and does not die of ^C in the moment before it can say so itself.
@@ -250,11 +253,11 @@ def guarded_directory(path: Path) -> Iterator[Path]:
     try:
         # Not on a leash: it must outlive us. It ends when the pipe closes, which the kernel does for us.
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(GUARD), str(path)],
+            [sys.executable, "-I", "-S", str(GUARD), str(path), *before],
             stdin=reader,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=clean_environment(),
+            env=clean_environment() if env is None else env,
             cwd="/",
             start_new_session=True,
         )
@@ -273,11 +276,17 @@ def guarded_directory(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def scratch_directory(prefix: str, within: Path | None = None) -> Iterator[Path]:
+def scratch_directory(
+    prefix: str, within: Path | None = None, before: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Path]:
     """A new directory (mode 0700) for the length of the block, which goes even if this process is killed.
 
-    It lies in `within`; default: where the user's temporary files are. Its guard takes about 20 ms. In a directory that
-    has a guard `tempfile` does the same.
+    It lies in `within`; default: where the user's temporary files are. Its guard takes about 20 ms; `before` and `env`
+    are as in `guarded_directory`. In a directory that has a guard `tempfile` does the same.
     """
-    with guarded_directory(Path(tempfile.mkdtemp(prefix=prefix, dir=within))) as directory:
-        yield directory
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
+    try:
+        with guarded_directory(directory, before, env):
+            yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)  # there was no guard for it

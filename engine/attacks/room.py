@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -126,16 +127,26 @@ class Room:
         return [str(path) for path in runtime.iterdir() if path.name != "README"] if runtime.exists() else []
 
 
+# Where this process is killed, its guard ends the sandboxes: their sockets are gone by then, so by their records.
+_END = (
+    *("sh", "-c"),
+    'state=$(ls -d "$PWD"/room-*/state) || exit 0; export SANDBOX_STATE_DIR="$state"; "$@" down --all --yes',
+    "sh",
+)
+
+
 @contextmanager
 def open_room(environment: Mapping[str, str], cache: Path) -> Iterator[Room]:
-    """A room without a stage. Its sandboxes end with it, and its directories are removed."""
+    """A room without a stage. Its sandboxes end with it, however it ends, and its directories are removed."""
+    variables = {name: value for name, value in environment.items() if not name.startswith(("SANDBOX_", "XDG_"))}
     with (
-        scratch_directory("sandbox-attack-") as base,
         scratch_directory("sb-", Path("/tmp")) as short,  # the path of a socket is short
+        scratch_directory("sandbox-attack-", None, [*_END, *_CLI], variables) as outer,
+        tempfile.TemporaryDirectory(prefix="room-", dir=outer) as inner,  # it removes what has no permissions, too
     ):
-        runtime = short / "r"  # a process with this path belongs to a sandbox; the guard of `short` does not have it
+        # A process with one of these paths belongs to a sandbox: the guards of the directories above have them not.
+        base, runtime = Path(inner), short / "r"
         runtime.mkdir(mode=0o700)
-        variables = {name: value for name, value in environment.items() if not name.startswith(("SANDBOX_", "XDG_"))}
         for name in ("ANTHROPIC_API_KEY", "GH_TOKEN", "GITHUB_TOKEN", "OPENAI_API_KEY"):  # the room's keys are its own
             variables.pop(name, None)
         home = Path(base, "home")

@@ -107,6 +107,7 @@ async def start_there(
     try:
         async with start_supervisor(layout, layout.instance(name)) as supervisor:
             launch = await launching
+            make_private(layout.instance(name).directory)
             copy_bases(ForkPaths(Path(launch.snapshot)).clones, layout.instance(name).clones)
             record = _record(record, launch, supervisor.pid)
             if running is not None:

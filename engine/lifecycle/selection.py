@@ -77,7 +77,8 @@ def _named(layout: Layout, name: str, answers: Callable[[Path], bool] | None) ->
     from engine.state.instances import look_up
 
     listed = look_up(layout, check_name(layout, name), answers)
-    if listed.instance is None and listed.liveness == "stopped":
+    # A command that was killed may have left a directory without a record, which `down` removes.
+    if listed.instance is None and listed.liveness == "stopped" and not layout.instance(name).directory.exists():
         hint = _failed(layout, name) or _others(layout) or STARTS_ONE
         raise EngineError(f"there is no sandbox called {name}", hint=hint)
     return listed

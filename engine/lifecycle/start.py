@@ -15,6 +15,7 @@ from engine.build.blueprint import Built
 from engine.build.image.initramfs import INITRAMFS
 from engine.build.image.recipe import ROOT
 from engine.errors import EngineError
+from engine.files import make_private
 from engine.guest.identity import Identity
 from engine.guest.network import doors_of
 from engine.lifecycle.agent import Dressed, dress
@@ -72,6 +73,7 @@ async def start(
         async with start_supervisor(layout, paths) as supervisor:
             # The supervisor loads its modules while this process asks the package clients.
             launch = await asyncio.to_thread(_launch, built, name, credentials, dressed, unconfined_mounts, for_task)
+            make_private(paths.directory)
             record = _record(built, launch, dressed, supervisor.pid)
             record = record._replace(keeps=None) if for_task else record
             running = _running(built, launch, credentials)

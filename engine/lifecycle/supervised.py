@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.files import make_private
 from engine.gateway.host_proxies import host_variables
 from engine.gateway.proxies import Proxies
 from engine.lifecycle.supervisor_process import Spawned, ended_early, read_event, spawn_supervisor
@@ -54,7 +53,6 @@ class Supervisor:
 @contextlib.asynccontextmanager
 async def start_supervisor(layout: Layout, paths: InstancePaths) -> AsyncIterator[Supervisor]:
     """Start a supervisor process. It outlives the block; when the block fails, it ends with everything it owns."""
-    make_private(paths.directory)
     with asking(()):  # it has not been told anything yet
         spawned = spawn_supervisor(layout)
     reader, writer = await asyncio.open_connection(sock=spawned.connection, limit=16 * 1024 * 1024)

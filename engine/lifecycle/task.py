@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,12 +128,13 @@ async def run_task(
     assert agent is not None, "agent_of has found one"
     argv = headless_command(definition, task.prompt, agent.args)
     keep = task.keep
-    keep_there: Callable[[], Awaitable[None]] | None = None
+    has_started = False
     async with contextlib.AsyncExitStack() as stack:
         try:
             async with starting or asyncio.Lock():
                 (outcome,) = await carry_out(plan, audience)
-            keep_there = await stack.enter_async_context(_tied(layout, intent.name))
+            has_started = True
+            await stack.enter_async_context(_tied(layout, intent.name))
             instance = outcome.instance
             assert instance.agent is not None, "the file has one"
             mounts = [mount["source"] for mount in instance.mounts[:1]]
@@ -153,8 +154,8 @@ async def run_task(
         finally:
             if not keep:
                 await asyncio.shield(take_down(layout, look_up(layout, intent.name)))
-            elif keep_there is not None:
-                await asyncio.shield(keep_there())
+            elif has_started:
+                keep = await asyncio.shield(_untie(layout, intent.name))
     unneeded = unneeded_by(definition)
     return Done(
         definition.name,
@@ -175,17 +176,21 @@ async def run_task(
 
 
 @contextlib.asynccontextmanager
-async def _tied(layout: Layout, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """For the length of the block the sandbox ends with this process, also if that is killed. What this yields lets it
-    stay. Raises VmmError."""
+async def _tied(layout: Layout, name: str) -> AsyncIterator[None]:
+    """For the length of the block the sandbox ends with this process, also if that is killed. Raises VmmError."""
     async with await connect(layout.instance(name).sockets.control) as client:
-
-        async def keep() -> None:
-            with contextlib.suppress(VmmError):  # it has ended already
-                await client.call("tie", timeout_s=KEEP_S, keep=True)
-
         client.open_stream("tie", {})  # it ends with the connection
-        yield keep
+        yield
+
+
+async def _untie(layout: Layout, name: str) -> bool:
+    """Let the sandbox stay. Returns whether it does: it may have ended by itself."""
+    try:
+        async with await connect(layout.instance(name).sockets.control) as client:
+            await client.call("tie", timeout_s=KEEP_S, keep=True)
+    except (VmmError, OSError):
+        return look_up(layout, name).liveness == "failed"  # then its logs are there
+    return True
 
 
 async def _look_at_clones(layout: Layout, name: str) -> tuple[tuple[str, ...] | None, str | None]:

@@ -22,7 +22,7 @@ from engine.gateway.journal import Journal
 from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
 from engine.guest.begun import Begun
-from engine.guest.guest import Guest, begin_guest
+from engine.guest.guest import Guest, begin_guest, hello_s
 from engine.guest.services import look_at_services, start_services, wait_healthy, write_compose
 from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.redaction import hold
@@ -317,6 +317,8 @@ async def supervise(
             # What was paused is no more: with the machine everything would be lost, so it goes on without a listener.
             await asyncio.wait({life, stopping, ready}, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done() and not life.done():
+            if abandoned.done():
+                tie.tear()
             life.cancel()
         return await life
     except asyncio.CancelledError:
@@ -358,7 +360,7 @@ async def _live(
             events.on_warning = functools.partial(_keep_warnings, layout, record, events)
             adjuster = Adjuster(layout, launch.name, sandbox.guest, sandbox.ports, sandbox.busy, share.set)
             log = functools.partial(print, flush=True)  # the supervisor's
-            await stack.enter_async_context(_beside(sandbox.guest.channel.follow(log)))
+            await stack.enter_async_context(_beside(sandbox.guest.channel.follow(log, hello_s)))
             keeper = Keeper(layout, record, sandbox.guest.channel)
             temporary = TemporaryRules(layout, launch.name, sandbox.guest, adjuster.arm)
             pauser = Pauser(paths, launch, sandbox.guest, adjuster, temporary, sandbox.lost)
@@ -384,9 +386,10 @@ async def _live(
                 if launch.for_task:
                     await stack.enter_async_context(_beside(tie.expect()))
                 ends = Ends(sandbox.guest, sandbox.ports, layout, record, stop, keeper, pauser, stopper, variables)
-                code = await ends.wait(log)
-                tie.loosen()  # its clients go now
-                return code
+                try:
+                    return await ends.wait(log)
+                finally:
+                    tie.loosen()  # its clients go now, however it ends
     except (VmmError, EngineError) as error:
         update_record(layout, record, **_failed(resumption, starting, error.brief))
         hint = "; ".join(read_troubles(paths.troubles)) or error.hint  # what is in its way explains it best

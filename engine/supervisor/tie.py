@@ -28,7 +28,7 @@ class Tie:
             async with asyncio.timeout(TIED_S):
                 await self._tied.wait()
         except TimeoutError:
-            self._tear()
+            self.tear()
 
     async def handle(self, request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
         """The operation `tie`: no answer comes, and the sandbox ends when the client goes. {keep: true}: it stays."""
@@ -39,14 +39,15 @@ class Tie:
         try:
             await asyncio.Event().wait()
         finally:
-            self._tear()
+            self.tear()
         raise AssertionError("nobody sets it")
 
     def loosen(self) -> None:
         """From now on it does not end with any command: it is to stay, or ends already."""
         self._loose = True
 
-    def _tear(self) -> None:
+    def tear(self) -> None:
+        """The command is gone."""
         if not self._loose and not self._stop.is_set():
             self.torn = True
             self._stop.set()

@@ -33,7 +33,16 @@ def test_a_killed_run_leaves_nothing_and_a_kept_one_stays(world: World) -> None:
     task.wait()
     wait_until(world.processes, lambda found: not found, "the machine of a killed `run` runs on")
     assert world.listed(project) == []
-    assert not list(Path(os.environ["SANDBOX_STATE_DIR"], "instances").iterdir())
+    instances = Path(os.environ["SANDBOX_STATE_DIR"], "instances")
+    assert not list(instances.iterdir())
+
+    state.write_text("nothing")
+    task = world.start("run", "--yes", "--progress", "plain", "-p", "wait", cwd=project)
+    wait_until(lambda: list(instances.glob("*/supervisor.log")), bool, "its supervisor does not begin")
+    task.kill()
+    task.wait()
+    wait_until(world.processes, lambda found: not found, "the supervisor of a killed `run` runs on")
+    assert not list(instances.iterdir()) and state.read_text() == "nothing", "it was killed before it was ready"
 
     state.write_text("nothing")
     task = world.start("run", "--yes", "--progress", "plain", "--keep", "--json", "-p", "wait", cwd=project)

@@ -29,9 +29,10 @@ class GuestError(VmmError):
         return cls(brief or "the guest failed without saying why", details or None, hint or None)
 
 
-def restarted() -> GuestError:
-    """What becomes of all that was asked of a guestd that is another one now."""
-    return GuestError("guestd restarted in the guest", hint="try again: the sandbox goes on in a moment")
+def restarted(*, followed: bool = False) -> GuestError:
+    """What becomes of all that was asked of a guestd that is another one now. `followed`: that one is greeted."""
+    hint = "try again: the sandbox goes on in a moment" if followed else None
+    return GuestError("guestd restarted in the guest", hint=hint)
 
 
 def _text(value: object) -> str:

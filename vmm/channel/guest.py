@@ -72,6 +72,7 @@ class GuestChannel:
         self._nonce = b""
         self._task: asyncio.Task[None] | None = None
         self._restarted = asyncio.Event()
+        self._is_followed = False
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -152,19 +153,20 @@ class GuestChannel:
         self.peer = hello
         return hello
 
-    async def follow(self, log: Callable[[str], object]) -> None:
+    async def follow(self, log: Callable[[str], object], patience: Callable[[], float]) -> None:
         """Take the guest over again each time guestd has restarted, so that what is asked next is answered.
 
         What ran in a stream has failed by then. At most once in FOLLOW_S, as root in the guest decides how often that
-        is. Where guestd does not answer, nobody tries again: all that a guest sends in vain would have to be read.
-        Ends only when it is cancelled, or with the connection.
+        is. Where guestd does not answer within the seconds that `patience` gives, nobody tries again: all that a guest
+        sends in vain would have to be read. Ends only when it is cancelled, or with the connection.
         """
+        self._is_followed = True
         while self._ended is None:
             await self._restarted.wait()
             await asyncio.sleep(FOLLOW_S)
             self._restarted.clear()
             try:
-                await self.hello()
+                await self.hello(patience())
                 log("guestd has restarted, and answers again")
             except GuestError as error:
                 log(f"guestd has restarted: {error.brief}")
@@ -294,7 +296,9 @@ class GuestChannel:
                 for frame in self._decoder.feed(data):
                     self._dispatch(frame)
                 if self._decoder.skipped:
-                    self._lose(GuestError("the guest sent garbage"))
+                    if not self._restarted.is_set():
+                        self._lose(GuestError("the guest sent garbage"))
+                    self._restarted.set()  # a guestd that has restarted begins with the end of a frame
                     self._decoder.skipped = 0
                 if self._writer.transport.get_write_buffer_size() > UNREAD_LIMIT:
                     await self.drain()
@@ -310,7 +314,7 @@ class GuestChannel:
             if self._answer and not self._answer.done() and frame.payload[:NONCE_SIZE] == self._nonce:
                 self._answer.set_result(frame.payload[NONCE_SIZE:])
         elif frame.stream == 0 and frame.kind == RESTARTED:
-            self._lose(restarted())
+            self._lose(restarted(followed=self._is_followed))
             self._restarted.set()
 
     def _gone(self, error: GuestError) -> None:

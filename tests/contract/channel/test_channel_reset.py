@@ -12,8 +12,10 @@ from vmm.channel.errors import GuestError
 from vmm.channel.guest import GuestChannel
 from vmm.guest.guestd.wire import (
     DATA,
+    FLUSH,
     HELLO,
     HELLO_OK,
+    MAX_PAYLOAD,
     NONCE_SIZE,
     OPEN,
     PROTOCOL,
@@ -270,8 +272,11 @@ def test_a_hostile_guest_gets_an_error_and_no_memory(bytes_sent: bytes, words: s
     with_fake(scenario)
 
 
-def test_a_guestd_that_has_restarted_is_greeted_again() -> None:
-    """What was asked before has failed, and what is asked then is answered."""
+@pytest.mark.parametrize("cut", [0, 5, 30_000])
+def test_a_guestd_that_has_restarted_is_greeted_again(cut: int) -> None:
+    """What was asked before has failed, and what is asked then is answered; also where it died in a frame."""
+    half = encode_frame(99, DATA, STDOUT, bytes(MAX_PAYLOAD))[:cut] + FLUSH
+    words = r"guestd restarted|garbage"
 
     async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         greeting = asyncio.create_task(fake.greet())
@@ -283,14 +288,14 @@ def test_a_guestd_that_has_restarted_is_greeted_again() -> None:
             said.append(line)
             answers.set()
 
-        following = asyncio.create_task(channel.follow(log))
+        following = asyncio.create_task(channel.follow(log, lambda: T))
         for _ in range(2):
             asked = channel.open_stream("exec", {"argv": ["true"]})
             assert (await fake.frame()).kind == OPEN
-            fake.writer.write(encode_frame(0, RESTARTED))
-            with pytest.raises(GuestError, match="guestd restarted"):
+            fake.writer.write(half + encode_frame(0, RESTARTED))
+            with pytest.raises(GuestError, match=words):
                 await asked.result()
-            with pytest.raises(GuestError, match="guestd restarted"):
+            with pytest.raises(GuestError, match=words):
                 await channel.call("ping", T)
             await fake.greet()
             await answers.wait()

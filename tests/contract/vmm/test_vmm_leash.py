@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vmm.jail import Jail
-from vmm.process import GUARD, LEASH, guarded_directory
+from vmm.process import GUARD, LEASH, guarded_directory, scratch_directory
 
 Ended = Callable[[int, float], bool]
 ROOT = Path(__file__).parents[3]
@@ -113,6 +113,27 @@ def test_the_directory_is_private_and_removed(tmp_path: Path) -> None:
         (directory / "file").write_text("x")
     assert not directory.exists()
     assert directory.parent.exists()
+
+
+def test_a_command_comes_before_the_end(tmp_path: Path) -> None:
+    """In the directory, and with the variables that it is given."""
+    script = 'cat file > "$0"; echo $WORD >> "$0"'
+    before = ["sh", "-c", script, str(tmp_path / "seen")]
+    with guarded_directory(tmp_path / "a", before, {"PATH": os.environ["PATH"], "WORD": "word"}) as directory:
+        (directory / "file").write_text("there\n")
+    assert (tmp_path / "seen").read_text() == "there\nword\n"
+    assert not directory.exists()
+
+
+def test_a_directory_without_a_guard_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def popen(*args: object, **options: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(BlockingIOError), scratch_directory("a-", tmp_path / "here"):
+        raise AssertionError("it has no guard")
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_the_directory_is_removed_after_an_error(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from engine.guest.identity import Identity
 from engine.lifecycle import fork as forking
 from engine.lifecycle import from_fork
 from engine.lifecycle.clones import alone_with
+from engine.lifecycle.down import bring_down
 from engine.lifecycle.from_fork import copy_bases, copy_current_bases, launch_of, own_ports, read_launch, taken_ports
+from engine.lifecycle.selection import choose, choose_running
 from engine.secrets.places import SecretPlaces
 from engine.secrets.sources import Source
 from engine.state.instances import Instance, save_instance
@@ -245,3 +247,15 @@ def test_supervisors_load_while_the_machine_is_written(layout: Layout, monkeypat
     forked = asyncio.run(forking.fork(layout, "shop", 2, print))
     assert [clone.name for clone in forked.clones] == ["shop-2", "shop-3"] == sorted(told)
     assert forked.stood_still_s == 0.25
+
+
+def test_what_a_killed_command_has_left_can_be_named(layout: Layout) -> None:
+    """A directory without a record: `down NAME` finds it, and nothing that needs a sandbox takes it for one."""
+    with pytest.raises(EngineError, match="there is no sandbox called shop-2"):
+        choose(layout, "shop-2")
+    layout.instance("shop-2").directory.mkdir(parents=True)
+    assert choose(layout, "shop-2").status == "stopped: it has no record"
+    with pytest.raises(EngineError, match="the sandbox shop-2 is not running"):
+        choose_running(layout, "shop-2")
+    asyncio.run(bring_down(layout, "shop-2"))
+    assert not layout.instance("shop-2").directory.exists()

@@ -16,6 +16,7 @@ from open_memory import open_memory
 
 from engine.cache.store import Store
 from engine.errors import EngineError
+from engine.files import make_private
 from engine.gateway.journal import Journal
 from engine.lifecycle.supervised import start_supervisor
 from engine.plan.graph import Graph, Node
@@ -104,6 +105,7 @@ def test_a_build_and_a_sandbox(layout: Layout, tmp_path: Path) -> None:
         paths = layout.instance("shop")
         with pytest.raises(InterruptedError):  # so that it ends
             async with start_supervisor(layout, paths):
+                make_private(paths.directory)
                 await print_to(paths.console_log)
                 Journal(paths.journal).close()
                 raise InterruptedError

@@ -25,6 +25,7 @@ from .system import describe
 from .viewer import Viewer
 from .wire import (
     CLOSE,
+    FLUSH,
     HELLO,
     HELLO_OK,
     MAX_CONNECTIONS,
@@ -84,7 +85,9 @@ class Loop:
 
     def run(self) -> None:
         """Serve until the peer is gone for good (never, on a port); what it had started is then ended."""
-        self.send(0, RESTARTED)  # a host that was talking to a predecessor of this process must not wait for it
+        # A host that was talking to a predecessor of this process must not wait for it, nor for the rest of a frame.
+        self.out += FLUSH
+        self.send(0, RESTARTED)
         while True:
             self._flush()
             if self._stopping and not self._burial.dying and not self.starting:
