@@ -41,6 +41,8 @@ def environment(own: bool) -> dict[str, str]:
     given = {name: os.environ[name] for name in _KEPT if name in os.environ}
     given |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_PAGER": "cat"}
     given |= {"GIT_ALLOW_PROTOCOL": "", "GIT_ASKPASS": "false", "SSH_ASKPASS": "false", "GIT_ADVICE": "0"}
+    # A fetch writes down who it was. Where no configuration says that, git asks the network's DNS for this host's name.
+    given["EMAIL"] = os.environ.get("EMAIL") or "sandbox@localhost"
     given["GIT_CONFIG_COUNT"] = str(len(_OFF))
     for number, (key, value) in enumerate(_OFF.items()):
         given |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}

@@ -47,6 +47,10 @@ LIES = {
     "words without end": lambda loop, stream: endless(loop, stream),
     "nothing": lambda loop, stream: None,
 }
+def say(name):
+    gateway = socket.create_connection(("10.0.2.100", 80), 30)
+    gateway.sendall(f"GET / HTTP/1.1\r\nHost: {name}.bookmark.invalid\r\n\r\n".encode())
+    gateway.recv(1)
 began, asked, lied = time.monotonic(), 0.0, 0.0
 commands = set()
 start = Loop._start
@@ -61,10 +65,6 @@ def lie(loop, stream, result):
     if stream in commands and not lied:
         lied = asked
         threading.Thread(target=say, args=("told-" + word,)).start()
-def say(name):
-    gateway = socket.create_connection(("10.0.2.100", 80), 30)
-    gateway.sendall(f"GET / HTTP/1.1\r\nHost: {name}.bookmark.invalid\r\n\r\n".encode())
-    gateway.recv(1)
 def look(loop):
     now = time.monotonic()
     if (now - asked > quiet_s or now - lied > lies_s) if lied else now - began > waits_s:
@@ -73,6 +73,7 @@ def look(loop):
 if os.fork():
     os.wait()
     subprocess.run(["systemctl", "start", "sandbox-guestd"])
+    say("over-" + word)
     os._exit(0)
 Loop.send_result, Loop._start = lie, note
 send = Loop.send
@@ -111,6 +112,8 @@ def lies(what: str, trial: Trial) -> Iterator[str]:
     if not trial.await_word(f"told-{word}", _END_S):
         yield "the control: no command of the host's was lied to"
     yield from size_of(supervisor)
+    if not trial.await_word(f"over-{word}", _UP_S):  # until then the liar may answer, and kindly
+        yield f"the lies did not end in {_UP_S:.0f} s"
     if not trial.wait_for(lambda: trial.call("exec", "--", "true", timeout_s=_END_S).code == 0, _END_S):
         yield from anew(trial)
 

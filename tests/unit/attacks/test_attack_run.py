@@ -199,7 +199,7 @@ def test_a_liar_that_nobody_asked_and_a_host_that_believes_are_seen(
 ) -> None:
     trial.instance.mkdir(parents=True)
     (trial.instance / "instance.json").write_text(json.dumps({"pid": os.getpid()}))
-    heard = {"lies-", "told-lies-"}
+    heard = {"lies-", "told-lies-", "over-lies-"}
     monkeypatch.setattr(Trial, "await_word", lambda trial, word, longest_s: word.rstrip("0123456789abcdef") in heard)
     monkeypatch.setattr(Trial, "wait_for", lambda trial, seen, longest_s: True)
     monkeypatch.setattr(channel, "_MOST", 1 << 60)
@@ -218,6 +218,8 @@ def test_a_liar_that_nobody_asked_and_a_host_that_believes_are_seen(
     assert [text for text in try_it(out="\x1b]52;c;x") if "control characters" in text]
     heard.discard("told-lies-")
     assert try_it() == ["the control: no command of the host's was lied to"]
+    heard.discard("over-lies-")
+    assert "the lies did not end in 90 s" in try_it()
     heard.discard("lies-")
     assert "did not run" in try_it()[0]
 

@@ -14,6 +14,7 @@ from fake_guest import Answer, Asked, FakeGuest
 from engine.clones import commits as commits_module
 from engine.clones.base import Base
 from engine.clones.commits import Pulled, check_branch, count_unnamed, pull_commits, take_bundle
+from engine.clones.git import run_git
 from engine.errors import EngineError
 from vmm.channel.errors import GuestError
 
@@ -155,3 +156,14 @@ def test_commits_on_any_branch_are_counted(cloned: Cloned) -> None:
     (cloned.guest / ".git/refs/heads/main").write_text("nonsense\n")
     with pytest.raises(GuestError, match="does not say what was committed"):
         count()
+
+
+def test_git_asks_no_network_for_the_name_of_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does for the reflog of a fetch, where nothing says who the user is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("EMAIL", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    who = run_git(["var", "GIT_COMMITTER_IDENT"], tmp_path).stdout.decode()
+    assert "<sandbox@localhost>" in who
+    (tmp_path / ".gitconfig").write_text("[user]\nname = me\nemail = me@example.org\n")
+    assert "<me@example.org>" in run_git(["var", "GIT_COMMITTER_IDENT"], tmp_path).stdout.decode()
