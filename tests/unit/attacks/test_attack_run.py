@@ -131,7 +131,7 @@ def test_a_program_that_ran_on_the_host_is_seen(trial: Trial) -> None:
 def test_what_the_tools_must_not_write_or_print_is_seen(trial: Trial) -> None:
     trial.notes["tools"] = "esc"
     copied = trial.beside / "copied"
-    (copied / "proper.txt").write_text("proper\n")
+    (copied / "proper.txt").write_text("proper 1\n")
     looks = (tools.written, tools.repository, tools.special, tools.terminal, tools.still_works)
     assert [text for one in looks for text in one(trial)] == []
     (copied / "out").symlink_to(trial.outside)
