@@ -42,7 +42,7 @@ def test_a_killed_run_leaves_nothing_and_a_kept_one_stays(world: World) -> None:
     task.kill()
     task.wait()
     wait_until(world.processes, lambda found: not found, "the supervisor of a killed `run` runs on")
-    assert not list(instances.iterdir()) and state.read_text() == "nothing", "it was killed before it was ready"
+    assert not list(instances.iterdir())
 
     state.write_text("nothing")
     task = world.start("run", "--yes", "--progress", "plain", "--keep", "--json", "-p", "wait", cwd=project)

@@ -296,7 +296,7 @@ class GuestChannel:
                 for frame in self._decoder.feed(data):
                     self._dispatch(frame)
                 if self._decoder.skipped:
-                    if not self._restarted.is_set():
+                    if not self._deaf:  # else it has said why in the same breath
                         self._lose(GuestError("the guest sent garbage"))
                     self._restarted.set()  # a guestd that has restarted begins with the end of a frame
                     self._decoder.skipped = 0

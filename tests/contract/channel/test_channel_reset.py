@@ -311,6 +311,21 @@ def test_a_guestd_that_has_restarted_is_greeted_again(cut: int) -> None:
     with_fake(scenario)
 
 
+def test_garbage_counts_each_time_also_where_nobody_follows() -> None:
+    async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
+        for _ in range(2):
+            greeting = asyncio.create_task(fake.greet())
+            await channel.hello(T)
+            await greeting
+            asked = channel.open_stream("exec", {"argv": ["true"]})
+            assert (await fake.frame()).kind == OPEN
+            fake.writer.write(b"garbage" * 10)
+            with pytest.raises(GuestError, match="garbage"):
+                await asked.result()
+
+    with_fake(scenario)
+
+
 def test_a_guest_that_ignores_its_credit_is_cut_off() -> None:
     async def scenario(channel: GuestChannel, fake: FakeGuestd) -> None:
         greeting = asyncio.create_task(fake.greet())
