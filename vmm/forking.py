@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,15 +38,16 @@ async def fork(
     on_disk: Callable[[], object],
     *,
     needed: int = 0,
+    still: AbstractAsyncContextManager[object] | None = None,
 ) -> Forked:
     """Save the running `machine` into `directory`, but for its disk, and let it run on.
 
     Its memory is private to QEMU: `template` is the descriptor of the file that it has mapped, None for memory without
     a file. `overlay` is a new disk above the one that it has, and it writes into that from then on; `on_disk` is called
     when it does, while the machine stands still: its disk up to then is what belongs to the rest, and the caller copies
-    it (`needed` bytes). Whatever fails, and a cancellation, lets the machine run on, but where it is not certain that
-    it writes into the disk that its sandbox has: then it is ended. Nothing is waited for to reach the disk of this
-    host. Raises VmmError, OSError.
+    it (`needed` bytes). The machine is saved within the block `still`, which counts as standing still. Whatever fails,
+    and a cancellation, lets the machine run on, but where it is not certain that it writes into the disk that its
+    sandbox has: then it is ended. Nothing is waited for to reach the disk of this host. Raises VmmError, OSError.
     """
     kind = await machine.type()
     memory = await asyncio.to_thread(PrivateMemory.of, machine.pid, await machine.memory_address(), shape.memory)
@@ -53,13 +55,16 @@ async def fork(
     check_room(memory, template, directory, needed)
     # What the machine has not changed cannot change meanwhile: it is copied while the machine runs.
     await asyncio.to_thread(memory.prepare, template, snapshot.ram)
-    # QEMU finishes what it was told, whoever still waits for that: only then it can be told to go on.
-    saving = asyncio.create_task(_save(machine, memory, snapshot, overlay, on_disk))
-    try:
-        seconds, changed = await asyncio.shield(saving)
-    except asyncio.CancelledError:
-        await asyncio.wait({saving})
-        raise
+    began = time.monotonic()
+    async with still or nullcontext():
+        # QEMU finishes what it was told, whoever still waits for that: only then it can be told to go on.
+        saving = asyncio.create_task(_save(machine, memory, snapshot, overlay, on_disk))
+        try:
+            changed = await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            await asyncio.wait({saving})
+            raise
+    seconds = time.monotonic() - began
     await asyncio.to_thread(changed.write, snapshot.ram)
     configure(snapshot.state, kind)
     write_description(snapshot)
@@ -68,8 +73,7 @@ async def fork(
 
 async def _save(
     machine: Machine, memory: PrivateMemory, snapshot: Snapshot, overlay: Path, on_disk: Callable[[], object]
-) -> tuple[float, Changed]:
-    began = time.monotonic()
+) -> Changed:
     try:
         await machine.stand_still()
         await machine.change_disk(overlay)
@@ -81,7 +85,6 @@ async def _save(
             await machine.wait()
             raise
         # Not to the disk: the kernel lets those wait who write more than it can take.
-        changed = await beside_devices(machine, snapshot.state, memory.read_changed)
+        return await beside_devices(machine, snapshot.state, memory.read_changed)
     finally:
         await machine.run()
-    return time.monotonic() - began, changed

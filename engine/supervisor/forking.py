@@ -15,6 +15,7 @@ from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.kept import write_kept
 from engine.supervisor.launch import Launch
 from engine.supervisor.temporary import TemporaryRules
+from vmm.channel.freezing import frozen
 from vmm.channel.stream import LocalStream
 from vmm.disk import copy_disk, write_overlay
 from vmm.forking import LAYERS_MOST, Forked, fork
@@ -92,6 +93,7 @@ class Forker:
             paths.next_disk,
             lambda: paths.next_disk.replace(paths.disk),
             needed=sum(path.stat().st_blocks * 512 for path in layers),
+            still=frozen(self._guest.channel),
         )
         # Those that begin there get copies: into its own layers this sandbox's QEMU could still write, if its guest had
         # taken it over.

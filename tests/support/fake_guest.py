@@ -117,6 +117,8 @@ class FakeGuest(GuestChannel):
             "wait_unit": {},
             "stat": self._stat,
             "health": _all_healthy,
+            "freeze": {"groups": 1, "frozen": True},
+            "thaw": {},
             "trim": {"meminfo": {"MemTotal": 1 << 20, "MemAvailable": 1 << 19}, "notes": []},
         }
         self._frames = Decoder()

@@ -59,7 +59,7 @@ class World:
         monkeypatch.setattr(Launch, "base", lambda launch: SimpleNamespace(tools=None))
 
     async def _fork(self, machine: Any, template: Any, shape: Any, directory: Path, overlay: Path,
-                    on_disk: Callable[[], object], *, needed: int) -> Any:  # fmt: skip
+                    on_disk: Callable[[], object], *, needed: int, still: Any) -> Any:  # fmt: skip
         assert directory == self.new.directory and overlay.exists() and needed > 0
         if self.changes_disk:
             on_disk()

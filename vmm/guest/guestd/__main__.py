@@ -20,6 +20,7 @@ if not __package__:
     __package__ = os.path.basename(_folder)
 
 from .accounts import DEFAULT_PATH
+from .freezer import thaw
 from .loop import Loop
 
 
@@ -38,6 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     pwd.getpwuid(0)  # loads the C library's modules for it now, so that a snapshot holds them warm
     os.environ.setdefault("PATH", DEFAULT_PATH)
+    thaw()  # what another guestd has frozen that ended before it could do so
     if options.port:
         fd = os.open(options.port, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     else:

@@ -13,6 +13,7 @@ from .accounts import merge_environment
 from .certificate import trust_certificate
 from .failure import Json
 from .files import with_part, write_file
+from .freezer import thaw
 from .system import read_text
 
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
@@ -24,8 +25,15 @@ def set_identity(request: Json, cancelled: threading.Event) -> Json:
     {entropy: hex, time_ns, hostname, machine_id, certificate: PEM or null, files: [{path, content or base64, mode,
     owner, part}], environment: {}}; all optional. The environment is merged into /etc/environment, where each exec
     reads it. The certificate takes the place of the one of the snapshot; null removes that, and without the key it
-    stays. Of a file with `part`, what was ours is replaced and the rest stays."""
+    stays. Of a file with `part`, what was ours is replaced and the rest stays. The programs that were frozen when the
+    machine was written go on after all that, also where some of it fails."""
+    try:
+        return _make_its_own(request)
+    finally:
+        thaw()
 
+
+def _make_its_own(request: Json) -> Json:
     if entropy := bytes.fromhex(request.get("entropy") or ""):
         add_entropy(entropy)
     if time_ns := request.get("time_ns"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from .docker import wait_health
 from .failure import Json
+from .freezer import freeze, go_on
 from .identity import set_identity
 from .mounts import mount
 from .system import ping, stat_path, trim, wait_unit
@@ -22,4 +23,6 @@ OPERATIONS: dict[str, Callable[[Json, threading.Event], Json]] = {
     "wait_unit": wait_unit,
     "tree": write_tree,
     "trim": trim,
+    "freeze": freeze,
+    "thaw": go_on,
 }
