@@ -104,7 +104,8 @@ def measure_commands(sides: list[Side], runs: int) -> None:
     for number in range(runs):
         for side in sides if number % 2 else sides[::-1]:
             side.time("up", "up", "-d", "--yes")
-            side.time("exec", "exec", "--", "true")
+            side.time("exec, the first", "exec", "--", "true")
+            side.time("exec, the second", "exec", "--", "true")
             side.time("a file of 20 MB over the mount", "exec", "--", "sh", "-c", "head -c 20000000 /dev/zero > big")
             side.time("down", "down")
         say(f"round {number + 1} of {runs}, load {load_average()}")
