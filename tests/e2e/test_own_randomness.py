@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from world import World
+from world import World, wait_until
 
 # It draws from the kernel's pool all the time, also when the snapshot is made: a line for each number, with both times.
 FILE = """
@@ -24,6 +24,7 @@ setup:
       END
       systemd-run --quiet --unit=draw python3 /opt/draw.py
 """
+KILL = "systemctl kill --kill-whom=main sandbox-guestd"
 SECOND = 10**9
 
 
@@ -49,6 +50,7 @@ def own(world: World, project: Path, names: tuple[str, str]) -> list[list[tuple[
 def test_no_program_draws_what_another_machine_draws(world: World) -> None:
     project = world.project(FILE)
     world.up(project)
+    sleeper = world.on(project, "drawing", "nohup sleep 3600 >/dev/null 2>&1 & echo $!").strip()
     began = time.time_ns()
     world.sandbox("snapshot", "kept", cwd=project).ok()
     said = json.loads(world.sandbox("fork", "--json", cwd=project).ok().out)
@@ -58,6 +60,11 @@ def test_no_program_draws_what_another_machine_draws(world: World) -> None:
     status = world.on(project, pair[0], "systemctl is-active draw.service docker.service; cat /run/sandbox/frozen || :")
     assert status.split() == ["active", "active"], "all goes on in both"
     assert of_first[-1][0] > of_first[0][0]
+    # What was started by guestd is in another group since then, and outlives it as before.
+    for name in pair:
+        world.sandbox("exec", "-n", name, "-u", "root", "--", "sh", "-c", KILL, cwd=project)
+        alive = ("exec", "-n", name, "--", "cat", f"/proc/{sleeper}/comm")
+        wait_until(lambda alive=alive: world.sandbox(*alive, cwd=project).out, lambda out: out == "sleep\n", name)
     began = time.time_ns()
     world.up(project, "--from", "kept", "--name", "later")
     assert own(world, project, ("drawing", "later"))[1][0][1] > began - SECOND
