@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from vmm.child_watcher import watch_without_threads
 from vmm.environment import clean_environment
 from vmm.errors import VmmError
 from vmm.jail import Jail
@@ -103,6 +104,7 @@ async def spawn(
     On leaving, its whole session gets TERM, after `grace_s` seconds (or at once, when cancelled again) KILL, and is
     waited for. Raises ProcessError when it cannot be started; a missing command ends with code 127 instead.
     """
+    watch_without_threads()
     loop = asyncio.get_running_loop()
     try:
         # What create_subprocess_exec does, but we need the transport: see _end.

@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from engine.scarcity import is_scarcity
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +54,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     try:
         runner = asyncio.Runner()
         _make_loop(runner)
-        with runner:
+        with _closing(runner):
             return runner.run(cancellable())
     except BaseException:
         main.close()  # it may not have begun
@@ -75,6 +77,19 @@ def _make_loop(runner: asyncio.Runner) -> None:
         raise OSError(number, text)  # the other one holds the half of a loop, which is gone now
     finally:
         sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def _closing(runner: asyncio.Runner) -> Iterator[None]:
+    """Close it after the block. Python starts a thread to wait for idle ones; where it cannot, all is done anyway."""
+    try:
+        yield
+    finally:
+        try:
+            runner.close()
+        except RuntimeError as error:
+            if not is_scarcity(error):
+                raise
 
 
 class _End:

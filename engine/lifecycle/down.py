@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from engine.errors import EngineError
+from engine.scarcity import is_scarcity
 from engine.state.instances import Instance, Listed, forget_instance, hold_name, look_up, takes_connection
 from engine.state.layout import Layout
 from engine.state.processes import is_same_process
@@ -24,6 +25,7 @@ ASK_S = 2.0  # how long the supervisor may take to answer; after that it gets a 
 KEEP_S = 20.0  # how long it may take to save what is kept of its agent
 END_S = 20.0  # how long it may take to end: QEMU flushes its disk, which takes well below a second unless it is stuck
 INSIST_S = 3.0  # how long it may take to end after a signal
+SCARCE_S = 10.0  # how long to wait for descriptors or memory: others may give some back
 POLL_S = 0.02
 
 
@@ -43,8 +45,7 @@ async def bring_down(layout: Layout, name: str, *, volumes: bool = False) -> str
         # After the old supervisor had ended, and before we held the name, another `up` may have started a new sandbox.
         # That sandbox is not the one to remove.
         if look_up(layout, name).liveness not in ("starting", "running"):
-            forget_instance(layout, name)
-            _forget_shared(layout)
+            await _forget(layout, name)
     return lost
 
 
@@ -52,17 +53,33 @@ async def take_down(layout: Layout, listed: Listed) -> str | None:
     """End a sandbox and remove its files, for a caller that holds the name already (`claim`).
 
     Returns why what was to be kept of its agent is not, None when it is. Waits KEEP_S for that, up to END_S for the end
-    of a supervisor that has answered, and then INSIST_S after each signal to it. Raises EngineError.
+    of a supervisor that has answered, and then INSIST_S after each signal to it, and SCARCE_S for descriptors. Raises
+    EngineError and OSError.
     """
     end_waker(layout.waker(listed.name))
     lost = await _end_supervisor(layout, listed)
-    forget_instance(layout, listed.name)
-    _forget_shared(layout)
+    await _forget(layout, listed.name)
     return lost
 
 
+async def _forget(layout: Layout, name: str) -> None:
+    """Remove the files of a sandbox that has ended, and what it had in common with others, if nobody else needs it.
+
+    Where this process has too little to do so, waits up to SCARCE_S, and then raises OSError.
+    """
+    until = time.monotonic() + SCARCE_S
+    while True:
+        try:
+            forget_instance(layout, name)
+            _forget_shared(layout)
+            return
+        except OSError as error:
+            if not is_scarcity(error) or time.monotonic() > until:
+                raise
+        await asyncio.sleep(POLL_S)
+
+
 def _forget_shared(layout: Layout) -> None:
-    """What a sandbox that is gone had in common with another one, or its group, if nobody else needs it."""
     sweep(layout.group())
     if layout.forks.is_dir():
         from engine.lifecycle.forks import sweep_forks
@@ -104,7 +121,7 @@ async def _end_supervisor(layout: Layout, listed: Listed, *, keep: bool = True) 
 async def wait_for_end(name: str, record: Instance) -> None:
     """Wait up to END_S for the end of a supervisor that has been asked to. Raises EngineError."""
     pid, process = record.pid, record.process
-    if pid is None or process is None or await _until(lambda: not is_same_process(pid, process), END_S):
+    if pid is None or process is None or await _until(lambda: _is_gone(pid, process), END_S):
         return
     raise EngineError(f"the supervisor of {name} (process {pid}) does not end")
 
@@ -119,7 +136,7 @@ async def _end_process(layout: Layout, listed: Listed, control: Path, asked: boo
     pid, process = record.pid, record.process
 
     def has_ended() -> bool:
-        return not is_same_process(pid, process)
+        return _is_gone(pid, process)
 
     if asked and await _until(has_ended, END_S):
         return
@@ -132,6 +149,14 @@ async def _end_process(layout: Layout, listed: Listed, control: Path, asked: boo
         await _until(has_ended, INSIST_S)
     if not has_ended():
         raise EngineError(f"the supervisor of {listed.name} (process {pid}) does not end")
+
+
+def _is_gone(pid: int, process: str) -> bool:
+    """False also where there is too little of something to look."""
+    try:
+        return not is_same_process(pid, process)
+    except OSError:
+        return False
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.agents import load_agent
@@ -23,7 +23,7 @@ from engine.lifecycle.members import Members
 from engine.lifecycle.task_end import run_agent
 from engine.lifecycle.unneeded import unneeded_by
 from engine.lifecycle.up import Agreed, carry_out
-from engine.state.instances import look_up
+from engine.state.instances import Instance, load_instance, look_up
 from engine.state.layout import Layout
 from vmm.channel.client import connect
 from vmm.errors import VmmError
@@ -142,6 +142,8 @@ async def run_task(
             async with await connect(layout.instance(instance.name).sockets.control) as guest:
                 where = instance.working_directory
                 end = await run_agent(guest, instance.agent, argv, where, task.timeout_s, on_stderr)
+            if end.code:
+                end = replace(end, why=_with_warnings(end.why, load_instance(layout, instance.name)))
             after = await asyncio.to_thread(look_at, mounts)
             changed = tuple(changed_between(before, after)) if before.whole and after.whole else None
             diff = None
@@ -191,6 +193,11 @@ async def _untie(layout: Layout, name: str) -> bool:
     except (VmmError, OSError):
         return look_up(layout, name).liveness == "failed"  # then its logs are there
     return True
+
+
+def _with_warnings(why: str | None, instance: Instance | None) -> str | None:
+    """What went wrong with the agent, and before it what the machine lacks since: that may be the cause."""
+    return "; ".join((*(instance.warnings if instance is not None else ()), *filter(None, (why,)))) or None
 
 
 async def _look_at_clones(layout: Layout, name: str) -> tuple[tuple[str, ...] | None, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
+from engine.scarcity import is_scarcity
 from engine.state.awake import VERSION
 from engine.state.layout import Layout
 from engine.state.processes import is_same_process
@@ -101,7 +103,8 @@ def save_instance(layout: Layout, instance: Instance) -> None:
 def load_instance(layout: Layout, name: str) -> Instance | None:
     """The record of a sandbox; None when there is no such sandbox.
 
-    Raises EngineError for a record that is damaged or of a newer version.
+    Raises EngineError for a record that is damaged or of a newer version, and OSError where there is too little of
+    something to read it.
     """
     return read_record(layout.instance(name).record, name)
 
@@ -113,6 +116,8 @@ def read_record(path: Path, name: str) -> Instance | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
+        if is_scarcity(error):
+            raise
         raise _unreadable(name, path, str(error)) from error
     return _parse(record, name, path)
 
@@ -210,7 +215,10 @@ def check_owner(instance: Instance | None, project: Path) -> None:
 
 
 def forget_instance(layout: Layout, name: str) -> None:
-    """Remove all files of a sandbox: record, logs, disk, sockets. Its processes must have ended."""
+    """Remove all files of a sandbox: record, logs, disk, sockets. Its processes must have ended.
+
+    Raises OSError where there is too little of something to look at them; they may be there then.
+    """
     from engine.state.trees import remove_tree
 
     paths = layout.instance(name)
@@ -218,8 +226,11 @@ def forget_instance(layout: Layout, name: str) -> None:
     for path in paths.directory.glob("*"):
         if path != paths.record:
             remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    remove_tree(paths.sockets.directory)
-    remove_tree(paths.directory)
+    for directory in (paths.sockets.directory, paths.directory):
+        remove_tree(directory)
+        if directory.exists():
+            os.scandir(directory).close()  # says what there is too little of
+            remove_tree(directory)
 
 
 def _parse(record: Any, name: str, path: Path) -> Instance:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.files import make_private
+from engine.scarcity import is_scarcity
 
 
 @contextlib.contextmanager
@@ -42,10 +43,15 @@ def locked_directory(directory: Path) -> Iterator[bool]:
 
 
 def is_locked(path: Path, *, remove: bool = False) -> bool:
-    """Whether somebody has the lock of the file; with `remove`, a file that nobody has the lock of goes away."""
+    """Whether somebody has the lock of the file; with `remove`, a file that nobody has the lock of goes away.
+
+    Raises OSError where there is too little of something to look.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if is_scarcity(error):
+            raise
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

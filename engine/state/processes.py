@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from engine.scarcity import is_scarcity
+
 PS_S = 5.0
 
 
@@ -11,6 +13,7 @@ def describe_process(pid: int) -> str | None:
     """A text that no other process of this host ever has; None when the process does not exist, or has died.
 
     On Linux the text is the id of the boot and the start time in ticks; elsewhere it is what `ps` prints within PS_S.
+    Raises OSError where there is too little of something to look.
     """
     if os.path.exists("/proc/self/stat"):
         return _describe_by_proc(pid)
@@ -26,7 +29,9 @@ def _describe_by_proc(pid: int) -> str | None:
     try:
         with open(f"/proc/{pid}/stat", errors="replace") as stat, open("/proc/sys/kernel/random/boot_id") as boot_id:
             text, boot = stat.read(), boot_id.read().strip()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if is_scarcity(error):
+            raise
         return None
     # The name may hold spaces and parentheses, so fields are counted after the last one. Field 3 is the state, field 22
     # the start time.

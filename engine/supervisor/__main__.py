@@ -24,6 +24,7 @@ from engine.guest.advice import advice_on_refusals
 from engine.guest.begun import Begun
 from engine.guest.guest import Guest, begin_guest, hello_s
 from engine.guest.services import look_at_services, start_services, wait_healthy, write_compose
+from engine.scarcity import is_scarcity
 from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.redaction import hold
 from engine.state.instance_paths import InstancePaths, KeptPaths
@@ -395,9 +396,12 @@ async def _live(
         hint = "; ".join(read_troubles(paths.troubles)) or error.hint  # what is in its way explains it best
         events.send("failed", brief=error.brief, details=error.details, hint=hint)
         return 1
-    except OSError as error:
-        update_record(layout, record, **_failed(resumption, starting, str(error)))
-        events.send("failed", brief=f"the sandbox could not be started: {error}", details=None, hint=None)
+    except (OSError, RuntimeError, MemoryError) as error:
+        if not isinstance(error, OSError) and not is_scarcity(error):
+            raise
+        why = str(error) or "there is no memory left for it"
+        update_record(layout, record, **_failed(resumption, starting, why))
+        events.send("failed", brief=f"the sandbox could not be started: {why}", details=None, hint=None)
         return 1
 
 

@@ -23,7 +23,7 @@ BUILD_S = 1800.0
 TRIES = 4  # of a build or a start on a busy host
 GONE_S = 30.0
 UP = ("up", "-d", "--yes", "--progress", "plain")
-TOLD = re.compile(r"^(error|sandbox|warning|Sandboxfile\.yaml): ", re.MULTILINE)
+TOLD = re.compile(r"^(error|sandbox|warning|Sandboxfile\.yaml|[\w-]+ failed): ", re.MULTILINE)
 
 
 def load() -> float:

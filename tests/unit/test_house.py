@@ -28,7 +28,7 @@ FLOORS = (
     "engine.agents engine.recall",
     "engine.state",
     "engine.acp engine.attacks engine.files engine.gateway engine.resources engine.ssh",
-    "engine.decoding engine.errors engine.report engine.workspaces",
+    "engine.decoding engine.errors engine.report engine.scarcity engine.workspaces",
     "sandboxfile sandboxfile.pages",
     "sandboxfile.load",
     "sandboxfile.checks",
@@ -46,7 +46,7 @@ FLOORS = (
     "vmm.jail vmm.leash",
     "vmm.processor_share vmm.qcow2 vmm.shut_in vmm.tools",
     "vmm.beneath vmm.confine vmm.connection vmm.environment vmm.errors vmm.exchange vmm.guest vmm.last_words vmm.guard"
-    " vmm.lines vmm.private vmm.session vmm.snapshot_files vmm.spec vmm.system_calls",
+    " vmm.lines vmm.private vmm.session vmm.snapshot_files vmm.child_watcher vmm.spec vmm.system_calls",
 )
 # They start with every sandbox, and serve a guest: the language of files is none of their business.
 WITHOUT_LANGUAGE = (

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -428,3 +429,19 @@ def test_a_loop_that_ends_takes_its_processes_along(ended: Ended) -> None:
 
     asyncio.run(main())
     assert ended(seen[0], 0)
+
+
+def test_a_child_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no memory for one, a child that was started already would be nobody's."""
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("this host has no pidfds")
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def child() -> int:
+        async with spawn(["sh", "-c", "exit 3"]) as process:
+            return await process.wait()
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert asyncio.run(child()) == 3

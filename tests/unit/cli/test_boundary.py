@@ -44,6 +44,11 @@ BAD_FILE = SandboxfileError([Diagnostic(None, (), "this is wrong")])
         (BaseExceptionGroup("", [ValueError(), ExceptionGroup("", [EngineError("inner")])]), 1, "error: inner\n"),
         (MemoryError(), 1, "error: there is no memory left for this command\n"),
         (
+            RuntimeError("can't start new thread"),
+            1,
+            "error: there is no memory left for this command, or it may start no more threads\n",
+        ),
+        (
             ImportError("_ctypes.so: failed to map segment from shared object"),
             1,
             "error: a part of this command could not be loaded: _ctypes.so: failed to map segment from shared object\n",
@@ -67,6 +72,7 @@ def test_our_bug(capfd: pytest.CaptureFixture[str]) -> None:
     assert guarded(raising(ValueError("oops"))) == 3
     assert "Traceback" in (err := capfd.readouterr().err) and "this is a bug in sandbox" in err
     assert guarded(raising(OSError(errno.ENOENT, "No such file or directory", "/x"))) == 3
+    assert guarded(raising(RuntimeError("no running event loop"))) == 3
     assert guarded(raising(ImportError("cannot import name 'x' from 'y'"))) == 3
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -131,3 +132,26 @@ sys.exit(guarded(lambda: run(main())))
 def test_without_descriptors_it_says_so_in_a_line() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: Too many open files\n")
+
+
+def test_what_is_done_is_done_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> int:
+        await asyncio.to_thread(lambda: None)
+        starts = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", fail)  # Python starts one to wait for those that are idle
+        loop = asyncio.get_running_loop()
+        end = loop.shutdown_default_executor
+
+        async def ended() -> None:
+            try:
+                await end()
+            finally:
+                monkeypatch.setattr(threading.Thread, "start", starts)
+
+        monkeypatch.setattr(loop, "shutdown_default_executor", ended)
+        return 7
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    assert run(work()) == 7

@@ -19,10 +19,10 @@ from engine.lifecycle.audience import Audience
 from engine.lifecycle.intent import Intent, Wishes
 from engine.lifecycle.members import Member, Members
 from engine.lifecycle.room import available_memory
-from engine.lifecycle.task import Done, Task
+from engine.lifecycle.task import Done, Task, _with_warnings
 from engine.lifecycle.tasks import Ran, run_tasks, several
 from engine.lifecycle.up import Agreed, _intents
-from engine.state.instances import Listed
+from engine.state.instances import Instance, Listed
 from engine.state.layout import Layout
 from sandboxfile import load
 from vmm.errors import VmmError
@@ -152,3 +152,13 @@ def test_what_has_failed_is_explained(capfd: pytest.CaptureFixture[str]) -> None
     out, err = capfd.readouterr()
     assert out == "[2] an answer\n[2] of two lines\n" and "[2] shop-run-1 runs on: `sandbox down" in err
     assert "--keep-on-failure" not in err
+
+
+def test_what_the_machine_lacks_is_said_before_what_its_agent_says() -> None:
+    record = Instance("shop", "/shop", "/shop/Sandboxfile.yaml", "key", "2026-11-27T00:00:00+00:00", "running")
+    lacks = record._replace(warnings=["the file server of /workspace has ended"])
+    assert _with_warnings("it ended with code 1", lacks) == (
+        "the file server of /workspace has ended; it ended with code 1"
+    )
+    assert _with_warnings("it ended with code 1", record) == "it ended with code 1"
+    assert _with_warnings(None, None) is None
