@@ -33,3 +33,7 @@ class EngineError(Exception):
             return cls(str(error))
         name = type(error).__name__
         return cls(str(error) or name, details=f"{name} in our own code", exit_code=OUR_BUG)
+
+
+class MachineSilent(EngineError):
+    """A machine was started, and nothing in it has answered."""

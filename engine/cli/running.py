@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from engine.scarcity import is_scarcity
+from engine.scarcity import closed_after
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +54,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     try:
         runner = asyncio.Runner()
         _make_loop(runner)
-        with _closing(runner):
+        with closed_after(runner):
             return runner.run(cancellable())
     except BaseException:
         main.close()  # it may not have begun
@@ -77,19 +77,6 @@ def _make_loop(runner: asyncio.Runner) -> None:
         raise OSError(number, text)  # the other one holds the half of a loop, which is gone now
     finally:
         sys.unraisablehook = hook
-
-
-@contextlib.contextmanager
-def _closing(runner: asyncio.Runner) -> Iterator[None]:
-    """Close it after the block. Python starts a thread to wait for idle ones; where it cannot, all is done anyway."""
-    try:
-        yield
-    finally:
-        try:
-            runner.close()
-        except RuntimeError as error:
-            if not is_scarcity(error):
-                raise
 
 
 class _End:

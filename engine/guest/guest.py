@@ -20,6 +20,7 @@ from engine.guest.base import Base
 from engine.guest.begun import Begun, hold_memory, start_restored
 from engine.guest.identity import Identity
 from engine.guest.network import open_network
+from vmm.channel.errors import GuestSilent
 from vmm.channel.guest import GuestChannel
 from vmm.errors import VmmError
 from vmm.machine import Machine
@@ -243,8 +244,9 @@ async def _answered(machine: Machine, channel: GuestChannel, patience: float, *,
         await asyncio.wait({hello, ended}, return_when=asyncio.FIRST_COMPLETED)
         if hello.done() and hello.exception() is None:
             return
+        kind = VmmError if ended.done() else GuestSilent
         why = "the machine ended" if ended.done() else f"nothing answered in the guest within {limit:.0f} s"
-        raise VmmError(f"the guest did not come up: {why}", details=machine.last_words() or None)
+        raise kind(f"the guest did not come up: {why}", details=machine.last_words() or None)
     finally:
         for task in (hello, ended):
             task.cancel()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.errors import EngineError
+from engine.errors import EngineError, MachineSilent
 
 if TYPE_CHECKING:
     from engine.build.blueprint import Blueprint, Built
@@ -45,12 +45,20 @@ async def start_whole(
     built: Built, reporter: Reporter, hold: Hold, start: Callable[[Built], Awaitable[Started]]
 ) -> Started:
     """Start the sandbox. If that fails, every byte of what it was started from is read; if something of it is damaged,
-    that is said, built again, and the sandbox is started once more. Raises EngineError as `start` does."""
+    that is said, built again, and the sandbox is started once more.
+
+    So it is where nothing is damaged and the machine does not answer: under emulation a restored processor has lost its
+    timer once in a thousand starts (docs/architecture.md, "A restored machine that does not answer"). Raises
+    EngineError as `start` does.
+    """
     try:
         return await start(built)
-    except EngineError:
+    except EngineError as error:
         reporter.note("reading what it was started from, which may be damaged")  # a busy host takes minutes for that
         damages = await asyncio.to_thread(discard_damaged, built.blueprint)
+        if not damages and isinstance(error, MachineSilent):
+            reporter.note("nothing of it is damaged, but its machine did not answer: starting it once more")
+            return await start(built)
         if not damages:
             raise
         for damage in damages:

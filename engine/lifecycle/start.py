@@ -14,7 +14,7 @@ from typing import Any
 from engine.build.blueprint import Built
 from engine.build.image.initramfs import INITRAMFS
 from engine.build.image.recipe import ROOT
-from engine.errors import EngineError
+from engine.errors import EngineError, MachineSilent
 from engine.files import make_private
 from engine.guest.identity import Identity
 from engine.guest.network import doors_of
@@ -91,9 +91,8 @@ async def start(
     except EngineError as error:
         look = keep_as_failed(layout, name, error) if keep_failed else None
         look = look or leave_evidence(layout, name)
-        raise EngineError(
-            error.brief, error.details, "; ".join(filter(None, (error.hint, look))), error.exit_code
-        ) from error
+        kind = MachineSilent if isinstance(error, MachineSilent) else EngineError
+        raise kind(error.brief, error.details, "; ".join(filter(None, (error.hint, look))), error.exit_code) from error
     except BaseException:
         with contextlib.suppress(EngineError):
             forget_instance(layout, name)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.errors import EngineError
+from engine.errors import EngineError, MachineSilent
 from vmm.environment import CARRIER_VARIABLE, clean_environment
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def read_event(
 
     `on_step` hears of each new step, before `on_event` does.
 
-    Raises EngineError with its reason when the start has failed.
+    Raises EngineError with its reason when the start has failed, MachineSilent where the guest did not answer.
     """
     event = json.loads(line)
     match event["event"]:
@@ -87,7 +87,8 @@ def read_event(
         case "line":
             on_event(event["text"])
         case "failed":
-            raise EngineError(event["brief"], event["details"], event["hint"])
+            kind = MachineSilent if event.get("silent") else EngineError
+            raise kind(event["brief"], event["details"], event["hint"])
         case "ready":
             return list(event["services"])
     return None

@@ -54,6 +54,7 @@ from engine.supervisor.temporary import TemporaryRules
 from engine.supervisor.tie import Tie, forget_torn
 from engine.supervisor.troubles import Troubles, told_of_room
 from engine.supervisor.vaults import open_vault
+from vmm.channel.errors import GuestSilent
 from vmm.channel.relay import Relay
 from vmm.errors import VmmError
 from vmm.private import private
@@ -394,7 +395,8 @@ async def _live(
     except (VmmError, EngineError) as error:
         update_record(layout, record, **_failed(resumption, starting, error.brief))
         hint = "; ".join(read_troubles(paths.troubles)) or error.hint  # what is in its way explains it best
-        events.send("failed", brief=error.brief, details=error.details, hint=hint)
+        silent = isinstance(error, GuestSilent)
+        events.send("failed", brief=error.brief, details=error.details, hint=hint, silent=silent)
         return 1
     except (OSError, RuntimeError, MemoryError) as error:
         if not isinstance(error, OSError) and not is_scarcity(error):

@@ -21,6 +21,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.guest.base import Base
 from engine.guest.begun import Begun, Early, begin
+from engine.scarcity import closed_after
 from engine.state.instance_paths import InstancePaths
 from engine.state.layout import Layout
 from vmm.confine import forbid_core_dumps
@@ -88,7 +89,9 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     sys.setswitchinterval(SWITCH_S)
-    sys.exit(asyncio.run(live(connection)))
+    with closed_after(asyncio.Runner()) as runner:
+        code = runner.run(live(connection))
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,10 @@ class GuestError(VmmError):
         return cls(brief or "the guest failed without saying why", details or None, hint or None)
 
 
+class GuestSilent(GuestError):
+    """The guest does not answer in time, and may do so for ever."""
+
+
 def restarted(*, followed: bool = False) -> GuestError:
     """What becomes of all that was asked of a guestd that is another one now. `followed`: that one is greeted."""
     hint = "try again: the sandbox goes on in a moment" if followed else None

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from vmm.channel.answers import exit_code
-from vmm.channel.errors import GuestError, restarted
+from vmm.channel.errors import GuestError, GuestSilent, restarted
 from vmm.channel.greeting import Hello, read_hello
 from vmm.channel.stream import Stream
 from vmm.connection import close_writer
@@ -174,14 +174,14 @@ class GuestChannel:
     async def call(self, op: str, timeout_s: float, **args: Any) -> dict[str, Any]:
         """One operation of guestd (or the supervisor), and its answer. `timeout_s` is its deadline, there and here.
 
-        Raises GuestError when it fails or nothing answers in time; the operation is then cancelled.
+        Raises GuestError when it fails, GuestSilent when nothing answers in time; the operation is then cancelled.
         """
         async with self.open(op, timeout_s=timeout_s, **args) as stream:
             try:
                 async with asyncio.timeout(timeout_s + ANSWER_MARGIN_S):
                     return await stream.result()
             except TimeoutError:
-                raise GuestError(f"{op}: no answer from the guest within {timeout_s:g} s") from None
+                raise GuestSilent(f"{op}: no answer from the guest within {timeout_s:g} s") from None
 
     @contextlib.asynccontextmanager
     async def open(self, op: str, **args: Any) -> AsyncIterator[Stream]:

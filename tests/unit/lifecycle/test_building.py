@@ -18,7 +18,7 @@ from engine.build.foundation import GUEST_NEEDS
 from engine.cache.holds import held_entries, hold_entries
 from engine.cache.pruning import Wanted, prune
 from engine.cache.store import Store
-from engine.errors import EngineError
+from engine.errors import EngineError, MachineSilent
 from engine.lifecycle.audience import Audience
 from engine.lifecycle.building import Ready, agreed_blueprints, build_members
 from engine.lifecycle.members import choose_members
@@ -140,16 +140,23 @@ def test_what_is_pruned_before_it_is_held_is_built_again(
 LOOKING = "reading what it was started from, which may be damaged"
 
 
-def start_twice(loaded: Loaded, layout: Layout, damage: Callable[[Path], None]) -> tuple[list[Path], list[str]]:
-    """A start that fails once, after `damage` to its snapshot: what each start was from, and what was said."""
+def start_twice(
+    loaded: Loaded,
+    layout: Layout,
+    damage: Callable[[Path], None],
+    *,
+    kind: type[EngineError] = EngineError,
+    fails: int = 1,
+) -> tuple[list[Path], list[str]]:
+    """A start that `fails` so often, after `damage` to its snapshot: what each start was from, and what was said."""
     starts, notes = [], []
 
     async def scenario() -> None:
         async def start(built: blueprints.Built) -> None:
             starts.append(built.snapshot)
-            if len(starts) == 1:
+            if len(starts) <= fails:
                 damage(built.snapshot / "file")
-                raise EngineError("the guest did not come up: nothing answered in the guest within 20 s")
+                raise kind("the guest did not come up: nothing answered in the guest within 20 s")
 
         with hold_entries(layout) as hold:
             reporter = EventReporter(lambda event: notes.append(event["text"]) if event["event"] == "note" else None)
@@ -179,6 +186,14 @@ def test_a_start_from_damaged_bytes_is_said_and_tried_again_from_new_ones(loaded
 def test_a_start_that_fails_for_another_reason_fails_once(loaded: Loaded, layout: Layout) -> None:
     with pytest.raises(EngineError, match="nothing answered"):
         start_twice(loaded, layout, lambda path: None)
+
+
+def test_a_machine_that_does_not_answer_is_started_once_more(loaded: Loaded, layout: Layout) -> None:
+    starts, notes = start_twice(loaded, layout, lambda path: None, kind=MachineSilent)
+    assert len(starts) == 2 and starts[0] == starts[1]
+    assert notes == [LOOKING, "nothing of it is damaged, but its machine did not answer: starting it once more"]
+    with pytest.raises(MachineSilent, match="nothing answered"):
+        start_twice(loaded, layout, lambda path: None, kind=MachineSilent, fails=2)
 
 
 def test_the_ground_of_another_sandbox_is_not_taken_away(loaded: Loaded, layout: Layout) -> None:
