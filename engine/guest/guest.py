@@ -244,8 +244,12 @@ async def _answered(machine: Machine, channel: GuestChannel, patience: float, *,
         await asyncio.wait({hello, ended}, return_when=asyncio.FIRST_COMPLETED)
         if hello.done() and hello.exception() is None:
             return
-        kind = VmmError if ended.done() else GuestSilent
-        why = "the machine ended" if ended.done() else f"nothing answered in the guest within {limit:.0f} s"
+        error = hello.exception() if hello.done() else None
+        kind, why = VmmError, "the machine ended"
+        if not ended.done():
+            kind, why = GuestSilent, f"nothing answered in the guest within {limit:.0f} s"
+            if isinstance(error, VmmError) and not isinstance(error, GuestSilent):
+                kind, why = VmmError, error.brief
         raise kind(f"the guest did not come up: {why}", details=machine.last_words() or None)
     finally:
         for task in (hello, ended):

@@ -145,7 +145,7 @@ class GuestChannel:
                     if not self._answer.done() and not transport.get_write_buffer_size():
                         self._writer.write(encode_frame(0, HELLO, 0, self._nonce))
         except TimeoutError:
-            error = GuestError(f"the guest did not answer within {timeout_s:g} s")
+            error = GuestSilent(f"the guest did not answer within {timeout_s:g} s")
             self._lose(error)
             raise error from None
         hello = read_hello(self._answer.result())
