@@ -7,8 +7,6 @@ import errno
 import os
 import sys
 
-from engine.scarcity import NO_THREAD
-
 # What shows an error is imported when there is one: `exec` hardly ever has any.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,9 +93,12 @@ def show(error: BaseException) -> int:
         # What would put it into other forms may need memory that there is not.
         print("error: there is no memory left for this command", file=sys.stderr)
         return FAILED
-    if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
-        print("error: there is no memory left for this command, or it may start no more threads", file=sys.stderr)
-        return FAILED
+    if isinstance(error, RuntimeError):
+        from engine.scarcity import is_scarcity
+
+        if is_scarcity(error):
+            print("error: there is no memory left for this command, or it may start no more threads", file=sys.stderr)
+            return FAILED
     if isinstance(error, ImportError | SystemError) and any(words in str(error) for words in _SCARCE):
         print(f"error: a part of this command could not be loaded: {_redacted(str(error))}", file=sys.stderr)
         return FAILED

@@ -19,7 +19,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     open_closed_streams()
     # Imports make many objects and hardly any garbage. Collecting garbage again and again would take 5 % of the start.
     gc.set_threshold(100_000, 20, 100)
-    from engine.cli.boundary import INTERRUPTED, guarded
+    try:
+        from engine.cli.boundary import INTERRUPTED, guarded
+    except (OSError, MemoryError) as error:  # what shows errors cannot be loaded itself
+        print(f"error: this command could not be loaded: {error or 'there is no memory left for it'}", file=sys.stderr)
+        sys.exit(1)
 
     given, is_light = sys.argv[1:] if arguments is None else arguments, False
 

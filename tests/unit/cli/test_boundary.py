@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -107,3 +108,14 @@ def test_what_is_missing_for_a_message_may_be_descriptors(
     monkeypatch.setitem(sys.modules, "engine.report.text", None)  # cannot be imported
     assert guarded(raising(OSError(errno.EMFILE, "Too many open files", "/x"))) == 1
     assert capfd.readouterr().err == "error: /x: Too many open files\n"
+
+
+def test_what_shows_errors_cannot_be_loaded_itself() -> None:
+    """A line all the same: no part of the way there may need a file before that is said."""
+    script = (
+        "import resource, sys; from engine.cli import main; import engine.cli.door;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); main.main(['ls'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: this command could not be loaded: "), done.stderr
+    assert "Too many open files" in done.stderr and "Traceback" not in done.stderr
