@@ -100,6 +100,7 @@ class InGuest:
                 certified=self.certified,
                 proxies=Proxies(host_variables(os.environ)),
                 on_step=context.log,
+                log=context.log,
             ) as guest:
                 yield guest
 

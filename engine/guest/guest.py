@@ -22,6 +22,7 @@ from engine.guest.identity import Identity
 from engine.guest.network import open_network
 from vmm.channel.errors import GuestSilent
 from vmm.channel.guest import GuestChannel
+from vmm.channel.rousing import keep_roused
 from vmm.errors import VmmError
 from vmm.machine import Machine
 from vmm.snapshot import Snapshot
@@ -119,6 +120,7 @@ async def begin_guest(
     going_on: GoingOn | None = None,
     cold: ColdStart | None = None,
     on_step: Callable[[str], None] = lambda title: None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> AsyncIterator[Guest]:
     """Boot (`parent` None) or restore a guest, and hand it over when it runs; `ready` says when it is of use.
 
@@ -126,7 +128,8 @@ async def begin_guest(
     else its memory is a copy of the snapshot's. Where the policy looks inside TLS, the guest trusts the certificate of
     an authority that is made for it and dies with it; with `certified` it does so in any case. `secret_of` gives the
     value of a secret at the moment of a request, `keep` takes those that are renewed. `proxies` are those of the host,
-    `rate` the bytes per second that it may send and receive, None for as many as it can.
+    `rate` the bytes per second that it may send and receive, None for as many as it can. `log` is told of what went
+    wrong in the machine and was mended.
     With `going_on`, `parent` is what was paused, or forked: a guest that stays who it was gets fresh randomness and the
     time, another one all of its identity. With `cold`, `disk` is one that a guest has used before: it boots as the one
     that it was. Raises VmmError; `ready` does so with the console's last lines when nothing answers.
@@ -178,6 +181,8 @@ async def begin_guest(
             starting = start_restored(spec, base.tools, net.carrier, memory, parent, console_log)
             machine = await stack.enter_async_context(starting)
         channel = await stack.enter_async_context(GuestChannel(*await machine.channel_streams()))
+        if machine.spec.accelerator == "tcg":  # others have lost no timer
+            stack.push_async_callback(_leave, asyncio.ensure_future(keep_roused(channel, log)))
         if parent is not None:
             if going_on is not None:
                 going_on.before_it_runs(net.gateway)

@@ -168,6 +168,7 @@ async def start_sandbox(
                 going_on=resumption.prepare(launch, serving) if resumption else None,
                 cold=starting.prepare(launch) if starting else None,
                 on_step=events.step,
+                log=log,
             )
         )
         services: list[dict[str, Any]] = []

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +24,10 @@ BUILD_S = 1800.0
 TRIES = 4  # of a build or a start on a busy host
 GONE_S = 30.0
 UP = ("up", "-d", "--yes", "--progress", "plain")
+# What Python says that could not begin, before any line of ours has run (3.11: Modules/main.c, Python/pylifecycle.c).
+UNBEGUN = re.compile(r"^(Could not import runpy module|Fatal Python error: )", re.MULTILINE)
+FRAME = re.compile(r'^ *File "(.*)", line ', re.MULTILINE)
+PYTHON = ("<frozen ", f"{sysconfig.get_path('stdlib')}/", f"{sys.prefix}/")
 TOLD = re.compile(r"^(error|sandbox|warning|Sandboxfile\.yaml|[\w-]+ failed): ", re.MULTILINE)
 
 
@@ -93,6 +98,13 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.size:+} bytes and {self.files:+} files"
+
+
+def has_not_begun(ran: Ran) -> bool:
+    """Whether this is Python that could not begin, and said so itself: no frame that it shows is ours."""
+    frames = FRAME.findall(ran.err)
+    begun = [file for file in frames if not file.startswith(PYTHON)]
+    return bool(ran.code and ran.code > 0 and UNBEGUN.search(ran.err) and not begun)
 
 
 class Place:
@@ -181,6 +193,8 @@ class Place:
     def judge(self, ran: Ran, *, killed: bool) -> bool:
         """Whether a command to which something has happened failed, and said why in a line; raises Wrong where it said
         nothing, or showed a traceback. One that was `killed` need not say anything."""
+        if has_not_begun(ran) and "Traceback" not in self.logs():
+            return True
         if "Traceback" in ran.out + ran.err + self.logs():
             raise Wrong(f"a traceback: {ran}\n{self.logs()[-3000:]}")
         if ran.code and ran.code > 0 and not TOLD.search(ran.err):

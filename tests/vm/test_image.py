@@ -82,10 +82,39 @@ def test_the_image_boots_into_a_complete_guest(tmp_path: Path) -> None:
             assert await succeed(guest, "systemctl list-timers --no-legend") == ""
             assert "getty" not in await succeed(guest, "systemctl list-units --no-legend --type=service")
             assert len(await succeed(guest, "cat /etc/machine-id")) == 32
+            await look_at_a_lost_timer(guest)
             # An agent that dies is back; the channel of the test dies with it, so systemd is asked first.
             assert await succeed(guest, "systemctl show -P Restart sandbox-guestd") == "always"
 
     asyncio.run(run())
+
+
+# The initial count of the local APIC's timer, of the processor that runs this (Intel SDM 3A, 11.5.4): 0 stops it.
+LOSE_TIMER = """
+import mmap, os
+os.sched_setaffinity(0, {0})
+apic = mmap.mmap(os.open("/dev/mem", os.O_RDWR | os.O_SYNC), 4096, offset=0xfee00000)
+apic[0x380:0x384] = bytes(4)
+"""
+STALL_S = 2.0
+
+
+async def look_at_a_lost_timer(guest: GuestChannel) -> None:
+    """Who sleeps on a processor that has lost its timer sleeps until guestd has it set again."""
+    for _ in range(5):  # the kernel may set it anew at once, of itself, where something else had been due
+        lost = await guest.run(["taskset", "1", "python3", "-c", LOSE_TIMER], timeout_s=60)
+        assert lost.code == 0, lost.stderr.decode()
+        async with guest.open_exec(["taskset", "1", "sleep", "0.1"]) as sleeper:
+            ended = asyncio.ensure_future(sleeper.wait())
+            await asyncio.wait({ended}, timeout=STALL_S)
+            if ended.done():
+                continue
+            late = (await guest.call("rouse", timeout_s=30))["late"]
+            assert late.get("0", 0) >= 1 and set(late) <= {"0"}, late
+            assert await asyncio.wait_for(ended, 30) == 0
+            assert (await guest.call("rouse", timeout_s=30))["late"] == {}
+            return
+    raise AssertionError("the timer of processor 0 was never lost")
 
 
 def test_a_guest_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:

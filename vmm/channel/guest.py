@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -63,6 +63,8 @@ class GuestChannel:
         self._writer = writer
         self._decoder = Decoder()
         self._sinks: dict[int, Sink] = {}
+        self._began: dict[int, float] = {}
+        self.asked = asyncio.Event()  # set whenever something is asked
         self._next = 1
         self.peer: Hello | None = None
         self._ended: GuestError | None = None
@@ -100,6 +102,11 @@ class GuestChannel:
     def streams(self) -> int:
         """How many streams are open now, those of a relay's clients among them."""
         return len(self._sinks)
+
+    @property
+    def began(self) -> Iterable[float]:
+        """When each of them was opened, in the loop's time."""
+        return self._began.values()
 
     @property
     def lost(self) -> GuestError | None:
@@ -273,10 +280,13 @@ class GuestChannel:
         number = self._next
         self._next += 1
         self._sinks[number] = sink
+        self._began[number] = asyncio.get_running_loop().time()
+        self.asked.set()
         return number
 
     def detach(self, number: int) -> None:
         self._sinks.pop(number, None)
+        self._began.pop(number, None)
 
     def write(self, frames: bytes) -> None:
         """Queue encoded frames."""
@@ -327,7 +337,7 @@ class GuestChannel:
     def _lose(self, error: GuestError) -> None:
         self._lost = error
         self._deaf = True
-        sinks, self._sinks = self._sinks, {}
+        sinks, self._sinks, self._began = self._sinks, {}, {}
         for sink in sinks.values():
             sink.lose(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import time
 from collections.abc import Iterator
@@ -68,6 +69,27 @@ def test_who_fails_must_say_why(own: Place, ran: Ran, killed: bool, told: bool |
             own.judge(ran, killed=killed)
     else:
         assert own.judge(ran, killed=killed) is told
+
+
+UNBEGUN = """\
+Could not import runpy module
+Traceback (most recent call last):
+  File "<frozen importlib._bootstrap>", line 1176, in _find_and_load
+  File "{file}", line 2, in <module>
+OSError: [Errno 24] Too many open files: 'importlib'
+"""
+
+
+def test_a_python_that_could_not_begin_has_said_so(own: Place) -> None:
+    """No line of ours had run. One that shows a file of ours had begun, and its traceback is ours."""
+    assert own.judge(Ran(1, "", UNBEGUN.format(file=runpy.__file__)), killed=False) is True
+    for wrong in (
+        Ran(1, "", UNBEGUN.format(file=__file__)),
+        Ran(1, "", UNBEGUN.format(file=runpy.__file__).replace("Could not import runpy module\n", "")),
+        Ran(0, "", UNBEGUN.format(file=runpy.__file__)),
+    ):
+        with pytest.raises(Wrong, match="a traceback"):
+            own.judge(wrong, killed=False)
 
 
 def test_what_a_supervisor_has_logged_counts(own: Place) -> None:

@@ -10,6 +10,7 @@ from .failure import Json
 from .freezer import freeze, go_on
 from .identity import set_identity
 from .mounts import mount
+from .processors import rouse
 from .system import ping, stat_path, trim, wait_unit
 from .trees import write_tree
 
@@ -25,4 +26,5 @@ OPERATIONS: dict[str, Callable[[Json, threading.Event], Json]] = {
     "trim": trim,
     "freeze": freeze,
     "thaw": go_on,
+    "rouse": rouse,
 }
