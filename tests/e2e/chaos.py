@@ -72,6 +72,7 @@ class Found:
     missed: int = 0
     failed_and_told: int = 0
     too_late: int = 0
+    roused: int = 0
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -81,6 +82,7 @@ class Found:
         self.missed += other.missed
         self.failed_and_told += other.failed_and_told
         self.too_late += other.too_late
+        self.roused += other.roused
         self.wrong += other.wrong
         self.seconds += other.seconds
 
@@ -88,7 +90,8 @@ class Found:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.struck.items()))
         return (
             f"{self.rounds} rounds: {kinds}, {self.missed} missed; {self.failed_and_told} commands failed and said"
-            f" why; {self.too_late} other starts were too slow, on a busy host; {len(self.wrong)} rounds in which"
+            f" why; {self.too_late} other starts were too slow, on a busy host; {self.roused} timers of machines were lost"
+            f" and set again; {len(self.wrong)} rounds in which"
             " something was wrong"
         )
 
@@ -167,6 +170,7 @@ def run_seed(seed: int, told: argparse.Namespace, found: Found) -> None:
                 chaos.place.must("cache", "verify")
         finally:
             found.too_late = chaos.place.too_late
+            found.roused = chaos.place.roused
             found.seconds = time.monotonic() - began
             chaos.clear()
             chaos.disk.close()
