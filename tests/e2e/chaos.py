@@ -90,9 +90,8 @@ class Found:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.struck.items()))
         return (
             f"{self.rounds} rounds: {kinds}, {self.missed} missed; {self.failed_and_told} commands failed and said"
-            f" why; {self.too_late} other starts were too slow, on a busy host; {self.roused} timers of machines were lost"
-            f" and set again; {len(self.wrong)} rounds in which"
-            " something was wrong"
+            f" why; {self.too_late} other starts were too slow, on a busy host; {self.roused} lost timers of machines were"
+            f" set again; {len(self.wrong)} rounds in which something was wrong"
         )
 
 
@@ -119,14 +118,15 @@ class Chaos:
         said = f"round {number} of seed {self.seed}: {name}, {fault}"
         began = time.monotonic()
         self.found.rounds += 1
-        before = self.place.picture()
+        before, known = self.place.picture(), len(self.place.roused)
         try:
             self.bring_to(state)
             self.act(argv, fault)
             self.place.come_back("/workspace/marker", MARKER)
             self.place.leave()
             self.place.compare(before)
-            print(f"{said} ({time.monotonic() - began:.0f} s)", flush=True)
+            roused = "".join(f", {line}" for line in self.place.roused[known:])
+            print(f"{said} ({time.monotonic() - began:.0f} s){roused}", flush=True)
         except Wrong as wrong:
             print(f"WRONG: {said}: {wrong}\n{self.place.evidence()}", flush=True)
             self.found.wrong.append(said)
@@ -170,7 +170,7 @@ def run_seed(seed: int, told: argparse.Namespace, found: Found) -> None:
                 chaos.place.must("cache", "verify")
         finally:
             found.too_late = chaos.place.too_late
-            found.roused = chaos.place.roused
+            found.roused = len(chaos.place.roused)
             found.seconds = time.monotonic() - began
             chaos.clear()
             chaos.disk.close()

@@ -24,6 +24,7 @@ BUILD_S = 1800.0
 TRIES = 4  # of a build or a start on a busy host
 GONE_S = 30.0
 UP = ("up", "-d", "--yes", "--progress", "plain")
+ROUSED = "had lost its timer"
 # What Python says that could not begin, before any line of ours has run (3.11: Modules/main.c, Python/pylifecycle.c).
 UNBEGUN = re.compile(r"^(Could not import runpy module|Fatal Python error: )", re.MULTILINE)
 FRAME = re.compile(r'^ *File "(.*)", line ', re.MULTILINE)
@@ -128,7 +129,7 @@ class Place:
         }
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.marks = (str(self.state), str(self.runtime))
-        self.roused = 0  # timers that a machine had lost (vmm/channel/rousing.py)
+        self.roused: list[str] = []  # what supervisors said of timers that a machine had lost (vmm/channel/rousing.py)
         self.too_late = 0  # starts on a busy host whose machine did not answer in time, and that were tried again
 
     # commands
@@ -214,10 +215,10 @@ class Place:
         read = self.must("exec", "--", "cat", file)
         if read.out != content:
             raise Wrong(f"the project is not what it was: {read}")
-        logs = self.logs()
-        self.roused += logs.count("had lost its timer")
-        if "Traceback" in logs:
-            raise Wrong(f"a traceback in the log: {logs[-3000:]}")
+        if "Traceback" in self.logs():
+            raise Wrong(f"a traceback in the log: {self.logs()[-3000:]}")
+        for log in self.state.glob("instances/*/supervisor.log"):
+            self.roused += [line for line in log.read_text(errors="replace").splitlines() if ROUSED in line]
 
     def leave(self) -> None:
         """Take it down. Raises Wrong where anything is left after a while."""
