@@ -90,8 +90,8 @@ class Found:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.struck.items()))
         return (
             f"{self.rounds} rounds: {kinds}, {self.missed} missed; {self.failed_and_told} commands failed and said"
-            f" why; {self.too_late} other starts were too slow, on a busy host; {self.roused} lost timers of machines were"
-            f" set again; {len(self.wrong)} rounds in which something was wrong"
+            f" why; {self.too_late} other starts were too slow, on a busy host; {self.roused} lost timers were set"
+            f" again; {len(self.wrong)} rounds in which something was wrong"
         )
 
 
