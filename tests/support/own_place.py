@@ -23,6 +23,18 @@ TOO_LATE = re.compile(r"^error: .*\bwithin \d+ s", re.MULTILINE)
 BUILD_S = 1800.0
 TRIES = 4  # of a build or a start on a busy host
 GONE_S = 30.0
+LOOK_S = 40.0
+# In the guest: who waits for what, who has been interrupted how often, and what the kernel has said.
+LOOK = """\
+for p in /proc/[0-9]*; do
+    s=$(cut -d' ' -f2,3 $p/stat 2>/dev/null) || continue
+    case "$s" in *kworker*|*irq/*) continue;; esac
+    echo "${p#/proc/} $s $(tr '\\n' ' ' <$p/stack 2>/dev/null)"
+done
+grep -e virtio -e LOC /proc/interrupts
+grep -e '^now' -e '^cpu' -e expires_next /proc/timer_list
+dmesg | tail -n 30
+"""
 UP = ("up", "-d", "--yes", "--progress", "plain")
 ROUSED = "had lost its timer"
 # What Python says that could not begin, before any line of ours has run (3.11: Modules/main.c, Python/pylifecycle.c).
@@ -152,11 +164,26 @@ class Place:
         try:
             code: int | None = process.wait(patience_s)
         except subprocess.TimeoutExpired:
-            waiting = self.living()
+            waiting, inside = self.living(), self._look_inside()
             process.kill()
             process.wait()
-            raise Wrong(f"it did not end in {patience_s:.0f} s: {self._said(None)}\n--- lived\n{waiting}") from None
+            said = f"{self._said(None)}\n--- lived\n{waiting}\n--- in the guest\n{inside}"
+            raise Wrong(f"it did not end in {patience_s:.0f} s: {said}") from None
         return self._said(code)
+
+    def _look_inside(self) -> str:
+        """What the guest's processes wait for, where it answers, and the end of its console."""
+        argv = [sys.executable, "-m", "engine.cli.main", "exec", "-u", "root", "-w", "/", "--", "sh", "-c", LOOK]
+        look = subprocess.Popen(
+            argv, cwd=self.project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environment, text=True
+        )
+        try:
+            found, _ = look.communicate(timeout=LOOK_S)
+        except subprocess.TimeoutExpired:
+            look.kill()
+            found = f"no answer within {LOOK_S:.0f} s: {look.communicate()[0]}"
+        consoles = [path.read_text(errors="replace")[-3000:] for path in self.state.glob("instances/*/console.log")]
+        return "\n".join([found, *consoles])
 
     def _said(self, code: int | None) -> Ran:
         return Ran(code, (self.base / "out").read_text(), (self.base / "err").read_text())
