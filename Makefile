@@ -28,6 +28,7 @@ fuzz: $(VENV)/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e '.[fuzz]'
 	nice $(BIN)/python tests/fuzz/fuzz_loader.py --seconds $(FUZZ_S)
 	nice $(BIN)/python tests/fuzz/fuzz_gateway.py --seconds $(FUZZ_S)
+	nice $(BIN)/python tests/fuzz/fuzz_guest.py --seconds $(FUZZ_S)
 
 $(VENV)/ready: pyproject.toml scripts/venv.sh
 	scripts/venv.sh $(VENV)

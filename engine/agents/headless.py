@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from engine.agents.definition import AgentDefinition, Commands, Place
 from engine.agents.words import fill
 from engine.errors import EngineError
+
+DEEPEST = 100  # levels of a value: Python can read more of them than it can write
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,44 @@ def unsaid(answered: Answered, output: str, last_words: Sequence[str]) -> tuple[
 def _values(kind: str, output: str) -> Iterator[Any]:
     """The JSON in the output, with whatever else a program prints around it."""
     if kind == "json":
-        start = output.find("{")
-        try:
-            yield json.JSONDecoder().raw_decode(output, max(start, 0))[0]
-        except ValueError:
-            return
+        yield from _value(output, max(output.find("{"), 0), whole=False)
     for line in output.splitlines() if kind == "jsonl" else ():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
+        yield from _value(line.strip(), 0, whole=True)
+
+
+def _value(text: str, start: int, *, whole: bool) -> Iterator[Any]:
+    """The value that stands there; nothing where there is none that can be written again. The program is the guest's.
+
+    `whole`: nothing may stand behind it.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return
+    if (end == len(text) or not whole) and _is_shallow(value):
+        yield value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError("a number that JSON has not")
+    return number
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for each in level for inner in _within(each)]
+        if not level:
+            return True
+    return False
+
+
+def _within(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def _last(values: Iterable[Any], place: Place | None) -> Any:

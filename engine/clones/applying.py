@@ -98,12 +98,14 @@ class Host:
         finally:
             os.close(descriptor)
 
-    def make_parents(self, path: str) -> None:
-        """Make the directories that are missing above `path`."""
+    def make_parents(self, path: str, made: list[str]) -> None:
+        """Make the directories that are missing above `path`; each of them comes into `made`."""
         parts = path.split("/")[:-1]
         for depth in range(1, len(parts) + 1):
-            with self.parent("/".join(parts[:depth])) as (parent, name), contextlib.suppress(FileExistsError):
+            above = "/".join(parts[:depth])
+            with self.parent(above) as (parent, name), contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o777, dir_fd=parent)
+                made.append(above)
 
 
 def plan_apply(
@@ -192,15 +194,18 @@ def carry_out(
     acting = [step for step in steps if step.acts]
     mark = mark or new_mark()
     written: list[tuple[str, str]] = []
+    made: list[str] = []
     moved: list[_Moved] = []
     try:
         for number, step in enumerate(acting):
             if step.action != "remove":
+                host.make_parents(step.change.path, made)
                 written.append((step.change.path, _write_beside(host, step, f"{mark}-{number}")))
         beside = dict(written)
         for number, step in enumerate(acting):
             tick()
             _move(host, step, beside.get(step.change.path), f"{mark}-{number}.old", moved)
+        made.clear()
     except OSError as error:
         _move_back(host, moved)
         raise EngineError(
@@ -215,6 +220,8 @@ def carry_out(
         for path, name in written:  # those that were moved are not there any more
             if name not in kept:
                 _unlink(host, path, name)
+        for path in reversed(made):
+            _remove_directory(host, path)
     for one in moved:
         if one.old is not None:
             _unlink(host, one.step.change.path, one.old)
@@ -225,7 +232,6 @@ def carry_out(
 
 def _write_beside(host: Host, step: Step, name: str) -> str:
     assert step.entry is not None, "there is something to write"
-    host.make_parents(step.change.path)
     with host.parent(step.change.path) as (parent, last):
         if step.entry.target is not None:
             os.symlink(step.entry.target, name, dir_fd=parent)
@@ -328,9 +334,14 @@ def _remove_empty(host: Host, path: str) -> None:
     """git keeps no empty directories, and neither does a removal."""
     above = path.rpartition("/")[0]
     while above:
-        with contextlib.suppress(OSError), host.parent(above) as (parent, name):
-            os.rmdir(name, dir_fd=parent)
+        _remove_directory(host, above)
         above = above.rpartition("/")[0]
+
+
+def _remove_directory(host: Host, path: str) -> None:
+    """Only an empty one can be removed."""
+    with contextlib.suppress(OSError), host.parent(path) as (parent, name):
+        os.rmdir(name, dir_fd=parent)
 
 
 def applied(changes: Changes, steps: Iterable[Step]) -> dict[str, tuple[Entry, bytes] | None]:

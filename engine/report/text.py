@@ -15,7 +15,10 @@ _ESCAPES = re.compile(
     re.DOTALL,
 )
 # C0, DEL, C1; marks that reorder or hide text; lone surrogates, which no stream can encode
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\U000e0000-\U000e007f]"  # tags: letters that nobody sees, and programs read
+)
 
 
 def clean_line(text: str) -> str:

@@ -1,44 +1,24 @@
 """What of the gateway is fuzzed. Each target takes any bytes and raises whatever is wrong with us.
 
-A further reader gets a function, seeds and a line in TARGETS. What a search has found worth keeping is in
-corpus/NAME.txt, an input a line, in base64.
+A further reader gets a function, seeds and a line in TARGETS.
 """
 
 from __future__ import annotations
 
-import base64
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 from gateway_sessions import H2_SEEDS, HTTP_SEEDS, h2_session, http_session
 from server_paths import ALLOWED, SERVERS, is_inside, slow_match, tokens_of, unescape
 from slow_git import git_reads, judge, line, push, slowly_allowed
 from slow_policy import POLICY_SEEDS, policy
+from target import Target
 
 from engine.gateway.body_checks import BodyRefused
 from engine.gateway.clienthello import ClientHelloParser, MalformedHello
 from engine.gateway.paths import BadTarget, allows, check_pattern, denies, read_target
 from engine.gateway.pushes import Pushes
 from engine.gateway.second_hello import HelloWatch
-
-HERE = Path(__file__).parent
-LONGEST_KEPT = 1024  # bytes of an input in the corpus
-
-
-@dataclass(frozen=True)
-class Target:
-    run: Callable[[bytes], None]
-    seeds: tuple[bytes, ...]
-    words: tuple[bytes, ...] = ()
-
-    def kept(self, name: str) -> list[bytes]:
-        """The inputs of the corpus."""
-        file = HERE / "corpus" / f"{name}.txt"
-        return [base64.b64decode(line) for line in file.read_text().split()] if file.exists() else []
-
 
 # ClientHello
 

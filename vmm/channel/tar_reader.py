@@ -63,16 +63,16 @@ class TarReader:
         self._take(self._padding)
         self._padding = 0
         header = self._take(BLOCK)
-        extended: dict[bytes, bytes] = {}
+        extended: dict[bytes, bytes] | None = None
         if header[156:157] == _EXTENDED:
             extended = self._read_extended(header)
             header = self._take(BLOCK)
         if not any(header):
-            if extended or any(self._take(BLOCK)):
+            if extended is not None or any(self._take(BLOCK)):
                 _refuse("its end is no end")
             self._finish()
             return None
-        member = _read_member(header, extended)
+        member = _read_member(header, extended or {})
         self._left, self._padding = member.size, -member.size % BLOCK
         return member
 

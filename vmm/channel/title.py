@@ -8,7 +8,7 @@ LONGEST = 2048  # bytes of a sequence that are kept until its end comes
 SHOWN = 120  # characters of a title
 _SEQUENCE = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\](?:(?P<kind>[02]);)?(?P<text>[^\x07\x1b]*)(?:\x07|\x1b\\)"
-    rb"|[PX^_](?:[^\x1b]|\x1b(?!\\))*\x1b\\|[ -/]*[0-OQ-WYZ`-~])"
+    rb"|[PX^_](?:[^\x1b]|\x1b(?!\\))*(?:\x1b\\|(?P<open>\Z))|[ -/]*[0-OQ-WYZ`-~])"
 )
 _UNFINISHED = re.compile(rb"\x1b(?:[ -/]*|\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_](?:[^\x1b]|\x1b(?!\\))*\x1b?)\Z")
 _STRING_ENDS = re.compile(rb"\x07|\x1b\\")
@@ -39,6 +39,9 @@ class Title:
             self._long, data = False, data[end.end() :]
         position = 0
         for found in _SEQUENCE.finditer(data):
+            if found["open"] is not None:  # whatever is in it is no sequence, and nobody looks at it twice
+                position = found.start()
+                break
             position = found.end()
             if found["kind"]:
                 self._own, self._overwritten = found["text"], True

@@ -69,6 +69,14 @@ def test_output_that_says_nothing_known_is_the_answer(output: str) -> None:
     assert read_answer(load_agent("kiro").commands, output) == Answered(output)
 
 
+@pytest.mark.parametrize("name", ["claude-code", "codex"])
+@pytest.mark.parametrize("value", ["[" * 5000, "[" * 300 + "]" * 300, "1e999", "NaN", "-Infinity", "9" * 5000])
+def test_output_that_cannot_be_written_again_is_the_answer(name: str, value: str) -> None:
+    """The program is the guest's: the machine, and what was done there, must not be lost to it."""
+    output = f'{{"type": "result", "result": "done", "usage": {value}}}\n'
+    assert read_answer(load_agent(name).commands, output) == Answered(output)
+
+
 def test_an_answer_that_was_read_is_not_repeated_as_it_was_printed() -> None:
     commands = load_agent("claude-code").commands
     printed = json.dumps({"type": "result", "is_error": True, "result": "Not logged in"})

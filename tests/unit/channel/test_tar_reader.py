@@ -139,6 +139,8 @@ def test_what_goes_on_for_ever_is_refused_at_once(tmp_path: Path, name: str) -> 
         (header(kind=b"V"), "type 'V'"),
         (header(kind=b"\xff"), "type"),
         (bytes(512) + header(), "its end is no end"),
+        (extended((b"mtime", b"1")) + END, "its end is no end"),
+        (raw_extended(b"") + END, "its end is no end"),
     ],
 )
 def test_what_our_tar_does_not_write_is_refused(tmp_path: Path, data: bytes, said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,22 @@ def test_a_string_longer_than_anybody_keeps(end: bytes) -> None:
     for byte in end:
         title.saw(bytes([byte]))
     assert title.show(OURS) == SHOWN
+
+
+def test_what_is_in_a_string_is_no_sequence() -> None:
+    """As in what tmux passes through: the string goes on after it."""
+    title = Title()
+    title.saw(b"\x1bPtmux;\x1b\x1b]2;inner\x07")
+    assert title.show(OURS) == b""
+    title.saw(b"\x1b\\")
+    assert title.show(OURS) == SHOWN
+    assert title.end() == b"\x1b[23;2t"
+
+
+def test_strings_without_an_end_cost_no_more_than_others() -> None:
+    title, start = Title(), time.process_time()
+    title.saw(b"\x1bP\x1b_" * 4096)
+    assert time.process_time() - start < 1.0, "the time is that of its square"
 
 
 def test_what_is_no_sequence_holds_nothing_up() -> None:

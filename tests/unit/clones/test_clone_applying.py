@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from cloned import Cloned, write
 
 from engine.clones import applying
 from engine.clones.applying import PREFIX, Host, Step, applied, carry_out, plan_apply
+from engine.clones.base import Entry
 from engine.clones.held_back import held_back, is_repository
 from engine.errors import EngineError
 from engine.workspaces.run_later import run_later
@@ -44,6 +46,20 @@ def apply(cloned: Cloned, *named: str) -> dict[str, str]:
     changes.base.advance(applied(changes, steps))
     assert not list(cloned.host.rglob(f"{PREFIX}*")), "nothing stays beside"
     return actions(steps)
+
+
+def test_what_cannot_be_written_leaves_no_directories(cloned: Cloned) -> None:
+    """A guest may name what no file system takes."""
+    write(cloned.guest, {"new/deep/file": "n"})
+    (step,) = plan(cloned)
+    assert step.entry is not None
+    nowhere = Entry(False, "", target="")  # an empty link
+    longest = replace(step, change=replace(step.change, path=f"more/{'x' * 256}"))
+    for bad in (replace(step, entry=nowhere), longest):
+        with Host(str(cloned.host)) as host, pytest.raises(EngineError, match="nothing was applied"):
+            carry_out(host, [step, bad])
+        assert sorted(path.name for path in cloned.host.iterdir()) == [".git", "a.py", "b", "d"]
+        assert (cloned.host / "d/only").read_text() == "o"
 
 
 def test_files_are_written_made_and_removed(cloned: Cloned) -> None:

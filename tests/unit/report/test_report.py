@@ -171,6 +171,7 @@ def test_nodes_do_not_tear_each_others_lines() -> None:
         ("lone \udc80 surrogate", "lone  surrogate"),
         ("é 界 ✓", "é 界 ✓"),
         ("x" * 10_000, "x" * LINE_MAX),
+        ("a\U000e0068\U000e0069b\ufff9c\u180ed\u206ae", "abcde"),  # nobody sees them
     ],
 )
 def test_clean_line(text: str, shown: str) -> None:
