@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
+from engine.scarcity import raise_if_scarce
 
 
 def make_private(directory: Path) -> None:
@@ -18,6 +19,19 @@ def make_private(directory: Path) -> None:
     for each in reversed((directory, *directory.parents)):
         if not each.is_dir():
             each.mkdir(mode=0o700, exist_ok=True)
+
+
+def names_in(directory: Path) -> list[str]:
+    """The names in a directory, sorted; none where it is not there or may not be read.
+
+    Raises OSError where there is too little of something to look, which `Path.glob` takes for nothing from Python 3.12
+    on.
+    """
+    try:
+        return sorted(path.name for path in directory.iterdir())
+    except OSError as error:
+        raise_if_scarce(error)
+        return []
 
 
 def read_json(path: Path) -> Any:

@@ -24,6 +24,12 @@ def is_scarcity(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == NO_THREAD)
 
 
+def raise_if_scarce(error: OSError) -> None:
+    """For `os.walk`, which else takes a directory that cannot be opened for an empty one."""
+    if is_scarcity(error):
+        raise error
+
+
 @contextlib.contextmanager
 def closed_after(runner: asyncio.Runner) -> Iterator[asyncio.Runner]:
     """Close it after the block. Python starts a thread to wait for idle ones; where it cannot, all is done anyway."""

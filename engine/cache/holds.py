@@ -21,6 +21,7 @@ from pathlib import Path
 
 from engine.cache.disk_space import explain_full_disk
 from engine.files import make_private, read_json, write_json
+from engine.scarcity import is_scarcity
 from engine.state.keys import bytes_key
 from engine.state.layout import Layout
 from engine.state.locks import is_locked, locked
@@ -76,22 +77,38 @@ def removal_lock(layout: Layout) -> AbstractContextManager[None]:
 
 
 def held_entries(layout: Layout) -> dict[str, list[int]]:
-    """The names of the entries that processes hold, and the numbers of those processes. Forgets those that ended."""
+    """The names of the entries that processes hold, and the numbers of those processes. Forgets those that ended.
+
+    Raises OSError where there is too little of something to look.
+    """
     found: dict[str, list[int]] = {}
     for path in layout.holds():
         if is_locked(path, remove=True):  # else the process that wrote it has ended
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            with _readable():
                 record = read_json(path)
                 for name in record["entries"]:
                     found.setdefault(name, []).append(record["pid"])
     return found
 
 
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Leave out what is damaged, and not what cannot be read for want of descriptors: it would count as not needed."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if is_scarcity(error):
+            raise
+
+
 def known_states(layout: Layout) -> list[Path]:
-    """The state directories that have used this cache and are still there; that of `layout` is the first."""
+    """The state directories that have used this cache and are still there; that of `layout` is the first.
+
+    Raises OSError where there is too little of something to look.
+    """
     states = [layout.state]
     for path in layout.noted_states():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with _readable():
             state = Path(read_json(path)["state"])
             if not state.is_dir():
                 path.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from engine.cache.holds import held_entries, known_states
 from engine.cache.store import Entry, Store
 from engine.errors import EngineError
-from engine.files import read_json
+from engine.files import names_in, read_json
+from engine.scarcity import is_scarcity, raise_if_scarce
 from engine.state.instances import look_up
 from engine.state.layout import Layout
 from vmm.errors import VmmError
@@ -50,7 +51,7 @@ def name_of(entry: Entry) -> str:
 
 
 def find_needs(store: Store, entries: Iterable[Entry]) -> Needs:
-    """Look at sandboxes, processes and plans. Reads only."""
+    """Look at sandboxes, processes and plans. Reads only. Raises OSError where there is too little to look."""
     layout, needs = store.layout, Needs()
     by_name = {name_of(entry): entry for entry in entries}
     for state in known_states(layout):
@@ -102,7 +103,7 @@ def _keep(kept: dict[str, list[Keeper]], name: str, keeper: Keeper, entries: Map
 
 def _disks(layout: Layout) -> Iterator[tuple[Keeper, Path]]:
     """Every disk below the state directory, and whose it is. A sandbox's need not have a record: it may be starting."""
-    for parent, _, names in os.walk(layout.state):
+    for parent, _, names in os.walk(layout.state, onerror=raise_if_scarce):
         for name in names:
             if name.endswith(".qcow2"):
                 yield _owner(layout, Path(parent)), Path(parent, name)
@@ -124,7 +125,9 @@ def _below(layout: Layout, disk: Path) -> Iterator[str]:
     for _ in range(MOST_LAYERS):
         try:
             backing = read_backing(disk)
-        except (OSError, VmmError):
+        except (OSError, VmmError) as error:
+            if is_scarcity(error):
+                raise  # an entry that a disk lies upon would count as one that nothing needs
             return
         if backing is None:
             return
@@ -138,7 +141,11 @@ def _below(layout: Layout, disk: Path) -> Iterator[str]:
 
 def _plans(layout: Layout) -> Iterator[tuple[Keeper, frozenset[str]]]:
     """What was built last for each project, as keys; not for projects that are gone."""
-    for path in sorted((layout.state / "projects").glob("*/plan*.json")):
+    projects = layout.state / "projects"
+    plans = [projects / each / name for each in names_in(projects) for name in names_in(projects / each)]
+    for path in plans:
+        if not path.match("plan*.json"):
+            continue
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             record: dict[str, Any] = read_json(path)
             project = record.get("project")

@@ -195,8 +195,6 @@ class Context:
         """
         self.require_authority(policy)
         self.policy = policy
-        self.waiting.review(policy)
-        self.asks.review(policy)
         cut = 0
         for entry, task in list(self.live.items()):
             if entry.verdict != "allowed":
@@ -206,6 +204,8 @@ class Context:
                 entry.reason = "no longer allowed"
                 task.cancel()
                 cut += 1
+        self.waiting.review(policy)
+        self.asks.review(policy)
         return cut
 
 

@@ -88,6 +88,10 @@ class Guest:
     template: int | None = None
 
 
+class NeverAnswered(GuestSilent):
+    """Nothing in a machine has answered since it runs."""
+
+
 @contextlib.asynccontextmanager
 async def open_guest(base: Base, **options: Any) -> AsyncIterator[Guest]:
     """A guest that answers and has its identity; `options` are those of `begin_guest`.
@@ -132,7 +136,8 @@ async def begin_guest(
     wrong in the machine and was mended.
     With `going_on`, `parent` is what was paused, or forked: a guest that stays who it was gets fresh randomness and the
     time, another one all of its identity. With `cold`, `disk` is one that a guest has used before: it boots as the one
-    that it was. Raises VmmError; `ready` does so with the console's last lines when nothing answers.
+    that it was. Raises VmmError; `ready` does so with the console's last lines when nothing answers. A GuestSilent that
+    leaves the block before it is ready is raised as NeverAnswered.
     """
     async with contextlib.AsyncExitStack() as stack:
         before = going_on or cold
@@ -199,7 +204,12 @@ async def begin_guest(
         await asyncio.sleep(0)  # the identity is asked for before anything else
         held = memory.descriptor
         own = {"memory": held} if memory.shared else {"memory": None, "template": held}
-        yield Guest(machine, channel, net.gateway, ready=ready, **own)
+        try:
+            yield Guest(machine, channel, net.gateway, ready=ready, **own)
+        except GuestSilent as error:
+            if ready.done() and not ready.cancelled() and ready.exception() is None:
+                raise  # what was asked later takes long, or for ever
+            raise NeverAnswered(error.brief, error.details, error.hint) from error
 
 
 def hello_s() -> float:

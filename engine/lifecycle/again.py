@@ -101,7 +101,7 @@ def _carry_out(
         try:
             spawned.give_up()
         finally:
-            with contextlib.suppress(EngineError):
+            with contextlib.suppress(EngineError, OSError):
                 forget_instance(layout, name)
         raise
 

@@ -142,13 +142,26 @@ async def _end_process(layout: Layout, listed: Listed, control: Path, asked: boo
         return
     # A supervisor that is still starting has no socket yet, and one that is stuck does not answer.
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if has_ended():
+        if not await _is_there(pid, process):
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         await _until(has_ended, INSIST_S)
-    if not has_ended():
+    if await _is_there(pid, process):
         raise EngineError(f"the supervisor of {listed.name} (process {pid}) does not end")
+
+
+async def _is_there(pid: int, process: str) -> bool:
+    """Whether it is that process and no other one, which must not get its signal. Waits up to SCARCE_S where there is
+    too little of something to look, and then raises OSError."""
+    until = time.monotonic() + SCARCE_S
+    while True:
+        try:
+            return is_same_process(pid, process)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        await asyncio.sleep(POLL_S)
 
 
 def _is_gone(pid: int, process: str) -> bool:

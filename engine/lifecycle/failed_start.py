@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def keep_as_failed(layout: Layout, name: str, error: EngineError) -> str | None:
     """Keep the sandbox in the state "failed". Returns a hint about it, None where it has no record yet."""
-    with contextlib.suppress(EngineError):
+    with contextlib.suppress(EngineError, OSError):  # why the start has failed is what is to be told
         if (record := load_instance(layout, name)) is not None:
             save_instance(layout, record._replace(state="failed", error=error.brief))
             where = layout.instance(name).directory
@@ -31,7 +31,7 @@ def leave_evidence(layout: Layout, name: str) -> str | None:
     kept = None
     with contextlib.suppress(OSError):  # the start may have failed because the disk is full
         kept = keep_evidence(layout, name)
-    with contextlib.suppress(EngineError):
+    with contextlib.suppress(EngineError, OSError):
         forget_instance(layout, name)
     return (
         f"console, journal and log of this start are in {kept}; `sandbox console {name}` shows the first"

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from engine.files import make_private
+from engine.scarcity import is_scarcity, raise_if_scarce
 from engine.state.instance_paths import ForkPaths
 from engine.state.layout import Layout
 from engine.state.locks import is_locked, locked
@@ -72,8 +73,8 @@ def _shrink(fork: ForkPaths, *, whole: bool) -> None:
 
 
 def disks(layout: Layout) -> Iterator[Path]:
-    """Every disk that is not one of a fork."""
-    for parent, names, files in os.walk(layout.state):
+    """Every disk that is not one of a fork. Raises OSError where there is too little of something to look."""
+    for parent, names, files in os.walk(layout.state, onerror=raise_if_scarce):
         if Path(parent) == layout.state and layout.forks.name in names:
             names.remove(layout.forks.name)
         yield from (Path(parent, name) for name in files if name.endswith(".qcow2"))
@@ -86,7 +87,8 @@ def _forks_below(layout: Layout, disk: Path) -> Iterator[str]:
 
 
 def below(disk: Path) -> Iterator[Path]:
-    """The disks that a disk lies above. Raises FileNotFoundError where it has just got another name."""
+    """The disks that a disk lies above. Raises FileNotFoundError where it has just got another name, and
+    OSError where there is too little of something to look."""
     from vmm.errors import VmmError
     from vmm.qcow2 import read_backing
 
@@ -97,7 +99,9 @@ def below(disk: Path) -> Iterator[Path]:
             if layer == 0:  # whoever looks now sees too little
                 raise
             return
-        except (OSError, VmmError):
+        except (OSError, VmmError) as error:
+            if is_scarcity(error):
+                raise  # whoever looks now would take what is needed for what is not
             return
         if backing is None:
             return

@@ -124,7 +124,7 @@ async def start_there(
         hint = "; ".join(filter(None, (error.hint, leave_evidence(layout, name))))
         raise EngineError(f"{name}: {error.brief}", error.details, hint, error.exit_code) from error
     except BaseException:
-        with contextlib.suppress(EngineError):
+        with contextlib.suppress(EngineError, OSError):
             forget_instance(layout, name)
         raise
 

@@ -71,7 +71,7 @@ def with_values(places: SecretPlaces) -> SecretPlaces:
 
 def _note_waiting(layout: Layout, name: str, state: Waiting) -> None:
     """A supervisor that was killed has not written that down."""
-    with contextlib.suppress(EngineError):
+    with contextlib.suppress(EngineError, OSError):
         listed = look_up(layout, name)
         if listed.liveness == state and listed.instance is not None:
             save_instance(layout, listed.instance._replace(state=state, pid=None, process=None))

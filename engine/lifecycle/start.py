@@ -94,7 +94,7 @@ async def start(
         kind = MachineSilent if isinstance(error, MachineSilent) else EngineError
         raise kind(error.brief, error.details, "; ".join(filter(None, (error.hint, look))), error.exit_code) from error
     except BaseException:
-        with contextlib.suppress(EngineError):
+        with contextlib.suppress(EngineError, OSError):
             forget_instance(layout, name)
         raise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from engine.lifecycle.members import Members
 from engine.lifecycle.task_end import run_agent
 from engine.lifecycle.unneeded import unneeded_by
 from engine.lifecycle.up import Agreed, carry_out
-from engine.state.instances import Instance, load_instance, look_up
+from engine.state.instances import load_instance, look_up
 from engine.state.layout import Layout
 from vmm.channel.client import connect
 from vmm.errors import VmmError
@@ -143,7 +143,7 @@ async def run_task(
                 where = instance.working_directory
                 end = await run_agent(guest, instance.agent, argv, where, task.timeout_s, on_stderr)
             if end.code:
-                end = replace(end, why=_with_warnings(end.why, load_instance(layout, instance.name)))
+                end = replace(end, why=_with_warnings(end.why, instance.warnings, _warnings(layout, instance.name)))
             after = await asyncio.to_thread(look_at, mounts)
             changed = tuple(changed_between(before, after)) if before.whole and after.whole else None
             diff = None
@@ -195,9 +195,17 @@ async def _untie(layout: Layout, name: str) -> bool:
     return True
 
 
-def _with_warnings(why: str | None, instance: Instance | None) -> str | None:
-    """What went wrong with the agent, and before it what the machine lacks since: that may be the cause."""
-    return "; ".join((*(instance.warnings if instance is not None else ()), *filter(None, (why,)))) or None
+def _warnings(layout: Layout, name: str) -> list[str]:
+    """What is wrong with the sandbox now. [] where nobody can say: the agent's answer is not to be lost for that."""
+    with contextlib.suppress(EngineError, OSError):
+        if (record := load_instance(layout, name)) is not None:
+            return record.warnings
+    return []
+
+
+def _with_warnings(why: str | None, before: Collection[str], now: Iterable[str]) -> str | None:
+    """What went wrong with the agent, and before it what the machine lacks since then: that may be the cause."""
+    return "; ".join((*(warning for warning in now if warning not in before), *filter(None, (why,)))) or None
 
 
 async def _look_at_clones(layout: Layout, name: str) -> tuple[tuple[str, ...] | None, str | None]:

@@ -125,7 +125,7 @@ class Layout(NamedTuple):
         return self.cache / LOCKS / f"hold-{random}.json"
 
     def holds(self) -> list[Path]:
-        return sorted((self.cache / LOCKS).glob("hold-*.json"))
+        return self._locks("hold-")
 
     @property
     def removal_lock(self) -> Path:
@@ -136,7 +136,14 @@ class Layout(NamedTuple):
         return self.cache / LOCKS / f"state-{digest}.json"
 
     def noted_states(self) -> list[Path]:
-        return sorted((self.cache / LOCKS).glob("state-*.json"))
+        return self._locks("state-")
+
+    def _locks(self, prefix: str) -> list[Path]:
+        """Raises OSError where there is too little of something to look."""
+        from engine.files import names_in  # `exec` has no need of it
+
+        locks = self.cache / LOCKS
+        return [locks / name for name in names_in(locks) if name.startswith(prefix) and name.endswith(".json")]
 
     # -- state and runtime
 

@@ -22,7 +22,7 @@ from engine.gateway.journal import Journal
 from engine.gateway.proxies import Proxies
 from engine.guest.advice import advice_on_refusals
 from engine.guest.begun import Begun
-from engine.guest.guest import Guest, begin_guest, hello_s
+from engine.guest.guest import Guest, NeverAnswered, begin_guest, hello_s
 from engine.guest.services import look_at_services, start_services, wait_healthy, write_compose
 from engine.scarcity import is_scarcity
 from engine.secrets.core_dumps import forbid_core_dumps
@@ -54,7 +54,6 @@ from engine.supervisor.temporary import TemporaryRules
 from engine.supervisor.tie import Tie, forget_torn
 from engine.supervisor.troubles import Troubles, told_of_room
 from engine.supervisor.vaults import open_vault
-from vmm.channel.errors import GuestSilent
 from vmm.channel.relay import Relay
 from vmm.errors import VmmError
 from vmm.private import private
@@ -396,7 +395,7 @@ async def _live(
     except (VmmError, EngineError) as error:
         update_record(layout, record, **_failed(resumption, starting, error.brief))
         hint = "; ".join(read_troubles(paths.troubles)) or error.hint  # what is in its way explains it best
-        silent = isinstance(error, GuestSilent)
+        silent = isinstance(error, NeverAnswered)
         events.send("failed", brief=error.brief, details=error.details, hint=hint, silent=silent)
         return 1
     except (OSError, RuntimeError, MemoryError) as error:

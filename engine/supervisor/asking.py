@@ -30,7 +30,7 @@ class Asking:
         self._asks.on_change = self._record
 
     def _record(self) -> None:
-        with contextlib.suppress(EngineError):  # such as a full disk: `ls` is behind then
+        with contextlib.suppress(EngineError, OSError):  # such as a full disk: `ls` is behind then
             if (record := load_instance(self._layout, self._name)) is not None:
                 save_instance(self._layout, record._replace(asks=[asdict(ask) for ask in self._asks.open]))
 

@@ -23,10 +23,12 @@ def update_record(layout: Layout, record: Instance, **changes: Any) -> Instance:
     """
     told: dict[str, Any] = _owed.pop(record.name, {})
     told |= {key: redact_held(value) if isinstance(value, str) else value for key, value in changes.items()}
-    changed = (load_instance(layout, record.name) or record)._replace(**told)
+    changed = record._replace(**told)
     try:
+        changed = (load_instance(layout, record.name) or record)._replace(**told)
         save_instance(layout, changed)
-    except EngineError:  # a full disk: what the machine is does not wait for that, and the record follows
+    except (EngineError, OSError):
+        # A full disk, or no descriptors: what the machine is does not wait for that, and the record follows.
         _owed[record.name] = told
         _follow(layout, record)
     return changed
@@ -44,7 +46,7 @@ async def _write_owed(layout: Layout, record: Instance) -> None:
             await asyncio.sleep(RETRY_S)
             # What is owed now: meanwhile it may have been written with something newer, or have become more.
             if (owed := _owed.get(record.name)) is not None:
-                with contextlib.suppress(EngineError):
+                with contextlib.suppress(EngineError, OSError):
                     save_instance(layout, (load_instance(layout, record.name) or record)._replace(**owed))
                     del _owed[record.name]
     finally:

@@ -219,7 +219,7 @@ class TemporaryRules:
 
     def _apply(self) -> int:
         cut = self._gateway.set_temporary(rule for held in self._held for rule in held.endpoint.rules)
-        with contextlib.suppress(EngineError):  # such as a full disk: `ls` is behind then, the gateway is not
+        with contextlib.suppress(EngineError, OSError):  # such as a full disk: `ls` is behind then, the gateway is not
             if (record := load_instance(self._layout, self._name)) is not None:
                 save_instance(self._layout, record._replace(temporary=self.rows()))
         return cut

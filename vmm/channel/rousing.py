@@ -16,6 +16,7 @@ LOOK_S = 3.0
 EARLY_S = (3.0, 9.0, 30.0)  # ages of what is open
 EACH_S = 60.0  # after these
 ANSWER_S = 10.0
+MOST_S = 1e9  # that a timer can have been late
 
 
 async def keep_roused(channel: GuestChannel, log: Callable[[str], object]) -> None:
@@ -24,8 +25,8 @@ async def keep_roused(channel: GuestChannel, log: Callable[[str], object]) -> No
     Ends only when it is cancelled: a guest that does not do so is none of ours.
     """
     while True:
-        await channel.asked.wait()
-        channel.asked.clear()
+        await channel.opened.wait()
+        channel.opened.clear()
         while ages := await _ages(channel):
             if not is_due(ages):
                 continue
@@ -56,5 +57,6 @@ def _lost(late: object) -> list[tuple[int, float]]:
     """(number, seconds) of what a guest says, which may be anything."""
     if not isinstance(late, Mapping):
         return []
-    said = [(number, seconds) for number, seconds in list(late.items())[:8] if isinstance(seconds, int | float)]
-    return [(int(number), seconds) for number, seconds in said if number.isdecimal() and len(number) < 5]
+    said = [(str(number), seconds) for number, seconds in list(late.items())[:8] if type(seconds) in (int, float)]
+    bounded = [(number, seconds) for number, seconds in said if 0 <= seconds < MOST_S]
+    return [(int(number), seconds) for number, seconds in bounded if number.isdecimal() and len(number) < 5]

@@ -51,7 +51,7 @@ def test_a_guest_is_roused_while_something_is_open(harness: Harness, monkeypatch
                         assert await asked.get() == {"rouse": {"late": {}}}
                     command.close_stdin()
                     assert await command.wait() == 0
-                guestd.channel.asked.clear()
+                guestd.channel.opened.clear()
                 await harness.wait_until(lambda: not guestd.channel.streams)
                 before = asked.qsize()
                 await asyncio.sleep(0.3)  # nothing is open: so long nobody asks
@@ -65,8 +65,8 @@ class Liar:
 
     def __init__(self, answers: list[object]) -> None:
         self.answers = answers
-        self.asked = asyncio.Event()
-        self.asked.set()
+        self.opened = asyncio.Event()
+        self.opened.set()
         self.done = asyncio.Event()
 
     @property
@@ -87,6 +87,7 @@ def test_what_a_guest_says_of_its_processors_may_be_anything(monkeypatch: pytest
     monkeypatch.setattr(rousing, "LOOK_S", 0.001)
     monkeypatch.setattr(rousing, "is_due", lambda ages: True)
     said = [{"late": {"1": 4.25}}, {}, {"late": 5}, {"late": {"x" * 9: 1, "-1": 1, "0": "\x1b[2J", "12345": 1}}]
+    said += [{"late": {"0": 10**400, "1": float("nan"), "2": float("inf"), "3": True, "4": -1}}]
     said += [{"late": {str(number): 1 for number in range(100)}}]
 
     async def run() -> list[str]:

@@ -22,7 +22,11 @@ class Seen(Exception):
     """The machine runs: the test is over."""
 
 
-def test_the_pace_is_set_before_the_machine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("accelerator", "roused"), [("tcg", ["roused"]), ("kvm", [])])
+def test_the_pace_is_set_before_the_machine_runs(
+    accelerator: str, roused: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an emulated machine, which may lose a timer, is kept roused from then on."""
     said: list[object] = []
     gateway = SimpleNamespace(names={}, pace=lambda rate: said.append(rate))
 
@@ -30,7 +34,11 @@ def test_the_pace_is_set_before_the_machine_runs(tmp_path: Path, monkeypatch: py
     async def open_network(*parts: object, **options: object) -> AsyncIterator[Any]:
         yield SimpleNamespace(gateway=gateway)
 
+    async def keep_roused(channel: object, log: object) -> None:
+        said.append("roused")
+
     async def run() -> None:
+        await asyncio.sleep(0)
         said.append("runs")
         raise Seen
 
@@ -38,7 +46,7 @@ def test_the_pace_is_set_before_the_machine_runs(tmp_path: Path, monkeypatch: py
         ours, theirs = socket.socketpair()
         with theirs:
             streams = lambda: asyncio.open_connection(sock=ours)  # noqa: E731
-            machine = SimpleNamespace(channel_streams=streams, run=run)
+            machine = SimpleNamespace(channel_streams=streams, run=run, spec=SimpleNamespace(accelerator=accelerator))
             begun = SimpleNamespace(
                 memory=SimpleNamespace(descriptor=-1, shared=False),
                 carrier=None,
@@ -60,6 +68,7 @@ def test_the_pace_is_set_before_the_machine_runs(tmp_path: Path, monkeypatch: py
                 pass
 
     monkeypatch.setattr(guest, "open_network", open_network)
+    monkeypatch.setattr(guest, "keep_roused", keep_roused)
     with pytest.raises(Seen):
         asyncio.run(scenario())
-    assert said == [4096, "runs"]
+    assert said == [4096, *roused, "runs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -14,15 +15,15 @@ import pytest
 from engine.cli import json_errors
 from engine.cli.showing.tasks import Told
 from engine.errors import EngineError
-from engine.lifecycle import tasks
+from engine.lifecycle import task, tasks
 from engine.lifecycle.audience import Audience
 from engine.lifecycle.intent import Intent, Wishes
 from engine.lifecycle.members import Member, Members
 from engine.lifecycle.room import available_memory
-from engine.lifecycle.task import Done, Task, _with_warnings
+from engine.lifecycle.task import Done, Task, _warnings, _with_warnings
 from engine.lifecycle.tasks import Ran, run_tasks, several
 from engine.lifecycle.up import Agreed, _intents
-from engine.state.instances import Instance, Listed
+from engine.state.instances import Listed
 from engine.state.layout import Layout
 from sandboxfile import load
 from vmm.errors import VmmError
@@ -155,10 +156,21 @@ def test_what_has_failed_is_explained(capfd: pytest.CaptureFixture[str]) -> None
 
 
 def test_what_the_machine_lacks_is_said_before_what_its_agent_says() -> None:
-    record = Instance("shop", "/shop", "/shop/Sandboxfile.yaml", "key", "2026-11-27T00:00:00+00:00", "running")
-    lacks = record._replace(warnings=["the file server of /workspace has ended"])
-    assert _with_warnings("it ended with code 1", lacks) == (
-        "the file server of /workspace has ended; it ended with code 1"
-    )
-    assert _with_warnings("it ended with code 1", record) == "it ended with code 1"
-    assert _with_warnings(None, None) is None
+    before, lost = ["nothing confines the file server"], "the file server of /workspace has ended"
+    assert _with_warnings("it ended with code 1", before, [*before, lost]) == f"{lost}; it ended with code 1"
+    assert _with_warnings(None, before, [*before, lost]) == lost
+    assert _with_warnings("it ended with code 1", before, before) == "it ended with code 1"
+    assert _with_warnings(None, [], []) is None
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), EngineError("it is damaged")])
+def test_what_the_machine_lacks_need_not_be_known(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent has answered: that is not to be lost."""
+
+    def load(layout: Layout, name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(task, "load_instance", load)
+    assert _warnings(Layout(tmp_path, tmp_path, tmp_path), "shop") == []
