@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from typing import Any
 
@@ -71,3 +72,25 @@ def test_what_was_written_with_something_newer_is_owed_no_more(monkeypatch: pyte
 
     asyncio.run(scenario())
     assert module._following == {} and module._owed == {}
+
+
+def test_a_record_that_cannot_be_read_for_want_of_descriptors_follows_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout.from_environment(os.environ)
+    record = Instance("shop", "/p", "/p/f", "key", "2026-01-01T00:00:00Z", "starting")
+    save_instance(layout, record)
+    scarce = [True, True]  # at the change itself, and at the first try after it
+
+    def load(layout: Layout, name: str) -> Instance | None:
+        if scarce and scarce.pop():
+            raise OSError(errno.EMFILE, "Too many open files")
+        return load_instance(layout, name)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(module, "load_instance", load)
+        monkeypatch.setattr(module, "RETRY_S", 0.0)
+        assert update_record(layout, record, state="running").state == "running", "the sandbox goes on"
+        await asyncio.gather(*module._following.values())
+
+    asyncio.run(scenario())
+    assert (found := load_instance(layout, "shop")) is not None and found.state == "running"
+    assert module._following == {} and module._owed == {} and scarce == []

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from fake_guest import FakeGuest
 
 from engine.errors import EngineError
-from engine.gateway.journal import Journal
+from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Injection, Rule
 from engine.gateway.server import Gateway, start_gateway
 from engine.guest.guest import Guest
 from engine.state.instances import Instance, load_instance, save_instance
 from engine.state.layout import Layout
+from engine.supervisor import asking, temporary
+from engine.supervisor.asking import Asking
 from engine.supervisor.temporary import MOST, TemporaryRules, temporary_endpoint, to_request
 from vmm.channel.stream import LocalStream
 
@@ -163,5 +167,50 @@ def test_there_is_a_bound(tmp_path: Path) -> None:
             await rules.handle(ask("one.more.example"), STREAM)
         await rules.handle(ask("a0.example"), STREAM)
         assert len(rules.rows()) == MOST
+
+    with_rules(tmp_path, scenario)
+
+
+def test_what_a_rule_forbids_is_cut_also_where_the_record_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of descriptors: `ls` is behind then, and the gateway is not. A guest decides when it asks for a name."""
+    cut: list[str] = []
+
+    def load(layout: Layout, name: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def scenario(rules: TemporaryRules, gateway: Gateway, guest: FakeGuest) -> None:
+        Asking(Layout.from_environment(os.environ), "shop", gateway)
+        assert gateway.asks.hear("POST", "/?host=new.example&why=it", gateway.policy).status == 202
+        line = JournalLine(port=443, verdict="allowed", host="filed.example")
+        gateway._context.live[line] = cast("Any", SimpleNamespace(cancel=lambda: cut.append("filed.example")))
+        monkeypatch.setattr(temporary, "load_instance", load)
+        monkeypatch.setattr(asking, "load_instance", load)
+        await rules.handle(ask("new.example"), STREAM)
+        assert gateway.policy.decide("new.example", 443).allowed and cut == []
+        await rules.handle(ask("filed.example", deny=True), STREAM)
+        assert cut == ["filed.example"] and gateway.asks.open == ()
+        gateway._context.live.clear()
+
+    with_rules(tmp_path, scenario)
+
+
+def test_connections_are_cut_before_anybody_is_told(tmp_path: Path) -> None:
+    """Whatever goes wrong with that, what is forbidden is cut."""
+    cut: list[str] = []
+
+    def fail() -> None:
+        raise RuntimeError("nobody can be told")
+
+    async def scenario(rules: TemporaryRules, gateway: Gateway, guest: FakeGuest) -> None:
+        assert gateway.asks.hear("POST", "/?host=new.example&why=it", gateway.policy).status == 202
+        gateway.asks.on_change = fail
+        line = JournalLine(port=443, verdict="allowed", host="filed.example")
+        gateway._context.live[line] = cast("Any", SimpleNamespace(cancel=lambda: cut.append("filed.example")))
+        with pytest.raises(RuntimeError):
+            gateway.set_policy(Policy([Rule("new.example")]))
+        assert cut == ["filed.example"]
+        gateway._context.live.clear()
 
     with_rules(tmp_path, scenario)
