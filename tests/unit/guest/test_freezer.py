@@ -50,6 +50,16 @@ def test_all_groups_but_those_of_the_image_and_the_paused(root: Path) -> None:
     assert (started / "cgroup.procs").read_text() == "400", "what guestd has started, and not guestd"
 
 
+def test_a_group_that_a_program_of_guestd_has_made_beside_its_own(root: Path) -> None:
+    """As a runc without systemd does: guestd's group was that program's own."""
+    group(root, "system.slice/sandbox-guestd.service/runc-abc", 500)
+    group(root, "system.slice/sandbox-guestd.service/runc-paused", 501, frozen=True)
+    ended = group(root, "system.slice/sandbox-guestd.service/runc-ended")
+    (ended / "cgroup.events").write_text("populated 0\nfrozen 0\n")
+    found = [Path(path).name for path in freezer.other_groups(OWN, str(root))]
+    assert found == ["user.slice", "docker-runs.scope", "runc-abc", "started"]
+
+
 @pytest.mark.parametrize("own", ["0::/", "0::/user.slice/session-1.scope", ""])
 def test_nothing_is_frozen_where_there_is_no_guest(root: Path, own: str) -> None:
     with pytest.raises(Failure, match="no control group of its own"):

@@ -89,15 +89,20 @@ def other_groups(own: str, root: str) -> Iterator[str]:
         raise Failure("guestd has no control group of its own here")
     directory = root
     for part in parts:
-        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-            if entry.name != part and not entry.name.startswith(SPARED) and _has_programs(entry.path):
-                yield entry.path
+        yield from (path for name, path in _with_programs(directory, SPARED) if name != part)
         directory = os.path.join(directory, part)
     started = os.path.join(directory, STARTED)
     os.makedirs(started, exist_ok=True)
     _move_others(directory, started)
-    if _has_programs(started):
-        yield started
+    # More than that one: what was started here may have made groups beside its own, as a runc without systemd does.
+    yield from (path for _, path in _with_programs(directory))
+
+
+def _with_programs(directory: str, but: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Names and paths of the groups right below it that have programs, but for names that begin with one of `but`."""
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        if not entry.name.startswith(but) and _has_programs(entry.path):
+            yield entry.name, entry.path
 
 
 def _move_others(source: str, target: str) -> None:
