@@ -24,8 +24,8 @@ async def keep_roused(channel: GuestChannel, log: Callable[[str], object]) -> No
     Ends only when it is cancelled: a guest that does not do so is none of ours.
     """
     while True:
-        await channel.asked.wait()
-        channel.asked.clear()
+        await channel.opened.wait()
+        channel.opened.clear()
         while ages := await _ages(channel):
             if not is_due(ages):
                 continue

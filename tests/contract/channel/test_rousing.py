@@ -51,7 +51,7 @@ def test_a_guest_is_roused_while_something_is_open(harness: Harness, monkeypatch
                         assert await asked.get() == {"rouse": {"late": {}}}
                     command.close_stdin()
                     assert await command.wait() == 0
-                guestd.channel.asked.clear()
+                guestd.channel.opened.clear()
                 await harness.wait_until(lambda: not guestd.channel.streams)
                 before = asked.qsize()
                 await asyncio.sleep(0.3)  # nothing is open: so long nobody asks
@@ -65,8 +65,8 @@ class Liar:
 
     def __init__(self, answers: list[object]) -> None:
         self.answers = answers
-        self.asked = asyncio.Event()
-        self.asked.set()
+        self.opened = asyncio.Event()
+        self.opened.set()
         self.done = asyncio.Event()
 
     @property
