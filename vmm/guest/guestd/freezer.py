@@ -27,7 +27,7 @@ STARTED = "started"  # below the group of guestd: what was started by it
 OWN = "/proc/self/cgroup"  # says in which group guestd is
 NOTED = "/run/sandbox/frozen"  # the groups that are frozen by us, for whoever comes after this process
 MOVES_MOST = 20  # looks at guestd's group, in which new processes may begin meanwhile
-FROZEN_S, LOOK_S = 1.0, 0.002
+FROZEN_S, LOOK_S = 4.0, 0.002  # on a busy host an emulated guest needs seconds
 THAW_S = 10.0  # what nobody has thawed by then, nobody will
 
 _lock = threading.Lock()
