@@ -23,10 +23,11 @@ LAYERS_MOST = 32  # disks below a machine's disk: each one makes reading slower,
 
 @dataclass(frozen=True)
 class Forked:
-    """What was saved, and how long the machine stood still for it, in seconds."""
+    """What was saved, how long the machine stood still for it, in seconds, and whether its programs did before that."""
 
     snapshot: Snapshot
     stood_still_s: float
+    all_stood_still: bool
 
 
 async def fork(
@@ -38,16 +39,17 @@ async def fork(
     on_disk: Callable[[], object],
     *,
     needed: int = 0,
-    still: AbstractAsyncContextManager[object] | None = None,
+    still: AbstractAsyncContextManager[bool] | None = None,
 ) -> Forked:
     """Save the running `machine` into `directory`, but for its disk, and let it run on.
 
     Its memory is private to QEMU: `template` is the descriptor of the file that it has mapped, None for memory without
     a file. `overlay` is a new disk above the one that it has, and it writes into that from then on; `on_disk` is called
     when it does, while the machine stands still: its disk up to then is what belongs to the rest, and the caller copies
-    it (`needed` bytes). The machine is saved within the block `still`, which counts as standing still. Whatever fails,
-    and a cancellation, lets the machine run on, but where it is not certain that it writes into the disk that its
-    sandbox has: then it is ended. Nothing is waited for to reach the disk of this host. Raises VmmError, OSError.
+    it (`needed` bytes). The machine is saved within the block `still`, which counts as standing still and says whether
+    the guest's programs do; without it they do not. Whatever fails, and a cancellation, lets the machine run on, but
+    where it is not certain that it writes into the disk that its sandbox has: then it is ended. Nothing is waited for
+    to reach the disk of this host. Raises VmmError, OSError.
     """
     kind = await machine.type()
     memory = await asyncio.to_thread(PrivateMemory.of, machine.pid, await machine.memory_address(), shape.memory)
@@ -56,7 +58,7 @@ async def fork(
     # What the machine has not changed cannot change meanwhile: it is copied while the machine runs.
     await asyncio.to_thread(memory.prepare, template, snapshot.ram)
     began = time.monotonic()
-    async with still or nullcontext():
+    async with still or nullcontext(False) as all_stood_still:
         # QEMU finishes what it was told, whoever still waits for that: only then it can be told to go on.
         saving = asyncio.create_task(_save(machine, memory, snapshot, overlay, on_disk))
         try:
@@ -68,7 +70,7 @@ async def fork(
     await asyncio.to_thread(changed.write, snapshot.ram)
     configure(snapshot.state, kind)
     write_description(snapshot)
-    return Forked(snapshot, seconds)
+    return Forked(snapshot, seconds, all_stood_still)
 
 
 async def _save(

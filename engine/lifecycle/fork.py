@@ -40,6 +40,22 @@ MARGIN = 128 << 20  # bytes of memory that a clone takes soon, beside what it sh
 
 
 @dataclass(frozen=True)
+class Written:
+    """How a source was written: for how many seconds it stood still, and whether all of its programs did by then."""
+
+    stood_still_s: float
+    all_stood_still: bool
+
+    def notes(self, name: str) -> Iterator[str]:
+        """What the user of the source `name` should know of that."""
+        if not self.all_stood_still:
+            yield (
+                f"not all programs of {name} stood still when it was written: for a moment they may draw the same "
+                "random numbers there and in each sandbox that begins there"
+            )
+
+
+@dataclass(frozen=True)
 class Forked:
     """The sandboxes that run now, how long the source stood still, and all of it, in seconds; what the user should
     know."""
@@ -66,20 +82,20 @@ async def fork(layout: Layout, name: str, count: int, on_event: Callable[[str], 
         _check_memory(source, count)
         running = load_running(layout, name)
         names = stack.enter_context(_claimed(layout, source, count))
-        stood_still = 0.0
+        written = Written(0.0, True)
 
         async def write() -> list[Launch]:
-            nonlocal stood_still
+            nonlocal written
             with held:
                 on_event(f"writing down what {name} is now")
                 await copy_current_bases(layout.instance(name).clones, there.clones)
-                stood_still = await write_fork(layout, name, there)
+                written = await write_fork(layout, name, there)
             launch, taken = read_launch(there), taken_ports(layout)
             return [launch_of(launch, there, each, own_ports(launch.forwards, taken)) for each in names]
 
         clones = await _start_all(layout, source, running, names, write(), on_event)
-    notes = tuple(changed_file(source, running, "the clones run" if count > 1 else "the clone runs"))
-    return Forked(clones, stood_still, time.monotonic() - began, notes)
+    notes = (*written.notes(name), *changed_file(source, running, "the clones run" if count > 1 else "the clone runs"))
+    return Forked(clones, written.stood_still_s, time.monotonic() - began, notes)
 
 
 def forkable(layout: Layout, name: str) -> Instance:
@@ -94,12 +110,15 @@ def forkable(layout: Layout, name: str) -> Instance:
     return source
 
 
-async def write_fork(layout: Layout, name: str, there: ForkPaths) -> float:
-    """Have the supervisor of the running sandbox `name` write what it is now; returns for how many seconds the sandbox
-    stood still. The caller holds the name. Raises EngineError and VmmError."""
+async def write_fork(layout: Layout, name: str, there: ForkPaths) -> Written:
+    """Have the supervisor of the running sandbox `name` write what it is now. The caller holds the name.
+
+    Raises EngineError and VmmError.
+    """
     async with await connect(layout.instance(name).sockets.control) as client:
         answer = await client.call("fork", timeout_s=FORK_S, fork=str(there.directory.name))
-    return float(answer["stood_still_s"])
+    # A supervisor of an older version does not say whether they did: that is no yes.
+    return Written(float(answer["stood_still_s"]), answer.get("all_stood_still") is True)
 
 
 def _check_memory(source: Instance, count: int) -> None:

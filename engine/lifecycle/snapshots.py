@@ -19,7 +19,7 @@ from engine.cache.store import Store
 from engine.decoding import decode
 from engine.errors import EngineError
 from engine.files import make_private, read_json, write_json
-from engine.lifecycle.fork import forkable, write_fork
+from engine.lifecycle.fork import Written, forkable, write_fork
 from engine.lifecycle.forks import below, disks, forks_locked, new_fork, sweep_forks
 from engine.lifecycle.from_fork import (
     copy_current_bases,
@@ -63,8 +63,8 @@ class Kept:
         return {"label": self.label, "taken": self.taken.isoformat(timespec="seconds"), "size": self.size, **record}
 
 
-async def take_snapshot(layout: Layout, name: str, label: str) -> tuple[Kept, float]:
-    """Keep what the running sandbox `name` is now as `label`; it runs on. Returns for how long it stood still, too.
+async def take_snapshot(layout: Layout, name: str, label: str) -> tuple[Kept, Written]:
+    """Keep what the running sandbox `name` is now as `label`; it runs on. Returns how it was written, too.
 
     All of it is on the disk when this returns. Raises EngineError, also where there is one of that name, and VmmError.
     """
@@ -73,7 +73,7 @@ async def take_snapshot(layout: Layout, name: str, label: str) -> tuple[Kept, fl
         source = forkable(layout, name)
         _check_free(kept, label)
         await copy_current_bases(layout.instance(name).clones, there.clones)
-        stood_still = await write_fork(layout, name, there)
+        written = await write_fork(layout, name, there)
         _keep_denials(there)
         running = load_running(layout, name)
         if running is None:
@@ -86,7 +86,7 @@ async def take_snapshot(layout: Layout, name: str, label: str) -> tuple[Kept, fl
             _check_free(kept, label)
             there.directory.rename(kept.directory)
         await asyncio.to_thread(sync, layout.snapshots)
-    return _kept(layout, label), stood_still
+    return _kept(layout, label), written
 
 
 def _keep_denials(there: ForkPaths) -> None:

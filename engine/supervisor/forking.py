@@ -35,9 +35,10 @@ class Forker:
         self._temporary = temporary
 
     async def handle(self, request: dict[str, Any], stream: LocalStream) -> dict[str, Any]:
-        """The operation `fork`: {fork: the name of a directory that is held} in, {stood_still_s} when it is written."""
+        """The operation `fork`: {fork: the name of a directory that is held} in; {stood_still_s, all_stood_still:
+        whether all programs of the guest did} when it is written."""
         forked = await self.fork(self._layout.fork(str(request.get("fork"))))
-        return {"stood_still_s": forked.stood_still_s}
+        return {"stood_still_s": forked.stood_still_s, "all_stood_still": forked.all_stood_still}
 
     async def fork(self, new: ForkPaths) -> Forked:
         """Write what the sandbox is now into the directory. It runs on, or has ended: see `vmm.forking.fork`.

@@ -54,6 +54,7 @@ def test_no_program_draws_what_another_machine_draws(world: World) -> None:
     began = time.time_ns()
     world.sandbox("snapshot", "kept", cwd=project).ok()
     said = json.loads(world.sandbox("fork", "--json", cwd=project).ok().out)
+    assert said["notes"] == [], "all programs stood still"
     pair = ("drawing", said["clones"][0]["name"])
     of_first, of_second = own(world, project, pair)
     assert of_second[0][1] > began - SECOND, "its clock is right from the first moment on"

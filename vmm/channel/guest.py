@@ -64,7 +64,7 @@ class GuestChannel:
         self._decoder = Decoder()
         self._sinks: dict[int, Sink] = {}
         self._began: dict[int, float] = {}
-        self.opened = asyncio.Event()  # set whenever something is asked
+        self.opened = asyncio.Event()  # set whenever a stream is
         self._next = 1
         self.peer: Hello | None = None
         self._ended: GuestError | None = None

@@ -23,7 +23,10 @@ Examples:
 @name_option
 @click.option("--list", "listing", is_flag=True, help="List the snapshots that there are.")
 @click.option("--rm", "removing", is_flag=True, help="Remove the snapshot LABEL.")
-@json_option("Machine-readable: one object, or with --list an array: `label`, `of`, `taken`, `size` in bytes.")
+@json_option(
+    "Machine-readable: one object, or with --list an array: `label`, `of`, `taken`, `size` in bytes; of a new one also "
+    "`stood_still_seconds`, `notes`."
+)
 def command(label: str | None, name: str | None, listing: bool, removing: bool, as_json: bool) -> None:
     """Keep a running sandbox as it is now under the name LABEL: memory, disk, services and agent.
 
@@ -61,9 +64,12 @@ def command(label: str | None, name: str | None, listing: bool, removing: bool, 
         click.echo(json.dumps({"version": 1, **kept.to_json()}, indent=2) if as_json else f"{label} is removed")
         return
     source = choose(layout, name).name
-    kept, still = run(take_snapshot(layout, source, label))
+    kept, written = run(take_snapshot(layout, source, label))
+    notes, still = list(written.notes(source)), written.stood_still_s
     if as_json:
-        row = {"version": 1, **kept.to_json(), "stood_still_seconds": round(still, 3)}
+        row = {"version": 1, **kept.to_json(), "stood_still_seconds": round(still, 3), "notes": notes}
         click.echo(json.dumps(row, indent=2))
-    else:
-        click.echo(f"{label}: {source} as it is now ({size(kept.size)}; it stood still for {still:.2f} s)")
+        return
+    click.echo(f"{label}: {source} as it is now ({size(kept.size)}; it stood still for {still:.2f} s)")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)

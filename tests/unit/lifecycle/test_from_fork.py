@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from fake_guest import FakeGuest
 
 from engine.errors import EngineError
 from engine.gateway.rules import Rule
@@ -112,7 +113,7 @@ def test_what_copies_were_made_of_is_written_down_before_the_machine(
         (base / name).write_text("{}")
     seen: list[list[str]] = []
 
-    async def write_fork(layout: Layout, name: str, there: Any) -> float:
+    async def write_fork(layout: Layout, name: str, there: Any) -> forking.Written:
         seen.append(sorted(path.name for path in (there.clones / "0").iterdir()))
         raise EngineError("that is all")
 
@@ -228,13 +229,13 @@ def test_supervisors_load_while_the_machine_is_written(layout: Layout, monkeypat
         finally:
             ended.append(paths.directory.name)
 
-    async def write_fork(layout: Layout, name: str, there: Any) -> float:
+    async def write_fork(layout: Layout, name: str, there: Any) -> forking.Written:
         await asyncio.wait_for(began.wait(), 10)
         assert not told
         if failing.pop(0):
             raise EngineError("the disk is full")
         there.aside.launch.write_text(LAUNCH.to_json())
-        return 0.25
+        return forking.Written(0.25, all_stood_still=False)
 
     monkeypatch.setattr(forking, "forkable", lambda layout, name: record("shop"))
     monkeypatch.setattr(forking, "write_fork", write_fork)
@@ -247,6 +248,36 @@ def test_supervisors_load_while_the_machine_is_written(layout: Layout, monkeypat
     forked = asyncio.run(forking.fork(layout, "shop", 2, print))
     assert [clone.name for clone in forked.clones] == ["shop-2", "shop-3"] == sorted(told)
     assert forked.stood_still_s == 0.25
+    assert [note.split(":")[0] for note in forked.notes] == ["not all programs of shop stood still when it was written"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "stood_still"),
+    [
+        ({"stood_still_s": 0.25, "all_stood_still": True}, True),
+        ({"stood_still_s": 0.25, "all_stood_still": False}, False),
+        ({"stood_still_s": 0.25}, False),
+    ],
+)
+def test_what_a_supervisor_says_of_the_programs(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], stood_still: bool
+) -> None:
+    """One of an older version says nothing of them: then nobody knows."""
+
+    @contextlib.asynccontextmanager
+    async def supervisor() -> AsyncIterator[FakeGuest]:
+        channel = FakeGuest()
+        channel.answer_call("fork", answer)
+        yield channel
+
+    async def connect(path: Path) -> Any:
+        return supervisor()
+
+    monkeypatch.setattr(forking, "connect", connect)
+    there = layout.fork("a" * 16)
+    written = asyncio.run(forking.write_fork(layout, "shop", there))
+    assert written == forking.Written(0.25, stood_still)
+    assert bool([*written.notes("shop")]) is not stood_still
 
 
 def test_what_a_killed_command_has_left_can_be_named(layout: Layout) -> None:

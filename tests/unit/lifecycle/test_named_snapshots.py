@@ -16,6 +16,7 @@ from disk_headers import qcow2
 from engine.errors import EngineError
 from engine.guest.identity import Identity
 from engine.lifecycle import snapshots
+from engine.lifecycle.fork import Written
 from engine.lifecycle.forks import sweep_forks
 from engine.lifecycle.snapshots import list_snapshots, remove_snapshot, start_from, take_snapshot
 from engine.state.configuration import Configuration, Running, save_running
@@ -62,13 +63,13 @@ class World:
     def loaded(self) -> Loaded:
         return load(self.file)
 
-    async def _write(self, layout: Layout, name: str, there: Any) -> float:
+    async def _write(self, layout: Layout, name: str, there: Any) -> Written:
         assert (there.clones / "0").is_dir(), "an older base with a newer machine loses nothing; the reverse does"
         there.disk.write_bytes(qcow2("/cache/services/key/disk.qcow2"))
         there.aside.launch.write_text(self.launch.to_json())
         (there.directory / "ram").write_bytes(b"pages")
         there.aside.temporary.write_text(json.dumps(self.said))
-        return 0.25
+        return Written(0.25, all_stood_still=True)
 
     async def _start(self, layout: Any, record: Any, running: Any, name: str, launching: Any, on_event: Any) -> Any:
         launch = await launching
@@ -77,8 +78,8 @@ class World:
         return record._replace(name=launch.name)
 
     def take(self, label: str = "tested") -> None:
-        kept, still = asyncio.run(take_snapshot(self.layout, "shop", label))
-        assert (kept.label, still) == (label, 0.25)
+        kept, written = asyncio.run(take_snapshot(self.layout, "shop", label))
+        assert (kept.label, written.stood_still_s) == (label, 0.25)
 
     def begin(self, label: str = "tested", name: str | None = "try") -> Launch:
         instance, _ = asyncio.run(start_from(self.layout, self.loaded, label, name, print))

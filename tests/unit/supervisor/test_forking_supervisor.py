@@ -49,7 +49,7 @@ class World:
         self.paths.disk.write_bytes(qcow2("/cache/services/key/disk.qcow2") + b"what was written")
         self.network: Any = SimpleNamespace(stream=7)
         self.error: Exception | None = None
-        self.changes_disk = True
+        self.changes_disk = self.all_stood_still = True
         self.said = [SaidBefore(TemporaryEndpoint("bad.example", True, (Rule("bad.example", deny=True),)))]
         self.adjuster = SimpleNamespace(
             busy=asyncio.Lock(), revise=lambda launch: replace(launch, rules=(Rule("new.example"),))
@@ -65,7 +65,7 @@ class World:
             on_disk()
         if self.error is not None:
             raise self.error
-        return SimpleNamespace(stood_still_s=0.25)
+        return SimpleNamespace(stood_still_s=0.25, all_stood_still=self.all_stood_still)
 
     def fork(self, launch: Launch = LAUNCH, memory: int | None = None) -> Any:
         machine = SimpleNamespace(spec=SimpleNamespace(network=self.network))
@@ -82,7 +82,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_it_writes_what_it_is_without_a_value_of_a_secret(world: World) -> None:
     disk = world.paths.disk.read_bytes()
-    assert world.fork() == {"stood_still_s": 0.25}
+    assert world.fork() == {"stood_still_s": 0.25, "all_stood_still": True}
     launch = Launch.from_json(world.new.aside.launch.read_bytes())
     assert launch.rules == (Rule("new.example"),) and launch.addresses == {"old.example": "10.0.2.101"}
     for path in world.new.directory.iterdir():
@@ -91,6 +91,11 @@ def test_it_writes_what_it_is_without_a_value_of_a_secret(world: World) -> None:
     assert layer.read_bytes() == disk == world.new.disk.read_bytes()
     assert not layer.samefile(world.new.disk), "QEMU of the source may write into its own layers still"
     assert b"layer-1.qcow2" in world.paths.disk.read_bytes() and not world.paths.next_disk.exists()
+
+
+def test_it_says_when_not_all_programs_stood_still(world: World) -> None:
+    world.all_stood_still = False
+    assert world.fork() == {"stood_still_s": 0.25, "all_stood_still": False}
 
 
 def test_the_layers_of_an_earlier_fork_are_copied_too(world: World) -> None:

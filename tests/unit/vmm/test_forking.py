@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -40,7 +41,7 @@ def test_it_stands_still_for_what_can_change_only(forks: Fork, tmp_path: Path) -
     async def scenario() -> FakeMachine:
         machine = FakeMachine()
         forked = await forks(machine)
-        assert 0 <= forked.stood_still_s < 10
+        assert 0 <= forked.stood_still_s < 10 and not forked.all_stood_still, "nobody has said that its programs did"
         return machine
 
     said = asyncio.run(scenario()).said
@@ -53,6 +54,19 @@ def test_it_stands_still_for_what_can_change_only(forks: Fork, tmp_path: Path) -
     assert snapshot.shape == SHAPE and snapshot.ram.read_bytes() == b"new"
     assert [(drive.path, drive.slot) for drive in snapshot.drives] == [(Path("/cache/layer/disk.raw"), 8)]
     assert (tmp_path / "meta.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("stood_still", [True, False])
+def test_whether_its_programs_stood_still_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stood_still: bool
+) -> None:
+    async def scenario() -> Forked:
+        machine = FakeMachine()
+        monkeypatch.setattr(PrivateMemory, "of", lambda pid, address, size: FakeMemory(machine))
+        overlay, still = tmp_path / "next.qcow2", nullcontext(stood_still)
+        return await fork(cast("Any", machine), None, SHAPE, tmp_path, overlay, lambda: None, still=still)
+
+    assert asyncio.run(scenario()).all_stood_still is stood_still
 
 
 @pytest.mark.parametrize("step", ["stands still", "has another disk", "saves its devices", "its pages are read"])

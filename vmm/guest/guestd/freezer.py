@@ -24,9 +24,10 @@ GROUPS, UNIT = "/sys/fs/cgroup", "sandbox-guestd.service"
 # Daemons of the image: they draw nothing that is to be secret, and have sixty threads that would have to be woken.
 SPARED = ("init.scope", "containerd.service", "dbus.service", "docker.service", "sandbox-dns.service", "systemd-")
 STARTED = "started"  # below the group of guestd: what was started by it
+OWN = "/proc/self/cgroup"  # says in which group guestd is
 NOTED = "/run/sandbox/frozen"  # the groups that are frozen by us, for whoever comes after this process
 MOVES_MOST = 20  # looks at guestd's group, in which new processes may begin meanwhile
-FROZEN_S, LOOK_S = 1.0, 0.002
+FROZEN_S, LOOK_S = 4.0, 0.002  # on a busy host an emulated guest needs seconds
 THAW_S = 10.0  # what nobody has thawed by then, nobody will
 
 _lock = threading.Lock()
@@ -36,13 +37,15 @@ _timer: threading.Timer | None = None
 def freeze(request: Json, cancelled: threading.Event) -> Json:
     """Freeze all programs that are not frozen already: {groups: how many, frozen: whether all stood still in time}.
 
-    Waits up to FROZEN_S for them to stand still; {thaw_s} later they go on by themselves. Raises Failure outside of a
-    guest.
+    Waits up to FROZEN_S for them to stand still; {thaw_s} later they go on by themselves. One that is cancelled before
+    its turn freezes nothing. Raises Failure outside of a guest.
     """
     global _timer
-    groups = list(other_groups(read_text("/proc/self/cgroup")))
     with _lock:
-        _thaw()
+        _thaw()  # first: what is frozen by us is not listed, and would go on
+        if cancelled.is_set():  # who has done so has thawed already, maybe, and will not again
+            return {"groups": 0, "frozen": False}
+        groups = list(other_groups(read_text(OWN), GROUPS))
         os.makedirs(os.path.dirname(NOTED), exist_ok=True)
         with open(NOTED, "w", encoding="utf-8") as file:
             file.writelines(f"{group}\n" for group in groups)
@@ -51,7 +54,7 @@ def freeze(request: Json, cancelled: threading.Event) -> Json:
         _timer.start()
         for group in groups:
             _write(group, "1")
-    return {"groups": len(groups), "frozen": _stand_still(groups)}
+    return {"groups": len(groups), "frozen": _stand_still(groups, cancelled)}
 
 
 def go_on(request: Json, cancelled: threading.Event) -> Json:
@@ -78,23 +81,28 @@ def _thaw() -> None:
             os.unlink(NOTED)
 
 
-def other_groups(own: str, root: str = GROUPS) -> Iterator[str]:
+def other_groups(own: str, root: str) -> Iterator[str]:
     """The groups of all programs that run, but for those of the image; what guestd has started is moved into one of its
-    own first. `own` is what /proc/self/cgroup says of guestd. Raises Failure."""
+    own first. `own` is what OWN says. Raises Failure."""
     parts = own.rpartition("::")[2].strip("/").split("/")
     if parts[-1] != UNIT:
         raise Failure("guestd has no control group of its own here")
     directory = root
     for part in parts:
-        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-            if entry.name != part and not entry.name.startswith(SPARED) and _has_programs(entry.path):
-                yield entry.path
+        yield from (path for name, path in _with_programs(directory, SPARED) if name != part)
         directory = os.path.join(directory, part)
     started = os.path.join(directory, STARTED)
     os.makedirs(started, exist_ok=True)
     _move_others(directory, started)
-    if _has_programs(started):
-        yield started
+    # More than that one: what was started here may have made groups beside its own, as a runc without systemd does.
+    yield from (path for _, path in _with_programs(directory))
+
+
+def _with_programs(directory: str, but: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Names and paths of the groups right below it that have programs, but for names that begin with one of `but`."""
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        if not entry.name.startswith(but) and _has_programs(entry.path):
+            yield entry.name, entry.path
 
 
 def _move_others(source: str, target: str) -> None:
@@ -121,12 +129,12 @@ def _write(group: str, value: str) -> None:
             file.write(value)
 
 
-def _stand_still(groups: list[str]) -> bool:
-    """Wait until all do, or have ended."""
+def _stand_still(groups: list[str], cancelled: threading.Event) -> bool:
+    """Wait until all do, or have ended; or until nobody waits for that any more."""
     until = time.monotonic() + FROZEN_S
     for group in groups:
         while "frozen 0" in read_text(f"{group}/cgroup.events"):
-            if time.monotonic() > until:
+            if cancelled.is_set() or time.monotonic() > until:
                 return False
             time.sleep(LOOK_S)
     return True
