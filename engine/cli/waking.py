@@ -10,7 +10,7 @@ from engine.lifecycle.selection import check_running, choose, presume
 
 if TYPE_CHECKING:
     from engine.lifecycle.audience import Audience
-    from engine.state.instances import Instance
+    from engine.state.instances import Instance, Listed
     from engine.state.layout import Layout
 
 
@@ -27,10 +27,9 @@ def start_members(layout: Layout, names: list[str], *, yes: bool, audience: Audi
     """Start those of the sandboxes that are stopped, as `sandbox start` does; `audience` is asked, by default this
     terminal. Raises EngineError, SandboxfileError."""
     from engine.lifecycle.stop import can_start, check_start, start_stopped
-    from engine.state.instances import look_up
 
     for name in names:
-        if can_start(layout, look_up(layout, name, presume)):
+        if can_start(layout, _settled(layout, name)):
             from engine.cli.asking.terminal import Terminal
             from engine.cli.running import run
 
@@ -39,12 +38,29 @@ def start_members(layout: Layout, names: list[str], *, yes: bool, audience: Audi
             run(start_stopped(layout, name, lambda line: print(f"  {line}", file=sys.stderr, flush=True)))
 
 
-def wake_members(layout: Layout, names: list[str]) -> None:
-    """Resume those of the sandboxes that are paused. Raises EngineError."""
+def _settled(layout: Layout, name: str) -> Listed:
+    """What the sandbox is when nobody wakes it or starts it from its disk any more: who did so may have been killed."""
     from engine.state.instances import look_up
 
+    listed = look_up(layout, name, presume)
+    paths = layout.instance(name) if listed.liveness == "starting" else None
+    if paths is None or not (paths.paused.directory.is_dir() or paths.stopped.directory.is_dir()):
+        return listed
+    from engine.cli.running import run
+    from engine.lifecycle.down import held
+    from engine.lifecycle.kept import settled
+
+    async def wait() -> Listed:
+        async with held(layout, name):
+            return await settled(layout, name)
+
+    return run(wait())
+
+
+def wake_members(layout: Layout, names: list[str]) -> None:
+    """Resume those of the sandboxes that are paused. Raises EngineError."""
     for name in names:
-        if look_up(layout, name, presume).liveness == "paused":
+        if _settled(layout, name).liveness == "paused":
             from engine.cli.running import run
             from engine.lifecycle.pause import resume
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +16,7 @@ from engine.state.instances import load_instance, look_up, save_instance
 if TYPE_CHECKING:
     from engine.secrets.places import SecretPlaces
     from engine.state.instance_paths import KeptPaths
-    from engine.state.instances import Instance
+    from engine.state.instances import Instance, Listed
     from engine.state.layout import Layout
     from engine.supervisor.launch import Launch
 
@@ -48,6 +50,19 @@ async def wake(
         _note_waiting(layout, name, state)
         raise
     return load_instance(layout, name) or record
+
+
+async def settled(layout: Layout, name: str) -> Listed:
+    """What the sandbox is when nobody wakes or starts it any more, for a caller that holds the name.
+
+    Whoever did so may have been killed: the supervisor then ends, or goes on without it. Waits for that up to END_S.
+    """
+    from engine.lifecycle.down import END_S, POLL_S
+
+    until = time.monotonic() + END_S
+    while (listed := look_up(layout, name)).liveness == "starting" and time.monotonic() < until:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(POLL_S)
+    return listed
 
 
 def read_launch(name: str, kept: KeptPaths) -> Launch:

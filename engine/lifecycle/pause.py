@@ -52,11 +52,11 @@ async def resume(layout: Layout, name: str, on_event: Callable[[str], None]) -> 
     runs leaves it paused. Raises EngineError.
     """
     from engine.lifecycle.down import held
-    from engine.lifecycle.kept import wake
+    from engine.lifecycle.kept import settled, wake
 
     before = look_up(layout, name)
     async with held(layout, name):
-        listed = look_up(layout, name)
+        listed = await settled(layout, name)
         if before.liveness in ("paused", "starting") and listed.liveness == "running" and listed.instance is not None:
             return listed.instance
         if listed.liveness != "paused" or listed.instance is None:

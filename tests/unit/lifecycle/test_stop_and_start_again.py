@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,19 @@ from click.testing import CliRunner
 
 from engine import api
 from engine.cli.commands import acp
+from engine.cli.waking import start_members, wake_members
 from engine.errors import EngineError
 from engine.files import make_private
 from engine.guest.identity import Identity
+from engine.lifecycle import pause as pause_module
+from engine.lifecycle import stop as stop_module
 from engine.lifecycle.audience import Audience
 from engine.lifecycle.intent import Wishes, intend
 from engine.lifecycle.members import choose_members
 from engine.lifecycle.stop import can_start, check_start, start_stopped, stop
 from engine.state.instances import Instance, look_up, save_instance
 from engine.state.layout import Layout
+from engine.state.processes import describe_process
 from engine.supervisor.launch import Launch
 from engine.workspaces.mount_point import MountPoint
 from vmm.snapshot import Shape
@@ -57,6 +63,32 @@ def test_the_user_has_to_agree_as_for_up(layout: Layout, project: Path) -> None:
         check_start(layout, "shop", Audience(), yes=False)
     assert caught.value.exit_code == 2
     check_start(layout, "shop", Audience(), yes=True)
+
+
+@pytest.mark.parametrize("waits", ["paused", "stopped"])
+def test_a_wake_whose_command_was_killed_is_waited_for(
+    waits: str, layout: Layout, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor ends soon after it, and the sandbox waits again: `up` wakes it then."""
+    if waits == "paused":
+        layout.instance("shop").stopped.directory.rename(layout.instance("shop").paused.directory)
+    woken: list[str] = []
+
+    async def wake(layout: Layout, name: str, on_event: object) -> None:
+        woken.append(name)
+
+    monkeypatch.setattr(pause_module, "resume", wake)
+    monkeypatch.setattr(stop_module, "start_stopped", wake)
+    with subprocess.Popen(["sleep", "60"]) as supervisor:
+        process = describe_process(supervisor.pid)
+        record = Instance("shop", str(project), str(project / "Sandboxfile.yaml"), "k", "now", "starting")
+        save_instance(layout, record._replace(pid=supervisor.pid, process=process))
+        ending = threading.Timer(0.3, supervisor.kill)
+        ending.start()
+        wake_members(layout, ["shop"])
+        start_members(layout, ["shop"], yes=True, audience=Audience())
+        ending.join()
+    assert woken == ["shop"]
 
 
 def test_a_mount_that_leads_elsewhere_is_refused(layout: Layout, project: Path) -> None:
