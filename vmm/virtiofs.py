@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vmm.errors import VmmError
-from vmm.fileserver import ANSWERED, READY, quota
+from vmm.fileserver import ANSWERED, BEGUN, READY, quota
 from vmm.last_words import LastWords
 from vmm.process import IN_A_LINE, scratch_directory, spawn
 from vmm.unix_socket import bind_private
@@ -75,6 +75,7 @@ async def serve_directory(
     on_end: Callable[[str], None] = lambda words: None,
     on_change: OnChange | None = None,
     on_room: OnRoom = lambda word: None,
+    on_begin: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[str]:
     """Serve `shared` on the unix socket `server` (made here, removed after) for the length of the block.
 
@@ -82,7 +83,8 @@ async def serve_directory(
     what the guest had asked has an error for an answer, unless the server's stand-in is gone, too; waits ANSWERED_S.
     `on_change` gets paths that the host has changed where the guest has looked (vmm/fileserver/watching.py); until it
     returns, further ones are gathered. `on_room` hears what has no room (DISK, FILES, LIMIT of
-    vmm/fileserver/quota.py), and ROOM when there is some again; at most once in ROOM_S.
+    vmm/fileserver/quota.py), and ROOM when there is some again; at most once in ROOM_S. `on_begin` is called when
+    QEMU has begun with the device: a guest that has mounted it waits for ever where QEMU could not.
     Yields what confines the server ("namespaces, Landlock"), "" where nothing does and `unconfined` allows that.
     We listen before the server starts, so QEMU can connect at once. Raises VmmError when there is no such directory or
     it is reached through a link, NotConfined where nothing would hold the server, and turns a VmmError of the block
@@ -100,7 +102,7 @@ async def serve_directory(
         place = place.resolve()  # the runtime directory may lie behind a link of the system (/var/run)
         stack.callback(_remove, place)
         theirs = await stack.enter_async_context(_hearing(on_change)) if on_change is not None else None
-        started = _started(shared, place, listener, theirs, on_room, stderr=errors)
+        started = _started(shared, place, listener, theirs, on_room, on_begin, stderr=errors)
         process, holds, answered = await stack.enter_async_context(started)
         # The server has the only copy now: when it is gone, QEMU is refused instead of waiting for ever.
         listener.close()
@@ -161,6 +163,7 @@ async def _started(
     listener: socket.socket,
     changes: socket.socket | None,
     on_room: OnRoom,
+    on_begin: Callable[[], object],
     **options: Any,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, asyncio.Event]]:
     """The server, shut in, what holds it, and whether its stand-in has answered for it."""
@@ -204,7 +207,7 @@ async def _started(
             if word != READY:
                 raise _refusal(answer, shared.source, await _words(process, options["stderr"]))
             answered = asyncio.Event()
-            hearing = asyncio.create_task(_hear(reader, on_room, answered))
+            hearing = asyncio.create_task(_hear(reader, on_room, on_begin, answered))
             try:
                 yield process, holds, answered
             finally:
@@ -220,9 +223,15 @@ async def _reading(pipe: Any) -> tuple[asyncio.StreamReader, asyncio.ReadTranspo
     return reader, transport
 
 
-async def _hear(reader: asyncio.StreamReader, on_room: OnRoom, answered: asyncio.Event) -> None:
+async def _hear(
+    reader: asyncio.StreamReader, on_room: OnRoom, on_begin: Callable[[], object], answered: asyncio.Event
+) -> None:
     """The guest decides how often there is something to say of room: of many words in a moment, the last one counts."""
     while words := (await reader.read(1 << 16)).split():
+        if BEGUN.encode() in words:
+            on_begin()
+            if len(words) == 1:
+                continue
         if ANSWERED.encode() in words:
             answered.set()
         elif (word := words[-1].decode(errors="replace")) in quota.WORDS:

@@ -95,9 +95,9 @@ async def _serve_mounts(
         async def serve() -> None:
             for index, mount in enumerate(launch.mounts):
                 shared = share_of(mount, f"mount{index}", unconfined=launch.unconfined_mounts)
-                lose = functools.partial(lost.lose, index)
+                lose, begin = functools.partial(lost.lose, index), functools.partial(lost.begin, index)
                 room = functools.partial(told_of_room, troubles, mount)
-                server = serve_directory(shared, paths.sockets.mount(index), lose, changes.of(mount), room)
+                server = serve_directory(shared, paths.sockets.mount(index), lose, changes.of(mount), room, begin)
                 if not await stack.enter_async_context(server):
                     why = "on this host (--unconfined-mounts)"
                     events.warn(f"nothing confines the file server of {mount.source} {why}")
@@ -181,6 +181,7 @@ async def start_sandbox(
             if not resumption.stays:
                 looking = await stack.enter_async_context(_looking(launch, guest, look_at_services))
             await guest.ready
+            await stack.enter_async_context(_beside(lost.warn_unless_begun()))
             changes.channel = guest.channel
             await stack.enter_async_context(ports.serving(guest.channel))
             if looking is not None:
@@ -258,7 +259,7 @@ async def _mount(
     await plug_all(guest, launch.mounts, paths)  # it finds the devices while it takes its identity
     await guest.ready
     events.step("mounting")
-    await lost.unless_lost(mount_all(guest, launch.mounts))
+    await lost.unless_lost(mount_all(guest, launch.mounts, lost.begun))
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from engine.guest.guest import Guest
@@ -85,8 +85,9 @@ async def plug_all(guest: Guest, mounts: Sequence[MountPoint], paths: InstancePa
         await guest.machine.plug_mount(f"mount{index}", index, paths.sockets.mount(index))
 
 
-async def mount_all(guest: Guest, mounts: Sequence[MountPoint]) -> None:
-    """Mount each, in order. Their devices are plugged. Raises GuestError and VmmError."""
+async def mount_all(guest: Guest, mounts: Sequence[MountPoint], begun: Callable[[int], Awaitable[None]]) -> None:
+    """Mount each, in order. Their devices are plugged; `begun` waits until QEMU has begun with one of them, and raises
+    EngineError where it does not. Raises that, GuestError and VmmError."""
     for index, mount in enumerate(mounts):
         aside = f"{ASIDE}/{index}"
         target = aside if mount.is_file else mount.target
@@ -94,6 +95,7 @@ async def mount_all(guest: Guest, mounts: Sequence[MountPoint]) -> None:
         if mount.local:
             await _succeed(guest.channel, failure, [KEEP, "sh", mount.target, aside])
         await guest.channel.call("mount", timeout_s=MOUNT_S, tag=f"mount{index}", target=target, ro=mount.read_only)
+        await begun(index)
         if mount.local:
             await _succeed(guest.channel, failure, [BRING_BACK, "sh", aside, mount.target, *mount.local])
         if mount.is_file:

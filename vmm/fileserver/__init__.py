@@ -11,4 +11,5 @@ Standard library only: it runs as `python -I -S`, and everything it needs is loa
 """
 
 READY = "ready"  # what the process reports once it has shut itself in
+BEGUN = "begun"  # what it reports once QEMU has begun with the device, as the guest's driver has asked it to
 ANSWERED = "answered"  # what its stand-in reports once nothing is open that it was asked (stand_in.py)

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from vmm import confine, system_calls
-from vmm.fileserver import READY, stand_in
+from vmm.fileserver import BEGUN, READY, stand_in
 from vmm.fileserver.files import Files
 from vmm.fileserver.filesystem import Share
 from vmm.fileserver.guest_memory import OutsideMemory
@@ -89,7 +89,7 @@ def watch(descriptor: int, files: Files) -> Watching | None:
 
 
 def say(report: int, word: str) -> None:
-    """Tell those who have started us what has become of the room for the guest."""
+    """Tell those who have started us that QEMU has begun, or what has become of the room for the guest."""
     with contextlib.suppress(OSError):
         os.write(report, f"{word}\n".encode())
 
@@ -145,7 +145,7 @@ def main() -> None:
     system_calls.refuse()
     device = Device(connection, records, heir)
     try:
-        Server(device, files, watching).run()
+        Server(device, files, watching, lambda: say(report, BEGUN)).run()
     except (OSError, VhostError, BrokenRing, OutsideMemory) as error:
         print(f"the file server ends: {error}", file=sys.stderr)
         os._exit(1)

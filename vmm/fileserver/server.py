@@ -92,10 +92,21 @@ def describe(error: BaseException) -> str:
 
 
 class Server:
-    """Serves `files` to the guest behind `device`, until QEMU goes away."""
+    """Serves `files` to the guest behind `device`, until QEMU goes away.
 
-    def __init__(self, device: Device, files: Files, watching: Watching | None = None) -> None:
+    `on_begin` is called once, when there is a queue for requests: without one the guest waits for whatever it asks.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        files: Files,
+        watching: Watching | None = None,
+        on_begin: Callable[[], object] = lambda: None,
+    ) -> None:
         self._device = device
+        self._on_begin = on_begin
+        self._begun = False
         self._watching = watching
         self._files = files
         self._initialised = False
@@ -126,6 +137,9 @@ class Server:
                     return
                 kicks = self._listen(poll, kicks)
                 ready.update(kicks)  # a ring that was just enabled may hold requests already
+                if not self._begun and any(ring.ready and ring.kick >= 0 for ring in self._device.rings[1:]):
+                    self._begun = True
+                    self._on_begin()
             self._watch(poll, ready)
             self._retry()
             due = dict.fromkeys([*unfinished, *(ring for kick, ring in kicks.items() if kick in ready)])

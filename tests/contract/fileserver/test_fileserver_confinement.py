@@ -17,6 +17,7 @@ from taken_over import attempted
 from vmm import virtiofs
 from vmm.fileserver import fuse
 from vmm.fileserver.main import MEMORY_MOST
+from vmm.fileserver.vhost import VhostMessage
 from vmm.system_calls import ARCHITECTURES, REFUSED
 from vmm.virtiofs import START, NotConfined, SharedDirectory, serve_directory, try_confinement
 
@@ -375,6 +376,35 @@ def test_the_host_is_told_what_holds_it_and_why_nothing_does(place: Place, monke
         asyncio.run(try_confinement())
     assert asyncio.run(serve(SharedDirectory(place.share, "mount0", unconfined=True))) == ""
     assert not server.exists() and not server.with_suffix("").exists()
+
+
+def test_the_host_is_told_when_qemu_has_begun_with_the_device(place: Place) -> None:
+    """Once, and not before there is a queue for requests: a guest that mounts without one waits for ever."""
+    if place.uid != os.geteuid():
+        pytest.skip("the host's side runs as the user of the tests")
+    server = Path(os.environ["SANDBOX_RUNTIME_DIR"]) / "s.sock"
+
+    async def run() -> None:
+        said: list[str] = []
+        begun, shared = asyncio.Event(), SharedDirectory(place.share, "mount0")
+
+        def begin() -> None:
+            said.append("begun")
+            begun.set()
+
+        async with serve_directory(shared, server, on_begin=begin):
+            client = await asyncio.to_thread(FuseClient, server, start=False)
+            with client:
+                await asyncio.to_thread(client.ask, VhostMessage.GET_QUEUE_NUM)
+                assert said == []
+                await asyncio.to_thread(client._start)
+                await asyncio.wait_for(begun.wait(), 20)
+                await asyncio.to_thread(client.stop_ring, 1)
+                await asyncio.to_thread(client.start_ring, 1)
+                await asyncio.to_thread(client.init)
+                assert said == ["begun"]
+
+    asyncio.run(run())
 
 
 def test_a_source_that_became_a_link_is_not_served(place: Place) -> None:

@@ -20,6 +20,7 @@ from engine.resolve.host_ports import pick_port
 from engine.secrets.redaction import redact_held
 from engine.state.instance_paths import InstancePaths, KeptPaths
 from engine.state.layout import Layout
+from engine.supervisor import lost_mounts
 from engine.supervisor.__main__ import RunningSandbox, start_sandbox
 from engine.supervisor.events import Events
 from engine.supervisor.launch import Launch
@@ -40,6 +41,7 @@ class World:
         self.said: list[str] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.confined = True
+        self.begins = True  # QEMU, with the devices of the mounts
         self.server_error: VmmError | None = None
         self.unnamed: list[tuple[str, int]] = []
         self.prepare: Callable[[FakeGuest], None] = lambda guest: None
@@ -81,11 +83,13 @@ class World:
 
     @contextlib.asynccontextmanager
     async def serve_directory(
-        self, shared: Any, socket: Path, lost: object, on_change: object, on_room: object
+        self, shared: Any, socket: Path, lost: object, on_change: object, on_room: object, on_begin: Callable[[], None]
     ) -> AsyncIterator[bool]:
         if self.server_error:
             raise self.server_error
         self.said.append(f"serve {shared.source}")
+        if self.begins:
+            on_begin()
         self.shared.append(shared)
         self.told.append(on_change is not None)
         try:
@@ -343,3 +347,12 @@ def test_the_hosts_proxies_are_the_gateways_and_their_passwords_nobodys(world: W
 
     start(world, launch(proxies=proxies, forwards=(HostForward(port, 80),)), look)
     assert password not in str(world.events)
+
+
+def test_a_mount_that_qemu_does_not_begin_with_is_no_mount(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guest's kernel has mounted it, and whoever looked into it would wait for ever."""
+    monkeypatch.setattr(lost_mounts, "hello_s", lambda: 0.05)
+    world.begins = False
+    with pytest.raises(EngineError, match="QEMU did not begin with the mount /workspace"):
+        start(world, launch(mounts=MOUNTS))
+    assert "the machine is down" in world.said
