@@ -33,6 +33,7 @@ from engine.state.layout import Layout
 from engine.state.troubles import read_troubles
 from engine.supervisor.adjuster import Adjuster
 from engine.supervisor.beginning import begin_machine
+from engine.supervisor.begun_mounts import Again, try_again
 from engine.supervisor.cloning import copying_clones, put_clones, putting_clones
 from engine.supervisor.disk_room import keep_room
 from engine.supervisor.ends import Ends
@@ -95,7 +96,7 @@ async def _serve_mounts(
         async def serve() -> None:
             for index, mount in enumerate(launch.mounts):
                 shared = share_of(mount, f"mount{index}", unconfined=launch.unconfined_mounts)
-                lose, begin = functools.partial(lost.lose, index), functools.partial(lost.begin, index)
+                lose, begin = functools.partial(lost.lose, index), functools.partial(lost.begun.begin, index)
                 room = functools.partial(told_of_room, troubles, mount)
                 server = serve_directory(shared, paths.sockets.mount(index), lose, changes.of(mount), room, begin)
                 if not await stack.enter_async_context(server):
@@ -172,6 +173,7 @@ async def start_sandbox(
         )
         services: list[dict[str, Any]] = []
         busy = asyncio.Lock()
+        again = functools.partial(try_again, guest.machine, busy)
         watching = keep_room(guest.machine, paths.disk, busy, troubles.begin, troubles.end)
         await stack.enter_async_context(_beside(watching))
         await stack.enter_async_context(_beside(lost.unplug(guest.machine)))
@@ -181,7 +183,8 @@ async def start_sandbox(
             if not resumption.stays:
                 looking = await stack.enter_async_context(_looking(launch, guest, look_at_services))
             await guest.ready
-            await stack.enter_async_context(_beside(lost.warn_unless_begun()))
+            trying = lost.begun.keep_trying(again, troubles.begin, troubles.end)
+            await stack.enter_async_context(_beside(trying))
             changes.channel = guest.channel
             await stack.enter_async_context(ports.serving(guest.channel))
             if looking is not None:
@@ -191,7 +194,7 @@ async def start_sandbox(
             return
         if starting is not None:
             await guest.ready
-            mount = functools.partial(_mount, launch, paths, guest, serving, events, lost)
+            mount = functools.partial(_mount, launch, paths, guest, serving, events, lost, again)
             await starting.bring_up(launch, guest.channel, mount, events.step, events.line)
             lost.check_started()
             changes.channel = guest.channel
@@ -203,7 +206,7 @@ async def start_sandbox(
         # A restored guest is asked for everything at once: its two CPUs have enough to do with each of it.
         putting = await stack.enter_async_context(putting_clones(launch, guest, copying, paths))
         looking = await stack.enter_async_context(_looking(launch, guest))
-        await _mount(launch, paths, guest, serving, events, lost)
+        await _mount(launch, paths, guest, serving, events, lost, again)
         changes.channel = guest.channel
         if launch.clones:
             events.step(f"copying {', '.join(clone.source for clone in launch.clones)}")
@@ -250,6 +253,7 @@ async def _mount(
     serving: asyncio.Task[None],
     events: Events,
     lost: LostMounts,
+    again: Again,
 ) -> None:
     """Mount what the file servers serve, after the guest has its identity: its files belong beneath the mounts."""
     if not launch.mounts:
@@ -259,7 +263,7 @@ async def _mount(
     await plug_all(guest, launch.mounts, paths)  # it finds the devices while it takes its identity
     await guest.ready
     events.step("mounting")
-    await lost.unless_lost(mount_all(guest, launch.mounts, lost.begun))
+    await lost.unless_lost(mount_all(guest, launch.mounts, functools.partial(lost.begun.until, again)))
 
 
 @contextlib.asynccontextmanager

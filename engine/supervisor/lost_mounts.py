@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from engine.errors import EngineError
-from engine.guest.guest import hello_s
+from engine.supervisor.begun_mounts import BegunMounts
 from engine.workspaces.mount_point import MountPoint
 from vmm.errors import VmmError
 from vmm.machine import Machine
@@ -29,7 +29,7 @@ class LostMounts:
         self._warn = warn
         self._log = log
         self._words: dict[int, str] = {}
-        self._begun = [asyncio.Event() for _ in mounts]
+        self.begun = BegunMounts(mounts)
         self._more = asyncio.Event()
         self._first = asyncio.Event()
 
@@ -41,35 +41,9 @@ class LostMounts:
         self._warn(
             f"the file server of {mount.target} has ended, and with it the mount: `sandbox up --recreate` mends it"
         )
+        self.begun.begin(index)  # nobody waits for that any more
         self._more.set()
         self._first.set()
-
-    def begin(self, index: int) -> None:
-        """QEMU has begun with the mount's device."""
-        self._begun[index].set()
-
-    async def begun(self, index: int) -> None:
-        """Wait until QEMU has begun with the device of a mount, a quarter as long as for a guest's answer.
-
-        It does so when the guest's kernel finds the device, which is before it can be mounted. The kernel mounts it in
-        any case, and then whoever looks into it waits for ever. Raises EngineError.
-        """
-        try:
-            await asyncio.wait_for(self._begun[index].wait(), hello_s() / 4)
-        except TimeoutError:
-            raise EngineError(
-                f"QEMU did not begin with the mount {self._mounts[index].target}",
-                hint="it may have had too few descriptors (`ulimit -n`) or too little memory: try again",
-            ) from None
-
-    async def warn_unless_begun(self) -> None:
-        """Of a machine that goes on where it was: warn of the mounts that it has no use of any more."""
-        for index, mount in enumerate(self._mounts):
-            try:
-                await self.begun(index)
-            except EngineError as error:
-                self._log(error.brief)
-                self._warn(f"{mount.target} does not answer: `sandbox up --recreate` mends it")
 
     async def unless_lost(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what needs all mounts. As soon as one is lost, cancel it and raise EngineError.

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from engine.errors import EngineError
-from engine.supervisor import lost_mounts
 from engine.supervisor.lost_mounts import LostMounts
 from engine.workspaces.mount_point import MountPoint
 from vmm.errors import VmmError
@@ -51,6 +50,8 @@ def test_each_is_said_and_unplugged_whenever_it_is_lost() -> None:
         assert raised.value.details == "the file server ends: no memory"
         with pytest.raises(EngineError, match="cannot be paused"):
             lost.check_whole()
+        # Nobody tries again to begin with what nobody serves.
+        await lost.begun.keep_trying(cast("Any", None), lambda *text: None, lambda key: None)
 
     asyncio.run(scenario())
     assert [text.partition(",")[0] for text in warned] == [
@@ -101,24 +102,3 @@ def test_what_needs_the_mounts_ends_as_it_does_where_none_is_lost() -> None:
             await lost.unless_lost(mount_as_it_ends())
 
     asyncio.run(scenario())
-
-
-def test_a_mount_that_qemu_has_not_begun_with_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one that is just mounted it is an error; a machine that goes on does so without it."""
-    monkeypatch.setattr(lost_mounts, "hello_s", lambda: 0.1)
-    warned: list[str] = []
-
-    async def scenario() -> None:
-        lost = LostMounts(MOUNTS, warned.append, lambda text: None)
-        lost.begin(1)
-        await lost.begun(1)
-        with pytest.raises(EngineError, match="QEMU did not begin with the mount /workspace"):
-            await lost.begun(0)
-        await lost.warn_unless_begun()
-        waiting = asyncio.ensure_future(lost.begun(0))
-        await asyncio.sleep(0)
-        lost.begin(0)
-        await waiting
-
-    asyncio.run(scenario())
-    assert warned == ["/workspace does not answer: `sandbox up --recreate` mends it"]

@@ -20,7 +20,7 @@ from engine.resolve.host_ports import pick_port
 from engine.secrets.redaction import redact_held
 from engine.state.instance_paths import InstancePaths, KeptPaths
 from engine.state.layout import Layout
-from engine.supervisor import lost_mounts
+from engine.supervisor import begun_mounts
 from engine.supervisor.__main__ import RunningSandbox, start_sandbox
 from engine.supervisor.events import Events
 from engine.supervisor.launch import Launch
@@ -51,6 +51,12 @@ class World:
         self.proxies: Any = None
 
     # the machine
+
+    async def stand_still(self) -> None:
+        self.said.append("stands still")
+
+    async def run(self) -> None:
+        self.said.append("goes on")
 
     async def plug_mount(self, tag: str, index: int, socket: Path) -> None:
         self.said.append(f"plug {tag} at {socket.name}")
@@ -351,8 +357,8 @@ def test_the_hosts_proxies_are_the_gateways_and_their_passwords_nobodys(world: W
 
 def test_a_mount_that_qemu_does_not_begin_with_is_no_mount(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guest's kernel has mounted it, and whoever looked into it would wait for ever."""
-    monkeypatch.setattr(lost_mounts, "hello_s", lambda: 0.05)
+    monkeypatch.setattr(begun_mounts, "hello_s", lambda: 0.05)
     world.begins = False
     with pytest.raises(EngineError, match="QEMU did not begin with the mount /workspace"):
         start(world, launch(mounts=MOUNTS))
-    assert "the machine is down" in world.said
+    assert world.said.count("goes on") == begun_mounts.TRIES and "the machine is down" in world.said
