@@ -141,6 +141,8 @@ def _read_member(header: bytes, extended: dict[bytes, bytes]) -> TarMember:
     if name is None:
         prefix = _text(header, 345, 155)
         name = (prefix + b"/" if prefix else b"") + _text(header, 0, 100)
+    if header[156:157] == b"\0" and name.endswith(b"/"):
+        _refuse("a member that is a file to us and a directory to other readers")
     link = extended.get(b"linkpath", _text(header, 157, 100))
     if len(name) > NAME_LIMIT or len(link) > LINK_LIMIT or b"\0" in name + link:
         _refuse("a name that is too long, or holds a zero")

@@ -138,6 +138,7 @@ def test_what_goes_on_for_ever_is_refused_at_once(tmp_path: Path, name: str) -> 
         (header(kind=b"1", size=512) + bytes(512), "content of something that is no file"),
         (header(kind=b"V"), "type 'V'"),
         (header(kind=b"\xff"), "type"),
+        (header("tree/d/", kind=b"\0"), "a directory to other readers"),
         (bytes(512) + header(), "its end is no end"),
         (extended((b"mtime", b"1")) + END, "its end is no end"),
         (raw_extended(b"") + END, "its end is no end"),
