@@ -32,7 +32,7 @@ async def pump(
 async def close_writer(writer: asyncio.StreamWriter, flush_s: float) -> None:
     """Close it; what is still queued gets `flush_s` to leave, as the peer may never read again. Then it is dropped."""
     try:
-        with contextlib.suppress(OSError):  # TimeoutError included
+        with contextlib.suppress(OSError, MemoryError):  # TimeoutError included; what was read is of no use any more
             async with asyncio.timeout(flush_s):
                 writer.close()
                 await writer.wait_closed()

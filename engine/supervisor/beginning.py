@@ -21,7 +21,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.guest.base import Base
 from engine.guest.begun import Begun, Early, begin
-from engine.scarcity import closed_after
+from engine.scarcity import closed_after, is_scarcity
 from engine.state.instance_paths import InstancePaths
 from engine.state.layout import Layout
 from vmm.confine import forbid_core_dumps
@@ -59,8 +59,18 @@ async def begin_machine(launch: Mapping[str, Any], paths: InstancePaths) -> Asyn
         yield begun
 
 
+def say_scarcity(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's exception handler: what it lacked memory or descriptors for is told in a line."""
+    error = context.get("exception")
+    if error is not None and is_scarcity(error):
+        print(f"{context.get('message')}: {str(error) or 'there is no memory left for it'}", flush=True)
+    else:
+        loop.default_exception_handler(context)
+
+
 async def live(connection: socket.socket) -> int:
     """Read the Launch, begin, load the rest, and live. Returns the exit code of the process."""
+    asyncio.get_running_loop().set_exception_handler(say_scarcity)
     reader, writer = await asyncio.open_connection(sock=connection, limit=LONGEST)
     line = await reader.readline()
     if not line.endswith(b"\n"):
