@@ -19,7 +19,7 @@ from typing import Any
 
 from fuse_client import FuseClient, FuseError
 
-from vmm.fileserver import READY
+from vmm.fileserver import BEGUN, READY
 from vmm.virtiofs import START
 
 ROOT = Path(__file__).parents[3]
@@ -37,6 +37,12 @@ class Served:
     holds: str
     errors: Any
     report: Any = None  # what it says of the room for the guest, a word a line
+
+    def next_word(self) -> str:
+        """What it reports next, but that QEMU has begun with the device."""
+        while (word := self.report.readline().decode().rstrip("\n")) == BEGUN:
+            pass
+        return str(word)
 
     def words(self) -> str:
         return os.pread(self.errors.fileno(), 10 * WORDS_MOST, 0).decode(errors="replace")

@@ -56,12 +56,12 @@ def test_the_limit_ends_writing_and_what_is_removed_is_given_back(served: tuple[
     room, client = served
     node, handle = client.create(1, "big")
     assert LIMIT - 2 * MIB <= fill(client, node, handle) <= LIMIT
-    assert room.report.readline() == b"limit\n"
+    assert room.next_word() == "limit"
     client.release(node, handle)
     remove(client, "big")
     node, handle = client.create(1, "other")
     assert fill(client, node, handle) >= LIMIT - 2 * MIB
-    assert [room.report.readline(), room.report.readline()] == [b"room\n", b"limit\n"]
+    assert [room.next_word(), room.next_word()] == ["room", "limit"]
 
 
 def test_what_is_open_without_a_name_counts_until_it_is_closed(client: FuseClient) -> None:

@@ -67,7 +67,7 @@ def test_what_was_asked_and_not_taken_has_an_error(stopped: tuple[Served, FuseCl
     client.wait(slot)
     with pytest.raises(FuseError, match="ENOTCONN"):
         client.answer()
-    assert served.report.readline() == f"{ANSWERED}\n".encode()
+    assert served.next_word() == ANSWERED
     assert error_of(client.look_up, 1, "marker") == "ENOTCONN"  # and so has what is asked later
     assert error_of(client.init) == "ENOTCONN"
 
@@ -91,7 +91,7 @@ def test_what_was_taken_and_waits_has_an_error(our_place: Place) -> None:
         for _ in range(100):
             client.attributes(node)
         kill(served, client)
-        assert served.report.readline() == f"{ANSWERED}\n".encode()
+        assert served.next_word() == ANSWERED
         assert fuse.OUT_HEADER.unpack_from(client.memory, answer) == (16, -errno.ENOTCONN, 99)
         entries = [struct.unpack_from("<II", client.memory, USED + 4 + 8 * at)[0] for at in range(64)]
         assert entries.count(head) == 1  # answered once, and nothing else was answered twice
