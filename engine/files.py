@@ -34,6 +34,11 @@ def names_in(directory: Path) -> list[str]:
         return []
 
 
+def directories_in(directory: Path) -> list[str]:
+    """The same of the directories in it alone: a file browser may have left a file of its own there."""
+    return [name for name in names_in(directory) if (directory / name).is_dir()]
+
+
 def read_json(path: Path) -> Any:
     """Raises OSError, or ValueError when the text is not JSON."""
     return json.loads(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
-from engine.files import names_in
+from engine.files import directories_in
 from engine.resolve.secrets import own_source, sources_of, used_secrets
 from engine.secrets.errors import SecretError
 from engine.secrets.redaction import hold
@@ -142,7 +142,7 @@ def known_secrets(layout: Layout, loaded: Loaded | None) -> list[Known]:
 
 def users_of(layout: Layout, name: str) -> tuple[str, ...]:
     """The sandboxes that there are whose file has a secret of this name, or one that is kept under it."""
-    return tuple(each for each in names_in(layout.instances) if name in _names_in(layout, each))
+    return tuple(each for each in directories_in(layout.instances) if name in _names_in(layout, each))
 
 
 def candidates_in(layout: Layout, path: Path) -> tuple[list[Candidate], list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
-from engine.files import names_in
+from engine.files import directories_in
 
 if TYPE_CHECKING:
     from engine.state.instance_paths import InstancePaths
@@ -139,4 +139,4 @@ def _others(layout: Layout) -> str | None:
 
 def names_of_sandboxes(layout: Layout) -> list[str]:
     """The names of all sandboxes, whether they run or not."""
-    return [name for name in names_in(layout.instances) if layout.instance(name).record.exists()]
+    return [name for name in directories_in(layout.instances) if layout.instance(name).record.exists()]

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from engine.decoding import decode
 from engine.errors import EngineError
-from engine.files import make_private, names_in, read_json, write_json
+from engine.files import directories_in, make_private, read_json, write_json
 from engine.scarcity import is_scarcity
 from engine.state.awake import VERSION
 from engine.state.layout import Layout
@@ -128,8 +128,7 @@ def list_instances(layout: Layout, answers: Callable[[Path], bool] | None = None
     `answers` says whether the supervisor behind a control socket answers; default: `takes_connection`, which waits up
     to ANSWER_S for each sandbox that should run. A damaged record is listed, and raises nothing.
     """
-    names = [name for name in names_in(layout.instances) if (layout.instances / name).is_dir()]
-    return [look_up(layout, name, answers) for name in names]
+    return [look_up(layout, name, answers) for name in directories_in(layout.instances)]
 
 
 def look_up(layout: Layout, name: str, answers: Callable[[Path], bool] | None = None) -> Listed:

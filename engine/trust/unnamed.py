@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.files import names_in, read_json, write_json
+from engine.files import directories_in, read_json, write_json
 from engine.resolve.paths import real_source
 from engine.state.instances import load_instance
 from engine.state.layout import Layout
@@ -60,7 +60,7 @@ def known_as(path: Path) -> str:
 def look_back(layout: Layout, project: Path) -> Past:
     """What the records say about the sandboxes that ran, or run, in the directory `project`."""
     lent, ran = [], False
-    for name in names_in(layout.instances):
+    for name in directories_in(layout.instances):
         with contextlib.suppress(EngineError):
             instance = load_instance(layout, name)
             if instance is not None and Path(instance.project) == project:

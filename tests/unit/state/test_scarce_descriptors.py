@@ -17,6 +17,7 @@ from engine.files import names_in
 from engine.lifecycle import down
 from engine.lifecycle.down import take_down
 from engine.lifecycle.forks import disks, new_fork, sweep_forks
+from engine.lifecycle.secret import users_of
 from engine.lifecycle.selection import names_of_sandboxes
 from engine.state.instances import Instance, Listed, forget_instance, list_instances, look_up, save_instance
 from engine.state.layout import Layout
@@ -95,7 +96,9 @@ def test_nothing_is_listed_as_not_there(layout: Layout, running: Instance) -> No
     for look in (list_instances, names_of_sandboxes, Layout.holds, Layout.noted_states, disks_upon):
         with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
             list(look(layout))
-    assert names_of_sandboxes(layout) == ["shop"]
+    (layout.instances / ".DS_Store").touch()  # no name of a sandbox
+    assert names_of_sandboxes(layout) == ["shop"] == [listed.name for listed in list_instances(layout)]
+    assert users_of(layout, "anthropic") == ()
     assert names_in(layout.state / "nowhere") == []
 
 
