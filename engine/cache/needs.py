@@ -142,10 +142,8 @@ def _below(layout: Layout, disk: Path) -> Iterator[str]:
 def _plans(layout: Layout) -> Iterator[tuple[Keeper, frozenset[str]]]:
     """What was built last for each project, as keys; not for projects that are gone."""
     projects = layout.state / "projects"
-    plans = [projects / each / name for each in names_in(projects) for name in names_in(projects / each)]
-    for path in plans:
-        if not path.match("plan*.json"):
-            continue
+    found = (projects / each / name for each in names_in(projects) for name in names_in(projects / each))
+    for path in (path for path in found if path.match("plan*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             record: dict[str, Any] = read_json(path)
             project = record.get("project")
