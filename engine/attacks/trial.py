@@ -85,7 +85,9 @@ class Trial:
     def plant(self) -> None:
         """Put the word where a search of the memory, and of the disk, has to find it."""
         places = "/srv/planted /dev/shm/planted"
-        self.root(f"echo {self.word} | tee {places} > /dev/null; sync; cat {places}").ok()
+        # What the setup wrote is in the snapshot; of this the sandbox's own disk has what it happens to write anew.
+        words = " ".join([self.word, *(REAL.values() if self.loose else ())])
+        self.root(f"echo {words} | tee {places} > /dev/null; sync; cat {places}").ok()
 
     def up(self) -> None:
         """Raises EngineError if it does not start."""
