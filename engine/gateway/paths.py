@@ -16,6 +16,7 @@ from functools import lru_cache
 from urllib.parse import parse_qsl, unquote_plus
 
 from engine.gateway.errors import GatewayError
+from engine.gateway.glob import Glob
 
 LONGEST = 16 << 10  # bytes of a target
 
@@ -120,14 +121,14 @@ def _readings(path: str) -> tuple[str, ...]:
 def allows(patterns: Iterable[str], target: Target) -> bool:
     """Whether each reading matches some pattern."""
     able = [pattern for pattern in patterns if _query_is(pattern, target)]
-    return all(any(_glob(pattern, False).fullmatch(reading) for pattern in able) for reading in target.readings)
+    return all(any(_glob(pattern, False).matches(reading) for pattern in able) for reading in target.readings)
 
 
 def denies(patterns: Iterable[str], target: Target) -> bool:
     """Whether any reading matches any pattern, in any case, with or without a slash at its end."""
     readings = {*target.readings, *(reading.rstrip("/") or "/" for reading in target.readings)}
     able = [pattern for pattern in patterns if _query_has(pattern, target)]
-    return any(_glob(pattern, True).fullmatch(reading) for pattern in able for reading in readings)
+    return any(_glob(pattern, True).matches(reading) for pattern in able for reading in readings)
 
 
 def check_pattern(pattern: str) -> None:
@@ -160,27 +161,9 @@ def methods_in_query(query: str | None) -> tuple[str, ...]:
 
 
 @lru_cache(4096)
-def _glob(pattern: str, fold: bool) -> re.Pattern[str]:
-    """`/x/**` is also `/x`; what is no star is literal, in the spelling of a path."""
-    return re.compile(glob(_ESCAPE.sub(_spell, _encode(pattern.partition("?")[0]))), re.IGNORECASE if fold else 0)
-
-
-def glob(text: str) -> str:
-    """A pattern as a regular expression, to be matched by the whole: `*` stays within a segment, `**` does not."""
-    out, at = [], 0
-    while at < len(text):
-        for token, expression in _TOKENS:
-            if text.startswith(token, at) and (token != "/**" or at + len(token) == len(text)):
-                out.append(expression)
-                at += len(token)
-                break
-        else:
-            out.append(re.escape(text[at]))
-            at += 1
-    return "".join(out)
-
-
-_TOKENS = (("/**", "(?:/.*)?"), ("**/", "(?:[^/]+/)*"), ("**", ".*"), ("*", "[^/]*"))
+def _glob(pattern: str, fold: bool) -> Glob:
+    """What is no star is literal, in the spelling of a path."""
+    return Glob(_ESCAPE.sub(_spell, _encode(pattern.partition("?")[0])), fold=fold)
 
 
 def _encode(pattern: str) -> str:

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from engine.gateway.body_checks import BodyRefused
 from engine.gateway.errors import GatewayError
-from engine.gateway.paths import glob
+from engine.gateway.glob import Glob
 from engine.gateway.pkt_lines import BadLine, PktLines
 from engine.gateway.push_reports import MEDIA_TYPE, report
 
@@ -59,7 +59,7 @@ class Pushes:
         """Raises BodyRefused for a command that is not allowed."""
         change = _change(old, new)
         shown = ref.removeprefix(_BRANCH)
-        if not any(_glob(pattern).fullmatch(ref) for pattern in self.refs):
+        if not any(_glob(pattern).matches(ref) for pattern in self.refs):
             named = ", ".join(pattern.removeprefix(_BRANCH) for pattern in self.refs)
             more = f"`push: [{', '.join(_quoted(text) for text in (*_shown(self.refs), shown))}]`"
             raise BodyRefused(f"a push to {ref}; it may push to {named} only", hint=f"write {more}")
@@ -173,5 +173,5 @@ def _quoted(text: str) -> str:
 
 
 @lru_cache(1024)
-def _glob(pattern: str) -> re.Pattern[str]:
-    return re.compile(glob(pattern))
+def _glob(pattern: str) -> Glob:
+    return Glob(pattern)
