@@ -19,6 +19,7 @@ from engine.gateway.websocket import Frames
 from engine.gateway.whole import LONGEST_ANSWER, Mask
 
 _LONGEST_ANSWER_HEAD = 64 << 10
+_AT_ONCE = 256  # events of one side before the others have their turn: a buffer may hold many thousand small ones
 # Not for the guest: how its connection ends is ours to say, and other services could not be reached.
 _NOT_BACK = HOP_BY_HOP | {b"proxy-authenticate", b"alt-svc"}
 # What a trailer must not say (RFC 9110, 6.5.1): a reader may take it for a header.
@@ -36,10 +37,10 @@ class UpstreamBroke(Exception):
     """The upstream's answer is malformed, or it is gone, or silent for too long."""
 
 
-def how_it_broke(host: str, error: OSError, limits: Limits) -> str:
+def how_it_broke(host: str, error: OSError, patience_s: float) -> str:
     """Why a server's side has ended: a deadline of ours, or what the system says."""
     if isinstance(error, TimeoutError) and error.errno is None:
-        return f"{host} said nothing for {limits.idle_s:g} s"
+        return f"{host} said nothing for {patience_s:g} s"
     return f"{host} broke off: {error.strerror or str(error) or type(error).__name__}"
 
 
@@ -75,6 +76,9 @@ class Exchange:
         self._limits = limits
         self._from_guest = head.guest
         self._to_upstream = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_ANSWER_HEAD)
+        self._patience_s = limits.idle_s  # for the answer to go on
+        self._silence: asyncio.Timeout | None = None  # of the upstream, while it is waited for
+        self._events = 0
         self.answered = False  # whether the guest has been sent any part of an answer
         self.switched = False  # whether both sides speak WebSocket now
 
@@ -130,13 +134,37 @@ class Exchange:
         """
         request = asyncio.create_task(self._send_request())
         answer = asyncio.create_task(self._send_answer())
+        guest = asyncio.create_task(self._watch_guest(request))
+        running = {request, answer, guest}
         try:
-            await asyncio.wait({request, answer}, return_when=asyncio.FIRST_COMPLETED)
-            if request.done():
-                request.result()
-            await answer
+            while answer in running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in (request, answer, guest):
+                    if task in done:
+                        task.result()
         finally:
-            await finish(request, answer)
+            await finish(request, answer, guest)
+
+    async def _watch_guest(self, request: asyncio.Task[None]) -> None:
+        """See, once the request is sent, whether the guest is still there: one that has gone must not hold a connection
+        for as long as a server may think. Raises GuestBroke for one that broke off.
+
+        One that has said that it is done may still read (`half_closed_s` for each part of the answer). What it sends is
+        its next request: then it is there, and is looked at no more.
+        """
+        await asyncio.wait({request})
+        if self._from_guest.their_state is h11.SEND_BODY or self.surplus:
+            return
+        try:
+            data = await self._guest[0].read(self._limits.chunk_bytes)
+        except OSError as error:
+            raise GuestBroke("the guest broke off before the answer was complete") from error
+        if data:
+            self._from_guest.receive_data(data)
+            return
+        self._patience_s = min(self._limits.half_closed_s, self._patience_s)
+        if self._silence is not None:
+            self._silence.reschedule(asyncio.get_running_loop().time() + self._patience_s)
 
     async def relay_websocket(self) -> None:
         """After a run that has switched: bytes both ways until the end."""
@@ -251,6 +279,7 @@ class Exchange:
             except h11.RemoteProtocolError as error:
                 raise GuestBroke(f"malformed request body: {error}") from error
             if event is not h11.NEED_DATA:
+                await self._let_others()
                 return event
             try:
                 async with asyncio.timeout(self._limits.idle_s):
@@ -266,16 +295,25 @@ class Exchange:
             except h11.RemoteProtocolError as error:
                 raise self._malformed(error) from None
             if event is not h11.NEED_DATA:
+                await self._let_others()
                 return event
             try:
-                async with asyncio.timeout(self._limits.idle_s):
+                async with asyncio.timeout(self._patience_s) as self._silence:
                     data = await self._upstream[0].read(self._limits.chunk_bytes)
             except OSError as error:
-                raise UpstreamBroke(how_it_broke(self._entry.host or "", error, self._limits)) from error
+                raise UpstreamBroke(how_it_broke(self._entry.host or "", error, self._patience_s)) from error
+            finally:
+                self._silence = None
             try:
                 self._to_upstream.receive_data(data)
             except h11.RemoteProtocolError as error:
                 raise self._malformed(error) from None
+
+    async def _let_others(self) -> None:
+        """Neither a read from a full buffer nor a write into an empty one lets anybody else have a turn."""
+        self._events += 1
+        if not self._events % _AT_ONCE:
+            await asyncio.sleep(0)
 
     def _malformed(self, error: h11.ProtocolError) -> UpstreamBroke:
         """h11 quotes what it was sent, which may be a value of ours."""

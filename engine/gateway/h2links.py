@@ -104,7 +104,7 @@ class Links:
             done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if isinstance(error := task.exception(), OSError):
-                    reason = how_it_broke(self._host, error, self._context.limits)
+                    reason = how_it_broke(self._host, error, self._context.limits.idle_s)
                 elif isinstance(error, h2.exceptions.ProtocolError):
                     reason = f"malformed answer from {self._host}"
                 elif error is not None:

@@ -36,14 +36,16 @@ class Outgoing:
         if not self._wanted or self._seen >= LOOKED_AT:
             return
         self._seen += len(data)
-        window = self._end + data
+        before, window = len(self._end), self._end + data
         self._end = window[-_BEFORE:]
-        if any(_is_credential(window, text) for text in self._wanted):
+        # Only what ends in the new piece, or directly before it: a guest that sends byte after byte is a cheap one, too.
+        if any(_is_credential(window, text, max(0, before - len(text))) for text in self._wanted):
             raise CredentialRefused(f"the body carries the placeholder of a secret that {self._host} does not get")
 
 
-def _is_credential(window: bytes, text: bytes) -> bool:
-    at = window.find(text)
+def _is_credential(window: bytes, text: bytes, start: int) -> bool:
+    """Whether one that begins at `start` or behind it is. The end of a piece counts as the end of the field."""
+    at = window.find(text, start)
     while at >= 0:
         before, behind = window[max(0, at - _AROUND) : at], window[at + len(text) :][:1]
         if (behind == b'"' and _JSON_FIELD.search(before)) or (behind in (b"", b"&") and _FORM_FIELD.search(before)):
