@@ -15,6 +15,7 @@ from engine.gateway.guest_asks import GuestAsks
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
+from engine.gateway.needles import Given
 from engine.gateway.paths import BadTarget, normal_path
 from engine.gateway.policy import Decision, Policy
 from engine.gateway.proxies import Proxies
@@ -81,6 +82,7 @@ class Context:
     waiting: Waiting = field(default_factory=Waiting)
     asks: GuestAsks = field(default_factory=GuestAsks)
     held: Held = field(default_factory=Held)
+    given: Given = field(default_factory=Given)
     turns: dict[str, asyncio.Lock] = field(default_factory=dict)  # who renews which secret
 
     def turn(self, secret: str) -> asyncio.Lock:

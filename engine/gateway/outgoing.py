@@ -38,7 +38,7 @@ class Outgoing:
         self._seen += len(data)
         before, window = len(self._end), self._end + data
         self._end = window[-_BEFORE:]
-        # Only what ends in the new piece, or directly before it: a guest that sends byte after byte is a cheap one, too.
+        # Only what ends in the new piece, or directly before it: else each single byte would cost as much as many.
         if any(_is_credential(window, text, max(0, before - len(text))) for text in self._wanted):
             raise CredentialRefused(f"the body carries the placeholder of a secret that {self._host} does not get")
 

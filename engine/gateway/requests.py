@@ -17,7 +17,6 @@ from engine.gateway.injection import (
     without_rivals,
 )
 from engine.gateway.journal import JournalLine
-from engine.gateway.needles import needles
 from engine.gateway.outgoing import Outgoing
 from engine.gateway.policy import Decision, Policy
 from engine.gateway.push_reports import MEDIA_TYPE
@@ -104,7 +103,7 @@ def _with_credentials(
     if carried and not inside_tls:
         raise CredentialRefused(f"the secret {carried[0]} goes out by TLS only", hint="use https")
     credentials = credentials_for(injections, context.secrets)
-    values = needles(rules, context.secrets) if inside_tls else []
+    values = context.given.needles(host, rules, context.secrets)
     sent = _spoken_to(decision.reached(host), host, entry.port, without_rivals(headers, injections), inside_tls)
     if values:
         sent = [(name, value) for name, value in sent if name.lower() not in _PACKED]

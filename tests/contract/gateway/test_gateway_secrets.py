@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from dataclasses import replace
 
 import pytest
-from gateway_world import in_loop
+from gateway_world import in_loop, world
 from inside_world import (
     CLOSE,
     HELD,
@@ -15,6 +16,7 @@ from inside_world import (
     VALUE,
     fields_of,
     get,
+    guest_authority,
     inside_world,
     server_authority,
 )
@@ -182,6 +184,42 @@ def test_a_value_in_an_answer_is_overwritten() -> None:
         assert value not in answer and value[8:] not in answer.replace(b"\r\n1\r\n", b"")
         assert b"\r\nX-Last: " + b"*" * len(value) + b"\r\n\r\n" in answer
         assert all("overwritten" in line["reason"] for line in lines)
+
+    in_loop(scenario())
+
+
+def test_a_former_value_in_an_answer_is_overwritten_too() -> None:
+    """It may still be good, and a host may show an earlier request."""
+    values = {"key": VALUE}
+    paged = replace(SECRET_RULE, injections=(replace(SECRET_RULE.injections[0], paths=("/with",)),))
+
+    async def scenario() -> None:
+        async with inside_world(paged, secrets=values.get, replies={"/echo": echo_reply(VALUE.encode())}) as w:
+            async with w.guest() as (reader, writer):
+                writer.write(get("/with"))
+                await reader.readuntil(b"/with")
+                for now in ("sk-another-0123456789", None):
+                    values.pop("key")
+                    if now is not None:
+                        values["key"] = now
+                    writer.write(get("/echo"))
+                    assert await reader.readuntil(b'"}') == echo_reply(b"*" * len(VALUE))
+        assert len(w.recorder.received) == 1
+
+    in_loop(scenario())
+
+
+def test_a_value_in_an_answer_is_overwritten_without_tls_too() -> None:
+    paged = replace(SECRET_RULE, injections=(replace(SECRET_RULE.injections[0], paths=("/with",)),))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(echo_reply(VALUE.encode()))
+        await writer.drain()
+
+    async def scenario() -> None:
+        async with world(paged, handler=serve, secrets={"key": VALUE}.get, authority=guest_authority()) as w:
+            assert await w.ask(80, get("/echo")) == echo_reply(b"*" * len(VALUE))
 
     in_loop(scenario())
 

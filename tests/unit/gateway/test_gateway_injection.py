@@ -12,7 +12,7 @@ from engine.gateway.injection import (
     find_placeholder,
     without_rivals,
 )
-from engine.gateway.needles import needles
+from engine.gateway.needles import MOST_HOSTS, MOST_VALUES, Given
 from engine.gateway.rules import Injection, Rule
 
 VALUE = "sk-real-0123456789"
@@ -124,6 +124,21 @@ def test_a_placeholder_in_a_head(headers: list[tuple[bytes, bytes]], target: str
 def test_what_must_not_come_back() -> None:
     values = {"key": VALUE, "git": "ghp_0123456789"}
     rule = Rule("a.example", injections=(KEY, GIT, replace(KEY, secret="none")))
-    found = needles([rule], values.get)
+    found = Given().needles("a.example", [rule], values.get)
     assert VALUE.encode() in found and b"ghp_0123456789" in found
     assert any(form in basic("x-access-token:ghp_0123456789") for form in found)
+
+
+def test_what_was_given_is_remembered_within_bounds() -> None:
+    given, rule = Given(), Rule("*.a.example", injections=(KEY,))
+    for number in range(MOST_VALUES + 3):
+        found = given.needles("a.example", [rule], {"key": f"value-{number:04}"}.get)
+    assert b"value-0003" in found and b"value-0010" in found and b"value-0002" not in found
+    assert given.needles("a.example", [], {}.get) == found  # also when the rules have no secret any more
+    for number in range(MOST_HOSTS):
+        given.needles(f"b{number}.example", [rule], values_of_one := {"key": "value-of-all"}.get)
+    assert given.needles("a.example", [], values_of_one) == []
+    many = Rule("c.example", injections=tuple(replace(KEY, secret=f"s{number}") for number in range(20)))
+    assert {name.encode() for name in (f"secret-{number}" for number in range(20))} <= {
+        *given.needles("c.example", [many], lambda name: f"secret-{name[1:]}")
+    }
