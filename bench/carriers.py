@@ -28,6 +28,7 @@ from engine.build.blueprint import Blueprint, build
 from engine.build.foundation import load_base
 from engine.gateway import upstream
 from engine.gateway.journal import Journal
+from engine.gateway.lookups import Lookups
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 from engine.gateway.upstream import Streams
@@ -134,7 +135,8 @@ def lead_to(port: int) -> None:
     async def connect(address: str, guest_port: int) -> Streams:
         return await asyncio.open_connection("127.0.0.1", port, limit=1 << 17)
 
-    upstream.resolve, upstream.connect = resolve, connect
+    Lookups.resolve = staticmethod(resolve)  # type: ignore[method-assign,assignment]
+    upstream.connect = connect
 
 
 async def build_parent(scratch: Path) -> tuple[Base, Snapshot]:

@@ -30,6 +30,7 @@ from series import load_average, machine_facts
 
 from engine.gateway import upstream
 from engine.gateway.journal import Journal
+from engine.gateway.lookups import Lookups
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Injection, Rule
 from engine.gateway.upstream import Streams
@@ -132,7 +133,8 @@ async def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         if has_node():
             servers[True] = int(stack.enter_context(start_server(certificate, node=True)).said)
         server = Server()
-        upstream.resolve, upstream.connect = server.resolve, server.connect  # type: ignore[assignment]
+        Lookups.resolve = staticmethod(server.resolve)  # type: ignore[method-assign,assignment]
+        upstream.connect = server.connect  # type: ignore[assignment]
         guests = await open_guests(stack, scratch)
         results = []
         for task in options.only:

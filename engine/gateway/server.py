@@ -25,6 +25,7 @@ from engine.gateway.http import HttpSession
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
+from engine.gateway.lookups import Lookups
 from engine.gateway.pace import Pace
 from engine.gateway.policy import Policy
 from engine.gateway.proxies import Proxies
@@ -285,7 +286,7 @@ async def start_gateway(
     context = Context(
         policy=policy,
         journal=journal,
-        resolver=resolver or upstream.resolve,
+        resolver=resolver or Lookups().resolve,
         connect=connect or upstream.connect,
         connect_local=connect or upstream.connect_local,
         limits=_affordable(limits or Limits()),

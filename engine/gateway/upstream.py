@@ -32,13 +32,6 @@ class UpstreamUnreachable(GatewayError):
     """No address, or no address that answers."""
 
 
-async def resolve(name: str, port: int) -> list[str]:
-    """A and AAAA by the host's own resolver, in the order in which it recommends them."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(item[4][0]) for item in found))
-
-
 async def connect(address: str, port: int) -> Streams:
     """A TCP connection with keep-alive. Refuses one that turns out to end on this very host."""
     reader, writer = await asyncio.open_connection(address, port, limit=_BUFFER_BYTES)

@@ -18,6 +18,7 @@ from guest_clients import HOST, LAST_WORDS, MANY, client_hello, serving
 
 from engine.gateway import upstream
 from engine.gateway.journal import Journal
+from engine.gateway.lookups import Lookups
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
 from engine.guest.base import Base
@@ -80,7 +81,7 @@ class World:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         async with serving(self.ends) as (resolve, connect):
-            self.monkeypatch.setattr(upstream, "resolve", resolve)
+            self.monkeypatch.setattr(Lookups, "resolve", staticmethod(resolve))
             self.monkeypatch.setattr(upstream, "connect", connect)
             yield
 

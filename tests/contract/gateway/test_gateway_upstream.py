@@ -7,7 +7,7 @@ import pytest
 from gateway_world import in_loop
 
 from engine.gateway.limits import Limits
-from engine.gateway.upstream import AddressRefused, Streams, UpstreamUnreachable, connect, open_upstream, resolve
+from engine.gateway.upstream import AddressRefused, Streams, UpstreamUnreachable, connect, open_upstream
 
 
 def test_an_address_of_this_host_is_refused_whatever_it_is() -> None:
@@ -19,13 +19,6 @@ def test_an_address_of_this_host_is_refused_whatever_it_is() -> None:
         finally:
             server.close()
             await server.wait_closed()
-
-    in_loop(scenario())
-
-
-def test_the_host_s_resolver_is_asked() -> None:
-    async def scenario() -> None:
-        assert {"127.0.0.1", "::1"} & set(await resolve("localhost", 80))
 
     in_loop(scenario())
 
