@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 from collections.abc import Iterable, Iterator
 
 MARK = "•••"
+MOST_FORMER = 32  # values with a successor: a token that is replaced every five minutes is known for hours
 MIN_LENGTH = 8  # of a value: what is shorter is found in any text, and could not be taken out of one
 
 _LITERAL = re.compile(r"[A-Za-z0-9_.~-]")  # what no encoding changes
@@ -29,11 +31,16 @@ _LEAST_BASE64 = 5  # characters; fewer are found everywhere
 
 
 class Redactor:
-    """Takes values out of texts. More values can be added; none is ever shown."""
+    """Takes values out of texts. More values can be added, from any thread; none is ever shown.
+
+    Each value has a pattern of its own: one of all of them would have to be made again with each new one.
+    """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        self._values: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        self._values: tuple[str, ...] = ()  # the longer ones first: of two values one may begin with the other
+        self._former: dict[str, None] = {}  # those that have a successor, the latest last
+        self._lock = threading.Lock()
         for value in values:
             self.add(value)
 
@@ -41,18 +48,32 @@ class Redactor:
         return f"Redactor({len(self._values)} values)"
 
     def add(self, value: str) -> None:
-        if value and value not in self._values:
-            self._values.add(value)
-            self._pattern = None
+        with self._lock:
+            self._former.pop(value, None)
+            if value and value not in self._values:
+                self._put({*self._values, value})
+
+    def outdate(self, value: str) -> None:
+        """The value has a successor: it is one of the last MOST_FORMER that are still taken out."""
+        with self._lock:
+            if value in self._values:
+                self._former.pop(value, None)
+                self._former[value] = None
+            if len(self._former) > MOST_FORMER:
+                oldest = next(iter(self._former))
+                del self._former[oldest]
+                self._put({*self._values} - {oldest})
+                self._patterns.pop(oldest, None)
 
     def __call__(self, text: str) -> str:
-        if not self._values:
-            return text
-        if self._pattern is None:
-            forms = {form for value in self._values for form in _forms(value)}
-            # The longer ones first: of two values one may begin with the other.
-            self._pattern = re.compile("|".join(sorted(forms, key=lambda form: (-len(form), form))))
-        return self._pattern.sub(MARK, text)
+        for value in self._values:
+            if (pattern := self._patterns.get(value)) is None:
+                pattern = self._patterns[value] = _compile(value)
+            text = pattern.sub(MARK, text)
+        return text
+
+    def _put(self, values: set[str]) -> None:
+        self._values = tuple(sorted(values, key=lambda value: (-len(value), value)))
 
 
 def redact(text: str, values: Iterable[str]) -> str:
@@ -73,9 +94,20 @@ def hold(value: str) -> str:
     return value
 
 
+def outdate(value: str) -> None:
+    """A value that is held has a successor, or is none: of such ones the last MOST_FORMER are held on to."""
+    _held.outdate(value)
+
+
 def redact_held(text: str) -> str:
     """The text without the values that this process holds, or has held."""
     return _held(text)
+
+
+def _compile(value: str) -> re.Pattern[str]:
+    pattern = re.compile("|".join(sorted(set(_forms(value)), key=lambda form: (-len(form), form))))
+    re.purge()  # it would keep hundreds of them, each of them up to a megabyte
+    return pattern
 
 
 def _forms(value: str) -> Iterator[str]:

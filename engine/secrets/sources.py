@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.secrets.errors import SecretError
-from engine.secrets.redaction import MIN_LENGTH, hold, redact_held
+from engine.secrets.redaction import MIN_LENGTH, hold, outdate, redact_held
 from engine.secrets.store import SESSION, Store
 from vmm.beneath import DIRECTORY, FILE, LinkInTheWay, open_beneath
 from vmm.process import ask
@@ -136,6 +136,7 @@ def check_value(text: str, label: str) -> str:
     elif len(value) < MIN_LENGTH:
         problem = f"is shorter than {MIN_LENGTH} characters: it could not be kept out of texts"
     if problem is not None:
+        outdate(value)
         raise SecretError(f"the value of {label} {problem}")
     return value
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from engine.secrets.core_dumps import forbid_core_dumps
 from engine.secrets.errors import SecretError
-from engine.secrets.redaction import hold, redact_held
+from engine.secrets.redaction import hold, outdate, redact_held
 from engine.secrets.sources import (
     CommandUnanswered,
     Source,
@@ -168,7 +168,12 @@ class _Secret:
         with self._lock:
             self._generation += 1
             self._superseded, self._value = self._value, value
+            self._outdate(self._superseded)
         self._tell(f"the secret {self._name} was renewed")
+
+    def _outdate(self, before: str | None) -> None:
+        if before is not None:
+            outdate(before)
 
     def keep(self) -> None:
         value, entry = self._value, self._entry
@@ -240,6 +245,8 @@ class _Secret:
         if value is not None and value == self._superseded:
             return
         before, self._value = self._value, value
+        if value != before:
+            self._outdate(before)
         if value is None and before is not None:
             self._tell(f"the secret {self._name} has no value any more: {reason}")
         elif value is not None and before is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import shlex
 import traceback
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.secrets.redaction import MARK, Redactor, hold, redact, redact_held
+from engine.secrets.redaction import MARK, MOST_FORMER, Redactor, hold, redact, redact_held
 
 Encoding = Callable[[str], str]
 ENCODINGS: dict[str, Encoding] = {
@@ -109,3 +110,31 @@ def test_what_a_process_holds_is_taken_out_of_its_tracebacks() -> None:
     except ValueError as error:
         text = redact_held("".join(traceback.format_exception(error)))
     assert value not in text and f"cannot parse '{MARK}'" in text
+
+
+def test_of_values_with_a_successor_the_last_ones_are_taken_out() -> None:
+    redactor = Redactor(["the-one-of-now"])
+    for number in range(MOST_FORMER + 2):
+        redactor.add(f"token-{number:04}")
+        redactor.outdate(f"token-{number:04}")
+    assert redactor("the-one-of-now token-0000 token-0001 token-0002") == f"{MARK} token-0000 token-0001 {MARK}"
+    redactor.add("token-0002")  # it counts again
+    for number in range(MOST_FORMER):
+        redactor.add(f"another-{number:04}")
+        redactor.outdate(f"another-{number:04}")
+    assert redactor("the-one-of-now token-0002 token-0003") == f"{MARK} {MARK} token-0003"
+    redactor.outdate("a value that is nowhere")
+    assert repr(redactor) == f"Redactor({MOST_FORMER + 2} values)"
+
+
+def test_a_new_value_makes_nothing_anew_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    really = re.compile
+    monkeypatch.setattr(
+        re, "compile", lambda pattern, *flags: (compiled.append(len(pattern)), really(pattern, *flags))[1]
+    )
+    redactor = Redactor()
+    for number in range(20):
+        redactor.add(f"token-{number:04}")
+        redactor("a line of the log")
+    assert len(compiled) == 20 and max(compiled) < 2 * min(compiled)

@@ -18,6 +18,7 @@ from fake_keyring import Keyring
 
 from engine.secrets import vault as vault_module
 from engine.secrets.errors import SecretError
+from engine.secrets.redaction import MOST_FORMER
 from engine.secrets.sources import Source, command_source
 from engine.secrets.store import Store, open_store
 from engine.secrets.vault import KEYRING_S, LOOK_S, Vault
@@ -119,6 +120,18 @@ def test_a_file_that_changes(store: Store, clock: Clock, file: Path, heard: list
         "the secret github has a value again",
     ]
     assert not any(OLD in line or NEW in line for line in heard)
+
+
+def test_of_a_file_that_changes_again_and_again_the_last_values_are_taken_out(
+    store: Store, clock: Clock, file: Path
+) -> None:
+    vault = Vault({"key": [Source("file", str(file))]}, {}, store, clock=clock)
+    values = [f"value-number-{number:04}" for number in range(MOST_FORMER + 5)]
+    for value in values:
+        file.write_text(value)
+        clock.now += 2 * LOOK_S
+        assert vault.value("key") == value
+    assert vault.redact(values[-1] + values[-2]) == "••••••" and vault.redact(values[0]) == values[0]
 
 
 def test_a_file_whose_time_and_size_stay(store: Store, clock: Clock, file: Path) -> None:
