@@ -80,6 +80,10 @@ class Incoming:
         """What was held back, at the end of the body."""
         return self._redactor.finish() if self._unpacking is None else self._take()
 
+    def cover(self) -> bytes:
+        """At the end of one of many messages: stars for what was held back of it."""
+        return self._redactor.cover()
+
     def clean(self, data: bytes) -> bytes:
         """A header's value, or another piece that is whole by itself."""
         return self._redactor.clean(data)

@@ -22,9 +22,10 @@ def forms_of(value: bytes) -> list[bytes]:
 
 
 def _written(value: bytes) -> Iterator[bytes]:
-    escaped = quote(value, safe="")
-    yield escaped.encode()
-    yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), escaped).encode()
+    for safe in ("", "/"):  # a slash is left alone in a path
+        escaped = quote(value, safe=safe)
+        yield escaped.encode()
+        yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), escaped).encode()
     text = value.decode("latin-1")
     plain = json.dumps(text)[1:-1]
     yield plain.encode()

@@ -50,6 +50,13 @@ class Redactor:
         held, self._held = self._held, b""
         return held
 
+    def cover(self) -> bytes:
+        """Stars for what was held back, where others must not wait for what comes of it. The stream may go on."""
+        held, self._held = self._held, b""
+        self._passed = held or self._passed
+        self.found = self.found or bool(held)
+        return _STAR * len(held)
+
     def clean(self, data: bytes) -> bytes:
         """The same for a piece that is whole by itself, such as a header's value."""
         for value in self._values:

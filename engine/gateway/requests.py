@@ -14,6 +14,7 @@ from engine.gateway.injection import (
     check_foreign,
     credentials_for,
     find_placeholder,
+    header_key,
     without_rivals,
 )
 from engine.gateway.journal import JournalLine
@@ -24,6 +25,8 @@ from engine.gateway.rules import Rule
 from engine.gateway.whole import Whole
 
 _MOST_SENT = 1 << 20  # bytes; what git sends in one piece
+# In which some servers find the path, or a second one: IIS, PHP frameworks and proxies; WebDAV; S3.
+_OTHER_PATHS = frozenset({b"x-original-url", b"x-rewrite-url", b"destination", b"x-amz-copy-source"})
 # An answer must be readable for us where it could hold a value of ours.
 _PACKED = frozenset({b"accept-encoding", b"sec-websocket-extensions"})
 
@@ -78,6 +81,11 @@ def approve(
     strangers = context.policy.foreign_placeholders(host, port)
     if find_placeholder(headers, target, strangers):
         raise Refused(f"the request carries the placeholder of a secret that {host} does not get")
+    if any(_is_about_paths(rule) for rule in rules):
+        for name, _ in headers:
+            if header_key(name) in _OTHER_PATHS:
+                shown = name.decode("latin-1")
+                raise Refused(f"the request names another path, in {shown}, where the rules are about paths")
     try:
         return _with_credentials(context, entry, decision, headers, rules, inside_tls, Outgoing(strangers, host))
     except CredentialRefused as error:
@@ -130,6 +138,10 @@ def _with_credentials(
         whole = rewriting.rewriting_for(context, method, target, everything, injections, substitutions, asked)
         sent, added = rewriting.signed_now(context, method, target, everything, injections, asked), []
     return Approved(decision, target, sent, added, incoming, outgoing, context.policy, whole)
+
+
+def _is_about_paths(rule: Rule) -> bool:
+    return bool(rule.paths or any(each.paths for each in rule.injections))
 
 
 def _spoken_to(reached: str, host: str, port: int, headers: Headers, inside_tls: bool) -> Headers:

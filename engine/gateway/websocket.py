@@ -6,7 +6,9 @@ from collections import deque
 
 from engine.gateway.answers import AnswerRefused, Incoming
 
+_FINAL = 0x80
 _CONTROL = 0x8
+_LONGEST_CONTROL = 125  # bytes of a control frame
 _RESERVED = 0x70  # extensions, of which none was agreed on
 _MASKED = 0x80
 
@@ -21,7 +23,8 @@ class Frames:
         self._incoming = incoming
         self._head = bytearray()  # of a frame, incomplete
         self._left = 0  # bytes of the frame's payload that have not come
-        self._control: bytearray | None = None  # the payload of a control frame, which has 125 bytes at most
+        self._control: bytearray | None = None  # the payload of a control frame
+        self._final = False  # whether the data frame is the last of its message
         self._order: deque[bytes | int] = deque()  # heads, and how many bytes of payload come between them
         self._ready = bytearray()  # payload that may go on
 
@@ -38,6 +41,9 @@ class Frames:
             if self._control is None:
                 self._order.append(len(payload))
                 self._ready += self._incoming.feed(payload)
+                if self._final and not self._left:
+                    # The next message, a ping or the close must not wait for what another message brings.
+                    self._ready += self._incoming.cover()
                 continue
             self._control += payload
             if not self._left:
@@ -59,6 +65,10 @@ class Frames:
             return b""
         self._left = int.from_bytes(head[2:], "big") if len(head) > 2 else head[1]
         self._control = bytearray() if head[0] & _CONTROL else None
+        if self._control is None:
+            self._final = bool(head[0] & _FINAL)
+        elif self._left > _LONGEST_CONTROL:
+            raise AnswerRefused("a WebSocket control frame that is longer than one may be")
         self._order.append(bytes(head))
         head.clear()
         return data

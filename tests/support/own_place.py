@@ -239,6 +239,7 @@ class Place:
         ran = self.up()
         if "--recreate" in ran.out + ran.err:
             self.up("--recreate")
+        self.await_runs()
         read = self.must("exec", "--", "cat", file)
         if read.out != content:
             raise Wrong(f"the project is not what it was: {read}")
@@ -246,6 +247,14 @@ class Place:
             raise Wrong(f"a traceback in the log: {self.logs()[-3000:]}")
         for log in self.state.glob("instances/*/supervisor.log"):
             self.roused += [line for line in log.read_text(errors="replace").splitlines() if ROUSED in line]
+
+    def await_runs(self) -> None:
+        """The sandbox of a `run` that was killed ends soon, by itself. Raises Wrong where it does not."""
+        deadline = time.monotonic() + GONE_S
+        while runs := [path.name for path in self.state.glob("instances/*-run-*")]:
+            if time.monotonic() > deadline:
+                raise Wrong(f"there is still {', '.join(runs)}")
+            time.sleep(0.05)
 
     def leave(self) -> None:
         """Take it down. Raises Wrong where anything is left after a while."""

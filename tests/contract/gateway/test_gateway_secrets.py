@@ -251,3 +251,18 @@ def test_a_bug_in_the_source_of_secrets_says_no_value(caplog: pytest.LogCaptureF
 
     in_loop(scenario())
     assert "the source of key broke" in caplog.text and VALUE not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["X-Original-URL", "X_Rewrite_Url", "Destination", "x-amz-copy-source"])
+def test_a_header_that_names_another_path_is_refused_where_the_rules_are_about_paths(name: str) -> None:
+    async def scenario() -> None:
+        some = replace(SECRET_RULE, paths=("/public/**",))
+        async with inside_world(some) as w:
+            answer = await w.ask(get("/public/a", extra=f"{name}: /secret\r\n"))
+            assert answer.startswith(b"HTTP/1.1 403 ") and b"names another path" in answer
+        assert not w.recorder.heads
+        async with inside_world(SECRET_RULE) as w:
+            answer = await w.ask(get("/public/a", extra=f"{name}: /secret\r\n{CLOSE}"))
+            assert answer.startswith(b"HTTP/1.1 200 ") and len(w.recorder.heads) == 1
+
+    in_loop(scenario())

@@ -130,6 +130,11 @@ def test_a_websocket_with_the_credential_on_its_upgrade() -> None:
                     got = await reader.readexactly(len(cut))
                     whole = frame(b"<" + stars[: len(first)], 0x01) + frame(stars, 0x89)
                     assert got == whole + frame(stars[len(first) :] + b">", 0x80)
+                # A message that ends within it holds up neither a ping nor the next message, where the rest may be.
+                writer.write(frame(b"<" + value[:10]) + frame(b"ping", 0x89))
+                assert await reader.readexactly(13 + 6) == frame(b"<" + stars[:10]) + frame(b"ping", 0x89)
+                writer.write(frame(value[10:] + b">"))
+                assert await reader.readexactly(len(value) - 10 + 3) == frame(stars[10:] + b">")
                 writer.write(frame(b"\x03\xf0" + value, 0x88))
                 assert await reader.readexactly(len(value) + 4) == frame(b"\x03\xf0" + stars, 0x88)
             (line,) = await w.quiet()
@@ -141,7 +146,11 @@ def test_a_websocket_with_the_credential_on_its_upgrade() -> None:
     in_loop(scenario())
 
 
-@pytest.mark.parametrize("bad", [b"\xc1\x05abcde", b"\x81\x85maskabcde"], ids=["packed", "masked"])
+@pytest.mark.parametrize(
+    "bad",
+    [b"\xc1\x05abcde", b"\x81\x85maskabcde", b"\x89\x7e\x00\x7e" + b"x" * 126],
+    ids=["packed", "masked", "a long ping"],
+)
 def test_a_websocket_that_cannot_be_looked_into_is_cut(bad: bytes) -> None:
     async def scenario() -> None:
         server = WebSocketServer()
@@ -152,7 +161,7 @@ def test_a_websocket_that_cannot_be_looked_into_is_cut(bad: bytes) -> None:
                 with pytest.raises(OSError):
                     raise OSError(await reader.read(-1) or "cut")
             (line,) = await w.quiet()
-        assert line["verdict"] == "refused" and "WebSocket frame" in line["reason"]
+        assert line["verdict"] == "refused" and "a WebSocket " in line["reason"] and " frame " in line["reason"]
 
     in_loop(scenario())
 

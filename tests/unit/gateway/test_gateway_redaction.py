@@ -82,3 +82,10 @@ def test_what_encodings_make_of_a_value_is_overwritten(value: str, before: bytes
         passed = b"".join(redactor.feed(text[i : i + 1]) for i in range(len(text))) + redactor.finish()
         assert redactor.found and len(passed) == len(text)
         assert Redactor(forms_of(raw)).clean(text).count(b"*") >= 8
+
+
+def test_a_slash_may_stay_as_it_is_in_a_url() -> None:
+    value = "ab/cd+ef=gh12"
+    for text in (quote(value), quote(value, safe="").lower(), quote(value).replace("%2B", "%2b").replace("%3D", "%3d")):
+        if "/" in text:
+            assert Redactor(forms_of(value.encode())).clean(text.encode()) == b"*" * len(text)
