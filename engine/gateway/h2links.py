@@ -14,6 +14,7 @@ import h2.exceptions
 from engine.gateway.context import Context
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import how_it_broke
+from engine.gateway.h2room import Share
 from engine.gateway.h2side import Side
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
@@ -29,7 +30,7 @@ class Links:
     """`first` is the connection that was made before the guest's hello was answered; without one, `failure` says why.
 
     `read` serves what comes on a connection until its end. `fail` hears of each stream of the guest that was on a
-    connection when it ended, and why it did.
+    connection when it ended, and why it did. `share` is what all of them may have of the gateway's room.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Links:
         dial: Dial,
         read: Callable[[Side], Awaitable[None]],
         fail: Callable[[int, str], None],
+        share: Share,
     ) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self._context = context
         self._host = host
-        self._current = Side(first, client=True) if first else None
+        self._share = share
+        self._current = Side(first, client=True, share=share) if first else None
         self._failure = failure
         self._dial = dial
         self._read = read
@@ -80,7 +83,7 @@ class Links:
                 error = UpstreamUnreachable(f"{self._host} speaks no HTTP/2 any more")
                 self._context.note_failure(entry, error)
                 raise error
-            self._current = Side(tls, client=True)
+            self._current = Side(tls, client=True, share=self._share)
             self._attach(self._current)
             return self._current
 
@@ -116,5 +119,6 @@ class Links:
             for _, number in list(side.partner.values()):
                 self._fail(number, reason)
             side.partner.clear()
+            side.windows.end()
             await close(side.tls.streams, self._context.limits)
             self._open.discard(side)

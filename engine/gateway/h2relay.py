@@ -21,8 +21,9 @@ from engine.gateway.exchange import NOT_TRAILERS
 from engine.gateway.h2head import read_head
 from engine.gateway.h2held import BodyEvent
 from engine.gateway.h2links import Dial, Links
-from engine.gateway.h2side import GONE, Code, Side
+from engine.gateway.h2side import Code, Side
 from engine.gateway.h2streams import Headers, Stream, Streams
+from engine.gateway.h2windows import GONE
 from engine.gateway.httphead import BadRequest
 from engine.gateway.injection import CredentialRefused
 from engine.gateway.journal import JournalLine
@@ -50,9 +51,12 @@ class Relay:
         self._context = context
         self._host, self._port = first.host or "", first.port
         self._first: JournalLine | None = first
-        self._guest = Side(guest, client=False)
+        self._share = context.room.share()
+        self._guest = Side(guest, client=False, share=self._share)
         self._streams = Streams(context, self._guest, self._host, self._port)
-        self._links = Links(context, self._host, upstream, failure, dial, self._read_upstream, self._streams.fail)
+        self._links = Links(
+            context, self._host, upstream, failure, dial, self._read_upstream, self._streams.fail, self._share
+        )
         self._resets = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -78,6 +82,8 @@ class Relay:
                 while rest := [*self._tasks, *self._links.tasks]:  # one that ends may have begun another
                     await finish(*rest)
             finally:
+                self._guest.windows.end()
+                self._share.end()
                 self._guest.say_goodbye()
                 self._links.drop_all()
 
