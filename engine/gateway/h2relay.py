@@ -21,6 +21,7 @@ from engine.gateway.exchange import NOT_TRAILERS
 from engine.gateway.h2head import read_head
 from engine.gateway.h2held import BodyEvent
 from engine.gateway.h2links import Dial, Links
+from engine.gateway.h2resets import Resets
 from engine.gateway.h2side import Code, Side
 from engine.gateway.h2streams import Headers, Stream, Streams
 from engine.gateway.h2windows import GONE
@@ -57,7 +58,7 @@ class Relay:
         self._links = Links(
             context, self._host, upstream, failure, dial, self._read_upstream, self._streams.fail, self._share
         )
-        self._resets = 0
+        self._resets = Resets()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -148,8 +149,7 @@ class Relay:
         elif isinstance(event, h2.events.TrailersReceived):
             self._trailers(event)
         elif isinstance(event, h2.events.StreamReset):
-            self._resets += 1
-            if self._resets > _MOST_RESETS:
+            if self._resets.too_many():
                 raise h2.exceptions.ProtocolError("too many resets")
             self._streams.running_off.pop(event.stream_id, None)
             side.drop(event.stream_id)
