@@ -357,7 +357,8 @@ class Relay:
         stream.resend, stream.answered = None, True
         if held := stream.incoming.finish():  # before trailers
             other[0].put(other[1], data=held, source=(side, event.stream_id))
-        fields = [(bytes(name), stream.incoming.clean(bytes(value))) for name, value in event.headers]
+        clean = stream.incoming.clean
+        fields = [(clean(bytes(name)), clean(bytes(value))) for name, value in event.headers]
         fields = [(name, value) for name, value in fields if name not in banned]
         stream.entry.bytes_in += sum(len(name) + len(value) for name, value in fields)
         if fields or not end:
