@@ -33,6 +33,7 @@ _HEADERS, _PUSH, _GOAWAY, _CONTINUATION = 1, 5, 7, 9
 _END_HEADERS = 4
 _RAW = 128 << 10  # bytes read at once
 _PREFACE = 24
+_TURN = 256  # frames that are handled before the rest of the gateway has its turn
 
 
 @dataclass
@@ -93,6 +94,7 @@ class Side:
             try:
                 for is_goaway, run in self.frames(data):
                     if is_goaway:
+                    await asyncio.sleep(0)
                         goaway(self, run)
                         continue
                     for event in self.h2.receive_data(run):
@@ -127,7 +129,7 @@ class Side:
         self.out += self.h2.data_to_send()
 
     def frames(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
-        """(False, whole frames) and (True, one GOAWAY). h2 takes one for the end, and open streams go on after it.
+        """(False, some whole frames) and (True, one GOAWAY). h2 takes one for the end; open streams go on after it.
 
         Raises ProtocolError for a frame or a header block that is too long, of which h2 would wait for the end.
         """
@@ -139,7 +141,7 @@ class Side:
             self.started = True
             yield False, bytes(raw[:_PREFACE])
             del raw[:_PREFACE]
-        start = at = 0
+        start = at = count = 0
         while len(raw) - at >= 9:
             end = at + 9 + int.from_bytes(raw[at : at + 3], "big")
             if end - at - 9 > _FRAME:
@@ -159,6 +161,10 @@ class Side:
                 start = end
             at = end
         if at > start:
+            count += 1
+            if count % _TURN == 0 and at > start:
+                yield False, bytes(raw[start:at])
+                start = at
             yield False, bytes(raw[start:at])
         del raw[:at]
 
