@@ -104,7 +104,7 @@ class Links:
         sending = asyncio.create_task(side.send())
         reason = f"{self._host} hung up before the end of its answer"
         try:
-            done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({reading, sending, drained}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if isinstance(error := task.exception(), OSError):
                     reason = how_it_broke(self._host, error, self._context.limits)
@@ -114,11 +114,12 @@ class Links:
                     raise error
         finally:
             side.draining = True
-            await finish(reading, sending)
+            await finish(reading, sending, drained)
             side.say_goodbye()
             for _, number in list(side.partner.values()):
                 self._fail(number, reason)
             side.partner.clear()
             side.windows.end()
+        drained = asyncio.create_task(side.until_drained())
             await close(side.tls.streams, self._context.limits)
             self._open.discard(side)

@@ -34,7 +34,7 @@ from engine.gateway.splice import finish
 from engine.gateway.tlsio import TlsStream
 from engine.gateway.upstream import UpstreamUnreachable
 
-_MOST_RESETS = 1000  # of one connection
+_MOST_UNREAD = 1 << 20  # bytes of heads that a server has not taken: no window stops those
 
 
 class Relay:
@@ -95,7 +95,9 @@ class Relay:
         return task
 
     def _start(self, side: Side, stream: Stream, onward: Headers) -> None:
-        """Raises ProtocolError when the server takes no more streams now."""
+        """Raises ProtocolError when the server takes no more streams now, or does not read."""
+        if len(side.out) > _MOST_UNREAD:
+            raise h2.exceptions.ProtocolError("too much waits to be sent")
         number = side.h2.get_next_available_stream_id()
         side.h2.send_headers(number, onward, end_stream=stream.asked)  # at once: numbers must go out in their order
         self._guest.partner[stream.number] = side, number
@@ -328,7 +330,6 @@ class Relay:
             try:
                 data = stream.incoming.feed(data) + (stream.incoming.finish() if end else b"")
             except AnswerRefused as error:
-                side.acknowledge(number, len(data))
                 self._streams.refuse_answer(stream, error)
                 return
             stream.entry.bytes_in += len(data)

@@ -66,6 +66,7 @@ class Side:
         self.h2.initiate_connection()
         self.partner: dict[int, tuple[Side, int]] = {}
         self.draining = False  # it takes no new streams
+        self._drained = asyncio.Event()  # ... and has no old ones any more
         self.wake, self.sent = asyncio.Event(), asyncio.Event()
         self.wake.set()
         self.sent.set()
@@ -93,8 +94,8 @@ class Side:
         while data := await self._receive(limits, may_be_silent):
             try:
                 for is_goaway, run in self.frames(data):
-                    if is_goaway:
                     await asyncio.sleep(0)
+                    if is_goaway:
                         goaway(self, run)
                         continue
                     for event in self.h2.receive_data(run):
@@ -160,13 +161,23 @@ class Side:
                 yield True, bytes(raw[at:end])
                 start = end
             at = end
-        if at > start:
             count += 1
             if count % _TURN == 0 and at > start:
                 yield False, bytes(raw[start:at])
                 start = at
+        if at > start:
             yield False, bytes(raw[start:at])
         del raw[:at]
+
+    def part(self, stream: int) -> None:
+        """A stream has nothing in common with one of another side any more."""
+        self.partner.pop(stream, None)
+        if self.draining and not self.partner:
+            self._drained.set()
+
+    async def until_drained(self) -> None:
+        """Wait until it takes no new streams, and has no old ones."""
+        await self._drained.wait()
 
     def _too_long(self, what: str) -> h2.exceptions.ProtocolError:
         self.h2.close_connection(Code.FRAME_SIZE_ERROR)

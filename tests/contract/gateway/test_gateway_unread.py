@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import h2.events
 import pytest
 from gateway_world import DEADLINE_S, in_loop, until
 from h2.settings import SettingCodes
 from h2_world import Client, Connection, Server, h2_guest, head
-from inside_world import LOOK, InsideWorld, inside_world
+from inside_world import LOOK, SECRET_RULE, VALUE, InsideWorld, inside_world
 
 from engine.gateway.h2room import Room
+from engine.gateway.h2streams import Stream
 from engine.gateway.h2windows import LEAST
 
 BLOCK = bytes(1 << 14)
@@ -168,5 +172,62 @@ def test_a_server_that_is_gone_leaves_its_answer_in_the_account() -> None:
             h.origin.connections[0].writer.transport.abort()
             await until(lambda: h.room.left != before)
             assert h.room.left == 8 * ROOM - SIZE
+
+    in_loop(scenario())
+
+
+@pytest.mark.timeout(120)  # on a busy machine
+def test_heads_are_not_kept_for_a_server_that_does_not_read() -> None:
+    """A guest may cancel a request at once and send the next: no window stops the heads of those."""
+
+    async def scenario() -> None:
+        server = Server(lambda *_: asyncio.sleep(0))
+        async with inside_world(LOOK, handler=server.serve, alpn="h2", deadline_s=3 * DEADLINE_S) as w:
+            async with h2_guest(w) as client:
+                kept = client.ask(head("/first"))
+                await until(lambda: len(server.requests) == 1)
+                server.reading.clear()
+                refused: list[int] = []
+                for turn in range(900):
+                    number = client.ask([*head(), ("x-long", os.urandom(7500).hex())])
+                    if turn % 20:
+                        client.h2.reset_stream(number, 8)
+                        client.flush()
+                        continue
+                    seen = len(client.events)
+                    client.h2.ping(bytes(8))
+                    client.flush()
+                    await client.until(
+                        lambda: any(isinstance(e, h2.events.PingAckReceived) for e in client.events[seen:])  # noqa: B023
+                    )
+                    refused = [n for n, reply in client.replies.items() if reply.reset == 7]
+                    if refused:
+                        break
+                assert refused and client.replies[kept].reset is None
+                server.reading.set()
+
+    in_loop(scenario())
+
+
+def test_what_was_held_back_of_an_answer_that_is_cut_is_given_back() -> None:
+    """Its end may be the beginning of a secret's value; nobody will see whether it is."""
+    start = VALUE[:12].encode()
+
+    async def answer(server: Server, connection: Connection, stream: int) -> None:
+        connection.respond(stream, b"x" + start, end=False)
+
+    async def scenario() -> None:
+        server = Server(answer)
+        async with inside_world(SECRET_RULE, handler=server.serve, alpn="h2") as w:
+            async with h2_guest(w) as client:
+                number = client.ask(head("/"))
+                await client.until(lambda: bytes(client.replies[number].body) == b"x")
+                (stream,) = cast(list[Stream], list(w.plain.gateway._context.live.values()))
+                side, _ = stream.streams._guest.partner[number]
+                assert side.windows._held == len(start)
+                client.h2.reset_stream(number, 8)
+                client.flush()
+                await until(lambda: server.requests[0].reset == 8)
+                assert side.windows._held == 0
 
     in_loop(scenario())
