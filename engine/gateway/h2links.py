@@ -54,6 +54,8 @@ class Links:
         self._read = read
         self._fail = fail
         self._dialling = asyncio.Lock()
+        self._failures = 0
+        self._last_failure: UpstreamUnreachable | None = None
         self._open: set[Side] = set()
 
     def start(self) -> None:
@@ -68,24 +70,40 @@ class Links:
         return self._current if usable else None
 
     async def reach(self, entry: JournalLine, decision: Decision) -> Side:
-        """The connection that new streams go to. Raises Refused and UpstreamUnreachable."""
+        """The connection that new streams go to. Raises Refused and UpstreamUnreachable.
+
+        Waits for one attempt to make it, at most: whoever has waited for one that failed shares its failure.
+        """
+        before = self._failures
         async with self._dialling:
             if self._current is not None and not self._current.draining:
                 return self._current
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                if isinstance(failure, UpstreamUnreachable):
-                    self._context.note_failure(entry, failure)
-                raise failure
-            tls = await self._dial(entry, decision)
-            if tls.alpn != "h2":
-                await close(tls.streams, self._context.limits)
-                error = UpstreamUnreachable(f"{self._host} speaks no HTTP/2 any more")
-                self._context.note_failure(entry, error)
-                raise error
-            self._current = Side(tls, client=True, share=self._share)
-            self._attach(self._current)
-            return self._current
+            if self._failures != before and (last := self._last_failure) is not None:
+                shared = UpstreamUnreachable(last.brief, last.details)
+                self._context.note_failure(entry, shared)
+                raise shared
+            try:
+                return await self._connect(entry, decision)
+            except UpstreamUnreachable as error:
+                self._failures += 1
+                self._last_failure = error
+                raise
+
+    async def _connect(self, entry: JournalLine, decision: Decision) -> Side:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            if isinstance(failure, UpstreamUnreachable):
+                self._context.note_failure(entry, failure)
+            raise failure
+        tls = await self._dial(entry, decision)
+        if tls.alpn != "h2":
+            await close(tls.streams, self._context.limits)
+            error = UpstreamUnreachable(f"{self._host} speaks no HTTP/2 any more")
+            self._context.note_failure(entry, error)
+            raise error
+        self._current = Side(tls, client=True, share=self._share)
+        self._attach(self._current)
+        return self._current
 
     def drop_all(self) -> None:
         """Close at once what is still open: a task that was cancelled before its first step, or twice, has not."""
@@ -102,6 +120,7 @@ class Links:
         """The life of one connection."""
         reading = asyncio.ensure_future(self._read(side))
         sending = asyncio.create_task(side.send())
+        drained = asyncio.create_task(side.until_drained())
         reason = f"{self._host} hung up before the end of its answer"
         try:
             done, _ = await asyncio.wait({reading, sending, drained}, return_when=asyncio.FIRST_COMPLETED)
@@ -120,6 +139,5 @@ class Links:
                 self._fail(number, reason)
             side.partner.clear()
             side.windows.end()
-        drained = asyncio.create_task(side.until_drained())
             await close(side.tls.streams, self._context.limits)
             self._open.discard(side)

@@ -135,11 +135,18 @@ class Relay:
     async def _send_again(self, stream: Stream, onward: Headers) -> None:
         decision = self._context.policy.decide(self._host, self._port)
         stream.again = True  # a server may send away whatever comes, on each of its connections
+        side = failure = None
         try:
             side = await self._links.reach(stream.entry, decision)
-            self._start(side, stream, onward)
         except (Refused, UpstreamUnreachable) as error:
-            self._streams.fail(stream.number, error.brief)
+            failure = error.brief
+        if self._streams.open.get(stream.number) is not stream:
+            return  # it has ended meanwhile: the guest or a new policy wants it sent nowhere
+        if side is None:
+            self._streams.fail(stream.number, failure or "")
+            return
+        try:
+            self._start(side, stream, onward)
         except GONE:
             self._streams.end(stream.number, Code.REFUSED_STREAM, f"{self._host} takes no more requests")
 
@@ -272,6 +279,8 @@ class Relay:
             self._streams.refuse(stream.number, stream.entry, refusal, stream.head, stream.asked)
             return
         self._go_on(stream, side, approved)
+        if self._streams.open.get(stream.number) is not stream:
+            return  # the server takes no more streams
         early, stream.early = stream.early or [], None
         for event in early:
             if isinstance(event, h2.events.DataReceived):
