@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.gateway.body_checks import Reply
 from engine.gateway.errors import GatewayError
 from engine.gateway.guest_asks import GuestAsks
+from engine.gateway.h2room import Room
 from engine.gateway.injection import Secrets
 from engine.gateway.journal import Journal, JournalLine
 from engine.gateway.limits import Limits
@@ -83,6 +84,7 @@ class Context:
     asks: GuestAsks = field(default_factory=GuestAsks)
     held: Held = field(default_factory=Held)
     given: Given = field(default_factory=Given)
+    room: Room = field(default_factory=Room)
     turns: dict[str, asyncio.Lock] = field(default_factory=dict)  # who renews which secret
 
     def turn(self, secret: str) -> asyncio.Lock:

@@ -14,6 +14,7 @@ import h2.exceptions
 from engine.gateway.context import Context
 from engine.gateway.errors import GatewayError
 from engine.gateway.exchange import how_it_broke
+from engine.gateway.h2room import Share
 from engine.gateway.h2side import Side
 from engine.gateway.journal import JournalLine
 from engine.gateway.policy import Decision
@@ -29,7 +30,7 @@ class Links:
     """`first` is the connection that was made before the guest's hello was answered; without one, `failure` says why.
 
     `read` serves what comes on a connection until its end. `fail` hears of each stream of the guest that was on a
-    connection when it ended, and why it did.
+    connection when it ended, and why it did. `share` is what all of them may have of the gateway's room.
     """
 
     def __init__(
@@ -41,16 +42,20 @@ class Links:
         dial: Dial,
         read: Callable[[Side], Awaitable[None]],
         fail: Callable[[int, str], None],
+        share: Share,
     ) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self._context = context
         self._host = host
-        self._current = Side(first, client=True) if first else None
+        self._share = share
+        self._current = Side(first, client=True, share=share) if first else None
         self._failure = failure
         self._dial = dial
         self._read = read
         self._fail = fail
         self._dialling = asyncio.Lock()
+        self._failures = 0
+        self._last_failure: UpstreamUnreachable | None = None
         self._open: set[Side] = set()
 
     def start(self) -> None:
@@ -65,24 +70,40 @@ class Links:
         return self._current if usable else None
 
     async def reach(self, entry: JournalLine, decision: Decision) -> Side:
-        """The connection that new streams go to. Raises Refused and UpstreamUnreachable."""
+        """The connection that new streams go to. Raises Refused and UpstreamUnreachable.
+
+        Waits for one attempt to make it, at most: whoever has waited for one that failed shares its failure.
+        """
+        before = self._failures
         async with self._dialling:
             if self._current is not None and not self._current.draining:
                 return self._current
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                if isinstance(failure, UpstreamUnreachable):
-                    self._context.note_failure(entry, failure)
-                raise failure
-            tls = await self._dial(entry, decision)
-            if tls.alpn != "h2":
-                await close(tls.streams, self._context.limits)
-                error = UpstreamUnreachable(f"{self._host} speaks no HTTP/2 any more")
-                self._context.note_failure(entry, error)
-                raise error
-            self._current = Side(tls, client=True)
-            self._attach(self._current)
-            return self._current
+            if self._failures != before and (last := self._last_failure) is not None:
+                shared = UpstreamUnreachable(last.brief, last.details)
+                self._context.note_failure(entry, shared)
+                raise shared
+            try:
+                return await self._connect(entry, decision)
+            except UpstreamUnreachable as error:
+                self._failures += 1
+                self._last_failure = error
+                raise
+
+    async def _connect(self, entry: JournalLine, decision: Decision) -> Side:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            if isinstance(failure, UpstreamUnreachable):
+                self._context.note_failure(entry, failure)
+            raise failure
+        tls = await self._dial(entry, decision)
+        if tls.alpn != "h2":
+            await close(tls.streams, self._context.limits)
+            error = UpstreamUnreachable(f"{self._host} speaks no HTTP/2 any more")
+            self._context.note_failure(entry, error)
+            raise error
+        self._current = Side(tls, client=True, share=self._share)
+        self._attach(self._current)
+        return self._current
 
     def drop_all(self) -> None:
         """Close at once what is still open: a task that was cancelled before its first step, or twice, has not."""
@@ -99,9 +120,10 @@ class Links:
         """The life of one connection."""
         reading = asyncio.ensure_future(self._read(side))
         sending = asyncio.create_task(side.send())
+        drained = asyncio.create_task(side.until_drained())
         reason = f"{self._host} hung up before the end of its answer"
         try:
-            done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({reading, sending, drained}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if isinstance(error := task.exception(), OSError):
                     reason = how_it_broke(self._host, error, self._context.limits.idle_s)
@@ -111,10 +133,11 @@ class Links:
                     raise error
         finally:
             side.draining = True
-            await finish(reading, sending)
+            await finish(reading, sending, drained)
             side.say_goodbye()
             for _, number in list(side.partner.values()):
                 self._fail(number, reason)
             side.partner.clear()
+            side.windows.end()
             await close(side.tls.streams, self._context.limits)
             self._open.discard(side)

@@ -21,8 +21,10 @@ from engine.gateway.exchange import NOT_TRAILERS
 from engine.gateway.h2head import read_head
 from engine.gateway.h2held import BodyEvent
 from engine.gateway.h2links import Dial, Links
-from engine.gateway.h2side import GONE, Code, Side
+from engine.gateway.h2resets import Resets
+from engine.gateway.h2side import Code, Side
 from engine.gateway.h2streams import Headers, Stream, Streams
+from engine.gateway.h2windows import GONE
 from engine.gateway.httphead import BadRequest
 from engine.gateway.injection import CredentialRefused
 from engine.gateway.journal import JournalLine
@@ -32,7 +34,7 @@ from engine.gateway.splice import finish
 from engine.gateway.tlsio import TlsStream
 from engine.gateway.upstream import UpstreamUnreachable
 
-_MOST_RESETS = 1000  # of one connection
+_MOST_UNREAD = 1 << 20  # bytes of heads that a server has not taken: no window stops those
 
 
 class Relay:
@@ -50,10 +52,13 @@ class Relay:
         self._context = context
         self._host, self._port = first.host or "", first.port
         self._first: JournalLine | None = first
-        self._guest = Side(guest, client=False)
+        self._share = context.room.share()
+        self._guest = Side(guest, client=False, share=self._share)
         self._streams = Streams(context, self._guest, self._host, self._port)
-        self._links = Links(context, self._host, upstream, failure, dial, self._read_upstream, self._streams.fail)
-        self._resets = 0
+        self._links = Links(
+            context, self._host, upstream, failure, dial, self._read_upstream, self._streams.fail, self._share
+        )
+        self._resets = Resets()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -78,6 +83,8 @@ class Relay:
                 while rest := [*self._tasks, *self._links.tasks]:  # one that ends may have begun another
                     await finish(*rest)
             finally:
+                self._guest.windows.end()
+                self._share.end()
                 self._guest.say_goodbye()
                 self._links.drop_all()
 
@@ -88,7 +95,9 @@ class Relay:
         return task
 
     def _start(self, side: Side, stream: Stream, onward: Headers) -> None:
-        """Raises ProtocolError when the server takes no more streams now."""
+        """Raises ProtocolError when the server takes no more streams now, or does not read."""
+        if len(side.out) > _MOST_UNREAD:
+            raise h2.exceptions.ProtocolError("too much waits to be sent")
         number = side.h2.get_next_available_stream_id()
         side.h2.send_headers(number, onward, end_stream=stream.asked)  # at once: numbers must go out in their order
         self._guest.partner[stream.number] = side, number
@@ -126,11 +135,18 @@ class Relay:
     async def _send_again(self, stream: Stream, onward: Headers) -> None:
         decision = self._context.policy.decide(self._host, self._port)
         stream.again = True  # a server may send away whatever comes, on each of its connections
+        side = failure = None
         try:
             side = await self._links.reach(stream.entry, decision)
-            self._start(side, stream, onward)
         except (Refused, UpstreamUnreachable) as error:
-            self._streams.fail(stream.number, error.brief)
+            failure = error.brief
+        if self._streams.open.get(stream.number) is not stream:
+            return  # it has ended meanwhile: the guest or a new policy wants it sent nowhere
+        if side is None:
+            self._streams.fail(stream.number, failure or "")
+            return
+        try:
+            self._start(side, stream, onward)
         except GONE:
             self._streams.end(stream.number, Code.REFUSED_STREAM, f"{self._host} takes no more requests")
 
@@ -142,8 +158,7 @@ class Relay:
         elif isinstance(event, h2.events.TrailersReceived):
             self._trailers(event)
         elif isinstance(event, h2.events.StreamReset):
-            self._resets += 1
-            if self._resets > _MOST_RESETS:
+            if self._resets.too_many():
                 raise h2.exceptions.ProtocolError("too many resets")
             self._streams.running_off.pop(event.stream_id, None)
             side.drop(event.stream_id)
@@ -264,6 +279,8 @@ class Relay:
             self._streams.refuse(stream.number, stream.entry, refusal, stream.head, stream.asked)
             return
         self._go_on(stream, side, approved)
+        if self._streams.open.get(stream.number) is not stream:
+            return  # the server takes no more streams
         early, stream.early = stream.early or [], None
         for event in early:
             if isinstance(event, h2.events.DataReceived):
@@ -322,7 +339,6 @@ class Relay:
             try:
                 data = stream.incoming.feed(data) + (stream.incoming.finish() if end else b"")
             except AnswerRefused as error:
-                side.acknowledge(number, len(data))
                 self._streams.refuse_answer(stream, error)
                 return
             stream.entry.bytes_in += len(data)
@@ -351,7 +367,8 @@ class Relay:
         stream.resend, stream.answered = None, True
         if held := stream.incoming.finish():  # before trailers
             other[0].put(other[1], data=held, source=(side, event.stream_id))
-        fields = [(bytes(name), stream.incoming.clean(bytes(value))) for name, value in event.headers]
+        clean = stream.incoming.clean
+        fields = [(clean(bytes(name)), clean(bytes(value))) for name, value in event.headers]
         fields = [(name, value) for name, value in fields if name not in banned]
         stream.entry.bytes_in += sum(len(name) + len(value) for name, value in fields)
         if fields or not end:

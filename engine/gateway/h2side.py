@@ -14,6 +14,8 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+from engine.gateway.h2room import Room, Share
+from engine.gateway.h2windows import GONE, Windows
 from engine.gateway.limits import Limits
 from engine.gateway.tlsio import TlsStream
 
@@ -21,7 +23,6 @@ Code = h2.errors.ErrorCodes
 _Setting = h2.settings.SettingCodes
 
 WINDOW = 1 << 20  # bytes of one stream that we take before somebody has taken them from us
-_CONNECTION_WINDOW = 16 * WINDOW  # so many streams that nobody reads hold up the others
 _FRAME = 64 << 10
 _HEADER_LIST = 64 << 10
 _MOST_STREAMS = 100
@@ -32,8 +33,7 @@ _HEADERS, _PUSH, _GOAWAY, _CONTINUATION = 1, 5, 7, 9
 _END_HEADERS = 4
 _RAW = 128 << 10  # bytes read at once
 _PREFACE = 24
-
-GONE = (h2.exceptions.ProtocolError, KeyError)  # the stream, or all of the connection, has ended meanwhile
+_TURN = 256  # frames that are handled before the rest of the gateway has its turn
 
 
 @dataclass
@@ -47,9 +47,12 @@ class Item:
 
 
 class Side:
-    """`client` is what we are on it. Its windows open again only when what came has been taken by the other side."""
+    """`client` is what we are on it. Its windows open again only when what came has been taken by the other side.
 
-    def __init__(self, tls: TlsStream, client: bool) -> None:
+    `share` is what it may have of the gateway's room; without one it has a room of its own.
+    """
+
+    def __init__(self, tls: TlsStream, client: bool, share: Share | None = None) -> None:
         self.tls = tls
         self.client = client
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=client, header_encoding=None))
@@ -61,9 +64,9 @@ class Side:
         self.h2.max_inbound_frame_size = _FRAME
         self.h2.decoder.max_header_list_size = _HEADER_LIST
         self.h2.initiate_connection()
-        self.h2.increment_flow_control_window(_CONNECTION_WINDOW - 65535)
         self.partner: dict[int, tuple[Side, int]] = {}
         self.draining = False  # it takes no new streams
+        self._drained = asyncio.Event()  # ... and has no old ones any more
         self.wake, self.sent = asyncio.Event(), asyncio.Event()
         self.wake.set()
         self.sent.set()
@@ -73,6 +76,7 @@ class Side:
         self._raw = bytearray()
         self._block = 0  # bytes of a header block that is not whole
         self.started = client  # whether the client's preface is behind us
+        self.windows = Windows(self.h2, share or Room().share(), self.wake.set)
         self.collect()
 
     async def read(
@@ -90,16 +94,20 @@ class Side:
         while data := await self._receive(limits, may_be_silent):
             try:
                 for is_goaway, run in self.frames(data):
+                    await asyncio.sleep(0)
                     if is_goaway:
                         goaway(self, run)
                         continue
                     for event in self.h2.receive_data(run):
+                        if isinstance(event, h2.events.DataReceived):
+                            self.windows.came(event.flow_controlled_length or 0)
                         await handle(self, event)
             except h2.exceptions.ProtocolError:
                 self.collect()
                 self.tls.write(bytes(self.out))  # says what was wrong
                 self.out.clear()
                 raise
+            self.windows.open()
             self.collect()
             self.wake.set()
             if self.client and self.draining and not self.partner:
@@ -122,7 +130,7 @@ class Side:
         self.out += self.h2.data_to_send()
 
     def frames(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
-        """(False, whole frames) and (True, one GOAWAY). h2 takes one for the end, and open streams go on after it.
+        """(False, some whole frames) and (True, one GOAWAY). h2 takes one for the end; open streams go on after it.
 
         Raises ProtocolError for a frame or a header block that is too long, of which h2 would wait for the end.
         """
@@ -134,7 +142,7 @@ class Side:
             self.started = True
             yield False, bytes(raw[:_PREFACE])
             del raw[:_PREFACE]
-        start = at = 0
+        start = at = count = 0
         while len(raw) - at >= 9:
             end = at + 9 + int.from_bytes(raw[at : at + 3], "big")
             if end - at - 9 > _FRAME:
@@ -153,9 +161,23 @@ class Side:
                 yield True, bytes(raw[at:end])
                 start = end
             at = end
+            count += 1
+            if count % _TURN == 0 and at > start:
+                yield False, bytes(raw[start:at])
+                start = at
         if at > start:
             yield False, bytes(raw[start:at])
         del raw[:at]
+
+    def part(self, stream: int) -> None:
+        """A stream has nothing in common with one of another side any more."""
+        self.partner.pop(stream, None)
+        if self.draining and not self.partner:
+            self._drained.set()
+
+    async def until_drained(self) -> None:
+        """Wait until it takes no new streams, and has no old ones."""
+        await self._drained.wait()
 
     def _too_long(self, what: str) -> h2.exceptions.ProtocolError:
         self.h2.close_connection(Code.FRAME_SIZE_ERROR)
@@ -239,13 +261,8 @@ class Side:
         return moved
 
     def acknowledge(self, stream: int, size: int) -> None:
-        """Open our windows by what has been taken. Nothing happens when the stream is gone."""
-        if size:
-            try:
-                self.h2.acknowledge_received_data(size, stream)
-            except GONE:
-                return
-            self.wake.set()
+        """Open our windows by what has been taken. Nothing opens when the stream is gone."""
+        self.windows.taken(stream, size)
 
     def reset(self, stream: int, code: int) -> None:
         """End a stream; what it had waiting is dropped, and acknowledged to whom it came from."""

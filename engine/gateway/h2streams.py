@@ -78,9 +78,12 @@ class Streams:
         """Separate a stream of the guest from the server's, which is reset where there is a code."""
         other = self._guest.partner.pop(number, None)
         if other is not None:
-            other[0].partner.pop(other[1], None)
+            side, theirs = other
+            side.part(theirs)
+            if stream := self.open.get(number):  # what was held back of an answer that nobody will see the end of
+                side.acknowledge(theirs, len(stream.incoming.finish()))
             if code is not None:
-                other[0].reset(other[1], code)
+                side.reset(theirs, code)
 
     def refuse_held(self, number: int, refusal: Refusal, ended: bool) -> None:
         """Answer a request whose body was held: nothing of it has gone to the server."""

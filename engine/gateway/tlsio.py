@@ -57,6 +57,7 @@ class TlsStream:
         )
         self._incoming.write(received)
         self._ended = False  # below
+        self._answered = False  # it has written of itself since a read from below last waited for room
         self.transport = self._writer.transport
 
     @property
@@ -83,7 +84,11 @@ class TlsStream:
             await self._fill()
 
     async def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes (-1: everything), b"" after the peer's close_notify. Raises Truncated and OSError."""
+        """Up to `size` bytes (-1: everything), b"" after the peer's close_notify. Raises Truncated and OSError.
+
+        Waits for as long as the peer lets it: for what it sends, and, where TLS had to answer that, for it to take the
+        answer. It may be given up; nothing is lost.
+        """
         if size < 0:
             pieces = []
             while piece := await self.read(_RAW_BYTES):
@@ -116,10 +121,16 @@ class TlsStream:
                 if is_cut(error):
                     raise Truncated from None
                 raise
-        self._flush()  # tickets, updates of keys
+        self._answered |= self._flush()  # tickets, updates of keys
         return b"".join(pieces), at_end
 
     async def _fill(self) -> None:
+        if self._answered:
+            # A peer may ask for answers for ever, and take none: it is read on when they have left. A peer that is
+            # gone takes none either; what it had sent before is read all the same.
+            with suppress(ConnectionError):
+                await self._writer.drain()
+            self._answered = False
         data = await self._reader.read(_RAW_BYTES)
         if data:
             self._incoming.write(data)
@@ -129,9 +140,12 @@ class TlsStream:
             self._ended = True
             self._incoming.write_eof()
 
-    def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._writer.write(self._outgoing.read())
+    def _flush(self) -> bool:
+        """Whether there was anything to write."""
+        if not self._outgoing.pending:
+            return False
+        self._writer.write(self._outgoing.read())
+        return True
 
     def write(self, data: bytes) -> None:
         if data:

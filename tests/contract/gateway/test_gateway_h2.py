@@ -192,6 +192,27 @@ def test_bodies_trailers_and_informational_answers() -> None:
     in_loop(scenario())
 
 
+def test_a_value_in_the_name_of_a_header_is_overwritten() -> None:
+    async def answer(server: Server, connection: Connection, stream: int) -> None:
+        connection.h2.send_headers(stream, [(":status", "103"), (f"x-early-{VALUE}", "1")])
+        connection.respond(stream, b"x", end=False, extra=[(f"x-{VALUE}", "2")])
+        connection.h2.send_headers(stream, [(VALUE, "3")], end_stream=True)
+        connection.flush()
+
+    async def scenario() -> None:
+        stars = "*" * len(VALUE)
+        async with inside_world(SECRET_RULE, handler=Server(answer).serve, alpn="h2") as w:
+            async with h2_guest(w) as client:
+                reply = await client.get("/")
+            (line,) = await w.quiet()
+        assert reply.informational == [[(":status", "103"), (f"x-early-{stars}", "1")]]
+        assert reply.headers == [(":status", "200"), (f"x-{stars}", "2")]
+        assert reply.trailers == [(stars, "3")]
+        assert "secret" in line["reason"]
+
+    in_loop(scenario())
+
+
 def test_both_ways_at_once() -> None:
     async def echo(server: Server, connection: Connection, stream: int) -> None:
         connection.respond(stream, end=False)
@@ -369,7 +390,9 @@ def test_a_server_that_dies_ends_its_streams_and_not_the_guest_s_connection() ->
     in_loop(scenario())
 
 
-def test_floods_end_the_connection() -> None:
+def test_floods_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.gateway.h2resets.monotonic", lambda: 0.0)  # however slow this machine is
+
     async def scenario() -> None:
         server = Server(lambda *_: asyncio.sleep(0))
         async with inside_world(LOOK, handler=server.serve, alpn="h2") as w:
@@ -398,6 +421,30 @@ def test_floods_end_the_connection() -> None:
                 assert stalled
                 client.writer.transport.abort()
             await w.quiet()
+
+    in_loop(scenario())
+
+
+def test_streams_that_are_cancelled_now_and_then_end_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch with a deadline is cancelled every few seconds, for days."""
+    now = 0.0
+    monkeypatch.setattr("engine.gateway.h2resets.monotonic", lambda: now)
+
+    async def scenario() -> None:
+        nonlocal now
+        server = Server(lambda *_: asyncio.sleep(0))
+        async with inside_world(LOOK, handler=server.serve, alpn="h2") as w:
+            async with h2_guest(w) as client:
+                for _ in range(30):
+                    for _ in range(50):
+                        client.h2.reset_stream(client.ask(head()), 8)
+                    client.h2.ping(bytes(8))
+                    client.flush()
+                    seen = len(client.events)
+                    await client.until(
+                        lambda: any(isinstance(e, h2.events.PingAckReceived) for e in client.events[seen:])  # noqa: B023
+                    )
+                    now += 10
 
     in_loop(scenario())
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from gateway_world import in_loop, until
+from gateway_world import PUBLIC, in_loop, until
 from h2_world import Client, Connection, Server, h2_guest, head
-from inside_world import HOST, LOOK, InsideWorld, inside_world
+from inside_world import HOST, LOOK, SECRET_RULE, InsideWorld, inside_world
 
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
@@ -152,3 +152,113 @@ def test_what_ends_a_stream_ends_one_that_waits(how: str) -> None:
         assert ["/up"] not in paths
 
     in_loop(scenario())
+
+
+@pytest.mark.parametrize("how", ["the guest cancels", "a new policy"])
+def test_what_ends_a_stream_that_is_to_be_sent_again_keeps_it_from_the_server(how: str) -> None:
+    """A server has sent it away unseen. Its credential goes nowhere any more."""
+    dialled, may = asyncio.Event(), asyncio.Event()
+
+    async def answer(server: Server, connection: Connection, stream: int) -> None:
+        if len(server.connections) == 1:
+            connection.writer.write(GOAWAY + bytes(8))
+        else:
+            connection.respond(stream, b"here")
+
+    async def scenario() -> None:
+        server = Server(answer)
+        async with inside_world(SECRET_RULE, handler=server.serve, alpn="h2") as w:
+            async with h2_guest(w) as client:
+                hold_dials(w, dialled, may)
+                number = client.ask(head("/again"))
+                await dialled.wait()
+                if how == "the guest cancels":
+                    client.h2.reset_stream(number, 8)
+                    client.flush()
+                    await until(lambda: bool(w.plain.lines()))
+                else:
+                    w.plain.gateway.set_policy(Policy([replace(SECRET_RULE, paths=("/after",))]))
+                    assert (await client.reply(number)).reset == 8
+                may.set()
+                assert bytes((await client.get("/after")).body) == b"here"
+            lines = await w.quiet()
+        reason = "the guest cancelled it" if how == "the guest cancels" else "no longer allowed"
+        assert [line["reason"] for line in lines if line["path"] == "/again"] == [reason]
+        assert [request.get(":path") for request in server.connections[1].requests.values()] == [["/after"]]
+
+    in_loop(scenario())
+
+
+def test_a_connection_that_drains_ends_with_its_last_stream_though_the_guest_ended_that() -> None:
+    async def answer(server: Server, connection: Connection, stream: int) -> None:
+        connection.respond(stream, b"begun", end=False)
+        connection.writer.write(GOAWAY + stream.to_bytes(4, "big") + bytes(4))
+
+    async def scenario() -> None:
+        ended = asyncio.Event()
+        server = Server(answer)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.serve(reader, writer)
+            ended.set()
+
+        async with inside_world(LOOK, handler=serve, alpn="h2") as w:
+            async with h2_guest(w) as client:
+                number = client.ask(head("/"))
+                await client.until(lambda: bytes(client.replies[number].body) == b"begun")
+                client.h2.reset_stream(number, 8)
+                client.flush()
+                await ended.wait()
+                assert server.requests[0].reset == 8
+
+    in_loop(scenario())
+
+
+def test_who_waits_for_a_connection_shares_the_failure_of_the_attempt() -> None:
+    """Each would otherwise wait for an attempt of its own, one after the other."""
+    dialled, may = asyncio.Event(), asyncio.Event()
+
+    async def answer(server: Server, connection: Connection, stream: int) -> None:
+        connection.writer.transport.abort()
+
+    async def scenario() -> None:
+        server = Server(answer)
+        async with inside_world(LOOK, handler=server.serve, alpn="h2") as w:
+            async with h2_guest(w) as client:
+                error = ConnectionRefusedError(111, "Connection refused")
+                attempts = hold_dials(w, dialled, may, error)
+                assert (await client.get("/dies")).status == "502"
+                numbers = [client.ask(head(f"/{n}")) for n in range(10)]
+                await dialled.wait()
+                await until(lambda: len(w.plain.gateway._context.live) == 10)
+                may.set()
+                for number in numbers:
+                    reply = await client.reply(number)
+                    assert reply.status == "502" and b"cannot connect to api.example.com:443" in reply.body
+                assert attempts == 1 * [PUBLIC]
+                assert (await client.get("/later")).status == "502"  # whoever comes later makes another
+                assert attempts == 2 * [PUBLIC]
+            lines = await w.quiet()
+        assert [line["verdict"] for line in lines] == ["failed"] * 12
+        assert {line["reason"] for line in lines[1:]} == {
+            f"cannot connect to api.example.com:443: {PUBLIC}: Connection refused"
+        }
+
+    in_loop(scenario())
+
+
+def hold_dials(w: InsideWorld, dialled: asyncio.Event, may: asyncio.Event, error: Exception | None = None) -> list[str]:
+    """From now on a connection is only made when it may be, or fails with the error. Returns the attempts, so far."""
+    context = w.plain.gateway._context
+    really, attempts = context.connect, list[str]()
+
+    async def connect(address: str, port: int) -> Streams:
+        attempts.append(address)
+        dialled.set()
+        await may.wait()
+        if error is not None:
+            raise error
+        return await really(address, port)
+
+    context.connect = connect
+    return attempts
