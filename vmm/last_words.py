@@ -12,10 +12,7 @@ from typing import Self
 KEPT = 16 * 1024  # a guest can make QEMU complain without end
 READ_SIZE = 1 << 16
 # What Python ends with for want of memory or descriptors; the fourth is of functions of its own that forget to say it.
-SCARCE = (
-    "MemoryError", "OSError: ", "ImportError: ", "SystemError: error return without exception set",
-    "RuntimeError: can't start new thread",
-)  # fmt: skip
+SCARCE = ("MemoryError", "OSError: ", "ImportError: ", "SystemError: ", "RuntimeError: can't start new thread")
 FATAL, STATE, BEGUN = "Fatal Python error: ", "Python runtime state: ", "initialized"  # Python/pylifecycle.c
 ERROR = re.compile(r"\w+Error(: |$)")
 

@@ -32,6 +32,7 @@ _SCARCE = (
     "cannot open shared object file: Error 24",
     "Too many open files",
     "error return without exception set",
+    "returned NULL without setting an exception",
 )
 
 

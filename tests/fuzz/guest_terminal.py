@@ -117,6 +117,8 @@ def keys(data: bytes) -> None:
 
 # Words
 
+OUT = io.StringIO()  # one for all: click never forgets a stream that it has written to
+
 
 def shown(data: bytes) -> None:
     """No words of a guest steer a terminal, or hide there."""
@@ -130,11 +132,12 @@ def shown(data: bytes) -> None:
         assert clean_line(line) == line.rstrip("\r\n"), "what is clean is cleaned once more"
         escaped = printable(text)
         assert escaped.isprintable() and (escaped == text or not text.isprintable())
-        out = io.StringIO()
-        with redirect_stdout(out), patch("click.utils.should_strip_ansi", lambda *_: True):
+        OUT.seek(0)
+        OUT.truncate()
+        with redirect_stdout(OUT), patch("click.utils.should_strip_ansi", lambda *_: True):
             show_diff(text)
-        assert all(letter in "\n\t" or letter.isprintable() for letter in out.getvalue())
-        assert out.getvalue().count("\n") == text.removesuffix("\n").count("\n") + 1, "a line becomes two"
+        assert all(letter in "\n\t" or letter.isprintable() for letter in OUT.getvalue())
+        assert OUT.getvalue().count("\n") == text.removesuffix("\n").count("\n") + 1, "a line becomes two"
 
 
 def _harmless(line: str) -> bool:

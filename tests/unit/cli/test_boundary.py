@@ -59,6 +59,12 @@ BAD_FILE = SandboxfileError([Diagnostic(None, (), "this is wrong")])
             1,
             "error: a part of this command could not be loaded: error return without exception set\n",
         ),
+        (
+            SystemError("<function _find_and_load at 0x7f> returned NULL without setting an exception"),
+            1,
+            "error: a part of this command could not be loaded:"
+            " <function _find_and_load at 0x7f> returned NULL without setting an exception\n",
+        ),
         (BaseExceptionGroup("", [KeyboardInterrupt()]), 130, "interrupted\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,

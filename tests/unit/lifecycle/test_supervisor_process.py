@@ -30,6 +30,10 @@ BEGUN = "Fatal Python error: Segmentation fault\nPython runtime state: initializ
         ("one\ntwo\n", "one\ntwo"),
         (f"{TRACE}MemoryError\n", "MemoryError"),
         (f"{TRACE}OSError: [Errno 24] Too many open files: 'x'\n", "OSError: [Errno 24] Too many open files: 'x'"),
+        (
+            f"{TRACE}SystemError: <f> returned NULL without setting an exception\n",
+            "SystemError: <f> returned NULL without setting an exception",
+        ),
         (NOT_BEGUN, "Python could not begin: error evaluating path; SystemError: readlines returned NULL"),
         (
             NO_LIBRARY,
