@@ -32,7 +32,8 @@ LEASH = Path(__file__).with_name("leash.py")
 # The beginning of a Python program of ours: what it ends with for want of memory or descriptors is said in a line.
 IN_A_LINE = (
     "import sys; sys.excepthook = lambda kind, error, trace: sys.stderr.write(f'{kind.__name__}: {error}\\n')"
-    " if issubclass(kind, (MemoryError, ImportError, OSError, SystemError)) else sys.__excepthook__(kind, error, trace); "
+    " if issubclass(kind, (MemoryError, ImportError, OSError, SystemError)) else"
+    " sys.__excepthook__(kind, error, trace); "
 )
 OUTPUT_LIMIT = 64 * 1024 * 1024
 STREAM_LIMIT = 1024 * 1024  # the longest line that readline() of a child's output returns
