@@ -14,6 +14,21 @@ from engine.errors import EngineError
 from engine.scarcity import raise_if_scarce
 
 
+def here() -> Path:
+    """The working directory. Raises EngineError where somebody has removed it since this process began there."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        hint = "change to one that exists, such as: cd"
+        raise EngineError("the working directory does not exist any more", hint=hint) from None
+
+
+def check_relative(path: Path) -> None:
+    """Raises EngineError as `here` does, for a path that counts from there."""
+    if not path.is_absolute():
+        here()
+
+
 def make_private(directory: Path) -> None:
     """Make `directory`, and what is missing above it, so that nobody else can enter them. Raises OSError."""
     for each in reversed((directory, *directory.parents)):

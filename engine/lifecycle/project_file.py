@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
+from engine.files import check_relative, here
 
 if TYPE_CHECKING:
     from sandboxfile import Diagnostic, Loaded
@@ -42,17 +43,18 @@ def locate(path: Path | None) -> Path:
     from sandboxfile.load import FILE_NAMES
 
     if path is None:
-        file, where = _only(find(Path.cwd())), f"in {Path.cwd()} or any directory above it"
+        file, where = _only(find(here())), f"in {here()} or any directory above it"
     elif path.is_dir():
         first = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
         file, where = _only(first), f"in {path}"
     elif path.exists() or path.is_symlink():
         file, where = path, ""
     else:
+        check_relative(path)
         hint = "PATH is a directory or a file; a service of the file is no PATH, and --profile chooses some"
         raise EngineError(f"{path} does not exist", hint=hint, exit_code=2)
     if file is None:
-        hint = _misspelt(path or Path.cwd()) or _FIRST_ONE
+        hint = _misspelt(path or here()) or _FIRST_ONE
         raise EngineError(f"there is no Sandboxfile.yaml {where}", hint=hint, exit_code=2)
     return file.parent.resolve() / file.name
 
