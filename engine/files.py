@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,17 @@ def check_relative(path: Path) -> None:
     """Raises EngineError as `here` does, for a path that counts from there."""
     if not path.is_absolute():
         here()
+
+
+def what_else(path: Path) -> str | None:
+    """What is at `path` instead of a file, in words; None where there is a file or nothing at all."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return "a link that leads nowhere" if path.is_symlink() else None
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return None if stat.S_ISREG(mode) else "not a regular file"
 
 
 def make_private(directory: Path) -> None:
