@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,32 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.scarcity import raise_if_scarce
+
+
+def here() -> Path:
+    """The working directory. Raises EngineError where somebody has removed it since this process began there."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        hint = "change to one that exists, such as: cd"
+        raise EngineError("the working directory does not exist any more", hint=hint) from None
+
+
+def check_relative(path: Path) -> None:
+    """Raises EngineError as `here` does, for a path that counts from there."""
+    if not path.is_absolute():
+        here()
+
+
+def what_else(path: Path) -> str | None:
+    """What is at `path` instead of a file, in words; None where there is a file or nothing at all."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return "a link that leads nowhere" if path.is_symlink() else None
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return None if stat.S_ISREG(mode) else "not a regular file"
 
 
 def make_private(directory: Path) -> None:

@@ -84,12 +84,23 @@ class Loaded:
 
 
 def find(start: Path) -> Path | None:
-    """The nearest Sandboxfile.yaml (or .yml) in `start` or the directories above it; None when there is none."""
+    """The nearest Sandboxfile.yaml (or .yml) in `start` or the directories above it; None when there is none.
+
+    Whatever has the name counts, such as a link that leads nowhere: who has it there does not mean the file of a
+    directory above. Raises OSError for a directory that may not be entered.
+    """
     start = start.absolute()
-    for directory in (start, *start.parents):
-        for name in FILE_NAMES:
-            if (candidate := directory / name).is_file():
-                return candidate
+    return next(filter(None, map(find_in, (start, *start.parents))), None)
+
+
+def find_in(directory: Path) -> Path | None:
+    """The same of one directory alone."""
+    for name in FILE_NAMES:
+        try:
+            os.lstat(directory / name)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # a path with a null byte raises ValueError
+            continue
+        return directory / name
     return None
 
 

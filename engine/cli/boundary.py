@@ -82,6 +82,8 @@ def show(error: BaseException) -> int:
         else:
             print(_redacted(str(error)), file=sys.stderr)
         return BAD_USAGE
+    if isinstance(error, FileNotFoundError):
+        error = _without_directory(error)
     if hasattr(error, "brief"):
         _tell(error.brief, getattr(error, "details", None), getattr(error, "hint", None))
         return int(getattr(error, "exit_code", FAILED))
@@ -104,6 +106,18 @@ def show(error: BaseException) -> int:
         print(f"error: a part of this command could not be loaded: {_redacted(str(error))}", file=sys.stderr)
         return FAILED
     return _show_bug(error)
+
+
+def _without_directory(error: FileNotFoundError) -> BaseException:
+    """What to say instead where this process is in a directory that is gone: every relative path fails there."""
+    from engine.errors import EngineError
+    from engine.files import here
+
+    try:
+        here()
+    except EngineError as nowhere:
+        return nowhere
+    return error
 
 
 def _tell(brief: str, details: object, hint: str | None) -> None:

@@ -82,7 +82,7 @@ def run_up(call: UpCall) -> int | None:
             from engine.cli.agent_terminal import chosen_keys
 
             chosen_keys(None)  # what is wrong with them is said before anything is started
-    except EngineError:
+    except (EngineError, FileNotFoundError):  # the latter of the working directory
         return None  # the usual way says what is wrong
     if start is None:
         return None

@@ -11,7 +11,8 @@ from engine.report.text import clean_line
 from sandboxfile import Endpoint, Loaded, Sandbox
 from sandboxfile.compose.services import dependencies, published_ports, services_needing_mounts
 
-_GATEWAY, _RESTORE, _IDENTITY = "gateway", "restore", "identity"
+# Nodes of the build keep the ids that they have in the plan, so no other part has one of these.
+_GATEWAY, _RESTORE, _IDENTITY, _AGENT = "gateway", "restore", "identity", "agent:running"
 
 
 def draw_whole(loaded: Loaded, graph: Graph, ready: str, plan: Plan) -> Picture:
@@ -71,8 +72,9 @@ def _inside(sandbox: Sandbox) -> Iterator[PicturePart]:
     yield from mounts
     services = list(_services(sandbox, tuple(part.id for part in mounts)))
     yield from services
-    published = [(name, host, guest) for name, host, guest, protocol in published_ports(sandbox.services) if host]
-    for name, host, guest in published:
+    for name, host, guest, protocol in published_ports(sandbox.services):
+        if host is None or protocol != "tcp":
+            continue
         # Compose publishes the port in the guest, and the host's loopback offers it under the same number.
         title = clean_line(f"127.0.0.1:{host} -> {name}:{guest}")
         yield PicturePart(f"port:{name}:{host}", "port", title, "each up", (f"service:{name}",))
@@ -83,7 +85,8 @@ def _inside(sandbox: Sandbox) -> Iterator[PicturePart]:
     if agent is not None:
         needs = tuple(part.id for part in (*mounts, *services)) or (_IDENTITY,)
         title = agent.use or " ".join([*(agent.command or ()), *agent.args])
-        yield PicturePart("agent", "agent", clean_line(title), "each up", needs, clean_line(agent.version or ""))
+        # The node that has installed it is called `agent`, in the plan as well: this is the one that runs.
+        yield PicturePart(_AGENT, "agent", clean_line(title), "each up", needs, clean_line(agent.version or ""))
 
 
 def _mount_note(mode: str, hide: tuple[str, ...], local: tuple[str, ...]) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
+from engine.files import check_relative, here, what_else
 
 if TYPE_CHECKING:
     from sandboxfile import Diagnostic, Loaded
@@ -36,25 +38,51 @@ def load_file(path: Path | None, files: Sequence[Path] = (), assignments: Sequen
 def locate(path: Path | None) -> Path:
     """The absolute path of the file that `path` means. The directory is free of links, since it identifies the project.
 
-    Raises EngineError (exit code 2) when there is no file, and when a directory has two and neither is named.
+    Raises EngineError (exit code 2) when there is no file, when it is something else than a file, and when a directory
+    has two and neither is named.
     """
+    with _permitted():
+        file = _locate(path)
+    if (other := what_else(file)) is not None:
+        raise EngineError(f"{file} is {other}", hint="remove it, or name another file", exit_code=2)
+    return file.parent.resolve() / file.name
+
+
+def is_there_one() -> bool:
+    """Whether this directory or one above it has a file. Raises EngineError (exit code 2) where one may not look."""
     from sandboxfile import find
-    from sandboxfile.load import FILE_NAMES
+
+    with _permitted():
+        return find(here()) is not None
+
+
+@contextlib.contextmanager
+def _permitted() -> Iterator[None]:
+    """A directory that may not be entered is an error like a file that may not be read, with the same exit code."""
+    try:
+        yield
+    except PermissionError as error:
+        raise EngineError(f"{error.filename} cannot be read: {error.strerror}", exit_code=2) from None
+
+
+def _locate(path: Path | None) -> Path:
+    from sandboxfile import find
+    from sandboxfile.load import find_in
 
     if path is None:
-        file, where = _only(find(Path.cwd())), f"in {Path.cwd()} or any directory above it"
+        file, where = _only(find(here())), f"in {here()} or any directory above it"
     elif path.is_dir():
-        first = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
-        file, where = _only(first), f"in {path}"
+        file, where = _only(find_in(path)), f"in {path}"
     elif path.exists() or path.is_symlink():
         file, where = path, ""
     else:
+        check_relative(path)
         hint = "PATH is a directory or a file; a service of the file is no PATH, and --profile chooses some"
         raise EngineError(f"{path} does not exist", hint=hint, exit_code=2)
     if file is None:
-        hint = _misspelt(path or Path.cwd()) or _FIRST_ONE
+        hint = _misspelt(path or here()) or _FIRST_ONE
         raise EngineError(f"there is no Sandboxfile.yaml {where}", hint=hint, exit_code=2)
-    return file.parent.resolve() / file.name
+    return file
 
 
 def _misspelt(directory: Path) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from engine.agents import list_agents
 from engine.errors import EngineError
+from engine.files import check_relative
 from engine.starter.containers import COMPOSE_FILES
 from engine.starter.conversion import Conversion, read_foreign
 from engine.starter.from_compose import convert_compose
@@ -35,6 +37,9 @@ def find_foreign(path: Path) -> Path:
             raise EngineError(f"{path} has several dev containers", hint=hint, exit_code=2)
         if found:
             return _kept_inside(path / found[0], path)
+    if not os.path.lexists(path):
+        check_relative(path)
+        raise EngineError(f"{path} does not exist", hint=f"--from takes {_HINT}", exit_code=2)
     if not path.is_file():
         raise EngineError(f"{path} is no file that can be converted", hint=_HINT, exit_code=2)
     return path

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.agents import list_agents
 from engine.errors import EngineError
+from engine.files import check_relative
 from engine.starter.assembly import assemble
 from engine.starter.converting import convert, find_dev_container, find_foreign, is_dev_container, project_of
 from engine.starter.looking import look_at
@@ -118,6 +119,7 @@ def _file(path: Path) -> Path:
     """The path of the file that PATH means. Raises EngineError (exit code 2) when its directory does not exist."""
     if path.is_dir():
         return path / FILE
+    check_relative(path)
     if path.suffix not in (".yaml", ".yml"):
         raise EngineError(f"{path} is no directory", hint=f"make it first: mkdir -p {path}", exit_code=2)
     if not path.parent.is_dir():

@@ -13,7 +13,7 @@ import click
 
 from engine.agents import load_agent
 from engine.errors import EngineError
-from engine.files import write_new
+from engine.files import what_else, write_new
 from engine.report.columns import align
 from engine.report.text import clean_line, cut
 from engine.starter.proposals import LISTS, Proposal
@@ -87,13 +87,17 @@ def _may_replace(start: Start, wishes: FirstFileWishes, asks: bool) -> bool:
     old = existing(start.path)
     if old is None:
         return False
+    other = what_else(old)
+    already = f"there is a {old} already" + (f", which is {other}" if other else "")
+    if other == "a directory":
+        raise EngineError(already, hint="remove it, or name another file: -o FILE", exit_code=2)
     if old.name != start.path.name:
-        raise EngineError(f"there is a {old} already", hint=f"remove it, or name another file: -o {old}", exit_code=2)
+        raise EngineError(already, hint=f"remove it, or name another file: -o {old}", exit_code=2)
     if wishes.force:
         return True
     if not asks:
         hint = "--force overwrites it, --print only shows the new one"
-        raise EngineError(f"there is a {start.path} already", hint=hint, exit_code=2)
+        raise EngineError(already, hint=hint, exit_code=2)
     if not click.confirm(f"There is a {clean_line(str(start.path))} already. Overwrite it?", err=True):
         raise EngineError("nothing was written")
     return True

@@ -258,7 +258,6 @@ def check_command(name: str, vendor: str | None, yes: bool) -> None:
 
 def _project() -> Loaded | None:
     """The project's file, None where there is none. Raises SandboxfileError for its problems."""
-    from engine.lifecycle.project_file import load_file
-    from sandboxfile import find
+    from engine.lifecycle.project_file import is_there_one, load_file
 
-    return load_file(None) if find(Path.cwd()) is not None else None
+    return load_file(None) if is_there_one() else None

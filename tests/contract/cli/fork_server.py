@@ -24,7 +24,14 @@ from typing import Any
 
 import audit_hook
 
-PRELOADED = ("asyncio", "fake_supervisor", "engine.cli.main", "engine.cli.boundary", "engine.lifecycle.selection")
+PRELOADED = (
+    "asyncio",
+    "fake_supervisor",
+    "nowhere",
+    "engine.cli.main",
+    "engine.cli.boundary",
+    "engine.lifecycle.selection",
+)
 PRELOADED += (
     "engine.build.blueprint",
     "engine.build.nodes",

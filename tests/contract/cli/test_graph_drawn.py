@@ -12,6 +12,8 @@ import pexpect
 import pytest
 from cli_world import DEADLINE_S, CommandLine
 
+from engine.cli.commands.graph import FORMATS
+
 HERE = Path(__file__).parent / "graph"
 SHOP = (HERE / "shop.yaml").read_text()
 AGENTS = 'version: "1"\nname: team\nagents: {one: {command: a}, two: {command: b, packages: [jq]}}\n'
@@ -46,9 +48,17 @@ def test_json(shop: CommandLine) -> None:
         "note": "not built yet",
     }
     assert parts["service:web"]["needs"] == ["service:db", "mount:0", "mount:1"]
-    assert parts["agent"]["state"] == "each up"
+    assert parts["agent:running"]["state"] == "each up"
     order = list(parts)
     assert all(order.index(need) < order.index(id) for id, part in parts.items() for need in part["needs"])
+
+
+def test_the_first_file_of_a_coding_agent(sandbox: CommandLine) -> None:
+    """What `init` has written is drawn in each format. tests/unit/drawing/test_whole.py does so for every template."""
+    assert sandbox("init", "claude-code", "--yes").code == 0
+    for format_ in FORMATS:
+        ran = sandbox("graph", "--format", format_)
+        assert (ran.code, ran.err) == (0, "") and "agent" in ran.out
 
 
 def test_one_picture_for_each_agent(sandbox: CommandLine) -> None:

@@ -86,7 +86,7 @@ def test_another_place(sandbox: CommandLine) -> None:
         (("shell", "nowhere"), "nowhere is no directory\nhint: make it first: mkdir -p nowhere"),
         (("shell", "nowhere/a.yaml"), "nowhere is no directory"),
         (("shell", ".", "-o", "."), "PATH and --output are the same"),
-        (("--from", "nowhere"), "nowhere is no file that can be converted"),
+        (("--from", "nowhere"), "nowhere does not exist"),
         (("shell", "--mount", "sideways"), "'sideways' is not one of"),
         (("shell", ".", "more"), "unexpected extra argument"),
     ],

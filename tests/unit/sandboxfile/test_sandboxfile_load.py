@@ -67,7 +67,7 @@ def test_find_goes_upwards_to_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "a" / "Sandboxfile.yml").write_text(SMALL)
     assert find(deep) == tmp_path / "a" / "Sandboxfile.yml"
     (deep / "Sandboxfile.yaml").mkdir()
-    assert find(deep) == tmp_path / "a" / "Sandboxfile.yml"
+    assert find(deep) == deep / "Sandboxfile.yaml", "whoever made it did not mean the one above; reading it is an error"
 
 
 def test_find_nothing(tmp_path: Path) -> None:

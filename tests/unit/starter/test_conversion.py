@@ -239,7 +239,7 @@ def test_by_content_and_by_directory(tmp_path: Path) -> None:
     assert Converted(written(tmp_path, {"stack.yaml": "services: {a: {image: x}}"}, "stack.yaml")).sandbox.services
     written(tmp_path, {".devcontainer/devcontainer.json": '{"name": "dev"}'}, "")
     assert look(None, tmp_path / ".devcontainer").found.proposals[0].value == "dev"
-    with pytest.raises(EngineError, match="no file that can be converted"):
+    with pytest.raises(EngineError, match="does not exist"):
         look(None, tmp_path / "nowhere")
 
 
