@@ -9,6 +9,8 @@ from typing import Any
 
 from sandboxfile.diagnostics import quote
 from sandboxfile.positions import KeyPath
+from sandboxfile.sections.model import Sandbox
+from sandboxfile.sections.structure import fields_at
 
 _CONVERT = "`sandbox init --from FILE` converts one"
 # Keys of other tools at the top of the file -> what to write here.
@@ -46,6 +48,7 @@ _DEV_CONTAINER = {
 _SBXENV = {"schemaVersion", "additionalWorkspaces", "kits", "bindings", "kind"}
 _TYPOGRAPHIC = ("\u201c", "\u201d", "\u201e", "\u2018", "\u2019", "\u00ab")
 _WORDS = re.compile(r"[A-Za-z0-9.][A-Za-z0-9.+_/@-]*")
+_GLUED = re.compile(r"(?P<key>[A-Za-z_][\w-]*):(?=\S)")
 _ONE_WORD_EACH = {"packages", "profiles", "endpoints", "ports", "hide", "local", "inputs", "methods", "paths"}
 
 
@@ -107,7 +110,11 @@ def as_mapping(path: KeyPath, value: Any) -> str | None:
         if path[-1:] == ("env",) and pairs and all(pairs) and len(pairs) < 4:
             return f"write {{{', '.join(f'{match[1]}: {json.dumps(match[2])}' for match in pairs if match)}}}"
         return "write NAME: and what belongs to it, without dashes"
-    if path not in (("agent",), ("machine",)) or not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip():
+        return None
+    if (glued := _GLUED.match(value)) and glued["key"] in fields_at(Sandbox, path):
+        return f"a space is missing after `{glued['key']}:`"
+    if path not in (("agent",), ("machine",)):
         return None
     key = "memory" if path == ("machine",) else "use" if re.fullmatch(r"[a-z0-9][a-z0-9-]*", value) else "command"
     return f"write {path[0]}: {{{key}: {_in_flow(value)}}}"

@@ -252,7 +252,7 @@ Sandboxfile itself. There can be at most {MOST_FILES} such files, and all of the
 """,
     "YAML": f"""
 The file is YAML 1.2: only `true` and `false` are booleans; `yes`, `on`, `12:30` and `2024-01-01` are text. A number
-with a leading zero, a duplicate key, a tag, and an invisible character are errors. Anchors, aliases and merge keys
+with a leading zero, a duplicate key, a tag other than `!!str`, and an invisible character are errors. Anchors, aliases and merge keys
 work; top-level keys that begin with `x-` are a place for anchors. A file has at most {MAX_BYTES // 1024} KiB, {
         MAX_VALUES
     } values and {MAX_DEPTH} levels.

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -27,14 +25,15 @@ from ruamel.yaml.events import (
 from sandboxfile.diagnostics import Diagnostic, Problem, Severity, quote
 from sandboxfile.names import SECTIONS
 from sandboxfile.positions import KeyPath, Position, Positions
+from sandboxfile.reading.parser import NotYaml, parse
 from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
+from sandboxfile.reading.slips import GLUED_DASH, LINE_BREAK, explain, glued_key
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
 MAX_VALUES = 20_000
 MAX_EXPANDED = 4 * MAX_BYTES  # characters of all values; the values of an alias count each time it is used
 
-_LINE_BREAK = re.compile(r"\r\n|\n|\r")
 # Control characters, line breaks that not every editor shows, and marks that change the direction of text. Without them
 # a reviewer sees what the machine reads.
 _FORBIDDEN = re.compile(
@@ -126,7 +125,7 @@ def _decode(text: str | bytes, source: Source) -> str:
     if len(text) > MAX_BYTES:
         raise _StopReading(Position(1, 1), f"the file is larger than {MAX_BYTES // 1024} KiB")
     text = (_from_bytes(text, source) if isinstance(text, bytes) else text).removeprefix("\ufeff")
-    source.lines = _LINE_BREAK.split(text)
+    source.lines = LINE_BREAK.split(text)
     if conflict := _CONFLICT.search(text):
         position = _end_of(text[: conflict.start()])
         raise _StopReading(position, "a conflict of a merge is not resolved", "choose one of the two sides")
@@ -141,13 +140,13 @@ def _from_bytes(text: bytes, source: Source) -> str:
         return text.decode("utf-8")
     except UnicodeDecodeError as error:
         before = text[: error.start].decode("utf-8")
-        source.lines = _LINE_BREAK.split(text.decode("utf-8", "replace"))
+        source.lines = LINE_BREAK.split(text.decode("utf-8", "replace"))
         message = f"the file is not UTF-8: byte 0x{text[error.start]:02x} cannot be read"
         raise _StopReading(_end_of(before), message, "save it as UTF-8")
 
 
 def _end_of(text: str) -> Position:
-    lines = _LINE_BREAK.split(text)
+    lines = LINE_BREAK.split(text)
     return Position(len(lines), len(lines[-1]) + 1)
 
 
@@ -170,23 +169,30 @@ class _Composer:
             if not isinstance(event, DocumentStartEvent):
                 continue
             if event.version and tuple(event.version) != (1, 2):
-                raise _StopReading(_begin(event), "only YAML 1.2 is read here", "remove the %YAML line")
+                raise _StopReading(self._directive(event), "only YAML 1.2 is read here", "remove the %YAML line")
             if root is not None:
                 raise _StopReading(_begin(event), "a second document begins here", "one file holds one sandbox")
             root = self._node(next(self._events), (), 0)
         if root is None or (root.value is None and not root.is_mapping):
             raise _StopReading(Position(1, 1), "the file is empty", 'a smallest file: version: "1"')
         if not root.is_mapping:
+            if (slip := glued_key(self._source.lines, root.position.line - 1)) is not None:
+                raise _StopReading(*slip)
             raise _StopReading(root.position, "the file must be a mapping of sections such as `agent:` and `mounts:`")
         return root
 
+    def _directive(self, event: Any) -> Position:
+        """The place of the last %YAML line before a document's beginning: the event has that of its `---` only."""
+        begin = _begin(event)
+        above = range(begin.line - 1, 0, -1)
+        line = next((line for line in above if self._source.lines[line - 1].startswith("%YAML")), begin.line)
+        return Position(line, 1)
+
     def _read(self, text: str) -> Iterator[Any]:
-        yaml = YAML(typ="safe", pure=True)
-        yaml.version = None
         try:
-            yield from yaml.parse(text)
-        except MarkedYAMLError as error:
-            raise _explain(error, text)
+            yield from parse(text)
+        except NotYaml as error:
+            raise _StopReading(*explain(error, text))
         except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, AssertionError, OSError) as error:
             # For some malformed escapes and directives the library raises Python's own errors.
             raise _StopReading(Position(1, 1), f"the file cannot be read as YAML: {error}")
@@ -288,14 +294,14 @@ class _Composer:
         if self._compose:
             return
         before = self._text[: event.start_mark.index].rpartition("\n")[2]
-        if (glued := _GLUED_DASH.match(event.value)) and before.strip(" ") == "" and not _is_number(event.value):
+        if (glued := GLUED_DASH.match(event.value)) and before.strip(" ") == "" and not _is_number(event.value):
             hint = f"write - {glued['word']}"
             self._replace(position, "a space is missing after the dash", hint, path)
             return
         if event.end_mark.line == event.start_mark.line:
             return
         written = self._text[event.start_mark.index : event.end_mark.index]
-        for number, line in enumerate(_LINE_BREAK.split(written)[1:], position.line + 1):
+        for number, line in enumerate(LINE_BREAK.split(written)[1:], position.line + 1):
             if line.lstrip(" ").startswith("- "):
                 dash = Position(number, len(line) - len(line.lstrip(" ")) + 1)
                 message = f"the value of line {position.line} goes on in line {number}, which is indented by more"
@@ -361,80 +367,8 @@ def _begin(event: Any) -> Position:
     return Position(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
-_ODD_SPACE = re.compile("[\xa0\u1680\u2000-\u200b\u202f\u205f\u3000]")
-_GLUED = re.compile(r"[ ]*(?:- +)?(?P<key>[A-Za-z_][\w-]*):(?=[^\s/])")
-
-
-_GLUED_DASH = re.compile(r"[ ]*-(?=(?P<word>[^\s-]\S*))")
-
-
-_VALUE_BEFORE = re.compile(r"[ ]*(?:- +)*(?P<key>[A-Za-z_][\w.-]*): +[^\s{\[]")
-_KEY_ALONE = re.compile(r"[A-Za-z_][\w-]{0,40}")
 _CONFLICT = re.compile(r"(?m)^(?:<{7}|>{7}) ")
 
 
 def _is_number(text: str) -> bool:
     return bool(re.fullmatch(r"-[0-9.]+", text))
-
-
-def _glued_key(text: str, mark: Any) -> _StopReading | None:
-    """The first of the lines up to the mark that have no space after the colon of their key: they are one text."""
-    lines, number = _LINE_BREAK.split(text), getattr(mark, "line", -1)
-    found = None
-    while 0 <= number < len(lines) and (match := _GLUED.match(lines[number])):
-        found, number = (number, match), number - 1
-    if found is None:
-        return None
-    number, match = found
-    message = f"a space is missing after `{match['key']}:`"
-    return _StopReading(Position(number + 1, match.end()), message)
-
-
-def _explain(error: MarkedYAMLError, text: str) -> _StopReading:
-    mark = error.problem_mark or error.context_mark
-    position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
-    problem = str(error.problem or error)
-    index = getattr(mark, "index", -1)
-    lines = _LINE_BREAK.split(text)
-    for line in dict.fromkeys(each.line for each in (error.context_mark, mark) if each and each.line < len(lines)):
-        if space := _ODD_SPACE.search(lines[line]):
-            name = "a no-break space" if space.group() == "\xa0" else "an unusual space"
-            at = Position(line + 1, space.start() + 1)
-            return _StopReading(at, f"{name} (U+{ord(space.group()):04X}), which YAML takes for text", "write a space")
-        if dash := _GLUED_DASH.match(lines[line]):
-            at = Position(line + 1, dash.end())
-            return _StopReading(at, "a space is missing after the dash", f"write - {dash['word']}")
-    if 0 <= index < len(text) and text[index] == "\t":
-        return _StopReading(position, "a tab cannot indent YAML", "use spaces")
-    if (glued := _glued_key(text, mark)) is not None:
-        return glued
-    if "mapping values are not allowed here" in problem:
-        before = lines[mark.line][: mark.column] if mark and mark.line < len(lines) else ""
-        if same := _VALUE_BEFORE.match(before):
-            message = f"a second `: ` in the value of {quote(same['key'])}"
-            return _StopReading(position, message, "quote the value, or begin another key on a line of its own")
-        return _StopReading(position, "a second `key:` in one value", "indent the lines of one mapping alike, or quote")
-    if "could not find expected ':'" in problem and error.context_mark and error.context_mark.line < len(lines):
-        begin = error.context_mark
-        word = lines[begin.line].strip()
-        if _KEY_ALONE.fullmatch(word):
-            at = Position(begin.line + 1, begin.column + len(word) + 1)
-            return _StopReading(at, f"a colon is missing after {quote(word)}", f"write {word}:")
-    if error.context and "quoted scalar" in error.context and "end of stream" in problem and error.context_mark:
-        begin = Position(error.context_mark.line + 1, error.context_mark.column + 1)
-        return _StopReading(begin, "this quote is never closed")
-    if "cannot start any token" in problem:
-        return _StopReading(
-            position, f"no value can begin with {quote(text[mark.index])}" if mark else problem, "quote it"
-        )
-    if error.context_mark and error.context and "while parsing a" in error.context and problem.startswith("expected"):
-        line = error.context_mark.line + 1
-        if "flow" in error.context:
-            variable = "${" in text[max(0, index - 60) : max(0, index)].rpartition("\n")[2]
-            hint = 'inside brackets, quote values with variables: "${NAME}"' if variable else "a comma is missing?"
-            return _StopReading(position, f"the bracket of line {line} is not closed before this", hint)
-        return _StopReading(
-            position, f"does not fit into the block that begins in line {line}", "indent its lines alike"
-        )
-    context = f"{error.context}: " if error.context else ""
-    return _StopReading(position, f"not valid YAML: {context}{problem}")

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     MappingEndEvent,
@@ -17,6 +15,8 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+
+from sandboxfile.reading.parser import NotYaml, parse
 
 _KEEP = re.compile(r"[|>][0-9]?\+[0-9]?[ \t]*(#.*)?$")
 _LAST_BREAK = re.compile(r"(\r\n|\n|\r)\Z")
@@ -66,14 +66,12 @@ def read_outline(text: str) -> Branch:
 
     Raises ValueError for any other text.
     """
-    yaml = YAML(typ="safe", pure=True)
-    yaml.version = None
     try:
-        events = iter(yaml.parse(text))
+        events = parse(text)
         for event in events:
             if isinstance(event, (MappingStartEvent, SequenceStartEvent, ScalarEvent)):
                 return _branch(text, event, events)
-    except YAMLError as error:
+    except NotYaml as error:
         raise ValueError(str(error)) from error
     raise ValueError("the text is empty")
 

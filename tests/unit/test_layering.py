@@ -41,7 +41,10 @@ SHARED = (f"{GUESTD}.wire.", f"{GUESTD}.modes.")
 ATTACKS = "engine.attacks.guest"
 CONFINED_OWN = ("vmm.fileserver", "vmm.shut_in", "vmm.confine", "vmm.system_calls")
 # what reads, writes and edits YAML
-YAML = ("sandboxfile/reading/source.py", "sandboxfile/writing/dump.py", "sandboxfile/writing/outline.py")
+YAML = (
+    *("sandboxfile/reading/parser.py", "sandboxfile/reading/source.py"),
+    *("sandboxfile/writing/dump.py", "sandboxfile/writing/outline.py"),
+)
 # what reduces and layers a graph to draw it
 DRAWN = "engine/drawing/picture.py"
 NETWORK = {

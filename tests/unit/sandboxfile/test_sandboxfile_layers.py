@@ -174,7 +174,7 @@ def test_an_index_in_a_message_is_that_of_its_own_file(tmp_path: Path) -> None:
 def test_a_broken_layer_is_told_alone(tmp_path: Path) -> None:
     path = project(tmp_path, Sandboxfile='version: "2"\n', Sandboxfile_local="a: [\n")
     text = problems(path)
-    assert "Sandboxfile.local.yaml:2:1" in text
+    assert "Sandboxfile.local.yaml:1:4" in text
     assert "version" not in text
 
 
