@@ -30,10 +30,18 @@ def run(arguments: list[str]) -> Any:
         with cli.make_context(PROGRAM, list(arguments)) as context:
             return cli.invoke(context)
     except click.NoSuchOption as error:
-        command = error.ctx.command.name if error.ctx else None
-        if way := OPTIONS.get(command or "", {}).get(error.option_name):
+        if way := _way(error):
             raise click.UsageError(f"There is no option {error.option_name!r}: {way}", error.ctx) from None
         raise
+
+
+def _way(error: click.NoSuchOption) -> str | None:
+    """What to type in place of an option that other tools have and this command has not."""
+    if error.ctx is None:
+        return None
+    ways = OPTIONS.get(error.ctx.command_path.removeprefix(f"{PROGRAM} "), {})
+    has_json = any("--json" in param.opts for param in error.ctx.command.params)
+    return ways.get(error.option_name) or ("--json." if has_json and error.option_name == "--format" else None)
 
 
 class LazyGroup(click.Group):

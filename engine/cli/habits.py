@@ -6,6 +6,9 @@ ALIASES = {"ps": "ls", "list": "ls"}
 _ENDS = "`sandbox down` stops a sandbox and leaves nothing behind."
 # A word that is no command -> what to type, or why there is nothing to type.
 WAYS = {
+    "agent": "`sandbox init --list` shows the agents; `sandbox login AGENT` gives one what it signs in with.",
+    "agents": "`sandbox init --list` shows the agents; `sandbox login AGENT` gives one what it signs in with.",
+    "check": "`sandbox validate`.",
     "clean": "`sandbox down` leaves nothing of a sandbox; `sandbox doctor` shows where the cache is.",
     "clone": "`mounts: [{source: ., target: /workspace, mode: clone}]` in the file gives a private copy.",
     "commit": "`setup:` in the file is what makes the machine as it is to be.",
@@ -17,9 +20,11 @@ WAYS = {
     "destroy": _ENDS,
     "docker": "`sandbox exec -- docker ...` is the Docker in the machine.",
     "edit": "edit Sandboxfile.yaml, and `sandbox up` applies it.",
+    "enter": "`sandbox shell`.",
     "events": "`sandbox journal -f` follows what the gateway allows and refuses.",
     "export": "`sandbox cp NAME:/PATH .` copies out of a sandbox.",
     "factory-reset": "`sandbox down --all`, and remove the cache that `sandbox doctor` names.",
+    "gc": "`sandbox cache prune` removes what no build uses any more.",
     "halt": "`sandbox stop` ends the machine and keeps its disk; `sandbox down` removes it.",
     "history": "`sandbox graph` draws what is built from what.",
     "image": "images are in the sandbox's own Docker: `sandbox exec -- docker images`.",
@@ -28,7 +33,9 @@ WAYS = {
     "inspect": "`sandbox ls --json` and `sandbox config`.",
     "install": "`sandbox add package NAME`, and `sandbox up`.",
     "kill": _ENDS,
+    "lint": "`sandbox validate`.",
     "log": "`sandbox logs`.",
+    "logout": "`sandbox secret rm NAME` removes a credential that `sandbox login` has kept.",
     "monitor": "`sandbox stats -f`.",
     "network": "`endpoints:` in the file says what can be reached; `sandbox journal` says what was.",
     "new": "`sandbox init` writes a file, and `sandbox up` starts it.",
@@ -47,6 +54,7 @@ WAYS = {
     "rmi": "images are in the sandbox's own Docker: `sandbox exec -- docker rmi IMAGE`.",
     "save": "`sandbox cp NAME:/PATH .` copies out of a sandbox.",
     "scale": "`deploy: {replicas: N}` at the service in the file, and `sandbox up`.",
+    "schema": "`sandbox config --schema`.",
     "search": "`sandbox init --list` shows the templates.",
     "show": "`sandbox ls`, and `sandbox config`.",
     "ssh": "`sandbox shell` opens one; `sandbox ssh-config` is for ssh itself, and for editors.",
@@ -55,6 +63,7 @@ WAYS = {
     "synchronize": "`sandbox sync`.",
     "system": "`sandbox doctor` shows tools and directories.",
     "template": "`sandbox init --list` shows the templates.",
+    "test": "`sandbox exec -- COMMAND` runs the tests of a project; `sandbox validate` checks its file.",
     "top": "`sandbox stats -f` shows what sandboxes use; `sandbox exec -it -- top` the processes of one.",
     "unpause": "`sandbox resume`.",
     "update": "edit Sandboxfile.yaml, and `sandbox up` applies it.",
@@ -62,8 +71,23 @@ WAYS = {
     "wait": "`sandbox up -d` returns when the sandbox is ready.",
     "watch": "mounts are live; `sandbox sync --watch` keeps a private copy (`mode: clone`) the same as its directory.",
 }
-# Command -> option that it does not have -> what to type.
+# Command, with that of its group -> option that it does not have -> what to type.
 OPTIONS = {
+    "cp": {
+        "-r": "`sandbox cp` copies directories as well, with all that is in them.",
+        "-R": "`sandbox cp` copies directories as well, with all that is in them.",
+        "--recursive": "`sandbox cp` copies directories as well, with all that is in them.",
+        "-a": "`sandbox cp` copies directories as well, with all that is in them.",
+        "--archive": "`sandbox cp` copies directories as well, with all that is in them.",
+    },
+    "cache prune": {
+        "-f": "`sandbox cache prune` asks nothing.",
+        "--force": "`sandbox cache prune` asks nothing.",
+        "-y": "`sandbox cache prune` asks nothing.",
+        "--yes": "`sandbox cache prune` asks nothing.",
+        "-a": "--all also removes what the last build of a project has.",
+        "--filter": "--older-than 7d.",
+    },
     "up": {
         "--build": "`sandbox up` builds what has changed by itself; --recreate takes a new machine.",
         "--force-recreate": "--recreate takes a new machine.",
@@ -97,7 +121,6 @@ OPTIONS = {
         "--all": "`sandbox ls` lists all, also those that have ended.",
         "-q": "`sandbox ls --json | jq -r '.[].name'`.",
         "--quiet": "`sandbox ls --json | jq -r '.[].name'`.",
-        "--format": "--json.",
         "--services": "`sandbox ls --json | jq '.[].services'`.",
     },
     "logs": {
@@ -119,7 +142,6 @@ OPTIONS = {
         "--no-stream": "`sandbox stats` measures once; -f goes on.",
         "-a": "`sandbox stats` shows all that run.",
         "--all": "`sandbox stats` shows all that run.",
-        "--format": "--json.",
     },
     "apply": {
         "--dry-run": "--check.",
@@ -139,7 +161,6 @@ OPTIONS = {
     "config": {
         "--services": "`sandbox config --json | jq '.services | keys'`.",
         "--images": "`sandbox config --json | jq '.services[].image'`.",
-        "--format": "--json.",
         "-q": "`sandbox validate`.",
         "--quiet": "`sandbox validate`.",
     },

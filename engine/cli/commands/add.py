@@ -43,6 +43,7 @@ def _options(of_agent: bool = True) -> Callable[[F], F]:
 
 @click.group(
     "add",
+    invoke_without_command=True,
     epilog="""\b
 Examples:
   sandbox add endpoint api.example.com
@@ -52,11 +53,14 @@ Examples:
   sandbox add endpoint npm --dry-run
 """,
 )
-def command() -> None:
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Add an entry to the Sandboxfile, in place: comments, order and everything else stay as they are.
 
     What is there already is left alone. A file that would not be valid afterwards is not written.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @command.command(

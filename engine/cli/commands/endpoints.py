@@ -19,6 +19,7 @@ _BODIES = {"push": "the body is judged by `push` and `changes`", "lfs-download":
 
 @click.group(
     "endpoints",
+    invoke_without_command=True,
     epilog="""\b
 Examples:
   sandbox endpoints ls
@@ -26,8 +27,11 @@ Examples:
   sandbox endpoints show npm --json | jq -r '.hosts[]'
 """,
 )
-def command() -> None:
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """List the groups and presets that an endpoint can name, and show what each stands for."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @command.command("ls")

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 
+import click
 import pytest
 from cli_world import CommandLine, start_fake
 
@@ -24,6 +25,52 @@ def test_version_is_a_command(sandbox: CommandLine) -> None:
     assert sandbox("help", "up") == sandbox("up", "--help")
 
 
+def test_a_group_alone_shows_its_help(sandbox: CommandLine) -> None:
+    groups = [n for n in COMMANDS if isinstance(importlib.import_module(module_of(n)).command, click.Group)]
+    assert {"add", "endpoints", "secret", "cache", "trust"} <= set(groups)
+    for name in groups:
+        ran = sandbox(name)
+        assert (ran.code, ran.err) == (0, ""), name
+        assert ran.out == sandbox(name, "--help").out and len(ran.out.splitlines()) > 10
+
+
+WORDS = {
+    "check": "sandbox validate",
+    "lint": "sandbox validate",
+    "test": "sandbox exec",
+    "logout": "sandbox secret rm",
+    "schema": "sandbox config --schema",
+    "agents": "sandbox init --list",
+    "agent": "sandbox init --list",
+    "gc": "sandbox cache prune",
+    "enter": "sandbox shell",
+}
+TYPED = {
+    "cp -r a shop:/b": "copies directories as well",
+    "cp -a a shop:/b": "copies directories as well",
+    "cache prune -f": "asks nothing",
+    "cache prune --force": "asks nothing",
+    "cache prune -a": "--all",
+    "plan --format json": "--json",
+    "doctor --format json": "--json",
+    "secret ls --format json": "--json",
+    "validate --format json": "--json",
+    "ls --format json": "--json",
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_that_newcomers_have_typed(sandbox: CommandLine, word: str) -> None:
+    ran = sandbox(word)
+    assert ran.code == 2 and f"There is no command {word!r}: " in ran.err and f"`{WORDS[word]}" in ran.err
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_options_that_newcomers_have_typed(sandbox: CommandLine, line: str) -> None:
+    ran = sandbox(*line.split())
+    assert ran.code == 2 and "There is no option '-" in ran.err and TYPED[line] in ran.err.splitlines()[0], ran.err
+
+
 @pytest.mark.parametrize("word", ["halt", "rm", "top", "port", "events"])
 def test_the_way_is_named(sandbox: CommandLine, word: str) -> None:
     ran = sandbox(word, "web")
@@ -36,20 +83,22 @@ def test_every_way_leads_to_a_command() -> None:
         assert way.endswith("."), word
         assert set(re.findall("`sandbox ([a-z-]+)", way)) <= set(COMMANDS), way
     assert set(ALIASES.values()) <= set(COMMANDS) and not {*ALIASES, *WAYS} & set(COMMANDS)
-    assert set(OPTIONS) <= set(COMMANDS)
+    assert {command.split()[0] for command in OPTIONS} <= set(COMMANDS)
 
 
 def test_options_of_other_tools_have_a_way_where_ours_lack_them(sandbox: CommandLine) -> None:
     for command, ways in OPTIONS.items():
-        ours = {
-            name
-            for param in importlib.import_module(module_of(command)).command.params
-            for name in (*param.opts, *param.secondary_opts)
-        }
+        ours = {name for param in _command(command).params for name in (*param.opts, *param.secondary_opts)}
         assert not ours & set(ways), command
     ran = sandbox("up", "--build", "-d")
     assert ran.code == 2 and "There is no option '--build': `sandbox up` builds what has changed" in ran.err
     assert "No such option '--bild'" in sandbox("up", "--bild").err
+
+
+def _command(words: str) -> click.Command:
+    name, *rest = words.split()
+    command: click.Command = importlib.import_module(module_of(name)).command
+    return command.commands[rest[0]] if rest and isinstance(command, click.Group) else command
 
 
 @pytest.mark.usefixtures("fake")
