@@ -12,6 +12,7 @@ from typing import Any
 
 from sandboxfile.checks.members import check_together, name_problems, split
 from sandboxfile.checks.references import check_references
+from sandboxfile.checks.remaining import check_remaining
 from sandboxfile.checks.shape import check_shape
 from sandboxfile.compose.files import ComposeFiles
 from sandboxfile.compose.include import KEY, Includes
@@ -231,6 +232,8 @@ class _Reading:
                 shape = check_shape({**defaults, **_without_extensions(selected.data)})
             if isinstance(shape, Sandbox) and all(problem.severity == "warning" for problem in problems):
                 problems += check_references(shape)
+        else:
+            problems += check_remaining({**defaults, **_without_extensions(document.data)}, problems)
         self._note(document, [*secrets, *problems])
         if not isinstance(shape, Sandbox):
             self._stop()

@@ -15,8 +15,8 @@ the project's directory, and it is committed. Nothing in it runs on the host. Wh
 project's own directory is shown to you, and needs your approval first.
 
 Only `version` is required. A key that is not on this page is an error, which is reported with its place and a
-suggestion. A value that would be read differently than it looks is an error, too. `sandbox validate` reports all
-errors at once. `sandbox config` shows the file with all layers and variables resolved, `sandbox plan` shows what `up`
+suggestion. A value that would be read differently than it looks is an error, too. `sandbox validate` reports
+errors together; whether sections fit together is checked for those that are right by themselves. `sandbox config` shows the file with all layers and variables resolved, `sandbox plan` shows what `up`
 would do, and `sandbox add` changes the file in place.
 """
 
