@@ -124,9 +124,11 @@ class _Reading:
 
     def load(self, text: str | bytes) -> Loaded:
         document, layers = self._lay(text)
+        self._stop_without_variables()
         self._variables.project_name = self._project_name(document.data)
         files = ComposeFiles(self._project, self._variables)
         document = Includes(files).resolve(document)
+        self._stop_without_variables()
         self._sources += files.sources
         self._problems += [problem for source in self._sources for problem in source.problems]
         self._problems += [*files.problems, *self._variables.problems]
@@ -154,6 +156,10 @@ class _Reading:
             for key, (part, member) in checked.items()
         ]
         return dataclasses.replace(whole, members=tuple(members)) if members else whole
+
+    def _stop_without_variables(self) -> None:
+        if self._variables.unreadable:
+            raise SandboxfileError(dict.fromkeys(self._variables.unreadable))
 
     def _lay(self, text: str | bytes) -> tuple[Document, tuple[Path, ...]]:
         """Read all layers; returns them as one document, and their paths."""
