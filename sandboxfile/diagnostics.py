@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 from sandboxfile.positions import KeyPath, Position, render_path
 
 _LINE_WIDTH = 100  # longer lines are cut around the caret
+_SHORTEST = 6  # also on a narrower terminal
+_INDENT = "  "
 _VALUE_WIDTH = 60  # longer values are cut in messages
 Severity = Literal["error", "warning"]  # a file with warnings can be used
 
@@ -42,8 +44,11 @@ class Diagnostic:
     line: str | None = None
     severity: Severity = "error"
 
-    def render(self) -> str:
-        """`FILE:LINE:COLUMN: PATH: MESSAGE`, then the line, a caret under the column, and the hint; without colours."""
+    def render(self, columns: int | None = None) -> str:
+        """`FILE:LINE:COLUMN: PATH: MESSAGE`, then the line, a caret under the column, and the hint; without colours.
+
+        On a terminal with so many `columns` the line must not wrap, or the caret would stand under something else.
+        """
         place = printable(self.file)
         if self.position is not None:
             place += f":{self.position.line}:{self.position.column}"
@@ -51,12 +56,13 @@ class Diagnostic:
         kind = "warning: " if self.severity == "warning" else ""
         rows = [f"{place}: {kind}{where}{printable(self.message)}"]
         if self.position is not None and self.line is not None and self.line.strip():
-            rows += _point(self.line, self.position.column)
+            rows += _point(self.line, self.position.column, columns)
         if self.hint:
             rows.append(f"  hint: {printable(self.hint)}")
         return "\n".join(rows)
 
-    __str__ = render
+    def __str__(self) -> str:
+        return self.render()
 
 
 class SandboxfileError(Exception):
@@ -72,12 +78,16 @@ class SandboxfileError(Exception):
         count = len(self.diagnostics)
         file = printable(self.diagnostics[0].file)
         self.brief = f"{file} has {count} problems" if count > 1 else f"{file} has a problem"
-        shown = [diagnostic.render() for diagnostic in self.diagnostics[:_SHOWN_AT_ONCE]]
-        if count > _SHOWN_AT_ONCE:
-            shown.append(f"... and {count - _SHOWN_AT_ONCE} more")
-        self.details = "\n".join(shown)
+        self.details = self.within(None)
         self.hint = self.diagnostics[0].hint if count == 1 else None
         super().__init__(self.brief)
+
+    def within(self, columns: int | None) -> str:
+        """The details for a terminal with so many columns; None for what is no terminal."""
+        shown = [diagnostic.render(columns) for diagnostic in self.diagnostics[:_SHOWN_AT_ONCE]]
+        if len(self.diagnostics) > _SHOWN_AT_ONCE:
+            shown.append(f"... and {len(self.diagnostics) - _SHOWN_AT_ONCE} more")
+        return "\n".join(shown)
 
     def __str__(self) -> str:
         return self.details
@@ -122,14 +132,23 @@ def _visible(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _point(line: str, column: int) -> list[str]:
+def _point(line: str, column: int, columns: int | None) -> list[str]:
     """The line, cut around the column when it is long, and a caret under the column."""
     index = min(column - 1, len(line))
-    start = max(0, index - _LINE_WIDTH // 2) if len(line) > _LINE_WIDTH else 0
-    end = start + _LINE_WIDTH
+    length = _LINE_WIDTH
+    before, after = _cut(line, index, length)
+    while columns is not None and length > _SHORTEST and _width(before + after) > columns - len(_INDENT):
+        length -= 1
+        before, after = _cut(line, index, length)
+    return [f"{_INDENT}{before}{after}".rstrip(), f"{_INDENT}{' ' * _width(before)}^"]
+
+
+def _cut(line: str, index: int, length: int) -> tuple[str, str]:
+    """What is shown of the line before and behind `index`: about so many characters."""
+    start = max(0, index - length // 2) if len(line) > length else 0
+    end = start + length
     before = ("..." if start else "") + _shown(line[start:index])
-    after = _shown(line[index:end]) + ("..." if end < len(line) else "")
-    return [f"  {before}{after}".rstrip(), f"  {' ' * _width(before)}^"]
+    return before, _shown(line[index:end]) + ("..." if end < len(line) else "")
 
 
 def _shown(text: str) -> str:

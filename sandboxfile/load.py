@@ -12,6 +12,7 @@ from typing import Any
 
 from sandboxfile.checks.members import check_together, name_problems, split
 from sandboxfile.checks.references import check_references
+from sandboxfile.checks.remaining import check_remaining
 from sandboxfile.checks.shape import check_shape
 from sandboxfile.compose.files import ComposeFiles
 from sandboxfile.compose.include import KEY, Includes
@@ -134,9 +135,11 @@ class _Reading:
 
     def load(self, text: str | bytes) -> Loaded:
         document, layers = self._lay(text)
+        self._stop_without_variables()
         self._variables.project_name = self._project_name(document.data)
         files = ComposeFiles(self._project, self._variables)
         document = Includes(files).resolve(document)
+        self._stop_without_variables()
         self._sources += files.sources
         self._problems += [problem for source in self._sources for problem in source.problems]
         self._problems += [*files.problems, *self._variables.problems]
@@ -164,6 +167,10 @@ class _Reading:
             for key, (part, member) in checked.items()
         ]
         return dataclasses.replace(whole, members=tuple(members)) if members else whole
+
+    def _stop_without_variables(self) -> None:
+        if self._variables.unreadable:
+            raise SandboxfileError(dict.fromkeys(self._variables.unreadable))
 
     def _lay(self, text: str | bytes) -> tuple[Document, tuple[Path, ...]]:
         """Read all layers; returns them as one document, and their paths."""
@@ -242,6 +249,8 @@ class _Reading:
                 shape = check_shape({**defaults, **_without_extensions(selected.data)})
             if isinstance(shape, Sandbox) and all(problem.severity == "warning" for problem in problems):
                 problems += check_references(shape)
+        else:
+            problems += check_remaining({**defaults, **_without_extensions(document.data)}, problems)
         self._note(document, [*secrets, *problems])
         if not isinstance(shape, Sandbox):
             self._stop()

@@ -41,8 +41,6 @@ def _check_machine(loaded: Loaded) -> Iterator[Diagnostic]:
 
 
 def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
-    from vmm.spec import MOST_MOUNTS
-
     for index, mount in enumerate(loaded.sandbox.mounts):
         place: KeyPath = ("mounts", index, "source")
         try:
@@ -61,8 +59,6 @@ def _check_mounts(loaded: Loaded) -> Iterator[Diagnostic]:
             yield loaded.diagnostic(place, f"{mount.source!r} cannot be read by you")
         elif mount.mode != "clone":
             yield from _check_local(loaded, index)
-    if len(loaded.sandbox.mounts) > MOST_MOUNTS:
-        yield loaded.diagnostic(("mounts", MOST_MOUNTS), f"a machine has room for {MOST_MOUNTS} mounts")
 
 
 def _check_file(loaded: Loaded, index: int, source: Path) -> Iterator[Diagnostic]:

@@ -41,6 +41,7 @@ _OTHERS = {
 }
 _COMPOSE_SECTIONS = {"services", "volumes", "networks", "configs", "secrets", "name", "version", "include"}
 _OF_COMPOSE = {"build", "image", "restart", "depends_on", "healthcheck", "environment", "container_name"}
+_COMPOSE_VERSION = re.compile(r"[23](\.[0-9]+)?")
 _DEV_CONTAINER = {
     "features", "customizations", "forwardPorts", "postCreateCommand", "remoteUser", "dockerComposeFile",
     "workspaceFolder", "onCreateCommand", "containerEnv", "runArgs",
@@ -58,6 +59,7 @@ def other_tool(data: Any) -> str | None:
     services = data.get("services") if keys else None
     entries = list(services.values()) if isinstance(services, Mapping) else []
     of_compose = any(isinstance(entry, Mapping) and _OF_COMPOSE & set(entry) for entry in entries)
+    of_compose = of_compose or ("services" in keys and bool(_COMPOSE_VERSION.fullmatch(str(data.get("version")))))
     if of_compose and all(key in _COMPOSE_SECTIONS or key.startswith("x-") for key in keys):
         return "this looks like a Compose file: services: {include: FILE} takes it, or `sandbox init --from FILE`"
     if len(keys & _DEV_CONTAINER) > 1 or (keys & _DEV_CONTAINER and "image" in keys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -22,12 +22,16 @@ from sandboxfile.sections.model import Sandbox
 from sandboxfile.sections.mounts import Mount
 
 
-def check_references(sandbox: Sandbox) -> list[Problem]:
-    """All problems between the parts of the file."""
-    checks = (
-        *(_mounts, _packages, _endpoints, _ports, _published),
-        *(_depends_on, _cycles, _project_paths, _declared, _absent, _drivers, _pulled),
-    )
+def check_references(sandbox: Sandbox, wrong: Collection[str] = ()) -> list[Problem]:
+    """All problems between the parts of the file.
+
+    Some sections may be `wrong`, and so not in `sandbox`: what they take part in is not checked. With a section of an
+    unknown name, no section is checked against another, since it may be the other one.
+    """
+    unknown = not set(wrong) <= _SECTIONS
+    checks = [
+        check for check, sections in _CHECKS if not set(sections) & set(wrong) and not (unknown and len(sections) > 1)
+    ]
     return [problem for check in checks for problem in check(sandbox)]
 
 
@@ -67,7 +71,7 @@ def _packages(sandbox: Sandbox) -> Iterator[Problem]:
     return _twice((("packages", index), name, f"lists {quote(name)}") for index, name in enumerate(sandbox.packages))
 
 
-def _endpoints(sandbox: Sandbox) -> Iterator[Problem]:
+def _secrets(sandbox: Sandbox) -> Iterator[Problem]:
     for index, endpoint in enumerate(sandbox.endpoints):
         if endpoint.secret is not None and endpoint.secret not in sandbox.secrets:
             hint = (
@@ -79,14 +83,20 @@ def _endpoints(sandbox: Sandbox) -> Iterator[Problem]:
         if not any(endpoint.secret == name for endpoint in sandbox.endpoints):
             hint = f"use it: endpoints: [{{host: ..., secret: {name}}}]"
             yield Problem(("secrets", name), "is used by no endpoint", hint, True, "warning")
+
+
+def _endpoints(sandbox: Sandbox) -> Iterator[Problem]:
     yield from check_presets(sandbox.endpoints)
     yield from check_rules(sandbox.endpoints)
-    yield from check_contradictions(sandbox.endpoints, sandbox.services)
     yield from _twice(
         (("endpoints", index, "as"), endpoint.as_, f"is named {quote(endpoint.as_)}")
         for index, endpoint in enumerate(sandbox.endpoints)
         if endpoint.as_ is not None
     )
+
+
+def _contradictions(sandbox: Sandbox) -> Iterator[Problem]:
+    return check_contradictions(sandbox.endpoints, sandbox.services)
 
 
 def _ports(sandbox: Sandbox) -> Iterator[Problem]:
@@ -95,6 +105,9 @@ def _ports(sandbox: Sandbox) -> Iterator[Problem]:
         for index, port in enumerate(sandbox.ports)
         if port.host is not None
     )
+
+
+def _taken(sandbox: Sandbox) -> Iterator[Problem]:
     # A port that a service publishes appears on the host's loopback under the same number.
     taken = {number: path for path, number, mapping in published(sandbox) if mapping.protocol == "tcp"}
     for index, port in enumerate(sandbox.ports):
@@ -223,3 +236,24 @@ def _known(path: KeyPath, name: str, declared: Iterable[str], section: str) -> I
     if name not in declared:
         hint = did_you_mean(name, declared) or f"add it: {section}: {{{name}: {{}}}}"
         yield Problem(path, f"{quote(name)} is not declared in `{section}`", hint, True)
+
+
+_COMPOSE = ("services", "volumes", "networks", "configs")
+_CHECKS: tuple[tuple[Callable[[Sandbox], Iterable[Problem]], tuple[str, ...]], ...] = (
+    (_mounts, ("mounts",)),
+    (_packages, ("packages",)),
+    (_secrets, ("endpoints", "secrets")),
+    (_endpoints, ("endpoints",)),
+    (_contradictions, ("endpoints", "services")),
+    (_ports, ("ports",)),
+    (_taken, ("ports", "services")),
+    (_published, ("services",)),
+    (_depends_on, ("services",)),
+    (_cycles, ("services",)),
+    (_project_paths, ("services", "configs")),
+    (_declared, _COMPOSE),
+    (_absent, (*_COMPOSE, "setup")),
+    (_drivers, _COMPOSE),
+    (_pulled, ("endpoints", "services")),
+)
+_SECTIONS = frozenset(field.alias or name for name, field in Sandbox.model_fields.items())

@@ -111,11 +111,12 @@ def _explain(details: ErrorDetails, kind: str, path: KeyPath) -> tuple[str, str 
 
 
 def _wrong_type(path: KeyPath, expected: str, value: Any, context: dict[str, Any]) -> tuple[str, str | None]:
-    if value is None:
-        return f"is empty, must be {expected}", "remove the key or fill it"
     short = _SHORT_FORMS.get(context.get("class_name", ""))
     if short:
         expected = f"{short} or a mapping"
+    if value is None:
+        what = "entry" if path and isinstance(path[-1], int) else "key"
+        return f"is empty, must be {expected}", _MISSING_HINTS.get(path, f"remove the {what} or fill it")
     hint = None
     if expected == "a string" and isinstance(value, (int, float, bool)):
         # It is not known any more how a float was written: 1.10 has become 1.1.

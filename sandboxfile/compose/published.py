@@ -73,15 +73,28 @@ def _expand(entry: Any, address: str, host: str, guest: str, protocol: str) -> l
         return [PortMapping(address, None, port, protocol) for port in guest_ports]
     host_ports = _range(entry, host)
     if len(host_ports) != len(guest_ports):
-        message = f"has {len(host_ports)} host ports for {len(guest_ports)} container ports: {quote(entry)}"
+        message = f"has {len(host_ports)} host ports for {len(guest_ports)} container ports: {_written(entry)}"
+        if len(guest_ports) == 1:  # which one Compose takes would differ from one `up` to the next
+            way = f"write one of them, such as {host_ports[0]}:{guest}; Compose would take one that is free"
+            raise ValueError(f"{message}; {way}")
         raise ValueError(f"{message}; both ranges must have the same length")
     pairs = zip(host_ports, guest_ports, strict=True)
     return [PortMapping(address, host_port, guest_port, protocol) for host_port, guest_port in pairs]
 
 
+def _written(entry: Any) -> str:
+    """The entry as the short form has it."""
+    if not isinstance(entry, dict):
+        return quote(entry)
+    published = entry.get("published")
+    return quote(f"{'' if published is None else f'{published}:'}{entry['target']}")
+
+
 def _range(entry: Any, text: str) -> range:
     match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
     if match is None:
+        if isinstance(entry, dict):
+            raise ValueError(f"ports are numbers or ranges, got {quote(text)}; such as {{target: 80, published: 8080}}")
         raise ValueError(f"must be [ADDRESS:][HOST:]CONTAINER[/PROTOCOL], got {quote(entry)}; {_EXAMPLE}")
     first = int(match.group(1))
     last = int(match.group(2) or first)

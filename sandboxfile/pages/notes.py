@@ -15,9 +15,10 @@ the project's directory, and it is committed. Nothing in it runs on the host. Wh
 project's own directory is shown to you, and needs your approval first.
 
 Only `version` is required. A key that is not on this page is an error, which is reported with its place and a
-suggestion. A value that would be read differently than it looks is an error, too. `sandbox validate` reports all
-errors at once. `sandbox config` shows the file with all layers and variables resolved, `sandbox plan` shows what `up`
-would do, and `sandbox add` changes the file in place.
+suggestion. A value that would be read differently than it looks is an error, too. `sandbox validate` reports
+errors together; whether sections fit together is checked for those that are right by themselves. `sandbox config`
+shows the file with all layers and variables resolved, `sandbox plan` shows what `up` would do, and `sandbox add`
+changes the file in place.
 """
 
 NOTES = {
@@ -252,10 +253,10 @@ Sandboxfile itself. There can be at most {MOST_FILES} such files, and all of the
 """,
     "YAML": f"""
 The file is YAML 1.2: only `true` and `false` are booleans; `yes`, `on`, `12:30` and `2024-01-01` are text. A number
-with a leading zero, a duplicate key, a tag other than `!!str`, and an invisible character are errors. Anchors, aliases and merge keys
-work; top-level keys that begin with `x-` are a place for anchors. A file has at most {MAX_BYTES // 1024} KiB, {
-        MAX_VALUES
-    } values and {MAX_DEPTH} levels.
+with a leading zero, a duplicate key, a tag other than `!!str`, and an invisible character are errors. Anchors,
+aliases and merge keys work; top-level keys that begin with `x-` are a place for anchors. A file has at most {
+        MAX_BYTES // 1024
+    } KiB, {MAX_VALUES} values and {MAX_DEPTH} levels.
 """,
     "Editors": """
 [schemas/sandboxfile-1.json](../schemas/sandboxfile-1.json) is the JSON Schema of the file, with a description of every

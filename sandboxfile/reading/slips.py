@@ -13,8 +13,8 @@ from sandboxfile.diagnostics import quote
 from sandboxfile.positions import Position
 from sandboxfile.reading.brackets import explain_brackets
 from sandboxfile.reading.parser import NotYaml, Spot, brackets_and_quotes
+from sandboxfile.reading.utf8 import LINE_BREAK
 
-LINE_BREAK = re.compile(r"\r\n|\n|\r")
 GLUED_DASH = re.compile(r"[ ]*-(?=(?P<word>[^\s-]\S*))")
 
 _ODD_SPACE = re.compile("[\xa0\u1680\u2000-\u200b\u202f\u205f\u3000]")

@@ -27,7 +27,8 @@ from sandboxfile.names import SECTIONS
 from sandboxfile.positions import KeyPath, Position, Positions
 from sandboxfile.reading.parser import NotYaml, parse
 from sandboxfile.reading.scalars import UnusableScalar, resolve_scalar
-from sandboxfile.reading.slips import GLUED_DASH, LINE_BREAK, explain, glued_key
+from sandboxfile.reading.slips import GLUED_DASH, explain, glued_key
+from sandboxfile.reading.utf8 import LINE_BREAK, NotUtf8, decode, end_of
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
@@ -127,27 +128,20 @@ def _decode(text: str | bytes, source: Source) -> str:
     text = (_from_bytes(text, source) if isinstance(text, bytes) else text).removeprefix("\ufeff")
     source.lines = LINE_BREAK.split(text)
     if conflict := _CONFLICT.search(text):
-        position = _end_of(text[: conflict.start()])
+        position = end_of(text[: conflict.start()])
         raise _StopReading(position, "a conflict of a merge is not resolved", "choose one of the two sides")
     if bad := _FORBIDDEN.search(text):
         code = ord(bad.group())
-        raise _StopReading(_end_of(text[: bad.start()]), f"the character U+{code:04X} is invisible and not allowed")
+        raise _StopReading(end_of(text[: bad.start()]), f"the character U+{code:04X} is invisible and not allowed")
     return text
 
 
 def _from_bytes(text: bytes, source: Source) -> str:
     try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = text[: error.start].decode("utf-8")
+        return decode(text)
+    except NotUtf8 as error:
         source.lines = LINE_BREAK.split(text.decode("utf-8", "replace"))
-        message = f"the file is not UTF-8: byte 0x{text[error.start]:02x} cannot be read"
-        raise _StopReading(_end_of(before), message, "save it as UTF-8")
-
-
-def _end_of(text: str) -> Position:
-    lines = LINE_BREAK.split(text)
-    return Position(len(lines), len(lines[-1]) + 1)
+        raise _StopReading(error.position, error.message, error.hint)
 
 
 class _Composer:

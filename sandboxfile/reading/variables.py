@@ -11,6 +11,7 @@ from sandboxfile.diagnostics import Diagnostic, quote
 from sandboxfile.positions import Position
 from sandboxfile.reading.interpolate import BadInterpolation, interpolate
 from sandboxfile.reading.regular_file import LeadsOutError, read_within
+from sandboxfile.reading.utf8 import NotUtf8, decode
 
 FILE_NAME = ".env"
 PROJECT_NAME = "COMPOSE_PROJECT_NAME"
@@ -39,6 +40,7 @@ class Variables:
         self.project_name: str | None = None  # the value of COMPOSE_PROJECT_NAME, whatever else says
         self.read: dict[str, str] = {}
         self.problems: list[Diagnostic] = []
+        self.unreadable: list[Diagnostic] = []  # problems of whole files, of which others would only be consequences
         self.warnings: list[Diagnostic] = []
         self.text = b""
 
@@ -47,6 +49,7 @@ class Variables:
         inner = Variables(self._environment, self._project)
         inner._names, inner._above = names, self
         inner.read, inner.problems, inner.warnings = self.read, self.problems, self.warnings
+        inner.unreadable = self.unreadable
         return inner
 
     @property
@@ -92,13 +95,16 @@ class Variables:
             raw = self.text = read_within(self._project, path, MAX_BYTES)
             if len(raw) > MAX_BYTES:
                 raise OSError(f"it is larger than {MAX_BYTES // 1024} KiB")
-            text = raw.decode("utf-8")
+            text = decode(raw)
             if "\0" in text:
                 raise OSError("it contains a null byte")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             reason = getattr(error, "strerror", None) or str(error)
             hint = "copy it into the project" if isinstance(error, LeadsOutError) else None
-            self.problems.append(Diagnostic(None, (), f"cannot be used: {reason}", hint, label))
+            self.unreadable.append(Diagnostic(None, (), f"cannot be used: {reason}", hint, label))
+            return
+        except NotUtf8 as error:  # without its line, which may hold a secret
+            self.unreadable.append(Diagnostic(error.position, (), error.message, error.hint, label))
             return
         from dotenv.parser import parse_stream  # here, since it takes 5 ms and most projects have no such file
 

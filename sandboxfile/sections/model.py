@@ -11,7 +11,7 @@ from sandboxfile.sections.agents import AgentSandbox
 from sandboxfile.sections.endpoints import Endpoint, SecretName
 from sandboxfile.sections.fields import Grammar, Maybe, Name, OneOf, Part, refuse
 from sandboxfile.sections.machine import Machine, PackageName, SetupStep
-from sandboxfile.sections.mounts import Mount
+from sandboxfile.sections.mounts import MOST_MOUNTS, Mount
 from sandboxfile.sections.ports import Port
 
 ComposeSection = Annotated[dict[str, dict[str, Any]], Field(max_length=200)]
@@ -42,7 +42,7 @@ class Sandbox(Part):
     setup: Annotated[tuple[SetupStep, ...], Field(max_length=100)] = Field(
         default=(), description="Commands that prepare the guest, in order. Each one's result is kept in a snapshot."
     )
-    mounts: Annotated[tuple[Mount, ...], Field(max_length=64)] = Field(
+    mounts: Annotated[tuple[Mount, ...], Field(max_length=MOST_MOUNTS)] = Field(
         default=(), description="Directories of the host in the guest. The first one is the working directory."
     )
     endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=1000)] = Field(

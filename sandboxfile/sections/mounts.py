@@ -25,6 +25,7 @@ from sandboxfile.sections.fields import (
 )
 from sandboxfile.windows import split_windows_mount, windows_path
 
+MOST_MOUNTS = 8  # a machine has room for as many: vmm.spec.MOST_MOUNTS
 # A mount on one of these directories would hide files that the guest itself needs.
 _SYSTEM_TREES = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/var/lib/docker")
 _SYSTEM_DIRECTORIES = (

@@ -13,8 +13,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from sandboxfile.diagnostics import SandboxfileError
-from sandboxfile.positions import KeyPath, Position
+from sandboxfile.diagnostics import Diagnostic, SandboxfileError
+from sandboxfile.positions import KeyPath, Position, render_path
 from sandboxfile.reading.source import Source, read_source
 from sandboxfile.sections.model import Sandbox
 from sandboxfile.writing.notation import Hand
@@ -98,12 +98,27 @@ class _Editor:
 
     def _holder(self) -> Branch:
         """The mapping that contains the section."""
+        if (missing := self._missing()) is not None:
+            raise missing
         branch: Branch | None = self._root
         for segment in self._path[:-1]:
             branch = branch.find(str(segment)) if branch else None
         if branch is None or branch.kind != "mapping" or not branch.entries:
             raise self._refuse()
         return branch
+
+    def _missing(self) -> SandboxfileError | None:
+        """The refusal where the file has no such agent, or whatever else the path leads through."""
+        data = self._source.data
+        for depth, segment in enumerate(self._path[:-1]):
+            if not isinstance(data, dict) or data.get(segment) is None:
+                message = f"there is no {render_path(self._path[:-1])} in the file"
+                hint = f"the file has no `{self._path[0]}`, or an empty one"
+                if depth and isinstance(data, dict):
+                    hint = f"the keys of {render_path(self._path[:depth])} are {', '.join(data)}"
+                return SandboxfileError([Diagnostic(None, (), message, hint, self._file)])
+            data = data[segment]
+        return None
 
     def _refuse(self) -> SandboxfileError:
         position = self._source.positions.of_value(self._path) or Position(1, 1)

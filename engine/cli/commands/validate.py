@@ -25,7 +25,10 @@ Examples:
 @file_options
 @path_argument
 def command(path: Path | None, as_json: bool, files: tuple[Path, ...], assignments: tuple[str, ...]) -> int:
-    """Check a Sandboxfile.yaml: report every problem at once, each with its place. Starts nothing.
+    """Check a Sandboxfile.yaml: report all problems together, each with its place. Starts nothing.
+
+    Whether sections fit together is checked for those that are right by themselves, and whether there is such an agent
+    when all else is right.
 
     `up` checks what depends on this host: its memory, its ports, directories outside the file's own. A file with
     warnings only, such as for what this version cannot run yet, is valid.

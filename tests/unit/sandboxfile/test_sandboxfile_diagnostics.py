@@ -51,6 +51,26 @@ def test_long_lines_are_cut_around_the_caret() -> None:
     assert rows[1][rows[2].index("^") :].startswith("HERE")
 
 
+@pytest.mark.parametrize("columns", [20, 40, 79, 80, 200])
+@pytest.mark.parametrize(
+    "line", ["x" * 60 + "HERE" + "y" * 90, "\u65e5" * 60 + "HERE" + "\u672c" * 90, "HERE" + "y" * 90]
+)
+def test_lines_are_cut_to_the_columns_of_a_terminal(line: str, columns: int) -> None:
+    diagnostic = Diagnostic(Position(1, line.index("HERE") + 1), (), "m", line=line)
+    for text in (diagnostic.render(columns), SandboxfileError([diagnostic]).within(columns)):
+        _, shown, caret = text.split("\n")
+        wide = sum(2 if char in "\u65e5\u672c" else 1 for char in shown)
+        assert wide <= columns
+        before = shown[: shown.index("HERE")]
+        assert caret.index("^") == sum(2 if char in "\u65e5\u672c" else 1 for char in before)
+
+
+def test_without_columns_a_line_is_cut_as_before() -> None:
+    diagnostic = Diagnostic(Position(1, 1), (), "m", line="x" * 100)
+    assert "x" * 100 in diagnostic.render()
+    assert SandboxfileError([diagnostic]).within(None) == str(SandboxfileError([diagnostic]))
+
+
 def test_an_error_lists_all_problems_in_the_order_of_the_file() -> None:
     late = Diagnostic(Position(9, 1), ("b",), "late")
     early = Diagnostic(Position(2, 3), ("a",), "early", "do this")

@@ -390,3 +390,13 @@ def test_a_name_that_is_taken() -> None:
     with pytest.raises(SandboxfileError, match=r":3:3: secrets.github: is there already"):
         add_to(text, [Addition(("secrets",), {"env": "B"}, "github")], FILE)
     assert insert(text, ("secrets",), "other", {"env": "B"}) == text + "  other: {env: B}\n"
+
+
+@pytest.mark.parametrize("agents", ["", "agents:\n  bar: {use: pi}\n", "agents:\n"])
+def test_nothing_is_added_to_an_agent_that_is_not_there(agents: str) -> None:
+    with pytest.raises(SandboxfileError) as caught:
+        append(f'version: "1"\n{agents}', ("agents", "foo", "endpoints"), "a.com")
+    [problem] = caught.value.diagnostics
+    assert problem.message == "there is no agents.foo in the file"
+    hint = "the keys of agents are bar" if "bar" in agents else "the file has no `agents`, or an empty one"
+    assert problem.hint == hint

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxfile import Inputs, SandboxfileError, find, load, parse
+from sandboxfile.positions import render_path
 
 SMALL = 'version: "1"\n'
 
@@ -95,10 +96,10 @@ def test_later_findings_have_the_same_places() -> None:
     assert absent.position == (1, 1)
 
 
-def test_references_wait_for_a_valid_shape() -> None:
+def test_references_of_a_section_wait_until_it_is_right() -> None:
     with pytest.raises(SandboxfileError) as caught:
-        parse(SMALL + "name: NO\nmounts: [.:/w, .:/w]\n", Path("Sandboxfile.yaml"))
-    assert [found.path for found in caught.value.diagnostics] == [("name",)]
+        parse(SMALL + "mounts: [.:/w, .:/w, {source: .}]\npackages: [jq, jq]\n", Path("Sandboxfile.yaml"))
+    assert [found.path for found in caught.value.diagnostics] == [("mounts", 2, "target"), ("packages", 1)]
 
 
 def _modules_after(code: str) -> set[str]:
@@ -136,3 +137,50 @@ def test_the_compose_library_can_be_imported_before_and_after() -> None:
     assert "compose_spec.models" in _modules_after(
         f"{check}\nimport compose_spec\ncompose_spec.PyCompose.from_json('{{\"services\": {{}}}}')"
     )
+
+
+MANY = """version: "1"
+machine: {cpu: 4}
+mounts: [.:/w, ./b:/w]
+endpoints: [{host: a.com, secret: tokn}]
+services:
+  web: {image: a, depends_on: [bd]}
+"""
+
+
+def _messages(text: str) -> list[str]:
+    with pytest.raises(SandboxfileError) as caught:
+        parse(text, Path("/p/Sandboxfile.yaml"))
+    return [f"{render_path(problem.path)}: {problem.message}" for problem in caught.value.diagnostics]
+
+
+def test_what_is_wrong_between_sections_is_told_with_what_is_wrong_in_others() -> None:
+    assert _messages(MANY) == [
+        "machine.cpu: unknown key",
+        "mounts[1].target: is mounted on '/w', as mounts[0].target is",
+        "endpoints[0].secret: the secret 'tokn' is not declared",
+        "services.web.depends_on[0]: there is no service 'bd'",
+    ]
+    assert len(_messages(MANY.removeprefix('version: "1"\n'))) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "only"),
+    [
+        ("secrets: {tokn: {evn: X}}\nendpoints: [{host: a.com, secret: tokn}]", "secrets.tokn.evn: unknown key"),
+        ("secret: {tokn: {env: X}}\nendpoints: [{host: a.com, secret: tokn}]", "secret: unknown key"),
+        ("volumes: [a]\nservices: {web: {image: a, volumes: ['a:/x']}}", "volumes: must be a mapping, got a list"),
+        (
+            "profiles: 1\nservices: {a: {image: a, depends_on: [b]}, b: {image: b, profiles: [x]}}",
+            "profiles: must be a",
+        ),
+    ],
+)
+def test_nothing_is_told_that_only_follows(text: str, only: str) -> None:
+    [message] = _messages(f'version: "1"\n{text}\n')
+    assert message.startswith(only)
+
+
+def test_a_machine_has_room_for_few_mounts() -> None:
+    mounts = ", ".join(f"./{n}:/m{n}" for n in range(9))
+    assert _messages(f'version: "1"\nmounts: [{mounts}]\n') == ["mounts: must have at most 8 entries"]

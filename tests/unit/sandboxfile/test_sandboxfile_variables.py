@@ -199,3 +199,9 @@ def test_secrets_themselves_are_not_interpolated(tmp_path: Path) -> None:
 def test_a_value_is_never_shown_in_a_message_of_another_place(tmp_path: Path) -> None:
     text = problems(tmp_path, "agent: {command: sh, env: {A: $PW}}\nmachine: {cpus: 0}", PW="hunter2")
     assert "hunter2" not in text
+
+
+def test_a_file_of_variables_that_is_not_utf8_is_told_with_its_place_alone(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"# one\nA=\xe9t\xe9\n")
+    text = problems(tmp_path, "name: ${A}\nmachine: {memory: '${B}'}")
+    assert text == ".env:2:3: the file is not UTF-8: byte 0xe9 cannot be read\n  hint: save it as UTF-8"
