@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +49,6 @@ def of_file(problems: Iterable[Diagnostic]) -> str:
 
 def of_error(message: str, details: object, hint: str | None) -> str:
     """The document for any other error: one of `diagnostics`, which has no place in a file, but may have `details`."""
-    row: dict[str, Any] = {"file": None, "severity": "error", "line": None, "column": None, "path": []}
-    row |= {"message": message, "hint": hint, "details": None if details is None else str(details)}
-    return json.dumps({"diagnostics": [row]}, indent=2)
+    from engine.cli.validation import error_to_json
+
+    return json.dumps({"diagnostics": [error_to_json(message, details, hint)]}, indent=2)

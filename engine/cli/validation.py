@@ -22,12 +22,22 @@ def validate(
 ) -> int:
     """Check a file, print the problems and return the exit code.
 
-    Raises EngineError where there is no file. For a bad file, without `as_json`, raises SandboxfileError.
+    Without `as_json`, raises EngineError where there is no file, and SandboxfileError for a bad one.
     """
     from engine.cli.showing.findings import show
+    from engine.errors import EngineError
     from engine.lifecycle.validate import check_file
 
-    checked = check_file(path, files, assignments)
+    try:
+        checked = check_file(path, files, assignments)
+    except EngineError as error:
+        if not as_json:
+            raise
+        import json
+
+        row = error_to_json(error.brief, error.details, error.hint)
+        print(json.dumps({"file": None if path is None else str(path), "valid": False, "diagnostics": [row]}, indent=2))
+        return error.exit_code
     if as_json:
         import json
 
@@ -55,3 +65,9 @@ def to_json(problem: Diagnostic) -> dict[str, Any]:
         "message": problem.message,
         "hint": problem.hint,
     }
+
+
+def error_to_json(message: str, details: object, hint: str | None) -> dict[str, Any]:
+    """The same for an error that is about no place in a file, but may have `details`."""
+    row: dict[str, Any] = {"file": None, "severity": "error", "line": None, "column": None, "path": []}
+    return row | {"message": message, "hint": hint, "details": None if details is None else str(details)}

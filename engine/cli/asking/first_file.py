@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.starter.starting import PARTS, Choices, Start, existing, look, write
 from engine.starter.templates import Template, list_templates, read_template, template_names
 from engine.starter.writing import LOCAL_LAYER, ignore_local_layer, ignores_local_layer
 from sandboxfile.diagnostics import did_you_mean
+from sandboxfile.load import FILE_NAMES
 from sandboxfile.writing.notation import Hand
 
 _MOST_SHOWN = 20
@@ -159,7 +161,10 @@ def _ask_part(part: str, rows: list[Proposal]) -> bool:
 def _ignore(start: Start, wishes: FirstFileWishes, asks: bool) -> bool:
     """Add the local layer to .gitignore where the user wants that; return whether it was added."""
     project = start.path.absolute().parent
-    if wishes.gitignore is False or ignores_local_layer(project) is not False:
+    ignores = ignores_local_layer(project)
+    if wishes.gitignore and ignores is None:
+        click.echo(f"note: {LOCAL_LAYER} is not added: there is no .gitignore that can be read", err=True)
+    if wishes.gitignore is False or ignores is not False:
         return False
     text = f"Add {LOCAL_LAYER}, for settings of your own, to .gitignore?"
     if wishes.gitignore or (asks and click.confirm(text, default=True, err=True)):
@@ -237,8 +242,18 @@ def _show_next(start: Start, text: str, ignored: bool) -> None:
     for name, secret in sandbox.secrets.items():
         if secret.env and secret.env not in os.environ:
             click.echo(f"note: its secret {name}: `sandbox secret set {name}`, or set {secret.env} in your environment")
+    where = _named(start.path)
+    rows = [(f"sandbox validate{where}", "check it when you have edited it"), (f"sandbox up{where}", "start it")]
     click.echo("next:")
-    click.echo(align([("sandbox validate", "check it when you have edited it"), ("sandbox up", "start it")], "  "))
+    click.echo(align(rows, "  "))
+
+
+def _named(path: Path) -> str:
+    """What a command needs to find the file from here: nothing, a directory, or its own name."""
+    if path.name not in FILE_NAMES:
+        return f" {shlex.quote(os.path.relpath(path))}"
+    directory = os.path.relpath(path.absolute().parent)
+    return "" if directory == "." else f" {shlex.quote(directory)}"
 
 
 def _to_json(start: Start, choices: Choices, wishes: FirstFileWishes, text: str, ignored: bool) -> dict[str, Any]:

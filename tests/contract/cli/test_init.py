@@ -275,3 +275,19 @@ def test_what_listing_costs(sandbox: CommandLine, tmp_path: Path) -> None:
         check=True,
     )
     assert not {"pydantic", "ruamel", "networkx"} & set(done.stdout.split())
+
+
+def test_what_comes_next_names_a_file_elsewhere(sandbox: CommandLine) -> None:
+    (sandbox.project / "a b").mkdir()
+    for where, named in (("a b", " 'a b'"), ("foo.yaml", " foo.yaml"), (".", "")):
+        said = sandbox("init", "shell", where, "--yes").out
+        assert [line.split("  ")[1] for line in said.splitlines()[-2:]] == [
+            f"sandbox validate{named}",
+            f"sandbox up{named}",
+        ]
+        assert sandbox("validate", *([where] if named else [])).code == 0
+
+
+def test_a_gitignore_that_is_not_there_is_told(sandbox: CommandLine) -> None:
+    ran = sandbox("init", "shell", "--yes", "--gitignore")
+    assert ran.code == 0 and "note: Sandboxfile.local.yaml is not added: there is no .gitignore" in ran.err

@@ -120,3 +120,10 @@ def test_no_room_for_the_document(sandbox: CommandLine) -> None:
                 timeout=DEADLINE_S,
             )
         assert done.returncode in (1, 2) and "Traceback" not in done.stderr
+
+
+def test_validate_says_the_same_keys_without_a_file(sandbox: CommandLine) -> None:
+    ran = sandbox("validate", "--json", "nowhere")
+    told = json.loads(ran.out)
+    assert ran.code == 2 and (told["file"], told["valid"]) == ("nowhere", False)
+    assert "nowhere" in told["diagnostics"][0]["message"]
