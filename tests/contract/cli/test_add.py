@@ -230,7 +230,7 @@ def test_one_agent_of_several(sandbox: CommandLine) -> None:
     assert sandbox("add", "endpoint", "npm", "--agent", "two").code == 0
     assert path.read_text().endswith("    command: b\n    endpoints:\n      - npm\n")
     ran = sandbox("add", "endpoint", "npm", "--agent", "three")
-    assert ran.code == 2 and "nothing can be added here" in ran.err
+    assert ran.code == 2 and "there is no agents.three in the file" in ran.err
 
 
 @pytest.mark.parametrize(
