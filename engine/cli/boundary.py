@@ -80,7 +80,7 @@ def show(error: BaseException) -> int:
         if json_errors := _wanted_json():
             _print_document(json_errors.of_file(error.diagnostics))
         else:
-            print(_redacted(str(error)), file=sys.stderr)
+            print(_redacted(_within_terminal(error)), file=sys.stderr)
         return BAD_USAGE
     if isinstance(error, FileNotFoundError):
         error = _without_directory(error)
@@ -145,6 +145,13 @@ def _print_document(text: str) -> None:
         raise
     except OSError:
         _discard_output()
+
+
+def _within_terminal(error: Any) -> str:
+    """The problems of a bad file, so that no line of it wraps where somebody reads it."""
+    from engine.cli.showing.emphasis import columns_of
+
+    return str(error.within(columns_of(sys.stderr)))
 
 
 def _wanted_json() -> Any:

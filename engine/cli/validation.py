@@ -22,22 +22,12 @@ def validate(
 ) -> int:
     """Check a file, print the problems and return the exit code.
 
-    Without `as_json`, raises EngineError where there is no file, and SandboxfileError for a bad one.
+    Raises EngineError where there is no file. For a bad file, without `as_json`, raises SandboxfileError.
     """
     from engine.cli.showing.findings import show
-    from engine.errors import EngineError
     from engine.lifecycle.validate import check_file
 
-    try:
-        checked = check_file(path, files, assignments)
-    except EngineError as error:
-        if not as_json:
-            raise
-        import json
-
-        row = error_to_json(error.brief, error.details, error.hint)
-        print(json.dumps({"file": None if path is None else str(path), "valid": False, "diagnostics": [row]}, indent=2))
-        return error.exit_code
+    checked = check_file(path, files, assignments)
     if as_json:
         import json
 

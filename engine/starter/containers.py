@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from engine.starter.including import include_problems, note_variables
@@ -58,13 +58,15 @@ def _override(project: Project, name: str) -> list[Source]:
     return [source] if source.readable and isinstance(source.data, dict) else []
 
 
-def propose_images(project: Project, found: Findings, source: Source, directory: str, without: str = "") -> None:
+def propose_images(
+    project: Project, found: Findings, source: Source, directory: str, without: Collection[str] = ()
+) -> None:
     """Propose endpoints for the images that services, except `without`, use or are built from.
 
     The Compose file is in `directory`.
     """
     for service, entry in table(source.data, "services").items():
-        if service == without:
+        if service in without:
             continue
         build = entry.get("build") if isinstance(entry, dict) else None
         if build is None:

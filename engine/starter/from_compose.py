@@ -46,14 +46,15 @@ def convert_compose(conversion: Conversion, path: Path) -> None:
         note_variables(found, file)
         if "version" in data:
             conversion.leave_out(("version",), _NOT_CARRIED["version"])
+        left_out = []
     else:
         found.variables.clear()
-        _copy(conversion, path, seen)
+        left_out = [name for section, name in _copy(conversion, path, seen) if section == "services"]
         note_variables(found, conversion.source.file)
     for service, entry in table(data, "services").items():
         _note_absolute(conversion, service, entry)
     project = Project(conversion.target, found.note)
-    propose_images(project, found, conversion.source, conversion.relative(".").removeprefix("./"))
+    propose_images(project, found, conversion.source, conversion.relative(".").removeprefix("./"), left_out)
 
 
 def _name(conversion: Conversion, seen: str) -> None:
@@ -64,8 +65,11 @@ def _name(conversion: Conversion, seen: str) -> None:
         conversion.found.propose("name", made, f"{seen}: name")
 
 
-def _copy(conversion: Conversion, path: Path, seen: str) -> None:
-    """Propose the services, and what they use, one by one. An entry with a problem is left out as a whole."""
+def _copy(conversion: Conversion, path: Path, seen: str) -> list[tuple[str, str]]:
+    """Propose the services, and what they use, one by one. An entry with a problem is left out as a whole.
+
+    Returns the entries that are left out, each as its section and its name.
+    """
     data = copy.deepcopy(conversion.data)
     if (directory := conversion.relative(".")) != ".":
         rebase(data, directory.removeprefix("./"), conversion.target)
@@ -96,6 +100,7 @@ def _copy(conversion: Conversion, path: Path, seen: str) -> None:
     for section, entries in kept.items():
         for entry, value in entries.items():
             conversion.found.propose((section, entry), value, seen)
+    return [(str(section), str(name)) for section, name, *_ in removed]
 
 
 def _to_remove(problems: Iterable[Diagnostic], kept: dict[str, dict[str, Any]]) -> dict[KeyPath, list[Diagnostic]]:

@@ -158,7 +158,7 @@ def _compose(conversion: Conversion) -> None:
     if own is not None:
         _replace_service(conversion, own, [table(source.data, "services") for source in sources])
     for source in sources:
-        propose_images(project, conversion.found, source, posixpath.dirname(source.file), without=own or "")
+        propose_images(project, conversion.found, source, posixpath.dirname(source.file), without=[own] if own else ())
 
 
 def _replace_service(conversion: Conversion, name: str, services: list[dict[str, Any]]) -> None:

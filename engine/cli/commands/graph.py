@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from engine.cli.json_errors import note_json
 from engine.cli.options import file_options, json_option, path_argument
 from engine.cli.suggestions import complete_agents
 from engine.errors import EngineError
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from engine.drawing.picture import Picture, State
 
 FORMATS = ("text", "dot", "mermaid", "svg", "json")
+
+
+def _note_format(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Errors are JSON where the output would be."""
+    note_json(ctx, param, value == "json")
+    return value
 
 
 @click.command(
@@ -31,7 +38,13 @@ Examples:
 """,
 )
 @click.option(
-    "--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True, help="The output format."
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="The output format.",
+    callback=_note_format,
 )
 @json_option("The same as --format json: `sandboxes` with `parts`.")
 @click.option(

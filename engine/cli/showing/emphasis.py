@@ -18,3 +18,11 @@ def emphasize(text: str, colour: str, stream: TextIO) -> str:
     import click
 
     return click.style(text, fg=colour, bold=True)
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """How wide the terminal is that the stream writes to; None where it is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None

@@ -126,4 +126,9 @@ def test_validate_says_the_same_keys_without_a_file(sandbox: CommandLine) -> Non
     ran = sandbox("validate", "--json", "nowhere")
     told = json.loads(ran.out)
     assert ran.code == 2 and (told["file"], told["valid"]) == ("nowhere", False)
-    assert "nowhere" in told["diagnostics"][0]["message"]
+    assert "nowhere" in told["diagnostics"][0]["message"] and told["diagnostics"][0]["message"] in ran.err
+
+
+def test_a_format_of_json_has_json_errors_too(sandbox: CommandLine) -> None:
+    sandbox.file(BAD)
+    assert sandbox("graph", "--format", "json").out == sandbox("graph", "--json").out != ""

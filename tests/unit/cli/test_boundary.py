@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from engine.cli.boundary import guarded
 from engine.errors import EngineError
 from engine.secrets.redaction import hold
-from sandboxfile import Diagnostic, SandboxfileError
+from sandboxfile import Diagnostic, SandboxfileError, parse
 from vmm.errors import VmmError
 
 
@@ -125,3 +127,18 @@ def test_what_shows_errors_cannot_be_loaded_itself() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and done.stderr.startswith("error: this command could not be loaded: "), done.stderr
     assert "Too many open files" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_line_of_a_bad_file_fits_into_the_terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check() -> None:
+        text = 'version: "1"\nmachine: {memory: 4GiB, cpus: 2, disk: 40GiB, wrong: "a long value of it"}\n'
+        parse(text, Path("Sandboxfile.yaml"))
+
+    assert guarded(check) == 2
+    assert '"a long value of it"' in (whole := capfd.readouterr().err)
+    monkeypatch.setattr(os, "get_terminal_size", lambda stream: os.terminal_size((40, 24)))
+    assert guarded(check) == 2
+    place, line, caret, *_ = capfd.readouterr().err.splitlines()
+    assert whole.startswith(place) and len(line) <= 40 and line[caret.index("^") :].startswith("wrong")

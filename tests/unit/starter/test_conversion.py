@@ -85,6 +85,12 @@ def test_compose_elsewhere(tmp_path: Path) -> None:
     assert done.listed == {"services.a": "left out whole: nonsense: unknown key"}
 
 
+def test_nothing_is_reached_for_a_service_that_is_left_out(tmp_path: Path) -> None:
+    text = "services: {a: {image: postgres, nonsense: 1}, b: {image: ghcr.io/x/y}}"
+    done = Converted(written(tmp_path, {"compose.yaml": text}, "compose.yaml"))
+    assert set(done.sandbox.services) == {"b"} and "docker-hub" not in done.text and "ghcr" in done.text
+
+
 def test_compose_whose_paths_lead_up(tmp_path: Path) -> None:
     source = written(tmp_path, {"docker/compose.yaml": "services: {a: {build: ..}}", "Dockerfile": ""}, "docker")
     done = Converted(source / "compose.yaml")
