@@ -95,7 +95,7 @@ def _copy(conversion: Conversion, path: Path, seen: str) -> list[tuple[str, str]
         kept = {}
     for place, reasons in removed.items():
         _leave_out(conversion, place, reasons)
-    for section, entry in _unused([data[section][entry] for section, entry in removed], kept):
+    for section, entry in _unused([data[str(section)][entry] for section, entry in removed], kept):
         del kept[section][entry]
         conversion.leave_out((section, entry), "only what is left out uses it")
     if removed:
