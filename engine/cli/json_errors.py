@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sandboxfile import Diagnostic
 
 _wanted = False
+_common: dict[str, Any] = {}  # what each document of the command has, besides its diagnostics
+_FORMAT = ("--format", "json")
 
 
 def note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -23,10 +26,33 @@ def note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     return value
 
 
+def note_format(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The same for an option --format."""
+    note_json(ctx, param, value == "json")
+    return value
+
+
+def note_validity(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """The same for a command whose documents say of which `file` they are and whether it is `valid`, in any case."""
+    if value:
+        _common.update(file=None, valid=False)
+    return note_json(ctx, param, value)
+
+
+def note_file(file: str) -> None:
+    """The `file` of such documents is known."""
+    _common.update(file=file)
+
+
 def note_unread(ctx: click.Context | None) -> None:
     """The same for a command line that could not be read to its end: its mistake may stand before --json."""
-    if ctx is not None and any(param.name == "as_json" for param in ctx.command.params):
-        note_json(ctx, ctx.command.params[0], "--json" in sys.argv)
+    if ctx is None:
+        return
+    for param in ctx.command.params:
+        if param.callback is not None and param.name == "as_json" and "--json" in sys.argv:
+            param.callback(ctx, param, True)
+        elif param.callback is note_format and ("--format=json" in sys.argv or _FORMAT in pairwise(sys.argv)):
+            param.callback(ctx, param, "json")
 
 
 def is_json_wanted() -> bool:
@@ -38,6 +64,7 @@ def note_answered() -> None:
     """The document is printed: whoever reads it gets no second one, and further errors are text for people."""
     global _wanted
     _wanted = False
+    _common.clear()
 
 
 def of_file(problems: Iterable[Diagnostic]) -> str:
@@ -51,4 +78,4 @@ def of_error(message: str, details: object, hint: str | None) -> str:
     """The document for any other error: one of `diagnostics`, which has no place in a file, but may have `details`."""
     from engine.cli.validation import error_to_json
 
-    return json.dumps({"diagnostics": [error_to_json(message, details, hint)]}, indent=2)
+    return json.dumps({**_common, "diagnostics": [error_to_json(message, details, hint)]}, indent=2)

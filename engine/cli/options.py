@@ -65,10 +65,10 @@ def detach_keys_option(function: F) -> F:
     )(function)
 
 
-def json_option(text: str) -> Callable[[F], F]:
-    """The option --json, with `text` as its help."""
+def json_option(text: str, note: Callable[..., bool] = note_json) -> Callable[[F], F]:
+    """The option --json, with `text` as its help; `note` remembers that it was given."""
     # It is read before the other options: their mistakes are errors for whoever reads JSON, too.
-    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=note_json, help=text)
+    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=note, help=text)
 
 
 def follow_option(function: F) -> F:

@@ -77,7 +77,9 @@ def _locate(path: Path | None) -> Path:
         file, where = path, ""
     else:
         check_relative(path)
-        hint = "PATH is a directory or a file; a service of the file is no PATH, and --profile chooses some"
+        hint = "PATH is a directory or a file"
+        if path.name == str(path) and not path.suffix:  # as Compose would have it: `sandbox up db`
+            hint += "; a service of the file is no PATH, and --profile chooses some"
         raise EngineError(f"{path} does not exist", hint=hint, exit_code=2)
     if file is None:
         hint = _misspelt(path or here()) or _FIRST_ONE

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from engine.starter.conversion import in_words_of_any_file
 from engine.starter.including import include_problems, note_variables
 from engine.starter.programs import propose_fetching
 from engine.starter.project_tree import Project, table, word
@@ -42,7 +43,8 @@ def look(project: Project, found: Findings) -> None:
             for each in sources:
                 propose_images(project, found, each, posixpath.dirname(name))
         else:
-            reason = source.problems[0].message if source.problems else "it has no services"
+            problems = in_words_of_any_file(source.problems)
+            reason = problems[0].message if problems else "it has no services"
             found.note(f"{name} was not taken over: {reason}")
     elif project.text("Dockerfile") is not None:
         found.propose(("services", "app"), {"build": "."}, "from Dockerfile", active=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.starter.jsonc import read_jsonc
 from engine.starter.proposals import Findings, LeftOut
-from sandboxfile import SandboxfileError
+from sandboxfile import Diagnostic, SandboxfileError
 from sandboxfile.positions import KeyPath, render_path
 from sandboxfile.reading.interpolate import escape
 from sandboxfile.reading.regular_file import read_regular_file
@@ -69,8 +71,26 @@ def read_foreign(path: Path) -> Source:
         else read_source(raw, name, compose=True)
     )
     if source.problems:
-        raise SandboxfileError(source.problems)
+        raise SandboxfileError(in_words_of_any_file(source.problems))
     return source
+
+
+def in_words_of_any_file(problems: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """The problems of a file of another tool, without what the reader says for the sake of a Sandboxfile."""
+    # What it says is asked of it: so nothing here is left behind when its words change.
+    ours = {read_source(text, "").problems[0].message: message for text, message in _SPOKEN.items()}
+    return [
+        dataclasses.replace(problem, message=ours[problem.message], hint=None) if problem.message in ours else problem
+        for problem in problems
+    ]
+
+
+# A text with a problem -> what is wrong with it in a file of any tool.
+_SPOKEN = {
+    "": "the file is empty",
+    "[]": "the file must be a mapping",
+    "{}\n---\n{}\n": "a second document begins here",
+}
 
 
 def literal(value: Any) -> str:

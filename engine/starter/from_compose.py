@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +95,33 @@ def _copy(conversion: Conversion, path: Path, seen: str) -> list[tuple[str, str]
         kept = {}
     for place, reasons in removed.items():
         _leave_out(conversion, place, reasons)
+    for section, entry in _unused([data[str(section)][entry] for section, entry in removed], kept):
+        del kept[section][entry]
+        conversion.leave_out((section, entry), "only what is left out uses it")
     if removed:
         _note_parent(conversion, path)
     for section, entries in kept.items():
         for entry, value in entries.items():
             conversion.found.propose((section, entry), value, seen)
     return [(str(section), str(name)) for section, name, *_ in removed]
+
+
+def _unused(removed: Iterable[Any], kept: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """The volumes, networks and configs that something of `removed` names, and no service of `kept`."""
+    named, used = (set(_names(list(each))) for each in (removed, kept.get("services", {}).values()))
+    others = [(section, entry) for section in kept if section != "services" for entry in kept[section]]
+    return [(section, entry) for section, entry in others if entry in named - used]
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Every text below `value` that may be the name of something, as `data` in `data:/var/lib`."""
+    if isinstance(value, str):
+        yield value.partition(":")[0]
+    elif isinstance(value, dict):
+        yield from (str(key) for key in value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for each in inner:
+        yield from _names(each)
 
 
 def _to_remove(problems: Iterable[Diagnostic], kept: dict[str, dict[str, Any]]) -> dict[KeyPath, list[Diagnostic]]:

@@ -101,15 +101,38 @@ def convert_devcontainer(conversion: Conversion) -> None:
         "runArgs": lambda key: _run_arguments(conversion),
         **{key: lambda key: None for key in (*_SILENT, *_SETUP)},
     }
+    odd = [key for key, value in conversion.data.items() if not _is_usual(key, value)]
+    for key in odd:
+        conversion.leave_out((key,), f"it is no {' or '.join(_KINDS[kind] for kind in _USUAL[key])}")
     _workspace(conversion)
-    for key in conversion.data:
+    for key, value in conversion.data.items():
         if key in convert:
-            convert[key](key)
+            if key not in odd and value is not None:
+                convert[key](key)
         else:
             conversion.leave_out((key,), _NOT_CARRIED.get(key, "it is no property that is known here"))
     for key in _SETUP:  # in the order in which they run
-        if key in conversion.data:
+        if key in conversion.data and key not in odd:
             _command(conversion, key, conversion.data[key])
+
+
+_KINDS: dict[type, str] = {str: "text", list: "list", dict: "mapping", int: "number"}
+# The kinds of value that the format has for each property that is carried over.
+_USUAL: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "service", "workspaceFolder", "remoteUser", "containerUser"), (str,)),
+    **dict.fromkeys(("features", "containerEnv", "remoteEnv", "hostRequirements"), (dict,)),
+    **dict.fromkeys(("mounts", "runArgs"), (list,)),
+    **dict.fromkeys(("forwardPorts", "appPort"), (int, str, list)),
+    **dict.fromkeys(_SETUP, (str, list, dict)),
+    "dockerComposeFile": (str, list),
+}
+
+
+def _is_usual(key: str, value: Any) -> bool:
+    """Whether the value is of a kind that the property has. null is nothing, and no mistake."""
+    if key not in _USUAL or value is None:
+        return True
+    return isinstance(value, _USUAL[key]) and not isinstance(value, bool)
 
 
 def _name(conversion: Conversion) -> None:
@@ -120,9 +143,9 @@ def _name(conversion: Conversion) -> None:
 def _workspace(conversion: Conversion) -> None:
     """Propose to mount the project at the path of `workspaceFolder`, which its commands may use."""
     folder = conversion.data.get("workspaceFolder")
-    if folder is None:
+    if not isinstance(folder, str):
         return
-    text = str(folder).replace("${localWorkspaceFolderBasename}", conversion.target.name)
+    text = folder.replace("${localWorkspaceFolderBasename}", conversion.target.name)
     target = guest_path(text)
     if target is None or "$" in target:
         conversion.leave_out(("workspaceFolder",), f"the project is mounted on {TARGET}")
@@ -208,6 +231,8 @@ def _command(conversion: Conversion, key: str, value: Any) -> None:
         for name, item in value.items():
             if isinstance(item, (str, list)):
                 _step(conversion, (key, name), item)
+            elif item is not None:
+                conversion.leave_out((key, name), "it is no text or list")
     elif isinstance(value, (str, list)) and value:
         _step(conversion, (key,), value)
 
@@ -278,6 +303,8 @@ def _environment(conversion: Conversion, key: str) -> None:
         if text is None:
             if value is None:
                 conversion.leave_out(path, "a variable cannot be unset")
+            elif isinstance(value, (dict, list)):
+                conversion.leave_out(path, "it is no text")
         elif not _ENVIRONMENT_NAME.fullmatch(name):
             conversion.leave_out(path, "it is no name of a variable")
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.json_errors import note_json
+from engine.cli.json_errors import note_format
 from engine.cli.options import file_options, json_option, path_argument
 from engine.cli.suggestions import complete_agents
 from engine.errors import EngineError
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from engine.drawing.picture import Picture, State
 
 FORMATS = ("text", "dot", "mermaid", "svg", "json")
-
-
-def _note_format(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Errors are JSON where the output would be."""
-    note_json(ctx, param, value == "json")
-    return value
 
 
 @click.command(
@@ -44,7 +38,8 @@ Examples:
     default="text",
     show_default=True,
     help="The output format.",
-    callback=_note_format,
+    is_eager=True,
+    callback=note_format,
 )
 @json_option("The same as --format json: `sandboxes` with `parts`.")
 @click.option(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from engine.cli.json_errors import note_answered
+from engine.cli.json_errors import note_file, note_validity
 from engine.cli.options import file_options, json_option, path_argument
 
 
@@ -22,7 +21,8 @@ Examples:
 """,
 )
 @json_option(
-    "Machine-readable: `file`, `valid` and `diagnostics`, each with file, line, column, path, message and hint."
+    "Machine-readable: `file`, `valid` and `diagnostics`, each with file, line, column, path, message and hint.",
+    note_validity,
 )
 @file_options
 @path_argument
@@ -35,15 +35,8 @@ def command(path: Path | None, as_json: bool, files: tuple[Path, ...], assignmen
     `up` checks what depends on this host: its memory, its ports, directories outside the file's own. A file with
     warnings only, such as for what this version cannot run yet, is valid.
     """
-    from engine.cli.validation import error_to_json, validate
-    from engine.errors import EngineError
+    from engine.cli.validation import validate
 
-    try:
-        return validate(path, as_json, files, assignments)
-    except EngineError as error:
-        if as_json:
-            row = error_to_json(error.brief, error.details, error.hint)
-            file = None if path is None else str(path)
-            click.echo(json.dumps({"file": file, "valid": False, "diagnostics": [row]}, indent=2))
-            note_answered()
-        raise
+    if path is not None:
+        note_file(str(path))
+    return validate(path, as_json, files, assignments)

@@ -230,6 +230,14 @@ def test_an_unreadable_file(sandbox: CommandLine, layout: Layout) -> None:
     assert_nothing_has_begun(sandbox, layout)
 
 
+def test_a_path_that_leads_nowhere(sandbox: CommandLine) -> None:
+    """What is said of services is said of what could be one."""
+    for path in ("nope.yaml", "docs/x", "./db.yml"):
+        ran = sandbox("validate", path)
+        assert ran.code == 2 and "does not exist" in ran.err and "service" not in ran.err, ran.err
+    assert "a service of the file is no PATH" in sandbox("plan", "db").err
+
+
 @pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
 def test_something_else_under_the_files_name(kind: str, sandbox: CommandLine, layout: Layout) -> None:
     path = sandbox.project / "Sandboxfile.yaml"

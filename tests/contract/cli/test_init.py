@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 import pexpect
@@ -11,6 +12,7 @@ import pytest
 from cli_world import DEADLINE_S, CommandLine
 
 from engine.starter.templates import template_names
+from sandboxfile import parse
 
 PACKAGE = {"package.json": "{}", "package-lock.json": "{}"}
 
@@ -291,3 +293,15 @@ def test_what_comes_next_names_a_file_elsewhere(sandbox: CommandLine) -> None:
 def test_a_gitignore_that_is_not_there_is_told(sandbox: CommandLine) -> None:
     ran = sandbox("init", "shell", "--yes", "--gitignore")
     assert ran.code == 0 and "note: Sandboxfile.local.yaml is not added: there is no .gitignore" in ran.err
+
+
+def test_the_tutorial_shows_what_init_says_and_writes(sandbox: CommandLine) -> None:
+    tutorial = (Path(__file__).parents[3] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    said, _, rest = tutorial.partition("    wrote Sandboxfile.yaml ")[2].partition("\n\n")
+    shown = rest.partition("```yaml\n")[2].partition("```")[0]
+    (sandbox.project / "requirements.txt").write_text("flask\n")
+    (sandbox.project / "app.py").write_text("import flask\n")
+    ran = sandbox("init", "shell", "--yes")
+    assert ran.out.startswith(textwrap.dedent(f"    wrote Sandboxfile.yaml {said}\n"))
+    path = sandbox.project / "Sandboxfile.yaml"
+    assert parse(shown, path).sandbox == parse(path.read_text(), path).sandbox

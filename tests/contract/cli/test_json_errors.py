@@ -106,6 +106,28 @@ def test_a_mistake_of_the_command_line(sandbox: CommandLine) -> None:
     assert sandbox("plan", "--bogus").out == ""
 
 
+def test_validate_always_says_whether_the_file_is_valid(sandbox: CommandLine) -> None:
+    """Also where there is no file, or the command line is wrong: whoever asks for `valid` gets an answer."""
+    for argv in ((), ("nope.yaml",), ("--bogus",), ("--set", "x")):
+        ran = sandbox("validate", *argv, "--json")
+        document = json.loads(ran.out)
+        assert ran.code == 2 and set(document) == {"file", "valid", "diagnostics"}, argv
+        assert document["valid"] is False and document["diagnostics"][0]["message"], argv
+    sandbox.file(BAD)
+    document = json.loads(sandbox("validate", "--json").out)
+    assert document["valid"] is False and document["file"] == str(sandbox.project / "Sandboxfile.yaml")
+
+
+def test_the_format_json_is_the_same_as_the_option(sandbox: CommandLine) -> None:
+    for text in (None, BAD):
+        if text is not None:
+            sandbox.file(text)
+        for argv in (("--format", "json"), ("--format=json",), ("--format", "json", "--bogus")):
+            ran = sandbox("graph", *argv)
+            assert ran.code == 2 and json.loads(ran.out)["diagnostics"], argv
+        assert sandbox("graph", "--format", "dot").out == ""
+
+
 def test_no_room_for_the_document(sandbox: CommandLine) -> None:
     sandbox.file(BAD)
     for argv in (("plan", "--json"), ("stats", "nobody", "--json")):

@@ -91,6 +91,49 @@ def test_nothing_is_reached_for_a_service_that_is_left_out(tmp_path: Path) -> No
     assert set(done.sandbox.services) == {"b"} and "docker-hub" not in done.text and "ghcr" in done.text
 
 
+def test_what_only_left_out_services_use_goes_with_them(tmp_path: Path) -> None:
+    text = """\
+services:
+  db:
+    image: postgres
+    nonsense: 1
+    volumes: ["pg:/var/lib", {type: volume, source: both, target: /b}]
+    networks: {inner: {}, shared: {}}
+    configs: [one]
+  web: {image: ghcr.io/x/y, volumes: ["both:/b"], networks: [shared]}
+volumes: {pg: {}, both: {}, nobody: {}}
+networks: {inner: {}, shared: {}}
+configs: {one: {content: "1"}}
+"""
+    done = Converted(written(tmp_path, {"compose.yaml": text}, "compose.yaml"))
+    assert set(done.sandbox.services) == {"web"}
+    assert set(done.sandbox.volumes) == {"both", "nobody"} and "inner" not in done.text and "configs" not in done.text
+    only = {path for path, reason in done.listed.items() if reason == "only what is left out uses it"}
+    assert only == {"volumes.pg", "networks.inner", "configs.one"}
+
+
+@pytest.mark.parametrize("name", ["devcontainer.json", "compose.yaml", "sbxenv.yaml"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("[1]", "the file must be a mapping"),
+        ("{}\n---\n{}\n", "a second document begins here"),
+    ],
+)
+def test_a_broken_file_is_told_without_words_for_ours(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(SandboxfileError) as caught:
+        look(None, written(tmp_path, {name: text}, name))
+    [problem] = caught.value.diagnostics
+    assert (problem.message, problem.hint) == (message, None)
+
+
+def test_a_compose_file_of_the_project_neither(tmp_path: Path) -> None:
+    for text, reason in (("", "the file is empty"), ("[1]", "the file must be a mapping")):
+        written(tmp_path, {"compose.yaml": text}, "")
+        assert look(tmp_path, None).found.notes == [f"compose.yaml was not taken over: {reason}"]
+
+
 def test_compose_whose_paths_lead_up(tmp_path: Path) -> None:
     source = written(tmp_path, {"docker/compose.yaml": "services: {a: {build: ..}}", "Dockerfile": ""}, "docker")
     done = Converted(source / "compose.yaml")

@@ -103,7 +103,7 @@ def test_what_a_dev_container_leaves_out(tmp_path: Path) -> None:
     done = dev_container(tmp_path)
     assert set(done.listed) == {
         "features['ghcr.io/devcontainers/features/node:1']",
-        "features['ghcr.io/devcontainers/features/terraform@sha256:abc']", "postStartCommand",
+        "features['ghcr.io/devcontainers/features/terraform@sha256:abc']", "postStartCommand", "updateContentCommand.c",
         "initializeCommand", "containerEnv.T", "remoteEnv.PATH", "remoteEnv.Z", "remoteEnv.no-name", "mounts[1]",
         "mounts[2]", "mounts[3]", "remoteUser", "hostRequirements.gpu", "customizations", "runArgs[0]", "weird",
     }  # fmt: skip
@@ -124,12 +124,12 @@ def test_what_a_dev_container_leaves_out(tmp_path: Path) -> None:
         ({"workspaceFolder": "/proc/x"}, {"from workspaceFolder: mounts"}),
         ({"forwardPorts": [0, 70000, True, None]}, {"forwardPorts[2]", "forwardPorts[3]"}),
         ({"remoteUser": "root"}, set()),
-        ({"containerEnv": {"A": [1], "B": "\x1b[2J"}}, set()),
+        ({"containerEnv": {"A": [1], "B": "\x1b[2J"}}, {"containerEnv.A"}),
         ({"hostRequirements": {"cpus": True, "memory": "lots"}}, {"hostRequirements.cpus", "hostRequirements.memory"}),
         ({"postCreateCommand": ""}, set()),
         ({"postCreateCommand": "cp ${localWorkspaceFolder}/a b"}, {"postCreateCommand"}),
         ({"postCreateCommand": "echo 'open"}, set()),
-        ({"mounts": "x", "features": [], "name": 1}, set()),
+        ({"mounts": "x", "features": [], "name": 1}, {"mounts", "features", "name"}),
     ],
 )
 def test_odd_dev_containers(tmp_path: Path, data: dict[str, Any], listed: set[str]) -> None:
@@ -210,3 +210,34 @@ def test_the_environment_is_that_of_the_last_file(tmp_path: Path) -> None:
     }
     done = Converted(written(tmp_path, files, ".devcontainer.json"))
     assert done.sandbox.agent is not None and done.sandbox.agent.env == {"A": "other", "B": "two"} and not done.listed
+
+
+ODD = {
+    "name": ["x"],
+    "dockerComposeFile": 5,
+    "features": ["node"],
+    "containerEnv": ["A=b"],
+    "remoteEnv": {"A": ["b"], "B": None},
+    "forwardPorts": {"a": 1},
+    "mounts": "source=a",
+    "service": 5,
+    "workspaceFolder": 5,
+    "remoteUser": 5,
+    "hostRequirements": 5,
+    "runArgs": "--gpus",
+    "onCreateCommand": True,
+    "updateContentCommand": {"a": 5, "b": "true"},
+    "postCreateCommand": 5,
+}
+
+
+def test_nothing_of_an_odd_kind_is_dropped_without_a_word(tmp_path: Path) -> None:
+    done = dev_container(tmp_path, json.dumps(ODD))
+    missing = {key for key in ODD if not any(path == key or path.startswith(f"{key}.") for path in done.listed)}
+    assert missing == set() and done.setup() == [*SHOWN, {"run": "true"}]
+    assert done.listed["postCreateCommand"] == "it is no text or list or mapping"
+    assert {"remoteEnv.A", "remoteEnv.B", "updateContentCommand.a"} <= set(done.listed)
+
+
+def test_null_is_nothing(tmp_path: Path) -> None:
+    assert dev_container(tmp_path, json.dumps(dict.fromkeys(ODD))).listed == {}
