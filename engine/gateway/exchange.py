@@ -139,7 +139,7 @@ class Exchange:
         try:
             while answer in running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in (request, answer, guest):
+                for task in (request, answer) if answer in done else (request, guest):
                     if task in done:
                         task.result()
         finally:

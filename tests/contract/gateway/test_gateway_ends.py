@@ -13,7 +13,7 @@ import pytest
 from gateway_world import client_hello, in_loop, until
 from h2_world import Connection, Server, h2_guest, head
 from inside_world import HOST, LOOK, SECRET_RULE, InsideWorld, get, inside_world
-from test_gateway_streams import ASK_WEBSOCKET, WebSocketServer
+from test_gateway_websocket import ASK_WEBSOCKET, WebSocketServer
 
 from engine.gateway.limits import Limits
 from engine.gateway.policy import Policy

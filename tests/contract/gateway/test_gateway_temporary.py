@@ -8,7 +8,7 @@ import pytest
 from gateway_world import client_hello, echo, in_loop, world
 from h2_world import Client, Server
 from inside_world import HOST, LOOK, get, inside_world
-from test_gateway_streams import ASK_WEBSOCKET, WebSocketServer
+from test_gateway_websocket import ASK_WEBSOCKET, WebSocketServer
 
 from engine.gateway.policy import Policy
 from engine.gateway.rules import Rule
