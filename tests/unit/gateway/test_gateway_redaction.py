@@ -85,7 +85,6 @@ def test_what_encodings_make_of_a_value_is_overwritten(value: str, before: bytes
 
 
 def test_a_slash_may_stay_as_it_is_in_a_url() -> None:
-    value = "ab/cd+ef=gh12"
-    for text in (quote(value), quote(value, safe="").lower(), quote(value).replace("%2B", "%2b").replace("%3D", "%3d")):
-        if "/" in text:
-            assert Redactor(forms_of(value.encode())).clean(text.encode()) == b"*" * len(text)
+    redactor = Redactor(forms_of(b"ab/cd+ef=gh12"))
+    for text in (b"ab/cd%2Bef%3Dgh12", b"ab/cd%2bef%3dgh12"):
+        assert redactor.clean(text) == b"*" * len(text)
